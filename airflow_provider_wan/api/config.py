@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a client needs to know of an account and its service, checked when it is made."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from urllib.parse import urlsplit
+
+from airflow_provider_wan.api.errors import WanValidationError
+from airflow_provider_wan.api.request import DEFAULT_MODEL, Resolution
+
+DEFAULT_BASE_URL = "https://console.gmicloud.ai/api/v1/ie/requestqueue/apikey"
+DEFAULT_STATUS_REQUESTS_PER_SECOND = 5.0
+# The model vendor's list prices; a connection overrides them.
+DEFAULT_PRICES: Mapping[str, float] = MappingProxyType({Resolution.P720.value: 0.10, Resolution.P1080.value: 0.15})
+
+
+@dataclass(frozen=True)
+class WanConfig:
+    """
+    One account at one deployment of the API.
+
+    :param api_key: the key; it is in no representation of this object.
+    :param base_url: http(s) URL of the request queue, to which ``/requests`` is added.
+    :param organization_id: sent as ``X-Organization-ID``, for accounts in several organisations.
+    :param model: the model id used where a task names none.
+    :param status_requests_per_second: the most look-ups a second of one process.
+    :param result_hosts: hosts from which clips may be fetched; empty allows the one that the API names.
+    :param prices: US dollars per second of video, by resolution.
+    :raises WanValidationError: naming the field, in the words of the connection.
+    """
+
+    api_key: str = field(repr=False)
+    base_url: str = DEFAULT_BASE_URL
+    organization_id: str | None = None
+    model: str = DEFAULT_MODEL
+    status_requests_per_second: float = DEFAULT_STATUS_REQUESTS_PER_SECOND
+    result_hosts: tuple[str, ...] = ()
+    prices: Mapping[str, float] = field(default_factory=lambda: dict(DEFAULT_PRICES))
+
+    def __post_init__(self) -> None:
+        # The value is not shown: it is the secret.
+        if not isinstance(self.api_key, str) or not self.api_key:
+            raise WanValidationError("api_key", "", "is empty", "Put the API key into the connection's password field")
+        if not self.api_key.isascii() or not self.api_key.isprintable() or " " in self.api_key:
+            raise WanValidationError(
+                "api_key",
+                "***",
+                "holds a space, a line break or another character that no key has",
+                "Copy it anew",
+            )
+        parts = urlsplit(self.base_url)
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.username:
+            raise WanValidationError(
+                "base_url",
+                f"{parts.scheme}://{parts.hostname or ''}{parts.path}",
+                "must be an http or https URL without user, password and query",
+                f"The service's own is {DEFAULT_BASE_URL}",
+            )
+        object.__setattr__(self, "base_url", self.base_url.rstrip("/"))
+        rate = self.status_requests_per_second
+        if isinstance(rate, bool) or not isinstance(rate, int | float) or not math.isfinite(rate) or rate <= 0:
+            raise WanValidationError("status_requests_per_second", rate, "must be a number above 0")
+        for host in self.result_hosts:
+            if not isinstance(host, str) or not host or "/" in host or "@" in host:
+                raise WanValidationError(
+                    "result_hosts",
+                    host,
+                    "must be host names such as storage.example.com, without scheme and path",
+                )
+        for resolution, price in self.prices.items():
+            if isinstance(price, bool) or not isinstance(price, int | float) or not 0 <= price < math.inf:
+                raise WanValidationError(f"prices[{resolution}]", price, "must be US dollars per second of video")
+
+    def url(self, path: str) -> str:
+        """Return the absolute URL of an API path."""
+        return self.base_url + path
+
+    def cost(self, resolution: str, seconds: float) -> float | None:
+        """Return the price of a clip in US dollars, or None where no price is set for its resolution."""
+        price = self.prices.get(resolution)
+        return None if price is None else round(price * seconds, 6)

@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What Airflow reads of this provider at start-up; it must import nothing heavy."""
+
+from __future__ import annotations
+
+from typing import Any
+
+_INTEGRATION = "Wan (GMI Cloud)"
+_LINK = "https://console.gmicloud.ai"
+
+
+def get_provider_info() -> dict[str, Any]:
+    """Return the provider's description, valid against ``airflow/provider_info.schema.json``."""
+    from airflow_provider_wan import __version__
+
+    return {
+        "package-name": "airflow-provider-wan",
+        "name": _INTEGRATION,
+        "description": "Turns images into videos with the wan2.6-i2v request-queue API.",
+        "versions": [__version__],
+        "integrations": [{"integration-name": _INTEGRATION, "external-doc-url": _LINK, "tags": ["service"]}],
+        "operators": [
+            {"integration-name": _INTEGRATION, "python-modules": ["airflow_provider_wan.operators.wan"]},
+        ],
+        "sensors": [{"integration-name": _INTEGRATION, "python-modules": ["airflow_provider_wan.sensors.wan"]}],
+        "hooks": [{"integration-name": _INTEGRATION, "python-modules": ["airflow_provider_wan.hooks.wan"]}],
+        "triggers": [{"integration-name": _INTEGRATION, "python-modules": ["airflow_provider_wan.triggers.wan"]}],
+        "transfers": [
+            {
+                "source-integration-name": "Amazon Simple Storage Service (S3)",
+                "target-integration-name": _INTEGRATION,
+                "python-module": "airflow_provider_wan.transfers.s3_to_wan",
+            },
+            {
+                "source-integration-name": _INTEGRATION,
+                "target-integration-name": "Amazon Simple Storage Service (S3)",
+                "python-module": "airflow_provider_wan.transfers.wan_to_s3",
+            },
+        ],
+        "extra-links": ["airflow_provider_wan.links.wan.WanRequestLink"],
+        "connection-types": [
+            {
+                "connection-type": "wan",
+                "hook-class-name": "airflow_provider_wan.hooks.wan.WanHook",
+                "hook-name": _INTEGRATION,
+                "conn-fields": {
+                    "organization_id": {
+                        "label": "Organization ID",
+                        "description": "Sent as X-Organization-ID; only for accounts in several organizations.",
+                        "schema": {"type": ["string", "null"]},
+                    },
+                    "model": {
+                        "label": "Model",
+                        "description": "The model id where a task names none; case sensitive.",
+                        "schema": {"type": ["string", "null"], "default": "wan2.6-i2v"},
+                    },
+                    "status_requests_per_second": {
+                        "label": "Status requests per second",
+                        "description": "The most look-ups a second that one process makes.",
+                        "schema": {"type": ["number", "null"], "default": 5},
+                    },
+                    "result_hosts": {
+                        "label": "Result hosts",
+                        "description": "The hosts from which clips may be fetched, separated by commas. "
+                        "Empty: whichever the API names, without redirects to another.",
+                        "schema": {"type": ["string", "null"]},
+                    },
+                    "prices": {
+                        "label": "Prices",
+                        "description": "US dollars per second of video by resolution, as JSON: "
+                        '{"720P": 0.10, "1080P": 0.15}',
+                        "schema": {"type": ["string", "null"], "format": "json"},
+                    },
+                },
+                "ui-field-behaviour": {
+                    "hidden-fields": ["schema", "port", "login"],
+                    "relabeling": {"host": "Base URL", "password": "API key"},
+                    "placeholders": {"host": "https://console.gmicloud.ai/api/v1/ie/requestqueue/apikey"},
+                },
+            }
+        ],
+    }
