@@ -1,0 +1,285 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The client over real sockets: the paid POST is sent once, whatever happens to the connection."""
+
+from __future__ import annotations
+
+import json
+import socket
+from dataclasses import replace
+
+import pytest
+
+from airflow_provider_wan.api import client as client_module
+from airflow_provider_wan.api import errors
+from airflow_provider_wan.api import wire as api_wire
+from airflow_provider_wan.api.client import RequestsTransport, WanClient, WanConfig
+from airflow_provider_wan.api.request import I2VRequest
+from unit.api import wire_server as wire
+from unit.api.wire_server import WireServer
+
+KEY = "key-0123456789abcdef"
+REQUEST = I2VRequest("https://images.example.com/cat.jpg", prompt="a cat")
+
+
+class Pauses(list):
+    def __call__(self, seconds: float) -> None:
+        self.append(seconds)
+
+
+def client_of(url: str, **config) -> WanClient:
+    return WanClient(WanConfig(api_key=KEY, base_url=url, **config), sleep=Pauses())
+
+
+@pytest.mark.parametrize(
+    "death",
+    [
+        wire.reset_at_once,
+        wire.reset_after_request,
+        wire.close_after_request,
+        wire.half_a_head,
+        wire.half_a_body,
+        wire.broken_chunks,
+        wire.broken_gzip,
+        wire.no_http,
+        wire.answers(500, {"error": "Internal error"}),
+        wire.answers(502, "Bad gateway"),
+        wire.answers(504, "Time-out"),
+    ],
+    ids=lambda death: getattr(death, "__name__", "?"),
+)
+def test_a_submission_whose_answer_is_lost_is_in_doubt_and_sent_once(death):
+    with WireServer([death, wire.ACCEPTED]) as server:
+        with pytest.raises(errors.WanInDoubtError):
+            client_of(server.url).submit(REQUEST)
+        assert len([seen for seen in server.seen if seen.head.startswith("POST")]) <= 1
+
+
+def test_a_submission_that_is_never_answered_is_in_doubt_and_sent_once(monkeypatch):
+    monkeypatch.setattr(api_wire, "SUBMIT_TIMEOUT", 0.5)
+    with WireServer([wire.never_answers, wire.ACCEPTED]) as server:
+        with pytest.raises(errors.WanInDoubtError, match="ReadTimeout"):
+            client_of(server.url).submit(REQUEST)
+        assert len(server.seen) == 1
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        (400, errors.WanBadRequestError),
+        (401, errors.WanAuthError),
+        (402, errors.WanCreditError),
+        (404, errors.WanNotFoundError),
+        (429, errors.WanRateLimitError),
+        (503, errors.WanCapacityError),
+    ],
+)
+def test_a_refused_submission_is_not_repeated_by_the_client_either(status, kind):
+    with WireServer([wire.answers(status, {"error": "no"}), wire.ACCEPTED]) as server:
+        with pytest.raises(kind):
+            client_of(server.url).submit(REQUEST)
+        assert len(server.seen) == 1
+
+
+def test_a_refused_connection_proves_that_nothing_was_sent():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    with pytest.raises(errors.WanConnectError):
+        client_of(f"http://127.0.0.1:{port}/api").submit(REQUEST)
+
+
+def test_a_name_that_does_not_resolve_proves_that_nothing_was_sent():
+    with pytest.raises(errors.WanConnectError):
+        client_of("http://no-such-host.invalid/api").submit(REQUEST)
+
+
+def test_a_connection_that_never_comes_about_proves_that_nothing_was_sent(monkeypatch):
+    monkeypatch.setattr(client_module, "CONNECT_TIMEOUT", 0.3)
+    with socket.socket() as full:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        fillers = [socket.socket() for _ in range(4)]
+        for filler in fillers:
+            filler.setblocking(False)
+            filler.connect_ex(full.getsockname())
+        with pytest.raises(errors.WanConnectError):
+            client_of(f"http://127.0.0.1:{full.getsockname()[1]}/api").submit(REQUEST)
+        for filler in fillers:
+            filler.close()
+
+
+def test_a_proxy_that_is_down_proves_that_nothing_was_sent(monkeypatch):
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{port}")
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    with pytest.raises(errors.WanConnectError):
+        client_of("http://api.example.com/api").submit(REQUEST)
+
+
+def test_a_broken_tls_handshake_leaves_a_doubt_rather_than_a_second_payment():
+    with WireServer([wire.reset_at_once]) as server, pytest.raises(errors.WanInDoubtError):
+        client_of(server.url.replace("http:", "https:")).submit(REQUEST)
+
+
+def test_each_submission_has_a_connection_of_its_own():
+    accepted = {"request_id": "r1", "status": "queued"}
+    with WireServer([wire.answers(200, accepted)]) as server:
+        client = client_of(server.url)
+        client.submit(REQUEST)
+        client.submit(REQUEST)
+        assert len(server.seen) == 2
+
+
+def test_the_submission_says_what_the_contract_asks_for():
+    with WireServer([wire.ACCEPTED]) as server:
+        client_of(server.url, organization_id="org-7").submit(REQUEST)
+    seen = server.seen[0]
+    assert seen.head.startswith("POST /api/requests HTTP/1.1")
+    assert seen.headers["authorization"] == f"Bearer {KEY}"
+    assert seen.headers["content-type"] == "application/json"
+    assert seen.headers["x-organization-id"] == "org-7"
+    assert json.loads(seen.body) == {"model": "wan2.6-i2v", "payload": REQUEST.to_payload()}
+
+
+def test_credentials_of_a_netrc_file_do_not_take_the_place_of_the_key(monkeypatch, tmp_path):
+    netrc = tmp_path / "netrc"
+    netrc.write_text("machine 127.0.0.1 login me password other\n")
+    monkeypatch.setenv("NETRC", str(netrc))
+    with WireServer([wire.ACCEPTED]) as server:
+        client_of(server.url).submit(REQUEST)
+    assert server.seen[0].headers["authorization"] == f"Bearer {KEY}"
+
+
+def test_a_redirect_is_not_followed_with_the_key():
+    with WireServer([wire.ACCEPTED]) as other:
+        moved = wire.answers(307, {}, f"Location: {other.url}/requests")
+        with WireServer([moved]) as server:
+            with pytest.raises(errors.WanBadRequestError, match="base URL"):
+                client_of(server.url).submit(REQUEST)
+            with pytest.raises(errors.WanBadRequestError, match="base URL"):
+                client_of(server.url).get_request("r1")
+        assert other.seen == []
+
+
+def test_a_look_up_is_repeated_until_it_is_answered():
+    found = wire.answers(200, {"request_id": "r1", "status": "processing"})
+    with WireServer([wire.reset_after_request, wire.half_a_body, wire.answers(502, "x"), found]) as server:
+        assert client_of(server.url).get_request("r1").status == "processing"
+        assert len(server.seen) == 4
+
+
+def test_a_look_up_is_given_up_after_five_tries():
+    with WireServer([wire.answers(500, {"error": "down"})]) as server:
+        with pytest.raises(errors.WanLookupError, match="Request r1: HTTP 500"):
+            client_of(server.url).get_request("r1")
+        assert len(server.seen) == 5
+
+
+def test_a_look_up_waits_as_long_as_the_api_asks():
+    found = wire.answers(200, {"request_id": "r1", "status": "queued"})
+    with WireServer([wire.answers(429, {}, "Retry-After: 7"), found]) as server:
+        client = client_of(server.url)
+        client.get_request("r1")
+    (pause,) = client._sleep
+    assert 7 <= pause <= 9
+
+
+@pytest.mark.parametrize("status", [400, 401, 402, 404])
+def test_a_refused_look_up_is_not_repeated(status):
+    with WireServer([wire.answers(status, {})]) as server:
+        with pytest.raises(errors.WanRefusedError):
+            client_of(server.url).get_request("r1")
+        assert len(server.seen) == 1
+
+
+def test_an_id_can_not_lead_to_another_path():
+    with WireServer([wire.answers(200, {"request_id": "r1", "status": "queued"})]) as server:
+        client_of(server.url).get_request("../models?x=1")
+        assert server.seen[0].head.startswith("GET /api/requests/..%2Fmodels%3Fx%3D1 ")
+        for bad in ("", " ", "..", None):
+            with pytest.raises(errors.WanValidationError):
+                client_of(server.url).get_request(bad)
+
+
+def test_a_page_is_asked_for_by_model_limit_and_offset():
+    with WireServer([wire.answers(200, {"requests": []})]) as server:
+        client_of(server.url).list_requests(limit=50, offset=100)
+    assert server.seen[0].head.startswith("GET /api/requests?model_id=wan2.6-i2v&limit=50&offset=100 ")
+
+
+def test_a_cancellation_is_asked_for_once_and_never_raises():
+    with WireServer([wire.answers(200, {})]) as server:
+        assert client_of(server.url).cancel("r1") is True
+        assert server.seen[0].head.startswith("DELETE /api/requests/r1 ")
+    for death in (wire.answers(404, {}), wire.answers(405, {}), wire.reset_after_request):
+        with WireServer([death]) as server:
+            assert client_of(server.url).cancel("r1") is False
+            assert len(server.seen) == 1
+
+
+def test_an_upload_goes_to_its_own_host_with_the_signed_type_and_without_the_key():
+    with WireServer([wire.answers(200, {})]) as storage:
+        urls = {"upload_url": f"{storage.url}/put?signature=s", "public_url": "https://cdn.example.com/a.jpg"}
+        with WireServer([wire.answers(200, urls)]) as server:
+            assert client_of(server.url).upload(b"image", "jpg") == "https://cdn.example.com/a.jpg"
+            assert json.loads(server.seen[0].body) == {"file_type": "jpg"}
+    put = storage.seen[0]
+    assert put.head.startswith("PUT /api/put?signature=s ")
+    assert put.headers["content-type"] == "image/jpg"
+    assert "authorization" not in put.headers
+    assert put.body == b"image"
+
+
+def test_an_upload_of_an_unknown_type_is_refused():
+    with pytest.raises(errors.WanValidationError, match="file_type='gif'"):
+        client_of("http://127.0.0.1:1").upload(b"", "gif")
+
+
+def test_the_models_are_listed_and_described():
+    with WireServer([wire.answers(200, {"model_ids": ["a", "b"]}), wire.answers(200, {"price_info": {}})]) as server:
+        client = client_of(server.url)
+        assert client.list_models() == ["a", "b"]
+        assert client.get_model("a").model_id == "a"
+
+
+def test_no_error_tells_the_key_or_the_query_of_a_url():
+    for death in (wire.reset_after_request, wire.half_a_body, wire.answers(500, "x")):
+        with WireServer([death]) as server, pytest.raises(errors.WanError) as raised:
+            client_of(server.url).submit(replace(REQUEST, img_url="https://i.example.com/a?X-Amz-Signature=c0ffee"))
+        text = f"{raised.value!r} {raised.value.__cause__!r}"
+        assert KEY not in text
+        assert "c0ffee" not in text
+        assert raised.value.__suppress_context__ or raised.value.__context__ is None
+
+
+def test_the_key_is_in_no_representation():
+    config = WanConfig(api_key=KEY)
+    assert KEY not in repr(config)
+    assert KEY not in str(vars(RequestsTransport(config)))
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("api_key", ""),
+        ("api_key", "two words"),
+        ("api_key", "line\nbreak"),
+        ("base_url", "console.gmicloud.ai"),
+        ("base_url", "ftp://console.gmicloud.ai"),
+        ("base_url", "https://me:pw@console.gmicloud.ai"),
+        ("status_requests_per_second", 0),
+        ("status_requests_per_second", float("nan")),
+        ("result_hosts", ("https://storage.example.com",)),
+        ("prices", {"720P": -1}),
+    ],
+)
+def test_a_bad_connection_is_refused_by_the_name_of_its_field(field, value):
+    with pytest.raises(errors.WanValidationError, match=f"^{field}"):
+        WanConfig(**{"api_key": KEY, field: value})
+
+
+def test_a_price_is_per_second_and_by_resolution():
+    config = WanConfig(api_key=KEY, prices={"720P": 0.1})
+    assert config.cost("720P", 5) == 0.5
+    assert config.cost("1080P", 5) is None

@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import pytest
+
+from airflow_provider_wan.api.errors import WanProtocolError
+from airflow_provider_wan.api.record import ModelInfo, RequestPage, RequestRecord, RequestStatus, error_text
+
+VIDEO = "https://storage.example.com/r1.mp4"
+
+
+def answer(**fields):
+    return {"request_id": "r1", "model": "wan2.6-i2v", "status": "success", "created_at": 1700000000, **fields}
+
+
+@pytest.mark.parametrize("word", ["created", "queued", "dispatched", "processing"])
+def test_a_request_under_way_is_not_terminal(word):
+    assert not RequestRecord.parse(answer(status=word)).status.is_terminal
+
+
+@pytest.mark.parametrize(("word", "status"), [("canceled", "cancelled"), ("SUCCESS", "success"), ("failed", "failed")])
+def test_the_spellings_of_an_end_are_all_understood(word, status):
+    record = RequestRecord.parse(answer(status=word))
+    assert record.status == status
+    assert record.status.is_terminal
+    assert record.status_text == word
+
+
+def test_an_unknown_status_is_kept_and_told_once_and_not_terminal(caplog):
+    for _ in range(3):
+        record = RequestRecord.parse(answer(status="pondering"))
+    assert record.status is RequestStatus.UNKNOWN
+    assert record.status_text == "pondering"
+    assert not record.status.is_terminal
+    assert caplog.text.count("pondering") == 1
+
+
+@pytest.mark.parametrize(
+    "outcome",
+    [
+        {"media_urls": [{"id": "0", "url": VIDEO}], "video_url": "https://storage.example.com/other.mp4"},
+        {"media_urls": [VIDEO]},
+        {"media_urls": [], "video_url": VIDEO},
+        {"media_urls": [{"id": "0"}], "video_url": VIDEO},
+        {"video_url": VIDEO},
+    ],
+)
+def test_the_clip_is_found_in_every_known_shape_of_outcome(outcome):
+    assert RequestRecord.parse(answer(outcome=outcome)).video_url == VIDEO
+
+
+@pytest.mark.parametrize("outcome", [None, {}, "done", {"media_urls": None}, {"media_urls": [{}]}])
+def test_urls_of_the_payload_echo_are_never_taken_for_the_clip(outcome):
+    record = RequestRecord.parse(answer(outcome=outcome, payload={"img_url": "https://example.com/in.jpg"}))
+    assert record.video_url is None
+
+
+def test_a_thumbnail_that_is_the_clip_itself_is_none():
+    outcome = {"video_url": VIDEO, "thumbnail_image_url": VIDEO}
+    assert RequestRecord.parse(answer(outcome=outcome)).thumbnail_url is None
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"outcome": {"error": "bad media"}},
+        {"outcome": {"error": {"code": 17, "message": "bad media", "status": "x"}}},
+        {"outcome": {"message": "bad media"}},
+        {"outcome": None, "error": "bad media"},
+        {"outcome": {}, "reason": "bad media"},
+    ],
+)
+def test_the_reason_of_a_failure_is_found_wherever_it_stands(fields):
+    assert RequestRecord.parse(answer(status="failed", **fields)).error == "bad media"
+
+
+def test_a_failure_without_a_reason_has_none():
+    assert RequestRecord.parse(answer(status="failed", outcome=None)).error is None
+
+
+@pytest.mark.parametrize("bad", [None, [], "success", {}, {"request_id": 7, "status": "queued"}, {"request_id": "r1"}])
+def test_what_is_not_a_request_is_refused(bad):
+    with pytest.raises(WanProtocolError):
+        RequestRecord.parse(bad)
+
+
+def test_urls_and_payload_are_in_no_representation_of_a_record():
+    record = RequestRecord.parse(answer(outcome={"video_url": VIDEO}, payload={"prompt": "a secret cat"}))
+    assert VIDEO not in repr(record)
+    assert "secret" not in repr(record)
+
+
+def test_a_page_leaves_out_what_it_can_not_read_and_still_counts_it():
+    page = RequestPage.parse({"requests": [answer(), {"status": "queued"}], "total": 2, "has_more": False})
+    assert [record.request_id for record in page.records] == ["r1"]
+    assert (page.size, page.total, page.has_more) == (2, 2, False)
+
+
+def test_a_page_without_totals_says_so():
+    page = RequestPage.parse({"requests": []})
+    assert (page.total, page.has_more) == (None, None)
+
+
+@pytest.mark.parametrize("bad", [None, [], {"requests": {}}, {}])
+def test_what_is_not_a_page_is_refused(bad):
+    with pytest.raises(WanProtocolError):
+        RequestPage.parse(bad)
+
+
+def test_a_price_comes_in_micro_dollars():
+    info = ModelInfo.parse("m", {"price_info": {"price": 150000, "pricing_type": "duration", "unit": "second"}})
+    assert (info.price, info.unit) == (0.15, "second")
+    assert ModelInfo.parse("m", {}).price is None
+
+
+@pytest.mark.parametrize(
+    ("body", "text"),
+    [
+        ({"error": "no"}, "no"),
+        ({"error": {"message": "no", "details": '{"why": 1}'}}, 'no · {"why": 1}'),
+        ({"message": "no"}, "no"),
+        ({"detail": "no"}, "no"),
+        ({"detail": [{"msg": "no"}]}, "[{'msg': 'no'}]"),
+        ({}, None),
+        ([], None),
+        ("", None),
+    ],
+)
+def test_the_reason_of_a_refusal_is_found_in_every_known_shape(body, text):
+    assert error_text(body) == text
+
+
+def test_a_long_reason_is_cut():
+    assert len(error_text({"error": "x" * 10_000})) == 500

@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What each answer means for the money."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+
+import pytest
+
+from airflow_provider_wan.api import errors
+from airflow_provider_wan.api.wire import HttpAnswer, TransportError, read_json, read_submission, retry_after
+from airflow_provider_wan.api.wire import submission_lost as lost
+
+
+def said(status, body, **headers):
+    data = body if isinstance(body, bytes) else json.dumps(body).encode()
+    return HttpAnswer(status, headers, data)
+
+
+@pytest.mark.parametrize("status", [200, 201, 202])
+def test_an_accepted_submission_gives_its_request(status):
+    assert read_submission(said(status, {"request_id": "r1", "status": "queued"})).request_id == "r1"
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "kind"),
+    [
+        (
+            400,
+            {"error": "invalid payload parameters: img_url (Required parameter is missing)"},
+            errors.WanBadRequestError,
+        ),
+        (422, {"detail": "no"}, errors.WanBadRequestError),
+        (413, b"<html>too large</html>", errors.WanBadRequestError),
+        (401, {}, errors.WanAuthError),
+        (403, b"", errors.WanAuthError),
+        (402, {"error": "Insufficient credits."}, errors.WanCreditError),
+        (404, {"error": "model x does not exist"}, errors.WanNotFoundError),
+        (429, {}, errors.WanRateLimitError),
+        (503, {"error": "Upstream capacity temporarily exhausted"}, errors.WanCapacityError),
+        (500, {"error": "Backend error (400). Please try again."}, errors.WanBadRequestError),
+        (500, {"error": "API request failed with status 400: {…}"}, errors.WanBadRequestError),
+        (500, {"error": {"message": "API request failed with status 429: slow down"}}, errors.WanRateLimitError),
+        (307, b"", errors.WanBadRequestError),
+    ],
+)
+def test_a_refusal_proves_that_nothing_was_paid(status, body, kind):
+    with pytest.raises(kind) as refused:
+        read_submission(said(status, body))
+    assert isinstance(refused.value, errors.WanRefusedError)
+    assert refused.value.paid is errors.Paid.NO
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        (500, {"error": "Internal error"}),
+        (500, {"error": "Backend error (504). Please try again."}),
+        (500, {"error": "Backend error (408). Please try again."}),
+        (502, b"<html>Bad gateway</html>"),
+        (504, b""),
+        (408, {}),
+        (499, {}),
+        (200, b"<html>Welcome</html>"),
+        (200, {"status": "queued"}),
+        (200, b""),
+        (204, b""),
+    ],
+)
+def test_every_other_answer_to_a_submission_is_a_doubt(status, body):
+    with pytest.raises(errors.WanInDoubtError) as doubt:
+        read_submission(said(status, body))
+    assert doubt.value.paid is errors.Paid.MAYBE
+    assert not doubt.value.retryable
+
+
+def test_no_answer_is_a_doubt_only_where_bytes_may_have_left():
+    assert isinstance(lost(TransportError("reset", sent=True)), errors.WanInDoubtError)
+    assert isinstance(lost(TransportError("refused", sent=False)), errors.WanConnectError)
+
+
+@pytest.mark.parametrize("status", [500, 502, 504, 408])
+def test_a_failed_look_up_may_be_repeated(status):
+    with pytest.raises(errors.WanLookupError) as failed:
+        read_json(said(status, {}), "Request r1")
+    assert failed.value.retryable
+    assert "Request r1" in str(failed.value)
+
+
+def test_what_the_api_asks_to_wait_is_handed_on():
+    with pytest.raises(errors.WanRateLimitError) as refused:
+        read_submission(said(429, {}, **{"retry-after": "17"}))
+    assert refused.value.retry_after == 17
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [
+        ("17", 17.0),
+        ("1.5", 1.5),
+        ("Sun, 22 Nov 2026 12:00:30 GMT", 30.0),
+        ("Sun, 22 Nov 2026 11:00:00 GMT", 0.0),
+        ("", None),
+        ("soon", None),
+        ("-5", None),
+    ],
+)
+def test_retry_after_is_read_in_seconds_or_as_a_date(value, seconds):
+    now = datetime(2026, 11, 22, 12, 0, 0, tzinfo=UTC)
+    assert retry_after({"retry-after": value}, now) == seconds
+
+
+def test_every_error_says_whether_money_was_spent_and_whether_a_retry_helps():
+    def below(kind):
+        return {kind, *(deeper for child in kind.__subclasses__() for deeper in below(child))}
+
+    for kind in below(errors.WanError):
+        assert isinstance(kind.paid, errors.Paid), kind
+        assert isinstance(kind.retryable, bool | property), kind
+        if kind.__name__.startswith("Wan"):
+            assert kind.__name__ in errors.__doc__

@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A server on a raw socket that dies in every way in which a connection can die."""
+
+from __future__ import annotations
+
+import json
+import socket
+import struct
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+
+@dataclass
+class Seen:
+    head: str
+    body: bytes
+
+    @property
+    def headers(self) -> dict[str, str]:
+        lines = self.head.split("\r\n")[1:]
+        return {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines) if name}
+
+
+Script = Callable[[socket.socket], None]
+
+
+@dataclass
+class WireServer:
+    """Plays one script a connection, the last one over and over, and keeps what it was sent."""
+
+    scripts: list[Script]
+    seen: list[Seen] = field(default_factory=list)
+
+    def __enter__(self) -> WireServer:
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self._thread.join(10)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self._listener.getsockname()[1]}/api"
+
+    def _serve(self) -> None:
+        turn = 0
+        while True:
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:
+                return
+            script = self.scripts[min(turn, len(self.scripts) - 1)]
+            turn += 1
+            with connection:
+                connection.settimeout(10)
+                if script is not reset_at_once:
+                    self.seen.append(read_request(connection))
+                script(connection)
+
+
+def read_request(connection: socket.socket) -> Seen:
+    data = b""
+    while b"\r\n\r\n" not in data:
+        data += connection.recv(65536)
+    head, _, body = data.partition(b"\r\n\r\n")
+    seen = Seen(head.decode(), body)
+    length = int(seen.headers.get("content-length", 0))
+    while len(seen.body) < length:
+        seen.body += connection.recv(65536)
+    return seen
+
+
+def reset_at_once(connection: socket.socket) -> None:
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
+reset_after_request: Script = lambda connection: reset_at_once(connection)  # noqa: E731
+
+
+def close_after_request(_: socket.socket) -> None:
+    pass
+
+
+def half_a_head(connection: socket.socket) -> None:
+    connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Ty")
+
+
+def half_a_body(connection: socket.socket) -> None:
+    connection.sendall(b'HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n{"request_id": "r1", "sta')
+
+
+def broken_chunks(connection: socket.socket) -> None:
+    connection.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nnonsense")
+
+
+def no_http(connection: socket.socket) -> None:
+    connection.sendall(b"220 mail.example.com ESMTP\r\n")
+
+
+def never_answers(connection: socket.socket) -> None:
+    connection.recv(1)
+
+
+def broken_gzip(connection: socket.socket) -> None:
+    connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 4\r\n\r\nnope")
+
+
+def answers(status: int, body: object, *headers: str) -> Script:
+    data = json.dumps(body).encode()
+    lines = [f"HTTP/1.1 {status} X", f"Content-Length: {len(data)}", "Connection: close", *headers]
+
+    def script(connection: socket.socket) -> None:
+        connection.sendall("\r\n".join(lines).encode() + b"\r\n\r\n" + data)
+
+    return script
+
+
+ACCEPTED = answers(200, {"request_id": "r1", "status": "queued"})
