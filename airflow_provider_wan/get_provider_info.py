@@ -38,6 +38,22 @@ def get_provider_info() -> dict[str, Any]:
             },
         ],
         "extra-links": ["airflow_provider_wan.links.wan.WanRequestLink"],
+        "config": {
+            "wan": {
+                "description": "The wan2.6-i2v provider.",
+                "options": {
+                    "ledger_uri": {
+                        "description": "Where it is remembered which clips were paid for, where a task names no "
+                        "other place: s3://bucket/prefix, or file:///folder on a disk that all workers share. "
+                        "Empty: Airflow's own task state store (from Airflow 3.3 on).",
+                        "version_added": "0.1.0",
+                        "type": "string",
+                        "example": "s3://my-bucket/wan-ledger",
+                        "default": "",
+                    }
+                },
+            }
+        },
         "connection-types": [
             {
                 "connection-type": "wan",

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 class WanRequestLink(BaseOperatorLink):
     """Leads to the request at the API. It holds the request's id, and no key."""
 
-    name: ClassVar[str] = "Wan request"  # type: ignore[misc]
+    name: ClassVar[str] = "Wan request"
     key: ClassVar[str] = "wan_request_link"
 
     @classmethod

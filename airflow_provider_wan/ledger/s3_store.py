@@ -1,0 +1,170 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Entries as objects in S3, with conditional writes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from airflow_provider_wan.ledger.entry import LedgerEntry
+from airflow_provider_wan.ledger.errors import (
+    AlreadyExistsError,
+    ConflictError,
+    LedgerUnavailableError,
+    LedgerUnsafeError,
+)
+from airflow_provider_wan.ledger.store import Versioned, checked_name
+
+_PROBE = ".probe"
+# The ETag of an object that no probe is: the MD5 of nothing.
+_NO_ETAG = '"d41d8cd98f00b204e9800998ecf8427e"'
+
+
+class S3Store:
+    """
+    :class:`~airflow_provider_wan.ledger.store.LedgerStore` in a bucket.
+
+    ``If-None-Match: *`` makes a first entry, ``If-Match`` replaces one. A write whose answer is lost,
+    or which botocore repeated and so collides with itself, is settled by reading: each entry holds its
+    owner's nonce and its times, so equal bytes are our own.
+
+    :param client: makes the boto3 client, once, at the first use.
+    :param bucket: exists.
+    :param prefix: of the keys.
+    """
+
+    lists = True
+
+    def __init__(self, client: Callable[[], Any], bucket: str, prefix: str = "") -> None:
+        self._make_client = client
+        self._made: Any = None
+        self._bucket = bucket
+        self._prefix = prefix.strip("/") + "/" if prefix.strip("/") else ""
+
+    @property
+    def uri(self) -> str:
+        """``s3://`` and the place."""
+        return f"s3://{self._bucket}/{self._prefix}".rstrip("/")
+
+    def read(self, fingerprint: str) -> Versioned | None:
+        """See :meth:`LedgerStore.read`."""
+        found = self._get(self._key(fingerprint))
+        return None if found is None else Versioned(LedgerEntry.from_json(found[0]), found[1])
+
+    def create(self, entry: LedgerEntry) -> str:
+        """See :meth:`LedgerStore.create`."""
+        version = self._put(self._key(entry.fingerprint), entry.to_json().encode(), IfNoneMatch="*")
+        if version is None:
+            raise AlreadyExistsError(f"Ledger entry {entry.fingerprint} exists already")
+        return version
+
+    def replace(self, entry: LedgerEntry, version: str) -> str:
+        """See :meth:`LedgerStore.replace`."""
+        new = self._put(self._key(entry.fingerprint), entry.to_json().encode(), IfMatch=version)
+        if new is None:
+            raise ConflictError(f"Ledger entry {entry.fingerprint} has changed")
+        return new
+
+    def entries(self, *, modified_since: float | None = None) -> Iterator[Versioned]:
+        """See :meth:`LedgerStore.entries`."""
+        token: dict[str, str] = {}
+        while True:
+            try:
+                page = self._client.list_objects_v2(Bucket=self._bucket, Prefix=self._prefix, **token)
+            except (ClientError, BotoCoreError) as error:
+                raise self._unavailable("listed", error) from error
+            for item in page.get("Contents", ()):
+                name = item["Key"].removeprefix(self._prefix)
+                if "/" in name or not name.endswith(".json") or name.startswith("."):
+                    continue
+                if modified_since is not None and item["LastModified"].timestamp() < modified_since:
+                    continue
+                if held := self.read(name.removesuffix(".json")):
+                    yield held
+            if not page.get("IsTruncated"):
+                return
+            token = {"ContinuationToken": page["NextContinuationToken"]}
+
+    def probe(self) -> None:
+        """See :meth:`LedgerStore.probe`. It leaves one small object, ``.probe``, beside the entries."""
+        key = self._prefix + _PROBE
+        refused = self._refuses(key, IfNoneMatch="*") or self._refuses(key, IfNoneMatch="*")
+        if not refused or not self._refuses(key, IfMatch=_NO_ETAG):
+            raise LedgerUnsafeError(
+                f"{self.uri}: the S3 server ignores If-None-Match or If-Match, so two tasks could both pay for "
+                "one clip. Use a server that honours conditional writes (AWS S3, MinIO, SeaweedFS, R2 do)."
+            )
+
+    @property
+    def _client(self) -> Any:
+        if self._made is None:
+            self._made = self._make_client()
+        return self._made
+
+    def _key(self, fingerprint: str) -> str:
+        return f"{self._prefix}{checked_name(fingerprint)}.json"
+
+    def _get(self, key: str) -> tuple[bytes, str] | None:
+        try:
+            answer = self._client.get_object(Bucket=self._bucket, Key=key)
+            with answer["Body"] as body:
+                return body.read(), answer["ETag"]
+        except ClientError as error:
+            if _code(error) == "NoSuchKey" and _status(error) == 404:
+                return None
+            raise self._unavailable("read", error) from error
+        except (BotoCoreError, OSError) as error:
+            raise self._unavailable("read", error) from error
+
+    def _put(self, key: str, content: bytes, **condition: str) -> str | None:
+        """Return the new version, or None where the condition does not hold."""
+        try:
+            return self._send(key, content, **condition)
+        except (ClientError, BotoCoreError, OSError) as error:
+            found = self._get(key)
+            if found is not None and found[0] == content:
+                return found[1]
+            if isinstance(error, ClientError) and _missed(error):
+                return None
+            raise self._unavailable("written", error) from error
+
+    def _send(self, key: str, content: bytes, **condition: str) -> str:
+        answer = self._client.put_object(
+            Bucket=self._bucket, Key=key, Body=content, ContentType="application/json", **condition
+        )
+        return str(answer["ETag"])
+
+    def _refuses(self, key: str, **condition: str) -> bool:
+        try:
+            self._send(key, b"Shows that this server honours conditional writes.", **condition)
+        except ClientError as error:
+            if _status(error) == 412:
+                return True
+            raise self._unavailable("probed", error) from error
+        except (BotoCoreError, OSError) as error:
+            raise self._unavailable("probed", error) from error
+        return False
+
+    def _unavailable(self, what: str, error: Exception) -> LedgerUnavailableError:
+        hint = ""
+        if isinstance(error, ClientError) and _status(error) == 403:
+            hint = " The credentials need s3:GetObject, s3:PutObject and s3:ListBucket there."
+        elif isinstance(error, ClientError) and _code(error) == "NoSuchBucket":
+            hint = " The bucket does not exist."
+        told = f"{type(error).__name__} {_code(error)}" if isinstance(error, ClientError) else type(error).__name__
+        return LedgerUnavailableError(f"The ledger at {self.uri} can't be {what}: {told}.{hint}")
+
+
+def _code(error: ClientError) -> str:
+    return str(error.response.get("Error", {}).get("Code", ""))
+
+
+def _status(error: ClientError) -> int:
+    return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+
+
+def _missed(error: ClientError) -> bool:
+    # 404: If-Match on an entry that is gone. 409: AWS saw two conditional writes at the same moment.
+    return _status(error) in (409, 412) or (_status(error) == 404 and _code(error) == "NoSuchKey")

@@ -1,0 +1,238 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Brings a clip into S3: streamed, checked as it flows, and visible only when it is whole.
+
+The engine knows nothing of Airflow. In one pass over the bytes it counts, hashes, reads the MP4's boxes and
+uploads; the upload is committed only after all the checks. The record is written last: where it lies and fits
+the video, the clip is archived, and a second run downloads nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Iterable
+from typing import Any
+
+from botocore.exceptions import ClientError
+from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
+
+from airflow_provider_wan.api.errors import WanResultError, WanValidationError
+from airflow_provider_wan.api.record import RequestRecord
+from airflow_provider_wan.media.clip_record import (
+    MAX_RECORD_BYTES,
+    VIDEO_TYPE,
+    ArchivedClip,
+    read_record,
+    record_key,
+    write_record,
+)
+from airflow_provider_wan.media.fetch import (
+    PIECE,
+    BrokenDownloadError,
+    ResultHosts,
+    WanResultRefusedError,
+    open_result,
+)
+from airflow_provider_wan.media.multipart import ObjectWriter
+from airflow_provider_wan.media.video import Mp4Checker, VideoInfo, check_clip
+
+DEFAULT_MAX_BYTES = 2 * 1024**3
+_ATTEMPTS = 4
+_LONGEST_PAUSE = 8.0  # seconds between two attempts
+_META_REQUEST = "wan-request-id"
+_META_SHA256 = "sha256"
+
+log = logging.getLogger(__name__)
+
+
+class ClipArchive:
+    """The clips in one S3.
+
+    :param client: a boto3 S3 client.
+    :param hosts: where results may lie.
+    :param max_bytes: a result beyond this is refused.
+    :param replace: whether another request's clip, or a foreign object, at the same key may be overwritten.
+    """
+
+    def __init__(
+        self, client: Any, hosts: ResultHosts, *, max_bytes: int = DEFAULT_MAX_BYTES, replace: bool = False
+    ) -> None:
+        self._client = client
+        self._hosts = hosts
+        self._max_bytes = max_bytes
+        self._replace = replace
+
+    def find(self, bucket: str, key: str, request_id: str) -> ArchivedClip | None:
+        """Look whether the request's clip lies at the key, whole and with its record.
+
+        The record is believed where the object's size and ETag are those that it names: then no byte of the
+        video is read.
+
+        :return: the clip; ``None`` when :meth:`store` has to be called.
+        :raises WanValidationError: when something else lies there, and ``replace`` is not set.
+        """
+        head = self._head(bucket, key)
+        if head is None:
+            return None
+        recorded = self._recorded(bucket, key)
+        if recorded is not None and recorded.request_id == request_id:
+            if recorded.video.size == head["ContentLength"] and recorded.etag == _etag(head):
+                return recorded.found()
+            # Copied by another tool, perhaps: the same bytes may have another ETag.
+            if self._verified(bucket, key, request_id, recorded.sha256) is not None:
+                return recorded.found()
+        self._guard(bucket, key, request_id, head, recorded)
+        return None
+
+    def store(
+        self,
+        request: RequestRecord,
+        bucket: str,
+        key: str,
+        *,
+        seconds: float | None = None,
+        cost: float | None = None,
+    ) -> ArchivedClip:
+        """Archive a clip that :meth:`find` did not find.
+
+        A video of this request that lies there without a record (the writer died between the two) is checked
+        where it is, and not downloaded again.
+
+        :param request: a finished request, with a result URL that was fetched just now.
+        :param bucket: where to; ``key`` likewise.
+        :param seconds: the duration that was asked for, where the request itself does not tell.
+        :param cost: US dollars, for the record.
+        :raises WanValidationError: as :meth:`find`.
+        :raises WanResultGoneError: when the host no longer has it.
+        :raises WanResultRefusedError: a foreign host, or a file beyond ``max_bytes``.
+        :raises WanResultError: when the file is cut off or no video, or could not be fetched for now.
+        """
+        if not request.video_url:
+            raise WanResultError(f"Request {request.request_id} is {request.status_text} without a result URL")
+        asked = request.payload.get("duration", seconds)
+        expected = float(asked) if isinstance(asked, int | float) else seconds
+        clip = None
+        head = self._head(bucket, key)
+        if head is not None:
+            recorded = self._recorded(bucket, key)
+            self._guard(bucket, key, request.request_id, head, recorded)
+            if _maker(head) == request.request_id:
+                is_ours = recorded is not None and recorded.request_id == request.request_id
+                sha256 = recorded.sha256 if recorded and is_ours else head["Metadata"].get(_META_SHA256)
+                clip = self._verified(bucket, key, request.request_id, sha256)
+        if clip is None:
+            retrying = Retrying(
+                stop=stop_after_attempt(_ATTEMPTS),
+                wait=wait_random_exponential(multiplier=0.5, max=_LONGEST_PAUSE),
+                retry=retry_if_exception_type(BrokenDownloadError),
+                before_sleep=lambda state: log.warning("%s; trying again", state.outcome and state.outcome.exception()),
+                reraise=True,
+            )
+            clip = retrying(self._download, request, bucket, key, expected)
+        self._client.put_object(
+            Bucket=bucket,
+            Key=record_key(key),
+            Body=write_record(clip, request, cost),
+            ContentType="application/json",
+        )
+        return clip
+
+    def _download(self, request: RequestRecord, bucket: str, key: str, expected: float | None) -> ArchivedClip:
+        metadata = {_META_REQUEST: request.request_id} if request.request_id.isascii() else {}
+        writer = ObjectWriter(self._client, bucket, key, content_type=VIDEO_TYPE, metadata=metadata)
+        try:
+            with open_result(request.video_url or "", self._hosts) as download:
+                if download.length is not None:
+                    self._check_size(download.length)
+                checker, digest = Mp4Checker(), hashlib.sha256()
+                for piece in download.pieces:
+                    self._check_size(checker.size + len(piece))
+                    checker.feed(piece)
+                    digest.update(piece)
+                    writer.write(piece)
+            if download.length not in (None, checker.size):
+                raise BrokenDownloadError(
+                    f"{download.source_url}: {checker.size} of {download.length} bytes came: the clip is cut off"
+                )
+            video = checker.finish()
+            check_clip(video, expected)
+            etag = writer.commit({_META_SHA256: digest.hexdigest()})
+        except BaseException:
+            writer.abort()
+            raise
+        return ArchivedClip(request.request_id, bucket, key, digest.hexdigest(), etag, video)
+
+    def _guard(
+        self, bucket: str, key: str, request_id: str, head: dict[str, Any], recorded: ArchivedClip | None
+    ) -> None:
+        """Nobody's clip is overwritten unasked: it was paid for."""
+        if self._replace or _maker(head) == request_id:
+            return
+        owner = recorded.request_id if recorded and recorded.request_id != request_id else _maker(head)
+        raise WanValidationError(
+            "s3_key",
+            f"s3://{bucket}/{key}",
+            f"holds the clip of request {owner}" if owner else "holds an object of another origin",
+            "Put the request id or the run id into the key, or set replace=True to have it overwritten",
+        )
+
+    def _check_size(self, size: int) -> None:
+        if size > self._max_bytes:
+            raise WanResultRefusedError(
+                f"The result has more than {self._max_bytes} bytes; raise max_bytes if that is right"
+            )
+
+    def _verified(self, bucket: str, key: str, request_id: str, sha256: str | None) -> ArchivedClip | None:
+        """Read the object in S3 itself. ``None`` when it is not whole, or not the one of that hash."""
+        answer = self._client.get_object(Bucket=bucket, Key=key)
+        with answer["Body"] as body:
+            try:
+                video, found = _read_through(iter(lambda: body.read(PIECE), b""))
+            except WanResultError as error:
+                log.warning("s3://%s/%s is not whole: %s", bucket, key, error)
+                return None
+        if sha256 not in (None, found):
+            log.warning("s3://%s/%s has other bytes than those that were archived", bucket, key)
+            return None
+        return ArchivedClip(request_id, bucket, key, found, _etag(answer), video, existing=True)
+
+    def _head(self, bucket: str, key: str) -> dict[str, Any] | None:
+        try:
+            head: dict[str, Any] = self._client.head_object(Bucket=bucket, Key=key)
+        except ClientError as error:
+            if _is_missing(error):
+                return None
+            raise
+        return head
+
+    def _recorded(self, bucket: str, key: str) -> ArchivedClip | None:
+        try:
+            answer = self._client.get_object(Bucket=bucket, Key=record_key(key))
+        except ClientError as error:
+            if _is_missing(error):
+                return None
+            raise
+        with answer["Body"] as body:
+            return read_record(body.read(MAX_RECORD_BYTES), bucket, key)
+
+
+def _read_through(pieces: Iterable[bytes]) -> tuple[VideoInfo, str]:
+    checker, digest = Mp4Checker(), hashlib.sha256()
+    for piece in pieces:
+        checker.feed(piece)
+        digest.update(piece)
+    return checker.finish(), digest.hexdigest()
+
+
+def _etag(answer: dict[str, Any]) -> str:
+    return str(answer["ETag"]).strip('"')
+
+
+def _maker(head: dict[str, Any]) -> str | None:
+    """The request that an object's metadata names."""
+    maker: str | None = head.get("Metadata", {}).get(_META_REQUEST)
+    return maker
+
+
+def _is_missing(error: ClientError) -> bool:
+    return str(error.response.get("Error", {}).get("Code")) in ("404", "NoSuchKey", "NotFound")

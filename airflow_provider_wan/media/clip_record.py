@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The record beside a clip: how it was made, and what exactly lies there. JSON, written after the video."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any
+
+from airflow_provider_wan import __version__
+from airflow_provider_wan.api.record import RequestRecord
+from airflow_provider_wan.media.fetch import public_url
+from airflow_provider_wan.media.video import VideoInfo
+
+SCHEMA = "airflow-provider-wan/clip/1"
+MAX_RECORD_BYTES = 1_000_000
+VIDEO_TYPE = "video/mp4"
+
+
+@dataclass(frozen=True)
+class ArchivedClip:
+    """A clip that lies in S3, checked.
+
+    :param request_id: of the request that made it.
+    :param bucket: where it lies; ``key`` likewise.
+    :param sha256: hexadecimal hash of the video's bytes.
+    :param etag: the object's ETag at the time of the check.
+    :param video: what the video holds.
+    :param existing: whether it lay there already, so that nothing was downloaded from the API's host.
+    """
+
+    request_id: str
+    bucket: str
+    key: str
+    sha256: str
+    etag: str
+    video: VideoInfo
+    existing: bool = False
+
+    @property
+    def uri(self) -> str:
+        """``s3://`` URI of the video."""
+        return f"s3://{self.bucket}/{self.key}"
+
+    @property
+    def record_uri(self) -> str:
+        """``s3://`` URI of the record."""
+        return f"s3://{self.bucket}/{record_key(self.key)}"
+
+    def found(self) -> ArchivedClip:
+        """The same, marked as having lain there."""
+        return replace(self, existing=True)
+
+
+def record_key(key: str) -> str:
+    """The key of the record of the video at ``key``: ``clips/a.json`` for ``clips/a.mp4``."""
+    return key.removesuffix(".mp4") + ".json"
+
+
+def write_record(clip: ArchivedClip, request: RequestRecord, cost: float | None) -> bytes:
+    """Put in words how a clip was made.
+
+    URLs lose their query strings, which may be signatures.
+
+    :param clip: the clip.
+    :param request: the request that made it.
+    :param cost: US dollars; ``None`` when unknown.
+    :return: JSON in UTF-8.
+    """
+    seconds = None
+    if request.created_at is not None and request.updated_at is not None:
+        seconds = round(request.updated_at - request.created_at, 3)
+    document = {
+        "schema": SCHEMA,
+        "request_id": clip.request_id,
+        "model": request.model,
+        "parameters": {name: _without_query(value) for name, value in request.payload.items()},
+        "requested_at": _iso(request.created_at),
+        "queued_at": _iso(request.queued_at),
+        "finished_at": _iso(request.updated_at),
+        "processing_seconds": seconds,
+        "cost_usd": cost,
+        "source_url": public_url(request.video_url) if request.video_url else None,
+        "uri": clip.uri,
+        "content_type": VIDEO_TYPE,
+        "sha256": clip.sha256,
+        "etag": clip.etag,
+        "size": clip.video.size,
+        "width": clip.video.width,
+        "height": clip.video.height,
+        "seconds": clip.video.seconds,
+        "codec": clip.video.codec,
+        "has_audio": clip.video.has_audio,
+        "fragmented": clip.video.fragmented,
+        "archived_at": _iso(datetime.now(UTC).timestamp()),
+        "provider_version": __version__,
+    }
+    return (json.dumps(document, indent=2, ensure_ascii=False) + "\n").encode()
+
+
+def read_record(body: bytes, bucket: str, key: str) -> ArchivedClip | None:
+    """Read what :func:`write_record` wrote.
+
+    :param body: the record's bytes.
+    :param bucket: where its video lies; ``key`` likewise.
+    :return: the clip that it tells of; ``None`` when it is no such record.
+    """
+    try:
+        document: Mapping[str, Any] = json.loads(body)
+        if not str(document["schema"]).startswith(SCHEMA.rpartition("/")[0]):
+            return None
+        video = VideoInfo(
+            seconds=float(document["seconds"]),
+            width=int(document["width"]),
+            height=int(document["height"]),
+            codec=str(document["codec"]),
+            has_audio=bool(document["has_audio"]),
+            size=int(document["size"]),
+            fragmented=bool(document.get("fragmented", False)),
+        )
+        names = ("request_id", "sha256", "etag")
+        request_id, sha256, etag = (str(document[name]) for name in names)
+    except (ValueError, KeyError, TypeError):
+        return None
+    return ArchivedClip(request_id, bucket, key, sha256, etag, video)
+
+
+def _without_query(value: object) -> object:
+    if isinstance(value, str) and value.startswith(("http://", "https://")):
+        return public_url(value)
+    return value
+
+
+def _iso(seconds: float | None) -> str | None:
+    return None if seconds is None else datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")

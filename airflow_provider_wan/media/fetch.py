@@ -1,0 +1,221 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Opens a result's URL: only where it may lead, never with a key, and in words of our own when it fails.
+
+A result URL is given by the API and fetched by us, often from within a private network: so it is not trusted.
+Errors name it without its query string, which may be a signature.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from urllib.parse import SplitResult, urljoin, urlsplit, urlunsplit
+
+import requests
+import urllib3
+from requests.utils import get_environ_proxies
+
+from airflow_provider_wan.api.errors import WanResultError, WanResultGoneError
+
+CONNECT_TIMEOUT = 10.0
+READ_TIMEOUT = 60.0  # between two pieces, not for the whole
+PIECE = 1024 * 1024
+_MAX_REDIRECTS = 3
+_REDIRECTS = (301, 302, 303, 307, 308)
+_GONE = (403, 404, 410)
+_PASSING = (408, 425, 429, 500, 502, 503, 504)
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+_REMEDY = "add the host to result_hosts of the connection if it is right"
+
+
+class WanResultRefusedError(WanResultError):
+    """We refuse to fetch the result: a foreign host, or a file beyond the size that is allowed."""
+
+    retryable = False
+
+
+class BrokenDownloadError(WanResultError):
+    """The download broke, or the host was not able to answer: another try may do."""
+
+
+class NotThereError(BrokenDownloadError, WanResultGoneError):
+    """HTTP 404: gone, or not there yet."""
+
+    retryable = False
+
+
+def public_url(url: str) -> str:
+    """The URL without user, password, query string and fragment: fit for logs and records."""
+    parts = urlsplit(url)
+    host = parts.netloc.rpartition("@")[2]
+    return urlunsplit((parts.scheme, host, parts.path, "", ""))
+
+
+@dataclass(frozen=True)
+class ResultHosts:
+    """Where a result may lie.
+
+    :param allowed: host names, with a port or without, ``*.example.com`` for all below one. Empty: any public host;
+        redirects then stay on the host where they begin.
+    :param api_base_url: where the API is. Private addresses are fine for results when they are for the API.
+    """
+
+    allowed: tuple[str, ...] = ()
+    api_base_url: str = ""
+
+    def check(self, url: str) -> None:
+        """
+        :raises WanResultRefusedError: when a result must not be fetched from there.
+        """
+        parts = urlsplit(url)
+        if parts.scheme not in _DEFAULT_PORTS or not parts.hostname:
+            raise WanResultRefusedError(f"The result's URL {public_url(url)!r} is neither http nor https")
+        if parts.username or parts.password:
+            raise WanResultRefusedError(f"The result's URL on {parts.hostname} holds a user name")
+        if self.allowed:
+            if not self.lists(parts):
+                listed = ", ".join(self.allowed)
+                raise WanResultRefusedError(
+                    f"The result lies on {parts.netloc}, which is not among result_hosts ({listed}): {_REMEDY}"
+                )
+        elif fault := self._address_fault(parts):
+            raise WanResultRefusedError(f"The result's host {parts.hostname} has {fault}: {_REMEDY}")
+
+    def check_redirect(self, start: str, target: str) -> None:
+        """
+        :raises WanResultRefusedError: when a redirect leads to another host that is not allowed expressly.
+        """
+        self.check(target)
+        here, there = urlsplit(start), urlsplit(target)
+        if here.scheme == "https" and there.scheme == "http":
+            raise WanResultRefusedError(f"{here.hostname} redirects the result from https to http")
+        if not self.allowed and (here.hostname != there.hostname or _odd_port(here) != _odd_port(there)):
+            raise WanResultRefusedError(
+                f"{here.netloc} redirects the result to another host, {there.netloc}: {_REMEDY}"
+            )
+
+    def lists(self, parts: SplitResult) -> bool:
+        """Whether the allow list has the host of these parts of a URL."""
+        port = parts.port or _DEFAULT_PORTS.get(parts.scheme)
+        host = parts.hostname or ""
+        for entry in self.allowed:
+            listed = urlsplit(f"//{entry.lower()}")
+            if listed.port not in (None, port):
+                continue
+            name = listed.hostname or ""
+            if host == name or (name.startswith("*.") and host.endswith(name[1:])):
+                return True
+        return False
+
+    def _address_fault(self, parts: SplitResult) -> str | None:
+        host = parts.hostname or ""
+        if get_environ_proxies(urlunsplit(parts)).get(parts.scheme):
+            return None  # the proxy looks the name up, and decides
+        addresses = _addresses(host)
+        if any(address.is_link_local for address in addresses):
+            return "a link-local address"
+        if all(address.is_global for address in addresses):
+            return None
+        api = _addresses(urlsplit(self.api_base_url).hostname or "")
+        return None if api and not any(address.is_global for address in api) else "a private address"
+
+
+@dataclass(frozen=True)
+class Download:
+    """An open result.
+
+    :param source_url: where it comes from, without a query string.
+    :param length: bytes that the host announces; ``None`` when it does not say.
+    :param pieces: the bytes, to be taken once. :class:`BrokenDownloadError` when the connection breaks.
+    """
+
+    source_url: str
+    length: int | None
+    pieces: Iterator[bytes]
+
+
+@contextmanager
+def open_result(url: str, hosts: ResultHosts) -> Iterator[Download]:
+    """Open a result's URL, following redirects where they may lead.
+
+    :param url: as the API gives it.
+    :param hosts: where it may lie.
+    :raises WanResultRefusedError: when it must not be fetched.
+    :raises WanResultGoneError: when the host no longer has it (403, 404, 410).
+    :raises BrokenDownloadError: when another try may do.
+    """
+    hosts.check(url)
+    with requests.Session() as session:
+        session.auth = _no_auth  # else requests would look into ~/.netrc
+        # Neither cookies nor compression: the bytes are counted and hashed as they lie there.
+        session.headers.update({"Accept-Encoding": "identity", "User-Agent": "airflow-provider-wan"})
+        at = url
+        for _ in range(_MAX_REDIRECTS + 1):
+            response = _get(session, at)
+            if response.status_code not in _REDIRECTS:
+                break
+            target = urljoin(at, response.headers.get("Location", ""))
+            response.close()
+            hosts.check_redirect(url, target)
+            at = target
+        else:
+            raise WanResultRefusedError(f"{public_url(url)} redirects more than {_MAX_REDIRECTS} times")
+        with response:
+            _check_status(response.status_code, at)
+            length = response.headers.get("Content-Length", "")
+            yield Download(public_url(at), int(length) if length.isdigit() else None, _pieces(response, at))
+
+
+def _get(session: requests.Session, url: str) -> requests.Response:
+    try:
+        return session.get(url, stream=True, allow_redirects=False, timeout=(CONNECT_TIMEOUT, READ_TIMEOUT))
+    except requests.RequestException as error:
+        # Its own text holds the URL with the query string.
+        raise BrokenDownloadError(f"{public_url(url)} can't be reached ({type(error).__name__})") from None
+
+
+def _check_status(status: int, url: str) -> None:
+    message = f"{public_url(url)} answers {status}"
+    if status == 200:
+        return
+    if status == 404:
+        raise NotThereError(f"{message}: the clip is gone")
+    if status in _GONE:
+        raise WanResultGoneError(f"{message}: the clip is gone")
+    if status in _PASSING:
+        raise BrokenDownloadError(message)
+    raise WanResultError(message)
+
+
+def _pieces(response: requests.Response, url: str) -> Iterator[bytes]:
+    got = 0
+    try:
+        while piece := response.raw.read(PIECE, decode_content=False):
+            got += len(piece)
+            yield piece
+    except (urllib3.exceptions.HTTPError, OSError) as error:
+        raise BrokenDownloadError(
+            f"{public_url(url)}: the download broke after {got} bytes ({type(error).__name__})"
+        ) from None
+
+
+def _no_auth(request: requests.PreparedRequest) -> requests.PreparedRequest:
+    return request
+
+
+def _odd_port(parts: SplitResult) -> int | None:
+    return None if parts.port == _DEFAULT_PORTS.get(parts.scheme) else parts.port
+
+
+def _addresses(host: str) -> list[ipaddress.IPv4Address | ipaddress.IPv6Address]:
+    if not host:
+        return []
+    try:
+        found = {str(info[4][0]) for info in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)}
+    except OSError:
+        return []  # the connection will fail in its own words
+    addresses = [ipaddress.ip_address(address.partition("%")[0]) for address in found]
+    return [getattr(address, "ipv4_mapped", None) or address for address in addresses]

@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a look at a request means for the task that waited for it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from airflow.providers.common.compat.sdk import AirflowFailException
+
+from airflow_provider_wan.api.errors import (
+    WanClipCancelledError,
+    WanClipFailedError,
+    WanClipTimeoutError,
+    WanError,
+    WanInDoubtError,
+    WanResultError,
+)
+from airflow_provider_wan.api.record import RequestStatus
+from airflow_provider_wan.api.request import without_query
+from airflow_provider_wan.ledger.failures import is_permanent
+
+if TYPE_CHECKING:
+    from airflow_provider_wan.api.record import RequestRecord
+    from airflow_provider_wan.ledger.entry import Outcome
+
+
+def clip_result(record: RequestRecord, **more: Any) -> dict[str, Any]:
+    """
+    Return what goes into XCom for a clip that is made: plain values, URLs without query strings.
+
+    :raises WanResultError: where the API says success and names no clip.
+    """
+    if not record.video_url:
+        raise WanResultError(
+            f"Request {record.request_id} is done, but the API names no clip. It is paid for: look at it "
+            "in the console, and clear this task to ask again; that costs nothing."
+        )
+    return {
+        "request_id": record.request_id,
+        "status": record.status.value,
+        "video_url": without_query(record.video_url),
+        "thumbnail_url": without_query(record.thumbnail_url) if record.thumbnail_url else None,
+        **more,
+    }
+
+
+def error_of(record: RequestRecord, *, outcome: Outcome | None = None, waited: str = "") -> WanError:
+    """
+    Return the error for a request that gave no clip.
+
+    :param outcome: what the ledger makes of it, which knows the earlier requests for the same clip.
+    :param waited: how long it was waited for, for a request that is still under way.
+    """
+    if record.status is RequestStatus.FAILED:
+        reason = record.error or "the API gives no reason"
+        permanent = outcome.permanent if outcome else is_permanent(record.error)
+        advice = (
+            "The same request would fail again: change it, then clear this task."
+            if permanent
+            else "It is not charged; a retry makes a new request."
+        )
+        return WanClipFailedError(f"Request {record.request_id} failed: {reason}. {advice}", permanent)
+    if record.status is RequestStatus.CANCELLED:
+        return WanClipCancelledError(
+            f"Request {record.request_id} was cancelled. It is not charged; a retry makes a new request."
+        )
+    return WanClipTimeoutError(
+        f"Request {record.request_id} is still {record.status_text!r}{waited}. It is left to go on: a retry, "
+        "or clearing this task, picks it up where it stands and pays nothing for it."
+    )
+
+
+def fail(error: WanError) -> NoReturn:
+    """Raise an error so that Airflow retries it only where that helps."""
+    # A doubt may be settled by a retry, since every submission goes through the ledger.
+    if error.retryable or isinstance(error, WanInDoubtError):
+        raise error
+    raise AirflowFailException(f"{type(error).__name__}: {error}") from error

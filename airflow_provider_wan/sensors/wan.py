@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A sensor for a request that was made elsewhere."""
+
+from __future__ import annotations
+
+import time
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.common.compat.sdk import (
+    AirflowFailException,
+    AirflowSensorTimeout,
+    BaseSensorOperator,
+    PokeReturnValue,
+    conf,
+)
+
+from airflow_provider_wan.api.errors import WanError
+from airflow_provider_wan.api.record import RequestStatus
+from airflow_provider_wan.links.wan import WanRequestLink
+from airflow_provider_wan.operators.outcome import clip_result, error_of
+from airflow_provider_wan.polling.schedule import SETTLE_SECONDS, WaitEnd
+from airflow_provider_wan.triggers.wan import CancelPolicy, WanI2VTrigger
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from airflow.providers.common.compat.sdk import Context
+
+    from airflow_provider_wan.api.record import RequestRecord
+    from airflow_provider_wan.hooks.wan import WanHook
+
+# How much later than the trigger's own end Airflow's time-out comes, as a backstop.
+BACKSTOP = timedelta(minutes=5)
+
+
+class WanRequestSensor(BaseSensorOperator):
+    """
+    Waits for a request that was made elsewhere, and gives its result.
+
+    It never submits, and never cancels: the request is not its own.
+
+    :param request_id: the request (templated).
+    :param wan_conn_id: id of a connection of type ``wan`` (templated).
+    :param deferrable: wait in the triggerer; default: Airflow's ``default_deferrable``.
+    :param poke_interval: seconds between looks.
+    :return: ``{"request_id", "status", "video_url", "thumbnail_url"}``.
+    :raises AirflowFailException: where the request failed, was cancelled or is unknown.
+    """
+
+    template_fields: Sequence[str] = ("request_id", "wan_conn_id")
+    operator_extra_links = (WanRequestLink(),)
+    ui_color = "#e7e3f6"
+
+    def __init__(
+        self,
+        *,
+        request_id: str,
+        wan_conn_id: str = "wan_default",
+        deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
+        poke_interval: timedelta | float = 15,
+        timeout: timedelta | float = 3600,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(poke_interval=poke_interval, timeout=timeout, **kwargs)
+        self.request_id = request_id
+        self.wan_conn_id = wan_conn_id
+        self.deferrable = deferrable
+
+    def execute(self, context: Context) -> Any:
+        """Look once, then defer; or poke, where not deferrable."""
+        self._link(context)
+        if not self.deferrable:
+            return super().execute(context)
+        found = self.poke(context)
+        if found.is_done:
+            return found.xcom_value
+        now = time.time()
+        trigger = WanI2VTrigger(
+            request_id=self.request_id,
+            end_time=now + self.timeout,
+            wan_conn_id=self.wan_conn_id,
+            poll_interval=self.poke_interval,
+            not_before=now + SETTLE_SECONDS,
+            cancel_policy=CancelPolicy.NEVER,
+        )
+        self.defer(
+            trigger=trigger,
+            method_name="execute_complete",
+            timeout=timedelta(seconds=self.timeout) + BACKSTOP,
+        )
+
+    def poke(self, context: Context) -> PokeReturnValue:
+        """Look once."""
+        try:
+            return self._judged(self._hook().get_request(self.request_id))
+        except WanError as error:
+            if not error.retryable:
+                raise AirflowFailException(f"{type(error).__name__}: {error}") from error
+            self.log.warning("Looking again in %s s: %s", self.poke_interval, error)
+            return PokeReturnValue(is_done=False)
+
+    def execute_complete(self, context: Context, event: dict[str, Any]) -> Any:
+        """Take up the trigger's event, and look once more."""
+        self._link(context)
+        try:
+            record = self._hook().get_request(self.request_id)
+        except WanError as error:
+            raise AirflowFailException(f"{type(error).__name__}: {error}") from error
+        found = self._judged(record)
+        if found.is_done:
+            return found.xcom_value
+        unfinished = error_of(record, waited=f" after {self.timeout:.0f} s")
+        if event.get("status") == WaitEnd.TIMEOUT:
+            raise AirflowSensorTimeout(str(unfinished))
+        raise AirflowFailException(f"The trigger ended with {event.get('status')!r}. {unfinished}")
+
+    def _judged(self, record: RequestRecord) -> PokeReturnValue:
+        self.log.info("Request %s is %s", record.request_id, record.status_text)
+        if record.status is RequestStatus.SUCCESS:
+            return PokeReturnValue(is_done=True, xcom_value=clip_result(record))
+        if record.status.is_terminal:
+            raise AirflowFailException(str(error_of(record)))
+        return PokeReturnValue(is_done=False)
+
+    def _hook(self) -> WanHook:
+        from airflow_provider_wan.hooks.wan import WanHook
+
+        return WanHook(self.wan_conn_id)
+
+    def _link(self, context: Context) -> None:
+        base_url = self._hook().config.base_url
+        WanRequestLink.persist(context, f"{base_url}/requests/{self.request_id}")

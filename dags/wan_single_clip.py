@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One clip from one image, with everything that the API offers as a field of the trigger form."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from airflow.sdk import Param, dag, get_current_context, task
+from airflow_provider_wan.operators.wan import WanI2VOperator
+from airflow_provider_wan.transfers.s3_to_wan import S3ToWanOperator
+from airflow_provider_wan.transfers.wan_to_s3 import WanToS3Operator
+
+
+# [START dag]
+@dag(
+    schedule=None,
+    params={
+        "image": Param(
+            type="string",
+            minLength=1,
+            description="s3://bucket/key, or an http(s) address",
+            pattern="^(s3|https?)://",
+        ),
+        "target": Param(
+            type="string",
+            pattern=r"^s3://[^/]+/.+\.mp4$",
+            description="Where the clip goes: s3://bucket/key.mp4",
+        ),
+        "prompt": Param("", type="string", maxLength=1500),
+        "negative_prompt": Param("", type="string", maxLength=500, description="What should not be seen"),
+        "resolution": Param("720P", type="string", enum=["720P", "1080P"]),
+        "duration": Param(5, type="integer", enum=[5, 10, 15], description="Seconds"),
+        "shot_type": Param("single", type="string", enum=["single", "multi"]),
+        "prompt_extend": Param(True, type="boolean", description="Let the service elaborate the prompt"),
+        "audio": Param(True, type="boolean", description="Let the service add sound"),
+        "watermark": Param(False, type="boolean"),
+        "seed": Param(None, type=["null", "integer"], minimum=0, maximum=2**31 - 1),
+    },
+    tags=["wan", "example"],
+    doc_md=__doc__,
+)
+def wan_single_clip() -> None:
+    # [END dag]
+
+    # [START typed]
+    # A template such as "{{ params.duration }}" would hand the operator the text "5". A task's output keeps its type:
+    # an integer stays an integer, a switch stays a switch.
+    @task(multiple_outputs=True)
+    def form() -> dict[str, Any]:
+        params = get_current_context()["params"]
+        return {**params, "fitted": f"{params['target'].rpartition('/')[0]}/"}
+
+    given = form()
+    # [END typed]
+
+    # [START chain]
+    ingest = S3ToWanOperator(
+        task_id="ingest",
+        source=given["image"],
+        fit="resize",
+        dest_prefix=given["fitted"],
+        expires_in=timedelta(hours=6),
+    )
+    generate = WanI2VOperator(
+        task_id="generate",
+        img_url=ingest.output,
+        prompt=given["prompt"],
+        negative_prompt=given["negative_prompt"],
+        resolution=given["resolution"],
+        duration=given["duration"],
+        shot_type=given["shot_type"],
+        prompt_extend=given["prompt_extend"],
+        audio=given["audio"],
+        watermark=given["watermark"],
+        seed=given["seed"],
+        deferrable=True,
+        timeout=timedelta(hours=2),
+    )
+    WanToS3Operator(
+        task_id="archive",
+        request_id=generate.output,
+        s3_key=given["target"],
+        retries=5,
+        retry_delay=timedelta(seconds=30),
+        retry_exponential_backoff=True,
+    )
+    # [END chain]
+
+
+wan_single_clip()

@@ -1,0 +1,306 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+A world without a real clock, disk or socket: the sandbox's logic, a ledger in memory, a bucket that is a dict.
+
+Every effect that a process has on it goes through :meth:`Process.io`, the *boundary*. There a process can be
+stopped before or after the effect, or the call can fail before or after it.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+from airflow_provider_wan.api.client import WanClient
+from airflow_provider_wan.api.config import WanConfig
+from airflow_provider_wan.api.wire import HttpAnswer, HttpCall, TransportError
+from airflow_provider_wan.ledger.entry import LedgerEntry
+from airflow_provider_wan.ledger.errors import AlreadyExistsError, ConflictError, LedgerUnavailableError
+from airflow_provider_wan.ledger.store import Versioned
+from airflow_provider_wan.sandbox.answers import Answer, Wire
+from airflow_provider_wan.sandbox.config import RenderMode, SandboxConfig
+from airflow_provider_wan.sandbox.core import SandboxCore
+from airflow_provider_wan.sandbox.faults import Fault
+
+T = TypeVar("T")
+
+START = 1_800_000_000.0
+BASE = "http://api.invalid/api/v1/ie/requestqueue/apikey"
+CONFIG = WanConfig(api_key="sandbox-key", base_url=BASE)
+
+
+class ProcessDied(BaseException):  # noqa: N818 - it is no error: it is SIGKILL
+    """The process is gone. Nothing may catch this."""
+
+
+class Kind(StrEnum):
+    """What goes wrong at a boundary."""
+
+    DIE_BEFORE = "dies before"
+    DIE_AFTER = "dies after"
+    ERROR_BEFORE = "fails before"
+    ERROR_AFTER = "fails after"
+
+
+@dataclass(frozen=True)
+class Strike:
+    """A fault at the n-th boundary (from 1) of a process."""
+
+    step: int
+    kind: Kind
+
+
+class MemoryLedger:
+    """The ledger, as text, with versions that never come again."""
+
+    uri = "memory:"
+    lists = True
+
+    def __init__(self) -> None:
+        self.objects: dict[str, tuple[str, str]] = {}
+        self._versions = 0
+
+    def read(self, fingerprint: str) -> Versioned | None:
+        found = self.objects.get(fingerprint)
+        return Versioned(LedgerEntry.from_json(found[0]), found[1]) if found else None
+
+    def create(self, entry: LedgerEntry) -> str:
+        if entry.fingerprint in self.objects:
+            raise AlreadyExistsError(entry.fingerprint)
+        return self._put(entry)
+
+    def replace(self, entry: LedgerEntry, version: str) -> str:
+        if entry.fingerprint not in self.objects or self.objects[entry.fingerprint][1] != version:
+            raise ConflictError(entry.fingerprint)
+        return self._put(entry)
+
+    def entries(self, *, modified_since: float | None = None) -> Iterator[Versioned]:
+        for fingerprint in list(self.objects):
+            if held := self.read(fingerprint):
+                yield held
+
+    def probe(self) -> None:
+        return None
+
+    def _put(self, entry: LedgerEntry) -> str:
+        self._versions += 1
+        self.objects[entry.fingerprint] = (entry.to_json(), str(self._versions))
+        return str(self._versions)
+
+
+class World:
+    """All that outlives a process."""
+
+    def __init__(self, *faults: Fault, late: float | None = None, blind: bool = False) -> None:
+        self.now = START
+        config = SandboxConfig(
+            render=RenderMode.NONE, run_sigma=0.0, queue_sigma=0.0, journal_limit=0, echo_payload=not blind
+        )
+        self.core = SandboxCore(config, clock=lambda: self.now)
+        for fault in faults:
+            self.core.faults.inject(fault, 1)
+        self.late = late
+        self.ledger = MemoryLedger()
+        self.bucket: dict[str, str] = {}
+        self.nonces = 0
+        self.random = random.Random(7)
+        self._later: list[tuple[float, Callable[[], object]]] = []
+
+    def advance(self, until: float) -> None:
+        """Let time pass, and happen what was under way."""
+        while due := [item for item in self._later if item[0] <= until]:
+            first = min(due, key=lambda item: item[0])
+            self._later.remove(first)
+            self.now = max(self.now, first[0])
+            first[1]()
+        self.now = max(self.now, until)
+        self.core.tick()
+
+    def nonce(self) -> str:
+        self.nonces += 1
+        return f"n{self.nonces}"
+
+    def charged(self) -> list[str]:
+        """Ids of the requests that were paid for."""
+        return [charge.request_id for charge in self.core.journal.charges]
+
+    def accepted(self) -> list[str]:
+        return [accepted.request_id for accepted in self.core.journal.accepted]
+
+    def serve(self, call: HttpCall) -> HttpAnswer:
+        """Answer one call; the time that it takes passes."""
+        if call.method == "POST" and self.late is not None:
+            after, self.late = self.late, None
+            self._later.append((self.now + after, lambda: self._handle(call)))
+            raise TransportError("connection reset", sent=True)
+        answer = self._handle(call)
+        if answer.wire is Wire.HANG:
+            self.advance(self.now + call.timeout)
+            raise TransportError("time-out", sent=True)
+        if answer.wire is Wire.RESET:
+            raise TransportError("connection reset", sent=True)
+        if answer.wait_for is not None:
+            self.advance(self.now + 1.0)
+            answer = self.core.submitted(answer.wait_for)
+        headers = {"content-type": answer.content_type, **{k.lower(): v for k, v in answer.headers.items()}}
+        return HttpAnswer(answer.status, headers, answer.body)
+
+    def _handle(self, call: HttpCall) -> Answer:
+        headers = {"Authorization": f"Bearer {CONFIG.api_key}", "Content-Type": call.content_type or ""}
+        path = urlsplit(call.url).path
+        return self.core.handle(call.method, path, dict(call.params), headers, call.body or b"")
+
+
+@dataclass
+class Process:
+    """
+    One process of Airflow: what it does goes through :meth:`io`, and ends with it.
+
+    :param name: for the trace.
+    :param strikes: what goes wrong in it.
+    :param pause: called before each boundary: where other processes may come in between.
+    """
+
+    world: World
+    name: str
+    strikes: tuple[Strike, ...] = ()
+    pause: Callable[[], None] = lambda: None
+    trace: list[str] = field(default_factory=list)
+    reached: set[Strike] = field(default_factory=set)
+    dead: bool = False
+
+    def io(self, name: str, act: Callable[[], T], error: Callable[[bool], Exception] | None = None) -> T:
+        """
+        Cross a boundary.
+
+        :param error: makes the exception of a call that fails, given whether it had its effect.
+        """
+        self._alive()
+        self.pause()
+        self._alive()
+        self.trace.append(name)
+        step = len(self.trace)
+        kinds = {strike.kind for strike in self.strikes if strike.step == step}
+        if error is None:
+            kinds -= {Kind.ERROR_BEFORE, Kind.ERROR_AFTER}
+        self.reached |= {strike for strike in self.strikes if strike.step == step and strike.kind in kinds}
+        if Kind.DIE_BEFORE in kinds:
+            self._die()
+        if Kind.ERROR_BEFORE in kinds and error is not None:
+            raise error(False)
+        value = act()
+        if Kind.DIE_AFTER in kinds:
+            self._die()
+        if Kind.ERROR_AFTER in kinds and error is not None:
+            raise error(True)
+        return value
+
+    def sleep(self, seconds: float) -> None:
+        self._alive()
+        self.world.advance(self.world.now + max(0.0, seconds))
+
+    def clock(self) -> float:
+        return self.world.now
+
+    def client(self) -> WanClient:
+        return WanClient(CONFIG, _Transport(self), sleep=lambda seconds: self.sleep(seconds))
+
+    def store(self) -> Ledger:
+        return Ledger(self)
+
+    def _alive(self) -> None:
+        if self.dead:
+            raise ProcessDied
+
+    def _die(self) -> None:
+        self.dead = True
+        raise ProcessDied
+
+
+class _Transport:
+    """The seam of the client, behind a boundary."""
+
+    def __init__(self, process: Process) -> None:
+        self._process = process
+
+    def send(self, call: HttpCall) -> HttpAnswer:
+        path = urlsplit(call.url).path.removeprefix(urlsplit(BASE).path)
+        parts = path.strip("/").split("/")
+        name = f"api {call.method} /{parts[0]}{'/{id}' if len(parts) > 1 else ''}"
+        return self._process.io(name, lambda: self._process.world.serve(call), _lost)
+
+    def close(self) -> None:
+        return None
+
+
+def _lost(effect: bool) -> Exception:
+    return TransportError("connection lost" if effect else "connection refused", sent=effect)
+
+
+class Ledger:
+    """The ledger as a process sees it, each call a boundary. What is not here does not exist."""
+
+    uri = "memory:"
+    lists = True
+
+    def __init__(self, process: Process) -> None:
+        self._process = process
+        self._store = process.world.ledger
+
+    def read(self, fingerprint: str) -> Versioned | None:
+        return self._io("ledger read", lambda: self._store.read(fingerprint))
+
+    def create(self, entry: LedgerEntry) -> str:
+        return self._io("ledger create", lambda: self._store.create(entry))
+
+    def replace(self, entry: LedgerEntry, version: str) -> str:
+        return self._io(f"ledger replace ({entry.state})", lambda: self._store.replace(entry, version))
+
+    def entries(self, *, modified_since: float | None = None) -> Iterator[Versioned]:
+        return iter(self._io("ledger list", lambda: list(self._store.entries())))
+
+    def probe(self) -> None:
+        self._io("ledger probe", self._store.probe)
+
+    def _io(self, name: str, act: Callable[[], T]) -> T:
+        return self._process.io(name, act, _down)
+
+
+def _down(effect: bool) -> Exception:
+    return LedgerUnavailableError("no answer" if effect else "down")
+
+
+@dataclass
+class Coverage:
+    """How many schedules were run, and what they crossed."""
+
+    schedules: int = 0
+    by_boundary: Counter[str] = field(default_factory=Counter)
+    by_group: Counter[str] = field(default_factory=Counter)
+
+    def told(self) -> str:
+        """The figures, to be printed."""
+        lines = [f"{self.schedules} schedules"]
+        lines += [f"  {count:7d}  {name}" for name, count in sorted(self.by_group.items())]
+        lines += ["faults by boundary:"]
+        lines += [f"  {count:7d}  {name}" for name, count in sorted(self.by_boundary.items())]
+        return "\n".join(lines)
+
+
+def pretty(world: World) -> str:
+    """What is left at the end, for a failed schedule."""
+    entries: dict[str, Any] = {name: json.loads(text) for name, (text, _) in world.ledger.objects.items()}
+    told = {
+        name: {key: entry[key] for key in ("state", "request_id", "owner", "posting_at", "history", "outcome")}
+        for name, entry in entries.items()
+    }
+    return (
+        f"accepted {world.accepted()}\ncharged {world.charged()}\nbucket {world.bucket}\n"
+        f"ledger {json.dumps(told, indent=1)}"
+    )

@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The hub over real sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+from aiohttp import web
+
+from airflow_provider_wan.api.aio import AsyncWanClient
+from airflow_provider_wan.api.config import WanConfig
+from airflow_provider_wan.api.errors import WanAuthError
+from airflow_provider_wan.polling import hub as hub_module
+from airflow_provider_wan.polling.hub import shared_hub
+
+
+class Api:
+    """Answers look-ups, and counts connections and the keys it was shown."""
+
+    def __init__(self) -> None:
+        self.looks: list[float] = []
+        self.connections: set[int] = set()
+        self.good_key = "key-1"
+
+    async def answer(self, request: web.Request) -> web.Response:
+        self.looks.append(time.monotonic())
+        self.connections.add(id(request.transport))
+        if request.headers["Authorization"] != f"Bearer {self.good_key}":
+            return web.json_response({"error": "no"}, status=401)
+        return web.json_response({"request_id": request.match_info["id"], "status": "queued"})
+
+
+@pytest.fixture
+async def api():
+    served = Api()
+    app = web.Application()
+    app.router.add_get("/requests/{id}", served.answer)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    served.url = f"http://127.0.0.1:{site._server.sockets[0].getsockname()[1]}"
+    yield served
+    await runner.cleanup()
+
+
+def connector(api, keys, rate=1000.0):
+    made = []
+
+    async def connect():
+        await asyncio.sleep(0)
+        client = AsyncWanClient(
+            WanConfig(api_key=keys[min(len(made), len(keys) - 1)], base_url=api.url, status_requests_per_second=rate)
+        )
+        made.append(client)
+        return client
+
+    return connect, made
+
+
+async def test_all_that_wait_share_one_connection_look_up_and_one_session(api):
+    connect, made = connector(api, ["key-1"])
+
+    async def wait(request_id):
+        async with shared_hub("c", connect) as hub:
+            return await hub.look_up(request_id)
+
+    records = await asyncio.gather(*(wait(f"r{n}") for n in range(50)))
+    assert [record.request_id for record in records] == [f"r{n}" for n in range(50)]
+    assert len(made) == 1
+
+
+async def test_the_last_one_out_closes_the_session_and_the_next_one_opens_another(api):
+    connect, made = connector(api, ["key-1"])
+    async with shared_hub("c", connect) as hub:
+        async with shared_hub("c", connect) as same:
+            assert same is hub
+            await hub.look_up("r1")
+        assert made[0]._transport._session is not None
+    assert made[0]._transport._session is None
+    async with shared_hub("c", connect) as another:
+        assert another is not hub
+        await another.look_up("r1")
+    assert len(made) == 2
+
+
+async def test_connections_of_different_ids_are_kept_apart(api):
+    connect, _ = connector(api, ["key-1"])
+    async with shared_hub("a", connect) as a, shared_hub("b", connect) as b:
+        assert a is not b
+
+
+async def test_the_rate_of_the_connection_holds_for_all_together(api):
+    connect, _ = connector(api, ["key-1"], rate=50.0)
+    async with shared_hub("c", connect) as hub:
+        await asyncio.gather(*(hub.look_up(f"r{n}") for n in range(20)))
+    # 20 looks at 50 a second take at least 19 intervals; being late is no fault of the pace.
+    assert api.looks[-1] - api.looks[0] >= 19 / 50 * 0.9
+
+
+async def test_a_refused_key_makes_it_read_the_connection_anew_once_it_is_a_minute_old(api, monkeypatch):
+    monkeypatch.setattr(hub_module, "REFRESH_SECONDS", 0.0)
+    connect, made = connector(api, ["old", "key-1"])
+    async with shared_hub("c", connect) as hub:
+        assert (await hub.look_up("r1")).request_id == "r1"
+    assert len(made) == 2
+    assert made[0]._transport._session is None
+
+
+async def test_a_refused_key_of_a_fresh_connection_is_an_error_at_once(api):
+    connect, made = connector(api, ["wrong"])
+    async with shared_hub("c", connect) as hub:
+        with pytest.raises(WanAuthError):
+            await hub.look_up("r1")
+    assert len(made) == 1
+
+
+async def test_the_hub_of_a_loop_that_is_gone_is_not_handed_to_another(api):
+    connect, _ = connector(api, ["key-1"])
+    kept = []
+
+    async def enter():
+        async with shared_hub("c", connect) as hub:
+            kept.append(hub)
+
+    await enter()
+    await asyncio.to_thread(lambda: asyncio.run(enter()))
+    assert kept[0] is not kept[1]

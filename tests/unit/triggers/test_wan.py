@@ -1,0 +1,193 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The trigger in a real event loop, against a real socket."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from types import SimpleNamespace
+
+import pytest
+from airflow.triggers.base import BaseTrigger
+from unit.api import wire_server as wire
+from unit.api.wire_server import WireServer
+from unit.conftest import KEY
+
+from airflow_provider_wan.api.record import RequestRecord
+from airflow_provider_wan.triggers import wan as module
+from airflow_provider_wan.triggers.wan import CancelPolicy, WanI2VTrigger
+
+
+def answer(status, **more):
+    return wire.answers(200, {"request_id": "r1", "status": status, **more})
+
+
+def trigger_of(**more):
+    now = time.time()
+    arguments = {"request_id": "r1", "end_time": now + 30, "poll_interval": 0.01, "fingerprint": "f" * 64}
+    return WanI2VTrigger(**{**arguments, **more})
+
+
+async def event_of(trigger):
+    events = [event async for event in trigger.run()]
+    (event,) = events
+    return event.payload
+
+
+def test_it_is_built_again_from_what_it_says_of_itself():
+    path, arguments = trigger_of(cancel_policy="always", not_before=5.0).serialize()
+    assert path == "airflow_provider_wan.triggers.wan.WanI2VTrigger"
+    assert WanI2VTrigger(**arguments).serialize() == (path, arguments)
+
+
+def test_its_arguments_are_plain_json():
+    _, arguments = trigger_of().serialize()
+    assert json.loads(json.dumps(arguments)) == arguments
+    assert {type(value) for value in arguments.values()} <= {str, float, int, type(None)}
+
+
+@pytest.mark.parametrize("end", ["success", "failed", "cancelled"])
+async def test_it_waits_until_the_request_is_done_and_tells_it_once(connection, end):
+    outcome = {"outcome": {"video_url": "https://s.example.com/a.mp4?secret=1", "error": "said of the prompt"}}
+    with WireServer([answer("queued"), answer("processing"), answer(end, **outcome)]) as server:
+        connection(server.url)
+        trigger = trigger_of()
+        event = await event_of(trigger)
+    assert event == {
+        "status": end,
+        "request_id": "r1",
+        "fingerprint": "f" * 64,
+        "end_time": trigger.end_time,
+    }
+    assert len(server.seen) == 3
+
+
+async def test_it_fires_nothing_before_the_time_at_which_airflow_takes_events_safely(connection):
+    with WireServer([answer("success")]) as server:
+        connection(server.url)
+        trigger = trigger_of(not_before=time.time() + 0.7)
+        await event_of(trigger)
+    assert time.time() >= trigger.not_before
+
+
+async def test_it_gives_up_at_the_end_time_even_where_that_passed_while_it_was_down(connection):
+    with WireServer([answer("processing")]) as server:
+        connection(server.url)
+        assert (await event_of(trigger_of(end_time=time.time() - 60)))["status"] == "timeout"
+
+
+async def test_what_finished_before_the_end_time_passed_is_not_told_as_a_time_out(connection):
+    with WireServer([answer("success")]) as server:
+        connection(server.url)
+        assert (await event_of(trigger_of(end_time=time.time() - 60)))["status"] == "success"
+
+
+async def test_bad_answers_are_waited_out(connection):
+    deaths = [wire.answers(500, {}), wire.reset_after_request, wire.half_a_body, wire.answers(429, {})]
+    with WireServer([*deaths, wire.answers(404, {}), wire.answers(200, "garbage"), answer("success")]) as server:
+        connection(server.url)
+        assert (await event_of(trigger_of()))["status"] == "success"
+
+
+async def test_a_refused_key_is_told_as_an_error_at_once(connection):
+    with WireServer([wire.answers(401, {"error": "no"})]) as server:
+        connection(server.url)
+        assert (await event_of(trigger_of()))["status"] == "error"
+        assert len(server.seen) == 1
+
+
+async def test_a_connection_that_can_not_be_read_is_told_and_not_raised():
+    assert (await event_of(trigger_of(wan_conn_id="no_such_connection")))["status"] == "error"
+
+
+async def test_it_logs_a_change_once_and_never_the_key(connection, caplog, capsys):
+    with WireServer([answer("queued")] * 5 + [answer("processing")] * 5 + [answer("success")]) as server:
+        connection(server.url)
+        await event_of(trigger_of())
+    # Where a trigger's log goes differs between the versions of Airflow.
+    text = caplog.text + capsys.readouterr().out
+    assert [text.count(f"Request r1 is {status}") for status in ("queued", "processing", "success")] == [1, 1, 1]
+    assert KEY not in text
+
+
+async def test_being_stopped_with_its_triggerer_cancels_nothing(connection):
+    with WireServer([answer("queued")]) as server:
+        connection(server.url)
+        trigger = trigger_of(cancel_policy="always")
+        waiting = asyncio.create_task(event_of(trigger))
+        while not server.seen:
+            await asyncio.sleep(0.01)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        await trigger.cleanup()
+    assert all(seen.head.startswith("GET") for seen in server.seen)
+
+
+@pytest.mark.skipif(not hasattr(BaseTrigger, "on_kill"), reason="Airflow calls on_kill from 3.3 on")
+class TestKill:
+    """What a kill does, by the state that Airflow gives the task and by the policy."""
+
+    @pytest.fixture
+    def killed(self, connection, monkeypatch):
+        async def kill(server, *, state, policy="queued", mapped=False):
+            connection(server.url)
+            trigger = trigger_of(cancel_policy=policy)
+            trigger._task_instance = SimpleNamespace(
+                dag_id="d", task_id="t", run_id="r", map_index=0 if mapped else -1
+            )
+            found = {"r": {("t_0" if mapped else "t"): state}} if state else {}
+
+            def states(**asked):
+                assert asked["map_index"] == (0 if mapped else None)
+                if isinstance(state, Exception):
+                    raise state
+                return found
+
+            runtime = pytest.importorskip("airflow.sdk.execution_time.task_runner").RuntimeTaskInstance
+            monkeypatch.setattr(runtime, "get_task_states", staticmethod(states))
+            await trigger.on_kill()
+            return [seen.head.split()[0] for seen in server.seen]
+
+        return kill
+
+    @pytest.mark.parametrize("state", ["failed", "success", "scheduled", None])
+    @pytest.mark.parametrize("mapped", [False, True])
+    async def test_a_queued_request_of_a_killed_task_is_cancelled(self, killed, state, mapped):
+        with WireServer([answer("queued"), wire.answers(200, {})]) as server:
+            assert await killed(server, state=state, mapped=mapped) == ["GET", "DELETE"]
+
+    async def test_a_running_request_is_left_to_finish_since_it_is_paid_for(self, killed):
+        with WireServer([answer("processing")]) as server:
+            assert await killed(server, state="failed") == ["GET"]
+
+    async def test_a_running_request_is_cancelled_where_the_policy_says_always(self, killed):
+        with WireServer([answer("processing"), wire.answers(200, {})]) as server:
+            assert await killed(server, state="failed", policy="always") == ["GET", "DELETE"]
+
+    async def test_nothing_is_asked_where_the_policy_says_never(self, killed):
+        with WireServer([answer("queued")]) as server:
+            assert await killed(server, state="failed", policy="never") == []
+
+    @pytest.mark.parametrize("mapped", [False, True])
+    async def test_a_hand_over_to_another_triggerer_cancels_nothing(self, killed, mapped):
+        with WireServer([answer("queued")]) as server:
+            assert await killed(server, state="deferred", policy="always", mapped=mapped) == []
+
+    async def test_nothing_is_cancelled_where_airflow_can_not_be_asked(self, killed):
+        with WireServer([answer("queued")]) as server:
+            assert await killed(server, state=RuntimeError("away"), policy="always") == []
+
+    async def test_a_slow_api_does_not_hold_up_the_kill(self, killed, monkeypatch):
+        monkeypatch.setattr(module, "ON_KILL_SECONDS", 0.3)
+        with WireServer([wire.never_answers]) as server:
+            began = time.monotonic()
+            assert await killed(server, state="failed") == ["GET"]
+            assert time.monotonic() - began < 5
+
+
+@pytest.mark.parametrize("status", ["success", "failed", "cancelled"])
+@pytest.mark.parametrize("policy", list(CancelPolicy))
+def test_what_is_done_is_never_cancelled(status, policy):
+    assert not policy.applies_to(RequestRecord.parse({"request_id": "r1", "status": status}))
