@@ -9,6 +9,8 @@ The bucket is the Airflow Variable ``wan_bucket`` (``wan-media`` when it is not 
 ``aws_default`` and ``wan_default``. What may differ from run to run is a parameter, to be changed in the trigger form.
 
 An image may have a prompt of its own: a text file beside it (``cat.jpg``, ``cat.txt``).
+
+Before Airflow 3.3, set ``[wan] ledger_uri``: there the provider remembers what it paid for.
 """
 
 from __future__ import annotations
@@ -119,6 +121,9 @@ def wan_image_to_video() -> None:
             duration=duration,
             deferrable=True,
             timeout=timedelta(hours=2),
+            # A retry looks first for what was paid for, and picks it up.
+            retries=3,
+            retry_delay=timedelta(minutes=1),
             # The limit counts waiting clips too. To share one limit among several Dags, give the task a pool that was
             # made with "include deferred".
             max_active_tis_per_dagrun=64,

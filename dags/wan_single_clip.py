@@ -62,6 +62,7 @@ def wan_single_clip() -> None:
         dest_prefix=given["fitted"],
         expires_in=timedelta(hours=6),
     )
+    # A retry looks first for what was paid for, and picks it up.
     generate = WanI2VOperator(
         task_id="generate",
         img_url=ingest.output,
@@ -76,6 +77,8 @@ def wan_single_clip() -> None:
         seed=given["seed"],
         deferrable=True,
         timeout=timedelta(hours=2),
+        retries=3,
+        retry_delay=timedelta(minutes=1),
     )
     WanToS3Operator(
         task_id="archive",

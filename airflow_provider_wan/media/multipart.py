@@ -10,8 +10,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 PART_BYTES = 8 * 1024 * 1024
-#: Parts under way while the next one fills: with these, memory is at most three parts.
-PARTS_IN_FLIGHT = 2
+#: Parts under way while the next one fills: with these, memory is at most four parts.
+PARTS_IN_FLIGHT = 3
 
 
 class ObjectWriter:

@@ -189,10 +189,10 @@ class FaultPlan:
         self.injections: list[Injection] = []
 
     def inject(
-        self, fault: Fault, count: int | None = 1, match: Mapping[str, Any] | None = None
+        self, fault: Fault | str, count: int | None = 1, match: Mapping[str, Any] | None = None
     ) -> Injection:
         """Make ``fault`` strike the next ``count`` matching calls (None: all of them)."""
-        injection = Injection(fault, count, dict(match or {}))
+        injection = Injection(Fault(fault), count, dict(match or {}))
         self.injections.append(injection)
         return injection
 

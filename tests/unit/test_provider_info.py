@@ -40,7 +40,12 @@ def test_airflow_finds_the_provider_by_its_entry_point():
 
 def test_every_module_and_class_that_is_named_exists():
     info = get_provider_info()
-    modules = [name for kind in ("operators", "sensors", "hooks", "triggers") for row in info[kind] for name in row["python-modules"]]
+    modules = [
+        name
+        for kind in ("operators", "sensors", "hooks", "triggers")
+        for row in info[kind]
+        for name in row["python-modules"]
+    ]
     for module in [*modules, *(row["python-module"] for row in info["transfers"])]:
         importlib.import_module(module)
     classes = [*info["extra-links"], *(row["hook-class-name"] for row in info["connection-types"])]

@@ -40,7 +40,9 @@ def test_what_may_pass_is_waited_out_until_the_end_time(error):
     assert judge(error, WAIT, 1000.0).end is WaitEnd.TIMEOUT
 
 
-@pytest.mark.parametrize("error", [errors.WanAuthError("key"), errors.WanCreditError("x"), errors.WanBadRequestError("x")])
+@pytest.mark.parametrize(
+    "error", [errors.WanAuthError("key"), errors.WanCreditError("x"), errors.WanBadRequestError("x")]
+)
 def test_what_will_not_pass_ends_the_wait_with_an_error(error):
     verdict = judge(error, WAIT, 10.0)
     assert verdict.end is WaitEnd.ERROR

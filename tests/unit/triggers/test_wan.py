@@ -10,13 +10,13 @@ from types import SimpleNamespace
 
 import pytest
 from airflow.triggers.base import BaseTrigger
-from unit.api import wire_server as wire
-from unit.api.wire_server import WireServer
-from unit.conftest import KEY
 
 from airflow_provider_wan.api.record import RequestRecord
 from airflow_provider_wan.triggers import wan as module
 from airflow_provider_wan.triggers.wan import CancelPolicy, WanI2VTrigger
+from unit.api import wire_server as wire
+from unit.api.wire_server import WireServer
+from unit.conftest import KEY
 
 
 def answer(status, **more):
@@ -134,9 +134,7 @@ class TestKill:
         async def kill(server, *, state, policy="queued", mapped=False):
             connection(server.url)
             trigger = trigger_of(cancel_policy=policy)
-            trigger._task_instance = SimpleNamespace(
-                dag_id="d", task_id="t", run_id="r", map_index=0 if mapped else -1
-            )
+            trigger._task_instance = SimpleNamespace(dag_id="d", task_id="t", run_id="r", map_index=0 if mapped else -1)
             found = {"r": {("t_0" if mapped else "t"): state}} if state else {}
 
             def states(**asked):

@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Dags of the system tests: one clip each, in ways that the example Dags do not show."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from airflow.sdk import Param, dag
+
+from airflow_provider_wan.operators.wan import WanI2VOperator
+from airflow_provider_wan.transfers.s3_to_wan import S3ToWanOperator
+from airflow_provider_wan.transfers.wan_to_s3 import WanToS3Operator
+
+LEDGER = "s3://wan-media/ledger-of-tests"
+PARAMS = {"image": Param(type="string"), "target": Param("", type="string"), "prompt": Param("", type="string")}
+
+
+@dag(schedule=None, params=PARAMS)
+def blocking_clip() -> None:
+    """The same job without a triggerer: the worker waits."""
+    ingest = S3ToWanOperator(task_id="ingest", source="{{ params.image }}")
+    generate = WanI2VOperator(
+        task_id="generate",
+        img_url=ingest.output,
+        prompt="{{ params.prompt }}",
+        resolution="720P",
+        ledger_uri=LEDGER,
+        deferrable=False,
+        poll_interval=1,
+        timeout=timedelta(minutes=2),
+    )
+    WanToS3Operator(task_id="archive", request_id=generate.output, s3_key="{{ params.target }}")
+
+
+@dag(schedule=None, params=PARAMS)
+def patient_clip() -> None:
+    """Waits for half a minute at most, and tries once."""
+    ingest = S3ToWanOperator(task_id="ingest", source="{{ params.image }}")
+    WanI2VOperator(
+        task_id="generate",
+        img_url=ingest.output,
+        prompt="{{ params.prompt }}",
+        resolution="720P",
+        ledger_uri=LEDGER,
+        deferrable=True,
+        poll_interval=2,
+        timeout=timedelta(seconds=25),
+    )
+
+
+blocking_clip()
+patient_clip()

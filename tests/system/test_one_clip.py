@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Dags of one clip: the trigger form, the blocking job, and the errors as a person reads them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from dev.stack import Stack
+from tests.system.desk import BUCKET, Desk, Run
+
+
+def test_the_fields_of_the_trigger_form_reach_the_api_with_their_types(stack: Stack, desk: Desk, s3: Any) -> None:
+    given = {
+        "resolution": "720P",
+        "duration": 10,
+        "shot_type": "multi",
+        "prompt_extend": True,
+        "audio": False,
+        "watermark": True,
+        "seed": 7,
+        "negative_prompt": "blur",
+    }
+    run = desk.start("wan_single_clip", "all fields", target=f"s3://{BUCKET}/made/form.mp4", **given)
+
+    assert run.end(180) == "success"
+    (request,) = [
+        each["payload"]
+        for each in stack.sandbox_admin("accepted")["accepted"]
+        if each["payload"].get("prompt") == "all fields"
+    ]
+    assert {name: request[name] for name in given} == given
+    assert all(type(request[name]) is type(value) for name, value in given.items())
+    assert s3.head_object(Bucket=BUCKET, Key="made/form.mp4")["ContentType"] == "video/mp4"
+
+
+def test_a_job_that_is_not_deferrable_gives_the_same_clip_without_a_triggerer(desk: Desk, stack: Stack) -> None:
+    run = desk.start("blocking_clip", "blocking")
+
+    assert run.end(180) == "success"
+    request_id = run.result("generate")["request_id"]
+    assert desk.accepted("blocking") == [request_id]
+    assert run.result("archive")["uri"] == f"s3://{BUCKET}/made/blocking_clip.mp4"
+    logs = stack.home.logs / "dag_id=blocking_clip"
+    assert list(logs.rglob("attempt=1.log"))
+    assert list(logs.rglob("*.trigger.*")) == []
+
+
+@pytest.fixture(scope="module")
+def unhappy(desk: Desk) -> dict[str, Run]:
+    """Runs whose requests come to nothing, all at once."""
+    faults = {"failed": "failed_string", "refused": "backend_400", "cancelled": "cancelled", "never": "never_runs"}
+    runs = {}
+    for prompt, fault in faults.items():
+        desk.fault(fault, prompt)
+        runs[prompt] = desk.start("patient_clip", prompt)
+    for run in runs.values():
+        assert run.end(180) == "failed"
+    return runs
+
+
+@pytest.mark.parametrize(
+    ("prompt", "words"),
+    [
+        ("failed", ["WanClipFailedError", "failed: Video generation failed", "not charged"]),
+        ("cancelled", ["WanClipCancelledError", "was cancelled", "not charged"]),
+        ("never", ["WanClipTimeoutError", "is still 'queued' after 25 s", "clearing this task", "pays nothing"]),
+    ],
+)
+def test_the_task_log_of_a_clip_that_never_came_says_what_happened_and_what_it_cost(
+    unhappy: dict[str, Run], desk: Desk, prompt: str, words: list[str]
+) -> None:
+    (request_id,) = desk.accepted(prompt)
+
+    log = unhappy[prompt].log("generate")
+
+    for each in [request_id, *words]:
+        assert each in log
+    assert request_id not in desk.charges()
+
+
+def test_the_task_log_of_a_refused_request_says_that_nothing_was_paid(unhappy: dict[str, Run], desk: Desk) -> None:
+    log = unhappy["refused"].log("generate")
+
+    assert "WanBadRequestError" in log
+    assert "Backend error (400)" in log
+    assert desk.accepted("refused") == []
+
+
+def test_a_clip_that_came_too_late_is_picked_up_by_clearing_the_task(unhappy: dict[str, Run], desk: Desk) -> None:
+    (request_id,) = desk.accepted("never")
+    desk.force(request_id, "success")
+
+    unhappy["never"].clear("generate")
+    unhappy["never"].wait_for("generate", "success")
+
+    assert unhappy["never"].result("generate")["request_id"] == request_id
+    assert desk.accepted("never") == [request_id]
+    assert desk.charges()[request_id] == pytest.approx(0.5)

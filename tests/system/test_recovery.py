@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is cleared or killed is picked up, and never paid for twice."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from dev.component import wait_for
+from dev.stack import Stack
+from tests.system.desk import BUCKET, Desk
+
+
+def test_a_wait_survives_the_loss_of_the_triggerer(stack: Stack, desk: Desk) -> None:
+    with desk.held():
+        run = desk.start("wan_single_clip", "lost triggerer", target=f"s3://{BUCKET}/made/lost.mp4")
+        run.wait_for("generate", "deferred")
+        (request_id,) = desk.accepted("lost triggerer")
+        stack["triggerer"].kill()
+        desk.force(request_id, "success")
+        stack["triggerer"].start()
+
+        assert run.end(180) == "success"
+    assert desk.accepted("lost triggerer") == [request_id]
+    assert desk.charges()[request_id] == pytest.approx(0.5)
+    assert run.result("archive")["request_id"] == request_id
+
+
+def test_clearing_a_finished_clip_neither_pays_nor_downloads_again(stack: Stack, desk: Desk, s3: Any) -> None:
+    target = f"s3://{BUCKET}/made/cleared.mp4"
+    run = desk.start("wan_single_clip", "cleared", target=target)
+    assert run.end(180) == "success"
+    before = s3.head_object(Bucket=BUCKET, Key="made/cleared.mp4")
+
+    run.clear("generate", "archive")
+    wait_for("the run to go on", lambda: run.tasks()["archive", -1] != "success", seconds=30, every=0.2)
+    assert run.end(180) == "success"
+
+    assert len(desk.accepted("cleared")) == 1
+    assert run.result("archive")["existing"] is True
+    assert s3.head_object(Bucket=BUCKET, Key="made/cleared.mp4")["LastModified"] == before["LastModified"]

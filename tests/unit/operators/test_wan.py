@@ -1,0 +1,307 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The operator against a sandbox over real sockets."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+from airflow.providers.common.compat.sdk import AirflowFailException, TaskDeferred
+
+from airflow_provider_wan.api import errors
+from airflow_provider_wan.operators.wan import WanI2VOperator
+
+PROMPT = "a cat that nobody else may read of"
+
+
+def posts(api):
+    return [call for call in api.journal() if call["method"] == "POST"]
+
+
+@pytest.mark.parametrize("deferrable", [True, False])
+def test_a_clip_is_made_and_its_result_is_plain(run, api, deferrable):
+    result = run.try_(prompt=PROMPT, deferrable=deferrable)
+    assert len(run.deferrals) == int(deferrable)
+    (accepted,) = api.accepted()
+    assert result["request_id"] == accepted["request_id"]
+    assert result["status"] == "success"
+    assert result["video_url"].startswith(api.result_url)
+    assert (result["seconds"], result["resolution"], result["cost"]) == (5, "720P", 0.5)
+    assert len(result["fingerprint"]) == 64
+    assert json.loads(json.dumps(result)) == result
+
+
+def test_every_payload_field_reaches_the_api(run, api):
+    sent = {
+        "prompt": "a cat",
+        "negative_prompt": "a dog",
+        "audio_url": "https://audio.example.com/a.mp3",
+        "resolution": "1080P",
+        "duration": 10,
+        "prompt_extend": False,
+        "shot_type": "multi",
+        "audio": False,
+        "watermark": True,
+        "seed": 7,
+    }
+    run.try_(**sent)
+    (accepted,) = api.accepted()
+    job = api.call(lambda core: core.jobs.get(accepted["request_id"]))
+    assert dict(job.payload) == {"img_url": "https://images.example.com/cat.jpg", **sent}
+
+
+def test_every_payload_field_is_a_template():
+    from airflow_provider_wan.api.request import I2VRequest
+
+    assert set(I2VRequest.__dataclass_fields__) <= set(WanI2VOperator.template_fields)
+
+
+def test_neither_arguments_nor_event_of_the_trigger_tell_prompt_or_urls(run):
+    run.try_(prompt=PROMPT, img_url="https://images.example.com/cat.jpg?X-Amz-Signature=c0ffee")
+    stored = json.dumps([run.deferrals[0].trigger.serialize(), run.events])
+    assert PROMPT not in stored
+    assert "://" not in stored
+    assert "c0ffee" not in stored
+
+
+def test_the_link_leads_to_the_request_and_is_there_before_and_after_the_wait(run, api):
+    result = run.try_()
+    assert run.xcoms["wan_request_link"] == f"{api.base_url}/requests/{result['request_id']}"
+
+
+def test_airflow_s_own_time_out_comes_a_little_later_than_the_trigger_s(run):
+    run.try_(timeout=timedelta(minutes=10))
+    (deferred,) = run.deferrals
+    assert 890 <= deferred.timeout.total_seconds() <= 900
+    assert 590 <= deferred.trigger.end_time - time.time() <= 600
+
+
+def test_what_is_finished_at_once_is_not_deferred(run, api):
+    api.inject("immediate_success")
+    assert run.try_()["status"] == "success"
+    assert run.deferrals == []
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("prompt", "x" * 1501),
+        ("negative_prompt", "x" * 501),
+        ("duration", "5"),
+        ("duration", 7),
+        ("resolution", "4K"),
+        ("seed", -1),
+        ("seed", 2**31),
+        ("shot_type", "dual"),
+        ("img_url", ""),
+        ("img_url", None),
+        ("img_url", "ftp://example.com/cat.jpg"),
+        ("img_url", {"uri": "s3://bucket/cat.jpg"}),
+        ("reuse", "forever"),
+    ],
+)
+def test_bad_input_fails_for_good_and_before_anything_is_sent(run, api, field, value):
+    with pytest.raises(AirflowFailException, match=f"{field}="):
+        run.try_(**{field: value})
+    assert posts(api) == []
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("cancel_policy", "maybe"), ("on_doubt", "guess"), ("timeout", 0), ("timeout", "1h"), ("poll_interval", -1)],
+)
+def test_a_bad_option_fails_where_the_dag_is_parsed(run, field, value):
+    with pytest.raises(errors.WanValidationError, match=f"{field}="):
+        run.operator(**{field: value})
+
+
+def test_the_result_of_an_ingest_is_taken_as_it_is(run, api):
+    ingest = {"url": "https://s3.example.com/a.jpg?sig=1", "sha256": "a" * 64, "expires_at": time.time() + 3600}
+    first = run.try_(img_url=ingest)
+    again = run.try_(img_url={**ingest, "url": "https://s3.example.com/other.jpg?sig=2"})
+    assert first["request_id"] == again["request_id"]
+    assert len(posts(api)) == 1
+
+
+def test_an_image_whose_presigned_url_dies_before_the_service_can_fetch_it_is_not_paid_for(run, api):
+    stale = {"url": "https://s3.example.com/a.jpg?sig=1", "sha256": "a" * 64, "expires_at": time.time() - 5}
+    with pytest.raises(AirflowFailException, match="Clear the ingest task"):
+        run.try_(img_url=stale)
+    assert posts(api) == []
+
+
+def test_a_stale_url_does_not_keep_a_paid_clip_from_being_picked_up(run, api):
+    fresh = {"url": "https://s3.example.com/a.jpg?sig=1", "sha256": "a" * 64, "expires_at": time.time() + 3600}
+    first = run.try_(img_url=fresh)
+    assert run.try_(img_url={**fresh, "expires_at": 0.0})["request_id"] == first["request_id"]
+
+
+def test_a_query_string_is_masked_before_the_rendered_fields_are_shown(run, monkeypatch):
+    from airflow_provider_wan.operators import wan as module
+
+    masked = []
+    monkeypatch.setattr(module, "mask_secret", masked.append)
+    operator = run.operator(
+        img_url={"url": "https://s3.example.com/a.jpg?X-Amz-Signature=c0ffee"},
+        audio_url="https://a.example.com/b.mp3?t=1",
+    )
+    operator.render_template_fields({})
+    assert masked == ["X-Amz-Signature=c0ffee", "t=1"]
+
+
+class TestMoney:
+    """What is paid, over tries, clears and runs. The ledger's own floor tests each crash."""
+
+    def test_a_clear_after_a_success_pays_nothing_and_gives_the_same_clip(self, run, api):
+        assert run.try_()["request_id"] == run.try_()["request_id"]
+        assert len(posts(api)) == 1
+
+    def test_a_retry_after_a_crash_between_the_payment_and_the_deferral_picks_the_request_up(self, run, api):
+        with pytest.raises(TaskDeferred):
+            run.operator().execute(run.context())
+        assert run.try_()["status"] == "success"
+        assert len(posts(api)) == 1
+
+    def test_a_lost_answer_is_found_in_the_list(self, run, api):
+        api.inject("reset_after_accept")
+        result = run.try_()
+        assert len(posts(api)) == 1
+        assert result["request_id"] == api.accepted()[0]["request_id"]
+
+    def test_the_trigger_is_built_and_serialized_before_the_payment(self, run, api, monkeypatch):
+        from airflow_provider_wan.triggers.wan import WanI2VTrigger
+
+        def broken(self):
+            raise TypeError("not serializable")
+
+        monkeypatch.setattr(WanI2VTrigger, "serialize", broken)
+        with pytest.raises(TypeError):
+            run.try_()
+        assert posts(api) == []
+
+    def test_a_run_of_its_own_pays_for_itself_and_the_same_content_does_not_where_it_is_shared(self, run, api):
+        other = replace(run, run_id="run-2", xcoms={}, deferrals=[], events=[])
+        run.try_()
+        other.try_()
+        assert len(posts(api)) == 2
+        first = run.try_(reuse="content")
+        assert other.try_(reuse="content")["request_id"] == first["request_id"]
+        assert len(posts(api)) == 3
+
+    def test_force_new_makes_exactly_one_new_clip(self, run, api):
+        first = run.try_()
+        forced = run.try_(force_new="take 2")
+        assert forced["request_id"] != first["request_id"]
+        assert run.try_(force_new="take 2")["request_id"] == forced["request_id"]
+        assert len(posts(api)) == 2
+
+    def test_force_new_in_the_dag_run_s_conf_makes_exactly_one_new_clip_a_run(self, run, api):
+        first = run.try_(reuse="content")
+        forced = replace(run, run_id="run-2", conf={"force_new": True}, xcoms={}, deferrals=[], events=[])
+        second = forced.try_(reuse="content")
+        assert second["request_id"] != first["request_id"]
+        assert forced.try_(reuse="content")["request_id"] == second["request_id"]
+        assert len(posts(api)) == 2
+
+    def test_a_failure_for_good_is_not_paid_for_again(self, run, api):
+        api.inject("never_runs")
+        with pytest.raises(errors.WanClipTimeoutError):
+            run.try_(timeout=0.3)
+        api.finish(api.accepted()[0]["request_id"], "failed", "data_inspection_failed: inappropriate content")
+        for _ in range(2):
+            with pytest.raises(AirflowFailException, match="inappropriate content"):
+                run.try_()
+        assert len(posts(api)) == 1
+
+    def test_a_passing_failure_is_retried_with_a_new_request(self, run, api):
+        api.inject("rate_limit_record")
+        with pytest.raises(errors.WanClipFailedError, match="rate limit"):
+            run.try_()
+        assert run.try_()["status"] == "success"
+        assert len(posts(api)) == 2
+        assert len(api.charges()) == 1
+
+    def test_a_cancelled_request_is_retried_with_a_new_one(self, run, api):
+        api.inject("cancelled")
+        with pytest.raises(errors.WanClipCancelledError):
+            run.try_()
+        assert run.try_()["status"] == "success"
+
+    @pytest.mark.parametrize("deferrable", [True, False])
+    def test_a_time_out_leaves_the_clip_to_the_next_try(self, run, api, deferrable):
+        api.inject("never_runs")
+        with pytest.raises(errors.WanClipTimeoutError, match="pays nothing"):
+            run.try_(timeout=0.5, deferrable=deferrable)
+        api.finish(api.accepted()[0]["request_id"])
+        assert run.try_(deferrable=deferrable)["status"] == "success"
+        assert len(posts(api)) == 1
+
+    def test_a_clip_beyond_the_budget_is_not_paid_for(self, run, api):
+        with pytest.raises(AirflowFailException, match=r"max_cost=\$0.40"):
+            run.try_(max_cost=0.4)
+        assert posts(api) == []
+        assert run.try_(max_cost=0.5)["cost"] == 0.5
+
+    @pytest.mark.parametrize(
+        ("fault", "words"),
+        [("no_credit_402", "no credit"), ("bad_key_401", "key is refused"), ("no_model_404", "404")],
+    )
+    def test_a_refusal_that_needs_a_person_is_not_retried_and_nothing_is_paid(self, run, api, fault, words):
+        api.inject(fault)
+        with pytest.raises(AirflowFailException, match=words):
+            run.try_()
+        assert api.accepted() == []
+        assert run.try_()["status"] == "success"
+
+    def test_a_doubt_stops_the_task_where_that_is_wished(self, run, api):
+        api.inject("reset_after_accept")
+        with pytest.raises(errors.WanInDoubtError, match="seed"):
+            run.try_(on_doubt="fail")
+        assert run.try_()["status"] == "success"
+        assert len(posts(api)) == 1
+
+    def test_without_any_memory_nothing_is_paid_for(self, run, api):
+        with pytest.raises(AirflowFailException, match="ledger_uri"):
+            run.try_(ledger_uri=None)
+        assert posts(api) == []
+
+
+class TestKill:
+    """The worker's side: where the task waits in the worker."""
+
+    def kill_while_it_is(self, status, run, api, monkeypatch, **arguments):
+        from airflow_provider_wan.operators import wan as module
+
+        operator = run.operator(deferrable=False, **arguments)
+        pause = time.sleep
+
+        def killed(seconds):
+            request_id = api.accepted()[0]["request_id"]
+            while operator.hook.get_request(request_id).status_text != status:
+                pause(0.01)
+            operator.on_kill()
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(module.time, "sleep", killed)
+        with pytest.raises(KeyboardInterrupt):
+            operator.execute(run.context())
+        return [call["method"] for call in api.journal()].count("DELETE")
+
+    def test_what_has_not_begun_is_cancelled(self, run, api, monkeypatch):
+        api.inject("never_runs")
+        assert self.kill_while_it_is("queued", run, api, monkeypatch) == 1
+
+    def test_what_runs_is_left_to_be_picked_up(self, run, api, monkeypatch):
+        api.inject("runs_forever")
+        assert self.kill_while_it_is("processing", run, api, monkeypatch) == 0
+
+    def test_nothing_is_cancelled_where_the_policy_says_so(self, run, api, monkeypatch):
+        api.inject("never_runs")
+        assert self.kill_while_it_is("queued", run, api, monkeypatch, cancel_policy="never") == 0
+
+    def test_a_kill_before_anything_was_submitted_asks_nothing(self, run, api):
+        run.operator().on_kill()
+        assert api.journal() == []

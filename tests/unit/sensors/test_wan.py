@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The sensor over real sockets."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+from airflow.providers.common.compat.sdk import (
+    AirflowFailException,
+    AirflowSensorTimeout,
+    AirflowSkipException,
+    TaskDeferred,
+)
+
+from airflow_provider_wan.sensors.wan import WanRequestSensor
+from unit.api import wire_server as wire
+from unit.api.wire_server import WireServer
+
+VIDEO = "https://s.example.com/a.mp4"
+
+
+def answer(status, **more):
+    return wire.answers(200, {"request_id": "r1", "status": status, **more})
+
+
+SUCCESS = answer("success", outcome={"media_urls": [{"url": f"{VIDEO}?sig=1"}]})
+
+
+def sensor(**arguments):
+    given = {"poke_interval": 0.01, "timeout": 5, "deferrable": False}
+    return WanRequestSensor(task_id="wait", request_id="r1", **{**given, **arguments})
+
+
+def context(xcoms=None):
+    push = {} if xcoms is None else xcoms
+    return {"ti": SimpleNamespace(xcom_push=lambda key, value: push.__setitem__(key, value))}
+
+
+def test_it_pokes_until_the_request_is_done_and_gives_its_result(connection):
+    with WireServer([answer("queued"), wire.answers(500, {}), answer("processing"), SUCCESS]) as server:
+        connection(server.url)
+        result = sensor().execute(context())
+    assert result == {"request_id": "r1", "status": "success", "video_url": VIDEO, "thumbnail_url": None}
+
+
+def test_it_defers_with_a_trigger_that_never_cancels(connection):
+    with WireServer([answer("processing")]) as server:
+        connection(server.url)
+        xcoms = {}
+        with pytest.raises(TaskDeferred) as deferred:
+            sensor(deferrable=True).execute(context(xcoms))
+    assert deferred.value.trigger.request_id == "r1"
+    assert deferred.value.trigger.cancel_policy == "never"
+    assert xcoms == {"wan_request_link": f"{server.url}/requests/r1"}
+
+
+def test_what_is_done_already_is_not_deferred(connection):
+    with WireServer([SUCCESS]) as server:
+        connection(server.url)
+        assert sensor(deferrable=True).execute(context())["status"] == "success"
+
+
+def test_it_looks_at_the_result_anew_when_it_is_resumed(connection):
+    with WireServer([SUCCESS]) as server:
+        connection(server.url)
+        event = {"status": "success", "request_id": "r1"}
+        assert sensor(deferrable=True).execute_complete(context(), event)["video_url"] == VIDEO
+
+
+@pytest.mark.parametrize("status", ["failed", "cancelled"])
+def test_a_request_that_gave_no_clip_fails_the_task_for_good(connection, status):
+    with WireServer([answer(status, outcome={"error": "bad media"})]) as server:
+        connection(server.url)
+        with pytest.raises(AirflowFailException, match="r1"):
+            sensor().execute(context())
+
+
+def test_an_unknown_request_fails_the_task_for_good(connection):
+    with WireServer([wire.answers(404, {"error": "not found"})]) as server:
+        connection(server.url)
+        with pytest.raises(AirflowFailException, match="404"):
+            sensor().execute(context())
+
+
+def test_a_time_out_is_the_sensor_s_own_and_softly_a_skip(connection):
+    event = {"status": "timeout", "request_id": "r1"}
+    with WireServer([answer("processing")]) as server:
+        connection(server.url)
+        with pytest.raises(AirflowSensorTimeout, match="'processing'"):
+            sensor(deferrable=True).execute_complete(context(), event)
+        with pytest.raises(AirflowSkipException):
+            sensor(deferrable=True, soft_fail=True).resume_execution("execute_complete", {"event": event}, context())
