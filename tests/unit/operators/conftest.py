@@ -67,7 +67,7 @@ class Run:
 
 async def _event(trigger: Any) -> dict[str, Any]:
     # As the triggerer does, from what lies in the database.
-    path, arguments = trigger.serialize()
+    _, arguments = trigger.serialize()
     fresh = type(trigger)(**arguments)
     async for event in fresh.run():
         return event.payload

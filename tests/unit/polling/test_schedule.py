@@ -41,9 +41,10 @@ def test_what_may_pass_is_waited_out_until_the_end_time(error):
 
 
 @pytest.mark.parametrize(
-    "error", [errors.WanAuthError("key"), errors.WanCreditError("x"), errors.WanBadRequestError("x")]
+    "kind", [errors.WanAuthError, errors.WanCreditError, errors.WanBadRequestError]
 )
-def test_what_will_not_pass_ends_the_wait_with_an_error(error):
+def test_what_will_not_pass_ends_the_wait_with_an_error(kind):
+    error = kind("no")
     verdict = judge(error, WAIT, 10.0)
     assert verdict.end is WaitEnd.ERROR
     assert str(error) in verdict.message

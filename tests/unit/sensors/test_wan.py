@@ -46,13 +46,13 @@ def test_it_pokes_until_the_request_is_done_and_gives_its_result(connection):
 
 def test_it_defers_with_a_trigger_that_never_cancels(connection):
     with WireServer([answer("processing")]) as server:
-        connection(server.url)
+        connection(url := server.url)
         xcoms = {}
         with pytest.raises(TaskDeferred) as deferred:
             sensor(deferrable=True).execute(context(xcoms))
     assert deferred.value.trigger.request_id == "r1"
     assert deferred.value.trigger.cancel_policy == "never"
-    assert xcoms == {"wan_request_link": f"{server.url}/requests/r1"}
+    assert xcoms == {"wan_request_link": f"{url}/requests/r1"}
 
 
 def test_what_is_done_already_is_not_deferred(connection):
