@@ -22,6 +22,7 @@ from typing import Any
 
 from airflow.sdk import Param, Variable, dag, get_current_context, task, task_group
 from airflow.timetables.interval import CronDataIntervalTimetable
+
 from airflow_provider_wan.operators.wan import WanI2VOperator
 from airflow_provider_wan.transfers.s3_to_wan import S3ToWanOperator
 from airflow_provider_wan.transfers.wan_to_s3 import WanToS3Operator

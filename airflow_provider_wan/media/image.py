@@ -79,11 +79,14 @@ class FittedImage:
     :param data: its bytes; those of the source when ``changed`` is false.
     :param info: of ``data``.
     :param changed: whether it had to be encoded anew.
+    :param source_sha256: hash of the source's bytes. Unlike that of the result, it does not change with
+        Pillow's version.
     """
 
     data: bytes
     info: ImageInfo
     changed: bool
+    source_sha256: str
 
 
 def inspect_image(data: bytes, *, field: str = "img_url") -> ImageInfo:
@@ -106,6 +109,7 @@ def check_image(data: bytes, *, field: str = "img_url", formats: Collection[str]
     :param field: the name that an error shall carry.
     :param formats: the types that are allowed here, among those of :data:`CONTENT_TYPES`.
     :raises WanValidationError: naming the field, the value, the rule, and the remedy.
+
     """
     with _opened(data, field) as image:
         info = _info(image, data)
@@ -121,15 +125,16 @@ def check_image(data: bytes, *, field: str = "img_url", formats: Collection[str]
 def fit_image(data: bytes, *, field: str = "img_url", formats: Collection[str] = CONTENT_TYPES) -> FittedImage:
     """Adapt an image to the API's rules, where it needs that.
 
-    One that satisfies them, is upright and has plain 8-bit pixels is passed through, byte by byte. Any other is
-    turned upright by its EXIF orientation, converted to sRGB, laid on white where it is transparent,
-    scaled just as far as needed with its aspect kept, and encoded without metadata: as PNG when it came
-    without loss (PNG, BMP) and stays under 10 MB, else as JPEG.
+    One that satisfies them, is upright and has plain 8-bit pixels is passed through, byte by byte. Any other is turned
+    upright by its EXIF orientation, converted to sRGB, laid on white where it is transparent, scaled just as far as
+    needed with its aspect kept, and encoded without metadata: as PNG when it came without loss (PNG, BMP) and stays
+    under 10 MB, else as JPEG.
 
     :param data: the whole file, of at most :data:`MAX_SOURCE_BYTES`.
     :param field: the name that an error shall carry.
     :param formats: the types that the result may have; JPEG must be among them.
     :raises WanValidationError: when no scaling helps (sides too unlike, animated, broken, too many pixels).
+
     """
     if len(data) > MAX_SOURCE_BYTES:
         raise WanValidationError(field, f"{len(data)} bytes", f"at most {MAX_SOURCE_BYTES} bytes can be adapted")
@@ -146,14 +151,14 @@ def fit_image(data: bytes, *, field: str = "img_url", formats: Collection[str] =
         is_plain = info.orientation == 1 and info.mode in _PLAIN_MODES | ({"RGBA"} if info.format == "WEBP" else set())
         if is_plain and info.frames == 1 and _fault(info, formats) is None:
             _decode(image, info, data, field)
-            return FittedImage(data, info, changed=False)
+            return FittedImage(data, info, changed=False, source_sha256=info.sha256)
         # JPEG alone can be decoded at a half, a quarter or an eighth; never below what is asked for here.
         image.draft("RGB" if info.mode in ("RGB", "YCbCr") else info.mode, (MAX_SIDE, MAX_SIDE))
         _decode(image, info, data, field)
         size = _target(info.width, info.height)
         turned = size[::-1] if info.orientation >= 5 else size
         fitted = _encode(_scaled(_flattened(_upright(image)), turned), info, formats, field)
-    return FittedImage(fitted, inspect_image(fitted, field=field), changed=True)
+    return FittedImage(fitted, inspect_image(fitted, field=field), changed=True, source_sha256=info.sha256)
 
 
 def _opened(data: bytes, field: str) -> Image.Image:

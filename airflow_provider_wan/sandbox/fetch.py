@@ -17,7 +17,7 @@ IMAGE_BYTES = 10 * MEGABYTE
 AUDIO_BYTES = 15 * MEGABYTE
 MIN_SIDE, MAX_SIDE = 360, 2000
 SIDES = f"each side must be {MIN_SIDE} to {MAX_SIDE} pixels"
-FORMATS = ("JPEG", "MPO", "PNG", "BMP", "WEBP")
+FORMATS = ("JPEG", "PNG", "BMP", "WEBP")
 DOWNLOAD_FAILED = "Failed to download media"
 _LOCAL = ("127.0.0.1", "localhost", "::1")
 

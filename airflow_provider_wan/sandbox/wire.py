@@ -53,10 +53,10 @@ async def _stream(request: web.Request, answer: Answer, headers: dict[str, str])
         return response
     sent = 0
     for piece in answer.stream() if answer.stream is not None else _pieces(answer.body):
-        await response.write(piece)
-        sent += len(piece)
         if answer.bytes_per_second is not None:
             await asyncio.sleep(len(piece) / answer.bytes_per_second)
+        await response.write(piece)
+        sent += len(piece)
     if sent < response.content_length and request.transport is not None:
         request.transport.close()
     return response

@@ -78,6 +78,7 @@ def test_a_queued_request_can_be_cancelled_and_gives_its_place_away() -> None:
     desk.wait(61)
     assert [desk.get(each)["status"] for each in (first, second, third)] == ["success", "cancelled", "processing"]
     desk.wait(61)
+    assert desk.get(third)["status"] == "success"
     assert {charge.request_id for charge in desk.core.journal.charges} == {first, third}
 
 

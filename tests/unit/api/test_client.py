@@ -33,7 +33,6 @@ def client_of(url: str, **config) -> WanClient:
 @pytest.mark.parametrize(
     "death",
     [
-        wire.reset_at_once,
         wire.reset_after_request,
         wire.close_after_request,
         wire.half_a_head,
@@ -52,6 +51,14 @@ def test_a_submission_whose_answer_is_lost_is_in_doubt_and_sent_once(death):
         with pytest.raises(errors.WanInDoubtError):
             client_of(server.url).submit(REQUEST)
         assert len([seen for seen in server.seen if seen.head.startswith("POST")]) <= 1
+
+
+def test_a_connection_that_dies_at_once_is_never_tried_again_with_the_payment():
+    with WireServer([wire.reset_at_once, wire.ACCEPTED]) as server:
+        # Whether the reset comes while connecting or after is up to the kernel.
+        with pytest.raises((errors.WanInDoubtError, errors.WanConnectError)):
+            client_of(server.url).submit(REQUEST)
+        assert server.seen == []
 
 
 def test_a_submission_that_is_never_answered_is_in_doubt_and_sent_once(monkeypatch):
@@ -118,7 +125,10 @@ def test_a_proxy_that_is_down_proves_that_nothing_was_sent(monkeypatch):
 
 
 def test_a_broken_tls_handshake_leaves_a_doubt_rather_than_a_second_payment():
-    with WireServer([wire.reset_at_once]) as server, pytest.raises(errors.WanInDoubtError):
+    def no_tls(connection):
+        connection.sendall(b"220 mail.example.com ESMTP\r\n")
+
+    with WireServer([no_tls], reads=False) as server, pytest.raises(errors.WanInDoubtError):
         client_of(server.url.replace("http:", "https:")).submit(REQUEST)
 
 

@@ -27,9 +27,14 @@ Script = Callable[[socket.socket], None]
 
 @dataclass
 class WireServer:
-    """Plays one script a connection, the last one over and over, and keeps what it was sent."""
+    """
+    Plays one script a connection, the last one over and over, and keeps what it was sent.
+
+    :param reads: whether it reads a request before it plays its script.
+    """
 
     scripts: list[Script]
+    reads: bool = True
     seen: list[Seen] = field(default_factory=list)
 
     def __enter__(self) -> WireServer:
@@ -58,7 +63,7 @@ class WireServer:
             turn += 1
             with connection:
                 connection.settimeout(10)
-                if script is not reset_at_once:
+                if self.reads and script is not reset_at_once:
                     self.seen.append(read_request(connection))
                 script(connection)
 

@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reads an image or audio from where the user has it: S3, a local file, or the web. Never more than is allowed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from airflow_provider_wan.api.errors import WanValidationError
+from airflow_provider_wan.media.fetch import CONNECT_TIMEOUT, PIECE, READ_TIMEOUT, public_url
+
+_SCHEMES = "must be s3://bucket/key, a local path, file:///path, or an http(s) URL"
+
+
+class Origin(StrEnum):
+    """Where a source lies."""
+
+    S3 = "s3"
+    FILE = "file"
+    WEB = "web"
+
+
+class SourceMissingError(FileNotFoundError):
+    """There is nothing at the source, or it can't be read, for now."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """One image or audio file of the user's.
+
+    :param text: as the user wrote it; may hold a signature.
+    :param origin: where it lies.
+    """
+
+    text: str
+    origin: Origin
+
+    @classmethod
+    def parse(cls, text: object) -> Source:
+        """
+        Read what the user wrote.
+
+        :raises WanValidationError: when it is empty, or of another scheme.
+        """
+        if not isinstance(text, str) or not text.strip():
+            raise WanValidationError("source", text, _SCHEMES)
+        scheme = urlsplit(text).scheme.lower() if "://" in text else ""
+        if scheme in ("s3", "s3a", "s3n"):
+            split_s3_uri(text, "source")
+            return cls(text, Origin.S3)
+        if scheme in ("http", "https"):
+            return cls(text, Origin.WEB)
+        if scheme in ("", "file"):
+            return cls(text, Origin.FILE)
+        raise WanValidationError("source", f"{scheme}://…", _SCHEMES)
+
+    @property
+    def shown(self) -> str:
+        """For logs and results: without a query string where it is a URL."""
+        return public_url(self.text) if self.origin is Origin.WEB else self.text
+
+    def read(self, s3: Callable[[], Any], max_bytes: int, field: str, remedy: str) -> bytes:
+        """Read all of it.
+
+        :param s3: gives a boto3 S3 client when one is needed.
+        :param max_bytes: more is refused, before it is read where the size is told beforehand.
+        :param field: the name that an error about the size shall carry.
+        :param remedy: what to do about one that is too large.
+        :raises SourceMissingError: when nothing can be read there.
+        :raises WanValidationError: when it is too large.
+        """
+
+        def check(size: int) -> None:
+            if size > max_bytes:
+                raise WanValidationError(field, f"{self.shown}: {size} bytes", f"at most {max_bytes} bytes", remedy)
+
+        match self.origin:
+            case Origin.S3:
+                return self._read_s3(s3(), check)
+            case Origin.FILE:
+                return self._read_file(check)
+            case Origin.WEB:
+                return self._read_web(check)
+
+    def _read_s3(self, client: Any, check: Callable[[int], None]) -> bytes:
+        from botocore.exceptions import ClientError
+
+        bucket, key = split_s3_uri(self.text, "source")
+        try:
+            answer = client.get_object(Bucket=bucket, Key=key)  # the body is not read yet
+        except ClientError as error:
+            code = error.response.get("Error", {}).get("Code", "?")
+            raise SourceMissingError(f"{self.shown} can't be read: {code}") from error
+        with answer["Body"] as body:
+            check(int(answer["ContentLength"]))
+            return _collect(iter(lambda: body.read(PIECE), b""), check)
+
+    def _read_file(self, check: Callable[[int], None]) -> bytes:
+        path = Path(unquote(urlsplit(self.text).path) if self.text.lower().startswith("file://") else self.text)
+        try:
+            with path.open("rb") as file:
+                check(path.stat().st_size)
+                return _collect(iter(lambda: file.read(PIECE), b""), check)
+        except OSError as error:
+            raise SourceMissingError(f"{path} can't be read: {error.strerror}") from error
+
+    def _read_web(self, check: Callable[[int], None]) -> bytes:
+        import requests
+
+        try:
+            with requests.Session() as session:
+                session.auth = lambda request: request  # else requests would look into ~/.netrc
+                with session.get(self.text, stream=True, timeout=(CONNECT_TIMEOUT, READ_TIMEOUT)) as response:
+                    if response.status_code != 200:
+                        raise SourceMissingError(f"{self.shown} answers {response.status_code}")
+                    length = response.headers.get("Content-Length", "")
+                    check(int(length) if length.isdigit() else 0)
+                    return _collect(response.iter_content(PIECE), check)
+        except requests.RequestException as error:
+            # Its own text holds the URL with the query string.
+            raise SourceMissingError(f"{self.shown} can't be read ({type(error).__name__})") from None
+
+
+def split_s3_uri(uri: str, field: str) -> tuple[str, str]:
+    """Take ``s3://bucket/key`` apart.
+
+    :param uri: the URI.
+    :param field: the name that an error shall carry.
+    :raises WanValidationError: when it has no bucket or no key.
+    """
+    scheme, _, rest = uri.partition("://")
+    bucket, _, key = rest.partition("/")
+    if scheme.lower() not in ("s3", "s3a", "s3n") or not bucket or not key:
+        raise WanValidationError(field, uri, "must be s3://bucket/key")
+    return bucket, key
+
+
+def _collect(pieces: Iterable[bytes], check: Callable[[int], None]) -> bytes:
+    data = bytearray()
+    for piece in pieces:
+        data += piece
+        check(len(data))
+    return bytes(data)

@@ -1,0 +1,181 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Archive: a finished clip goes to S3, checked, with a record of how it was made."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.common.compat.sdk import BaseOperator
+
+from airflow_provider_wan.api.errors import WanError, WanLookupError, WanValidationError
+from airflow_provider_wan.api.record import RequestStatus
+from airflow_provider_wan.operators.outcome import error_of, fail
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
+    from airflow_provider_wan.api.record import RequestRecord
+    from airflow_provider_wan.hooks.wan import WanHook
+    from airflow_provider_wan.media.archive import ClipArchive
+    from airflow_provider_wan.media.clip_record import ArchivedClip
+
+
+class WanToS3Operator(BaseOperator):
+    """
+    Streams a finished clip from the API's storage to S3, in constant memory.
+
+    While the bytes flow they are counted, hashed, and read as an MP4; the object appears only after all of that
+    held good. Beside it, at the same key ending in ``.json``, a record tells how the clip was made. The API's
+    storage never sees the API key, and its URL, fetched anew at each run, is in no log.
+
+    Run again, it finds the clip by its record and downloads nothing. A key that holds another request's clip (as
+    after a rerun with ``force_new``) is refused, since that one was paid for too: put ``{{ run_id }}`` or the
+    request id into the key, or set ``replace=True``.
+
+    A process that is killed outright may leave parts of an upload behind, invisible and charged by S3: a lifecycle
+    rule with ``AbortIncompleteMultipartUpload`` removes them.
+
+    :param request_id: the request, or the result of ``WanI2VOperator`` (templated).
+    :param s3_key: ``s3://bucket/key.mp4``, or a key in ``s3_bucket`` (templated).
+    :param s3_bucket: the bucket where ``s3_key`` does not name it (templated).
+    :param replace: overwrite whatever lies at the key.
+    :param max_bytes: a result beyond this is refused; default 2 GiB.
+    :param wan_conn_id: the connection of type ``wan`` (templated).
+    :param aws_conn_id: the AWS connection (templated).
+    :return: ``request_id``, ``uri``, ``record_uri``, ``sha256``, ``size`` (bytes), ``width``, ``height``,
+        ``seconds``, ``content_type``, ``existing`` (whether it lay there already).
+    :raises AirflowFailException: when a retry would not help: the clip failed for good, its file is gone, or lies
+        on a foreign host.
+    :raises WanResultError: when its file is cut off or no video, for now.
+    :raises WanLookupError: when the request is not finished.
+
+    """
+
+    template_fields: Sequence[str] = ("request_id", "s3_key", "s3_bucket", "wan_conn_id", "aws_conn_id")
+    ui_color = "#e3f6e7"
+
+    def __init__(
+        self,
+        *,
+        request_id: str | Mapping[str, Any],
+        s3_key: str,
+        s3_bucket: str | None = None,
+        replace: bool = False,
+        max_bytes: int = 2 * 1024**3,
+        wan_conn_id: str = "wan_default",
+        aws_conn_id: str | None = "aws_default",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.request_id = request_id
+        self.s3_key = s3_key
+        self.s3_bucket = s3_bucket
+        self.replace = replace
+        self.max_bytes = max_bytes
+        self.wan_conn_id = wan_conn_id
+        self.aws_conn_id = aws_conn_id
+
+    @cached_property
+    def hook(self) -> WanHook:
+        """The hook of the API's connection."""
+        from airflow_provider_wan.hooks.wan import WanHook
+
+        return WanHook(self.wan_conn_id)
+
+    @cached_property
+    def archive(self) -> ClipArchive:
+        """The clips in the S3 of the AWS connection."""
+        from airflow.providers.amazon.aws.hooks.s3 import S3Hook
+
+        from airflow_provider_wan.media.archive import ClipArchive
+        from airflow_provider_wan.media.fetch import ResultHosts
+
+        config = self.hook.config
+        return ClipArchive(
+            S3Hook(self.aws_conn_id).get_conn(),
+            ResultHosts(config.result_hosts, config.base_url),
+            max_bytes=self.max_bytes,
+            replace=self.replace,
+        )
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Find the clip, or fetch it."""
+        try:
+            return self._archive()
+        except WanError as error:
+            fail(error)
+
+    def _archive(self) -> dict[str, Any]:
+        request_id, bucket, key = self._request_id(), *self._target()
+        clip = self.archive.find(bucket, key, request_id)
+        if clip is None:
+            record = self._finished(request_id)
+            asked = self.request_id if isinstance(self.request_id, Mapping) else {}
+            cost, seconds = asked.get("cost"), asked.get("duration")
+            clip = self.archive.store(
+                record, bucket, key, seconds=seconds, cost=self._cost(record) if cost is None else cost
+            )
+        self.log.info(
+            "Request %s: %s, %d bytes, %.1f s, %d×%d, sha256 %s%s",
+            *(request_id, clip.uri, clip.video.size, clip.video.seconds, clip.video.width, clip.video.height),
+            *(clip.sha256, "; it lay there already" if clip.existing else ""),
+        )
+        return _result(clip)
+
+    def _finished(self, request_id: str) -> RequestRecord:
+        record = self.hook.get_request(request_id)
+        if record.status is RequestStatus.SUCCESS:
+            return record
+        if record.status.is_terminal:
+            raise error_of(record)
+        raise WanLookupError(
+            f"Request {request_id} is not finished ({record.status_text}): put a WanRequestSensor or WanI2VOperator "
+            "before this task. A retry looks again, and costs nothing."
+        )
+
+    def _cost(self, record: RequestRecord) -> float | None:
+        resolution, seconds = record.payload.get("resolution"), record.payload.get("duration")
+        if not isinstance(resolution, str) or not isinstance(seconds, int):
+            return None
+        return self.hook.config.cost(resolution, seconds)
+
+    def _request_id(self) -> str:
+        value = self.request_id.get("request_id") if isinstance(self.request_id, Mapping) else self.request_id
+        if not isinstance(value, str) or not value.strip():
+            shown = sorted(map(str, self.request_id)) if isinstance(self.request_id, Mapping) else self.request_id
+            raise WanValidationError("request_id", shown, "must be a request id, or the result of WanI2VOperator")
+        return value
+
+    def _target(self) -> tuple[str, str]:
+        from airflow_provider_wan.media.source import split_s3_uri
+
+        if "://" in self.s3_key:
+            bucket, key = split_s3_uri(self.s3_key, "s3_key")
+            if self.s3_bucket not in (None, "", bucket):
+                raise WanValidationError("s3_bucket", self.s3_bucket, f"contradicts s3_key={self.s3_key!r}")
+        elif self.s3_bucket:
+            bucket, key = split_s3_uri(f"s3://{self.s3_bucket}/{self.s3_key.lstrip('/')}", "s3_key")
+        else:
+            raise WanValidationError("s3_key", self.s3_key, "must be s3://bucket/key.mp4, or s3_bucket must be set")
+        if key.endswith(("/", ".json")):
+            raise WanValidationError("s3_key", self.s3_key, "must name a file, and not one in .json: the record's")
+        return bucket, key
+
+
+def _result(clip: ArchivedClip) -> dict[str, Any]:
+    from airflow_provider_wan.media.clip_record import VIDEO_TYPE
+
+    return {
+        "request_id": clip.request_id,
+        "uri": clip.uri,
+        "record_uri": clip.record_uri,
+        "sha256": clip.sha256,
+        "size": clip.video.size,
+        "width": clip.video.width,
+        "height": clip.video.height,
+        "seconds": clip.video.seconds,
+        "content_type": VIDEO_TYPE,
+        "existing": clip.existing,
+    }

@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Entries, requests and an API of the tests."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from airflow_provider_wan.api.errors import WanNotFoundError
+from airflow_provider_wan.api.record import RequestPage, RequestRecord, RequestStatus
+from airflow_provider_wan.api.request import I2VRequest
+from airflow_provider_wan.ledger import LedgerEntry, Owner, fingerprint_of
+from airflow_provider_wan.ledger.entry import claim, posting
+from airflow_provider_wan.ledger.fingerprint import payload_sha256
+
+NOW = 1_800_000_000.0
+REQUEST = I2VRequest(img_url="https://images.example.com/cat.png?sig=1", prompt="a cat", resolution="720P")
+FINGERPRINT = fingerprint_of(REQUEST)
+ME = Owner("dag/run/clip/-1", 1, "me")
+MY_RETRY = Owner("dag/run/clip/-1", 2, "me again")
+OTHER = Owner("dag/other/clip/-1", 1, "other")
+
+
+def a_claim(owner: Owner = ME, *, seed: int = 7, drawn: bool = True, now: float = NOW, **more: Any) -> LedgerEntry:
+    entry = claim(
+        fingerprint=more.pop("fingerprint", FINGERPRINT),
+        owner=owner,
+        scope="",
+        now=now,
+        model=REQUEST.model,
+        resolution="720P",
+        duration=5,
+        seed=seed,
+        seed_drawn=drawn,
+        payload_sha256=payload_sha256(REQUEST.with_seed(seed).to_payload()),
+        cost_estimate=0.5,
+    )
+    return replace(entry, **more)
+
+
+def a_post(owner: Owner = ME, **more: Any) -> LedgerEntry:
+    return posting(a_claim(owner, **more), more.get("now", NOW))
+
+
+class Clock:
+    """Time that passes only by sleeping."""
+
+    def __init__(self) -> None:
+        self.now = NOW
+        self.slept: list[float] = []
+        self.on_sleep: Callable[[], None] = lambda: None
+
+    def __call__(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.now += seconds
+        self.on_sleep()
+
+
+class Api:
+    """
+    An API that takes requests and lists them, the newest first.
+
+    :ivar answers: what the next submissions do: an error to raise, or one to raise after accepting (a pair).
+    """
+
+    def __init__(self, clock: Callable[[], float] = lambda: NOW) -> None:
+        self.clock = clock
+        self.records: list[RequestRecord] = []
+        self.hidden: set[str] = set()
+        self.answers: list[Exception | tuple[str, Exception]] = []
+        self.posts: list[dict[str, Any]] = []
+        self.cancelled: list[str] = []
+        self.pages: list[tuple[int, int]] = []
+        self.page_of: Callable[[int, int], RequestPage] | None = None
+        self.list_error: Exception | None = None
+        self._ids = itertools.count(1)
+
+    def submit(self, request: I2VRequest) -> RequestRecord:
+        self.posts.append(request.to_payload())
+        answer = self.answers.pop(0) if self.answers else None
+        if isinstance(answer, Exception):
+            raise answer
+        record = self.add(request.to_payload())
+        if answer is not None:
+            raise answer[1]
+        return record
+
+    def add(self, payload: dict[str, Any], status: str = "queued", **more: Any) -> RequestRecord:
+        record = RequestRecord(
+            request_id=more.pop("request_id", f"r{next(self._ids)}"),
+            status=RequestStatus(status),
+            status_text=status,
+            created_at=more.pop("created_at", self.clock()),
+            payload=payload,
+            **more,
+        )
+        self.records.insert(0, record)
+        return record
+
+    def turn(self, request_id: str, status: str, error: str | None = None) -> RequestRecord:
+        found = self.get_request(request_id)
+        new = replace(found, status=RequestStatus(status), status_text=status, error=error)
+        self.records[self.records.index(found)] = new
+        return new
+
+    def get_request(self, request_id: str) -> RequestRecord:
+        for record in self.records:
+            if record.request_id == request_id and request_id not in self.hidden:
+                return record
+        raise WanNotFoundError(f"Request {request_id}: HTTP 404")
+
+    def list_requests(self, *, model_id: str | None = None, limit: int = 100, offset: int = 0) -> RequestPage:
+        self.pages.append((limit, offset))
+        if self.list_error is not None:
+            raise self.list_error
+        if self.page_of is not None:
+            return self.page_of(limit, offset)
+        records = tuple(self.records[offset : offset + limit])
+        return RequestPage(records, len(records), len(self.records), offset + limit < len(self.records))
+
+    def cancel(self, request_id: str) -> bool:
+        self.cancelled.append(request_id)
+        return True

@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import json
+import random
+import string
+from dataclasses import replace
+
+import pytest
+
+from airflow_provider_wan.ledger import EntryState, LedgerCorruptError, LedgerEntry, LedgerVersionError, Owner
+from airflow_provider_wan.ledger import entry as entries
+from airflow_provider_wan.ledger.entry import Attempt, Outcome
+from airflow_provider_wan.ledger.errors import IllegalTransitionError
+from tests.unit.ledger.makers import ME, NOW, OTHER, a_claim, a_post
+
+
+def _random_entry(rng: random.Random) -> LedgerEntry:
+    def text() -> str:
+        return "".join(rng.choice(string.printable + "äöü漢字\u2028") for _ in range(rng.randint(1, 30)))
+
+    def maybe(value):
+        return rng.choice([None, value])
+
+    state = rng.choice(list(EntryState))
+    return replace(
+        a_claim(),
+        state=state,
+        scope=text(),
+        owner=text(),
+        seed=rng.randrange(2**31),
+        seed_drawn=rng.random() < 0.5,
+        claimed_at=rng.uniform(0, 2e9),
+        posting_at=maybe(rng.uniform(0, 2e9)),
+        request_id=text(),
+        submitted_at=maybe(rng.randrange(2_000_000_000)),
+        outcome=maybe(Outcome(maybe(text()), rng.random() < 0.5, rng.uniform(0, 2e9))),
+        history=tuple(
+            Attempt(maybe(text()), rng.randrange(2**31), text(), rng.uniform(0, 2e9), maybe(text()))
+            for _ in range(rng.randint(0, 3))
+        ),
+        cost_estimate=maybe(rng.uniform(0, 9)),
+        archive_uri=maybe(text()),
+    )
+
+
+def test_an_entry_survives_json_whatever_it_holds():
+    rng = random.Random(1)
+    for _ in range(500):
+        entry = _random_entry(rng)
+        assert LedgerEntry.from_json(entry.to_json()) == entry
+
+
+def test_an_entry_cut_off_anywhere_is_refused():
+    text = a_post().to_json()
+    for length in range(len(text)):
+        with pytest.raises(LedgerCorruptError):
+            LedgerEntry.from_json(text[:length])
+
+
+@pytest.mark.parametrize("text", ["", "null", "[]", "{}", '{"version": 0}', '{"version": true}', "\x00", "[" * 100_000])
+def test_what_is_no_entry_is_refused(text):
+    with pytest.raises(LedgerCorruptError, match="Nothing is paid"):
+        LedgerEntry.from_json(text)
+
+
+def test_an_entry_of_a_newer_version_is_refused_with_the_remedy():
+    data = {**json.loads(a_claim().to_json()), "version": 2, "new_field": 1}
+    with pytest.raises(LedgerVersionError, match="Upgrade"):
+        LedgerEntry.from_json(json.dumps(data))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"state": "lost"},
+        {"seed": "7"},
+        {"seed": True},
+        {"claimed_at": None},
+        {"seed_drawn": 1},
+        {"outcome": []},
+        {"outcome": {"error": None}},
+        {"history": {}},
+        {"history": [1]},
+        {"surplus": 1},
+        {"state": "submitted", "request_id": None},
+    ],
+)
+def test_an_entry_with_a_wrong_field_is_refused(change):
+    data = {**json.loads(a_claim().to_json()), **change}
+    with pytest.raises(LedgerCorruptError):
+        LedgerEntry.from_json(json.dumps(data))
+
+
+def test_an_entry_holds_neither_prompt_nor_query_string():
+    entry = entries.in_doubt(a_post(), "no answer from https://x.example/a.png?X-Amz-Signature=secret&b=1 at all", NOW)
+    text = entries.submitted(entry, "r1", NOW).to_json() + entry.to_json()
+    assert "secret" not in text
+    assert "a cat" not in text
+    assert "https://x.example/a.png at all" in text
+
+
+def test_the_way_of_a_clip_to_the_archive():
+    entry = entries.submitted(a_post(), "r1", NOW + 2)
+    assert (entry.state, entry.request_id, entry.attempts) == (EntryState.SUBMITTED, "r1", 1)
+    entry = entries.succeeded(entry, NOW + 60)
+    assert entry.cost == 0.5
+    entry = entries.archived(entry, "s3://b/c.mp4", "f" * 64)
+    assert (entry.state, entry.archive_uri) == (EntryState.ARCHIVED, "s3://b/c.mp4")
+
+
+def test_a_failed_clip_costs_nothing_and_stays_in_the_history_of_the_next_claim():
+    failed = entries.failed(entries.submitted(a_post(), "r1", NOW), "internal error", False, NOW + 9)
+    assert failed.cost == 0
+    again = entries.reclaim(failed, a_claim(OTHER, seed=8, now=NOW + 10))
+    assert (again.owner, again.seed, again.request_id, again.posting_at) == (str(OTHER), 8, None, None)
+    assert again.history == (Attempt("r1", 7, "failed", NOW + 10, "internal error"),)
+    assert again.request_ids == {"r1"}
+
+
+def test_a_long_history_forgets_those_without_a_request_id_first():
+    entry = entries.failed(entries.submitted(a_post(), "r1", NOW), "x", False, NOW)
+    for n in range(2 * entries.MAX_HISTORY):
+        entry = entries.refused(entries.reclaim(entry, a_claim(now=NOW + n)), "HTTP 402", NOW + n)
+    assert len(entry.history) == entries.MAX_HISTORY
+    assert "r1" in entry.request_ids
+
+
+_ALLOWED = {
+    "posting": {"claimed"},
+    "renew": {"claimed"},
+    "unsent": {"claimed"},
+    "in_doubt": {"claimed"},
+    "refused": {"claimed", "in_doubt"},
+    "submitted": {"claimed", "in_doubt"},
+    "succeeded": {"submitted"},
+    "failed": {"submitted"},
+    "cancelled": {"submitted"},
+    "archived": {"succeeded"},
+    "reclaim": {"failed", "cancelled", "in_doubt", "claimed"},
+}
+_CHANGES = {
+    "posting": lambda e: entries.posting(e, NOW),
+    "renew": lambda e: entries.renew(e, NOW),
+    "unsent": lambda e: entries.unsent(e, NOW),
+    "in_doubt": lambda e: entries.in_doubt(e, "x", NOW),
+    "refused": lambda e: entries.refused(e, "x", NOW),
+    "submitted": lambda e: entries.submitted(e, "r", NOW),
+    "succeeded": lambda e: entries.succeeded(e, NOW),
+    "failed": lambda e: entries.failed(e, "x", False, NOW),
+    "cancelled": lambda e: entries.cancelled(e, NOW),
+    "archived": lambda e: entries.archived(e, "s3://b/k", "0" * 64),
+    "reclaim": lambda e: entries.reclaim(e, a_claim()),
+}
+
+
+@pytest.mark.parametrize("change", _CHANGES)
+@pytest.mark.parametrize("state", list(EntryState))
+def test_a_change_is_made_only_from_the_states_that_allow_it(change, state):
+    entry = replace(a_claim(), state=state, request_id="r0")
+    if state in _ALLOWED[change]:
+        _CHANGES[change](entry)
+    else:
+        with pytest.raises(IllegalTransitionError, match=change):
+            _CHANGES[change](entry)
+
+
+def test_the_task_of_an_owner_is_known_whatever_its_name():
+    owner = Owner("dag/manual__2026-01-01T00:00:00#1/task/3", 2, "abc")
+    assert Owner.task_of(str(owner)) == owner.task
+    assert Owner.task_of(str(ME)) != Owner.task_of(str(OTHER))

@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from airflow_provider_wan.api.errors import WanValidationError
+from airflow_provider_wan.ledger import fingerprint_of, scope_of
+from airflow_provider_wan.ledger.fingerprint import payload_sha256
+from tests.unit.ledger.makers import REQUEST
+
+
+def test_presigned_anew_is_the_same_clip():
+    again = replace(REQUEST, img_url="https://images.example.com/cat.png?sig=2#x")
+    assert fingerprint_of(again) == fingerprint_of(REQUEST)
+
+
+def test_the_same_bytes_elsewhere_are_the_same_clip_where_their_hash_is_known():
+    elsewhere = replace(REQUEST, img_url="https://elsewhere.example.com/dog.png")
+    assert fingerprint_of(elsewhere) != fingerprint_of(REQUEST)
+    assert fingerprint_of(elsewhere, image_sha256="a" * 64) == fingerprint_of(REQUEST, image_sha256="a" * 64)
+    assert fingerprint_of(REQUEST, image_sha256="b" * 64) != fingerprint_of(REQUEST, image_sha256="a" * 64)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"prompt": "a dog"},
+        {"negative_prompt": "rain"},
+        {"audio_url": "https://x.example/a.mp3"},
+        {"resolution": "1080P"},
+        {"duration": 10},
+        {"prompt_extend": False},
+        {"shot_type": "multi"},
+        {"audio": False},
+        {"watermark": True},
+        {"seed": 0},
+        {"model": "wan2.7-i2v"},
+        {"img_url": "https://images.example.com/dog.png"},
+    ],
+)
+def test_any_other_parameter_is_another_clip(change):
+    assert fingerprint_of(replace(REQUEST, **change)) != fingerprint_of(REQUEST)
+
+
+def test_audio_counts_by_its_bytes_like_the_image():
+    one, two = (replace(REQUEST, audio_url=f"https://x.example/{name}.mp3") for name in "ab")
+    assert fingerprint_of(one, audio_sha256="a" * 64) == fingerprint_of(two, audio_sha256="a" * 64)
+    assert fingerprint_of(one) != fingerprint_of(two)
+
+
+def _clip(reuse, run, task, force=None):
+    return fingerprint_of(REQUEST, scope=scope_of(reuse, run=run, task=task), force_token=force)
+
+
+def test_run_shares_within_a_run_content_everywhere_and_never_with_nobody():
+    assert _clip("run", "d/1", "d/1/a/-1") == _clip("run", "d/1", "d/1/b/-1")
+    assert _clip("run", "d/1", "d/1/a/-1") != _clip("run", "d/2", "d/2/a/-1")
+    assert _clip("content", "d/1", "d/1/a/-1") == _clip("content", "e/2", "e/2/b/-1")
+    assert _clip("never", "d/1", "d/1/a/-1") != _clip("never", "d/1", "d/1/b/-1")
+
+
+def test_never_is_the_same_for_a_retry_of_the_same_task_instance():
+    assert _clip("never", "d/1", "d/1/a/3") == _clip("never", "d/1", "d/1/a/3")
+
+
+def test_a_run_and_a_task_of_the_same_name_are_not_mixed_up():
+    assert _clip("run", "x", "x") != _clip("never", "x", "x")
+
+
+def test_force_makes_one_new_clip_a_token():
+    plain = _clip("content", "d/1", "d/1/a/-1")
+    forced = _clip("content", "d/1", "d/1/a/-1", "t1")
+    assert len({plain, forced, _clip("content", "d/1", "d/1/a/-1", "t2")}) == 3
+    assert forced == _clip("content", "d/1", "d/1/a/-1", "t1")
+
+
+def test_the_fingerprint_of_a_clip_stays_what_it_is_from_version_to_version():
+    assert fingerprint_of(REQUEST) == "e316a004faaae41481cc54629b2187e0e454bd19908771f07432093521808fc7"
+
+
+@pytest.mark.parametrize("digest", ["", "A" * 64, "a" * 63, "sha256:" + "a" * 64])
+def test_a_hash_that_is_none_is_refused(digest):
+    with pytest.raises(WanValidationError, match="image_sha256"):
+        fingerprint_of(REQUEST, image_sha256=digest)
+
+
+@pytest.mark.parametrize(("reuse", "run"), [("always", "d/1"), ("run", "")])
+def test_a_wrong_reuse_is_refused(reuse, run):
+    with pytest.raises(WanValidationError, match="reuse"):
+        scope_of(reuse, run=run, task="d/1/a/-1")
+
+
+def test_a_payload_and_its_echo_have_the_same_hash():
+    sent = REQUEST.with_seed(7).to_payload()
+    echo = {**sent, "img_url": sent["img_url"].replace("sig=1", "sig=2"), "audio_url": None, "internal": 1}
+    assert payload_sha256(echo) == payload_sha256(sent)
+    assert payload_sha256({**sent, "seed": 8}) != payload_sha256(sent)

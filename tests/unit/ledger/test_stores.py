@@ -1,0 +1,199 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import fcntl
+import os
+import threading
+
+import pytest
+
+from airflow_provider_wan.api.errors import WanValidationError
+from airflow_provider_wan.ledger import (
+    LedgerCorruptError,
+    LedgerUnavailableError,
+    LedgerUnsafeError,
+    LedgerVersionError,
+    StateStore,
+    open_store,
+)
+from airflow_provider_wan.ledger.entry import posting, submitted
+from airflow_provider_wan.ledger.errors import AlreadyExistsError, ConflictError
+from airflow_provider_wan.ledger.file_store import FileStore
+from tests.unit.ledger.makers import FINGERPRINT, ME, NOW, OTHER, a_claim
+
+
+class State:
+    """What Airflow's task state store does."""
+
+    def __init__(self):
+        self.values = {}
+        self.error = None
+
+    def get(self, key, default=None):
+        if self.error:
+            raise self.error
+        return self.values.get(key, default)
+
+    def set(self, key, value):
+        if self.error:
+            raise self.error
+        assert "/" not in key
+        self.values[key] = value
+
+    def delete(self, key):
+        self.values.pop(key, None)
+
+
+@pytest.fixture(params=["file", "state"])
+def store(request, tmp_path):
+    return FileStore(tmp_path / "ledger") if request.param == "file" else StateStore(State())
+
+
+def test_what_was_put_is_read_again(store):
+    assert store.read(FINGERPRINT) is None
+    version = store.create(a_claim())
+    held = store.read(FINGERPRINT)
+    assert (held.entry, held.version) == (a_claim(), version)
+    newer = posting(a_claim(), NOW)
+    version = store.replace(newer, version)
+    assert (store.read(FINGERPRINT).entry, store.read(FINGERPRINT).version) == (newer, version)
+
+
+def test_a_second_first_entry_is_refused(store):
+    store.create(a_claim(ME))
+    with pytest.raises(AlreadyExistsError):
+        store.create(a_claim(OTHER))
+    assert store.read(FINGERPRINT).entry == a_claim(ME)
+
+
+def test_an_entry_that_has_changed_is_not_replaced(store):
+    old = store.create(a_claim())
+    store.replace(posting(a_claim(), NOW), old)
+    with pytest.raises(ConflictError):
+        store.replace(submitted(a_claim(), "r1", NOW), old)
+    with pytest.raises(ConflictError):
+        store.replace(a_claim(fingerprint="gone"), old)
+
+
+def test_the_state_store_does_not_take_trouble_for_an_empty_ledger():
+    state = State()
+    state.error = RuntimeError("API server is away")
+    with pytest.raises(LedgerUnavailableError, match="away"):
+        StateStore(state).read(FINGERPRINT)
+    with pytest.raises(LedgerUnavailableError, match="away"):
+        StateStore(state).create(a_claim())
+
+
+def test_what_lies_in_the_state_store_and_is_no_entry_is_refused():
+    state = State()
+    store = StateStore(state)
+    store.create(a_claim())
+    state.values = dict.fromkeys(state.values, {"job": 1})
+    with pytest.raises(LedgerCorruptError):
+        store.read(FINGERPRINT)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b"null"])
+def test_a_damaged_file_is_an_error_and_not_an_empty_ledger(tmp_path, content):
+    (tmp_path / f"{FINGERPRINT}.json").write_bytes(content)
+    with pytest.raises(LedgerCorruptError):
+        FileStore(tmp_path).read(FINGERPRINT)
+    with pytest.raises(LedgerCorruptError):
+        list(FileStore(tmp_path).entries())
+    with pytest.raises(AlreadyExistsError):
+        FileStore(tmp_path).create(a_claim())
+
+
+def test_a_file_of_a_newer_version_is_refused(tmp_path):
+    FileStore(tmp_path).create(a_claim())
+    path = tmp_path / f"{FINGERPRINT}.json"
+    path.write_text(path.read_text().replace('"version": 1', '"version": 9'))
+    with pytest.raises(LedgerVersionError):
+        FileStore(tmp_path).read(FINGERPRINT)
+
+
+def test_a_folder_that_can_not_be_read_or_written_is_an_error(tmp_path):
+    in_the_way = tmp_path / "ledger"
+    in_the_way.write_text("a file")
+    store = FileStore(in_the_way)
+    for call in (lambda: store.read(FINGERPRINT), lambda: store.create(a_claim()), lambda: list(store.entries())):
+        with pytest.raises(LedgerUnavailableError, match="ledger"):
+            call()
+
+
+def test_of_many_threads_one_creates_and_one_replaces(tmp_path):
+    store = FileStore(tmp_path)
+    won = []
+    start = threading.Barrier(8)
+
+    def race(act, refused):
+        start.wait()
+        try:
+            won.append(act())
+        except refused:
+            pass
+
+    def run(act, refused):
+        won.clear()
+        threads = [threading.Thread(target=race, args=(act, refused)) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        return won
+
+    (version,) = run(lambda: store.create(a_claim()), AlreadyExistsError)
+    assert len(run(lambda: store.replace(posting(a_claim(), NOW), version), ConflictError)) == 1
+
+
+def test_nothing_half_written_is_left_or_listed(tmp_path):
+    store = FileStore(tmp_path)
+    version = store.create(a_claim())
+    store.replace(posting(a_claim(), NOW), version)
+    with pytest.raises(AlreadyExistsError):
+        store.create(a_claim())
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".lock", f"{FINGERPRINT}.json"]
+    assert [held.entry for held in store.entries()] == [posting(a_claim(), NOW)]
+
+
+def test_entries_not_written_since_a_time_are_left_out(tmp_path):
+    store = FileStore(tmp_path)
+    for name in ("old", "new"):
+        store.create(a_claim(fingerprint=name))
+    os.utime(tmp_path / "old.json", (NOW - 100, NOW - 100))
+    os.utime(tmp_path / "new.json", (NOW, NOW))
+    assert [held.entry.fingerprint for held in store.entries(modified_since=NOW - 50)] == ["new"]
+    assert list(FileStore(tmp_path / "missing").entries()) == []
+
+
+def test_a_sound_file_system_passes_the_probe_and_leaves_nothing(tmp_path):
+    FileStore(tmp_path).probe()
+    assert [path.name for path in tmp_path.iterdir()] == [".lock"]
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "broken"),
+    [(os, "link", lambda source, target: open(target, "w").close()), (fcntl, "flock", lambda *args: None)],
+)
+def test_a_file_system_without_exclusive_links_or_locks_is_refused(tmp_path, monkeypatch, module, name, broken):
+    monkeypatch.setattr(module, name, broken)
+    with pytest.raises(LedgerUnsafeError):
+        FileStore(tmp_path).probe()
+
+
+def test_a_uri_leads_to_its_store(tmp_path):
+    assert open_store(f"file://{tmp_path}").uri == f"file://{tmp_path}"
+    assert open_store("s3://bucket/a/b/", s3_client=lambda: None).uri == "s3://bucket/a/b"
+    assert open_store("s3://bucket", s3_client=lambda: None).uri == "s3://bucket"
+
+
+@pytest.mark.parametrize("uri", ["", "ledger", "file://relative", "s3://", "s3:///prefix", "http://x/y", "gs://b/p"])
+def test_any_other_uri_is_refused(uri):
+    with pytest.raises(WanValidationError, match="ledger"):
+        open_store(uri, s3_client=lambda: None)
+
+
+@pytest.mark.parametrize("name", ["../x", "a/b", "", ".hidden", "x" * 200])
+def test_a_fingerprint_that_leads_elsewhere_is_refused(tmp_path, name):
+    with pytest.raises(WanValidationError):
+        FileStore(tmp_path).read(name)
