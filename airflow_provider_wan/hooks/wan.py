@@ -159,10 +159,16 @@ class WanHook(BaseHook):
         from flask_appbuilder.fieldwidgets import BS3TextFieldWidget
         from wtforms import StringField
 
-        return {
-            name: StringField(field["label"], widget=BS3TextFieldWidget(), description=field["description"])
-            for name, field in _declared_form()["conn-fields"].items()
-        }
+        def widget(field: dict[str, Any]) -> Any:
+            default = field["schema"].get("default")
+            return StringField(
+                field["label"],
+                widget=BS3TextFieldWidget(),
+                description=field["description"],
+                default=None if default is None else str(default),
+            )
+
+        return {name: widget(field) for name, field in _declared_form()["conn-fields"].items()}
 
 
 def config_of(connection: Any) -> WanConfig:

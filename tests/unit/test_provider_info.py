@@ -80,3 +80,15 @@ def test_the_form_for_older_airflows_is_the_declared_one():
     declared = get_provider_info()["connection-types"][0]
     assert WanHook.get_ui_field_behaviour()["relabeling"] == declared["ui-field-behaviour"]["relabeling"]
     assert WanHook.get_ui_field_behaviour()["hidden_fields"] == ["schema", "port", "login"]
+
+
+def test_the_connection_form_of_the_installed_airflow_has_every_field():
+    from airflow.api_fastapi.core_api.services.ui.connections import HookMetaService
+
+    (form,) = [meta for meta in HookMetaService.hook_meta_data() if meta.connection_type == "wan"]
+    declared = get_provider_info()["connection-types"][0]
+    assert list(form.extra_fields) == list(declared["conn-fields"])
+    assert form.extra_fields["model"]["value"] == "wan2.6-i2v"
+    assert form.standard_fields.password.title == "API key"
+    assert form.standard_fields.host.title == "Base URL"
+    assert form.standard_fields.port.hidden

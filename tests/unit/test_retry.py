@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from airflow_provider_wan.api import errors
+
+policies = pytest.importorskip("airflow.sdk.definitions.retry_policy", reason="Airflow has retry policies from 3.3 on")
+
+from airflow_provider_wan.retry import WanRetryPolicy  # noqa: E402
+
+
+@pytest.mark.parametrize(
+    ("error", "action", "seconds"),
+    [
+        (errors.WanValidationError("prompt", "x", "too long"), "FAIL", None),
+        (errors.WanCreditError("no credit"), "FAIL", None),
+        (errors.WanClipFailedError("refused", permanent=True), "FAIL", None),
+        (errors.WanResultGoneError("gone"), "FAIL", None),
+        (errors.WanInDoubtError("lost"), "RETRY", 120),
+        (errors.WanClipTimeoutError("still running"), "RETRY", 10),
+        (errors.WanResultError("cut off"), "RETRY", 10),
+        (errors.WanRateLimitError("429", retry_after=77.0), "RETRY", 77),
+        (errors.WanRateLimitError("429"), "DEFAULT", None),
+        (errors.WanClipFailedError("rate limit exceeded(RPM)"), "DEFAULT", None),
+        (errors.WanLookupError("no answer"), "DEFAULT", None),
+        (ValueError("not ours"), "DEFAULT", None),
+    ],
+)
+def test_the_error_decides_whether_and_when_to_retry(error, action, seconds):
+    decision = WanRetryPolicy().evaluate(error, 1, 3)
+    assert decision.action is policies.RetryAction[action]
+    assert decision.retry_delay == (None if seconds is None else timedelta(seconds=seconds))
+
+
+def test_a_task_with_the_policy_survives_the_serialization_of_its_dag():
+    from airflow.sdk import DAG
+    from airflow.serialization.serialized_objects import DagSerialization
+
+    from airflow_provider_wan.operators.wan import WanI2VOperator
+
+    with DAG("with_policy", schedule=None) as dag:
+        WanI2VOperator(task_id="t", img_url="https://e.com/a.jpg", retries=3, retry_policy=WanRetryPolicy())
+    assert DagSerialization.from_dict(DagSerialization.to_dict(dag)).get_task("t").retries == 3
