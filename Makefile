@@ -30,7 +30,7 @@ define install
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 		echo "$(PYTHON) is older than 3.11. Name a newer one: make PYTHON=/path/to/python3.12 …" >&2; exit 1; }
 	@echo "Setting up $(1) with $$($(PYTHON) --version); this takes some minutes the first time."
-	@$(PYTHON) -m venv --clear $(1)
+	@[ -x $(1)/bin/python ] || $(PYTHON) -m venv $(1)
 	@$(1)/bin/python -m pip install --quiet $(2)
 	@touch $(1)/.ready
 endef

@@ -146,7 +146,8 @@ def _settings(
             "print_stats_interval": "0",
         },
         "logging": {"colored_console_log": "False"},
-        "workers": {"execution_api_timeout": "30"},
+        # A worker notices the end of its task at a heartbeat: until then its slot is taken.
+        "workers": {"execution_api_timeout": "30", "min_heartbeat_interval": "1"},
         "usage_data_collection": {"enabled": "False"},
     }
     for section, values in overrides.items():

@@ -82,14 +82,13 @@ def watch(stack: Stack, run_id: str, clock: Clock, *, seconds: float = 200) -> W
         states = Counter(instance["state"] or "none" for instance in instances)
         line = summary(instances)
         if states["deferred"] and not states.keys() & {"queued", "running", "restarting"}:
-            # Nothing but waiting: whatever is busy now would be busy with waiting.
+            # Nothing but waiting: a worker that stays busy now would be busy with waiting.
             busy = stack.busy_workers()
             seen.trigger_arguments += leaks.trigger_arguments(stack.home.database, stack.home.fernet_key)
             if not busy:
                 seen.idle_looks += 1
                 seen.most_waiting = max(seen.most_waiting, states["deferred"])
-            seen.busy = busy
-            line += f"   ({len(busy)} workers busy)"
+                line += "   (no worker is busy)"
         ended = state in ("success", "failed")
         if line != told and (clock() - told_at >= 2 or ended):
             clock.say(line)
@@ -137,7 +136,7 @@ def run(stack: Stack, clock: Clock) -> bool:
         length = sum(clip.facts.seconds for clip in clips)
         title = f"{DAG}: {len(photos)} photographs, {len(clips)} clips"
         subtitle = (
-            f"{day}  ·  720P  ·  {length:.0f} seconds of video  ·  ${cost:.2f} at list price, each clip charged once"
+            f"{day}  ·  720P  ·  {length:.0f} seconds of video  ·  ${cost:.2f} at list price, one charge a clip"
         )
         write_picture(cards, OUTPUT / "contact-sheet.png", title=title, subtitle=subtitle)
         write_page(cards, OUTPUT / "index.html", title=title, subtitle=subtitle)

@@ -31,7 +31,6 @@ class Watch:
 
     most_waiting: int = 0
     idle_looks: int = 0
-    busy: list[str] = field(default_factory=list)
     trigger_arguments: list[str] = field(default_factory=list)
 
 

@@ -59,7 +59,8 @@ class Submitted:
 
     :param entry: what the ledger holds of it: ``submitted``, ``succeeded`` or ``archived``.
     :param record: what the API told just now; None where it was not asked (archived) or knows it no more.
-    :param paid_now: whether this very call spent the money.
+    :param paid_now: whether a submission of this very call was answered with the request id. One whose answer
+        was lost, and which was then found in the list, counts as found.
     """
 
     entry: LedgerEntry

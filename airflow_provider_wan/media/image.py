@@ -109,7 +109,6 @@ def check_image(data: bytes, *, field: str = "img_url", formats: Collection[str]
     :param field: the name that an error shall carry.
     :param formats: the types that are allowed here, among those of :data:`CONTENT_TYPES`.
     :raises WanValidationError: naming the field, the value, the rule, and the remedy.
-
     """
     with _opened(data, field) as image:
         info = _info(image, data)
@@ -134,7 +133,6 @@ def fit_image(data: bytes, *, field: str = "img_url", formats: Collection[str] =
     :param field: the name that an error shall carry.
     :param formats: the types that the result may have; JPEG must be among them.
     :raises WanValidationError: when no scaling helps (sides too unlike, animated, broken, too many pixels).
-
     """
     if len(data) > MAX_SOURCE_BYTES:
         raise WanValidationError(field, f"{len(data)} bytes", f"at most {MAX_SOURCE_BYTES} bytes can be adapted")

@@ -58,7 +58,6 @@ def presign(client: Any, bucket: str, key: str, *, content_type: str, lifetime: 
     :param content_type: what S3 shall answer with, whatever the object itself says.
     :param lifetime: seconds; ``None`` for six hours, or as long as the credentials live.
     :raises WanValidationError: when the credentials die too early.
-
     """
     now = datetime.now(UTC).timestamp()
     wanted = DEFAULT_LIFETIME if lifetime is None else lifetime
@@ -84,7 +83,6 @@ def probe(url: str, size: int) -> None:
     :param url: the URL.
     :param size: bytes that the object has.
     :raises PresignError: when it does not lead to an object of that size.
-
     """
     import requests
 

@@ -111,9 +111,7 @@ class Admin:
             "credits": core.credits,
         }
 
-    def inject(
-        self, fault: str, count: int | None = 1, match: Mapping[str, Any] | None = None
-    ) -> dict[str, Any]:
+    def inject(self, fault: str, count: int | None = 1, match: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Make a fault strike the next matching calls.
 
         For a ``life`` or ``shape`` fault (and a ``result`` fault without a count) a match on ``request_id``

@@ -39,7 +39,7 @@ class Answer:
     :param bytes_per_second: throughput of the body; None: as fast as it goes.
     :param declared_length: a Content-Length that is not the body's.
     :param file: the body is this file.
-    :param stream: the body is made while it is sent; its length is ``declared_length``.
+    :param stream: the body is made while it is sent; its length is ``declared_length``, or not told.
     :param wait_for: id of a request that must end before the answer is made (see ``SandboxCore.submitted``).
     :param request_id: for the journal.
     :param accepted: whether this very call created a request.

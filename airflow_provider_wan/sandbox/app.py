@@ -130,9 +130,7 @@ class SandboxApp:
 
     async def _result(self, request: web.Request) -> web.StreamResponse:
         body = await request.read()
-        answer = self.core.handle_result(
-            request.method, request.path, dict(request.query), request.headers, body
-        )
+        answer = self.core.handle_result(request.method, request.path, dict(request.query), request.headers, body)
         return await wire.send(request, answer, self.core.config.hang_seconds)
 
     async def _tick(self) -> None:

@@ -84,9 +84,7 @@ class SandboxConfig:
     models: tuple[str, ...] = (MODEL,)
     seed: int = 0
     speed: float = 1.0
-    run_seconds: Mapping[int, float] = field(
-        default_factory=lambda: MappingProxyType({5: 60.0, 10: 110.0, 15: 170.0})
-    )
+    run_seconds: Mapping[int, float] = field(default_factory=lambda: MappingProxyType({5: 60.0, 10: 110.0, 15: 170.0}))
     full_hd_factor: float = 1.6
     run_sigma: float = 0.3
     queue_seconds: float = 20.0
@@ -98,9 +96,7 @@ class SandboxConfig:
     reads_per_second: int | None = None
     retry_after: bool = True
     credits: float | None = None
-    prices: Mapping[str, float] = field(
-        default_factory=lambda: MappingProxyType({"720P": 0.10, "1080P": 0.15})
-    )
+    prices: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({"720P": 0.10, "1080P": 0.15}))
     cancel: CancelMode = CancelMode.WORKS
     echo_payload: bool = True
     list_totals: bool = True

@@ -108,6 +108,7 @@ class Fault(StrEnum):
     RESULT_REDIRECT = "result_redirect"
     RESULT_SHORT = "result_short"
     RESULT_RESET = "result_reset"
+    RESULT_NO_LENGTH = "result_no_length"
     RESULT_SLOW = "result_slow"
     RESULT_HUGE = "result_huge"
 
@@ -188,9 +189,7 @@ class FaultPlan:
         self.rates: dict[Fault, float] = dict(rates)
         self.injections: list[Injection] = []
 
-    def inject(
-        self, fault: Fault | str, count: int | None = 1, match: Mapping[str, Any] | None = None
-    ) -> Injection:
+    def inject(self, fault: Fault | str, count: int | None = 1, match: Mapping[str, Any] | None = None) -> Injection:
         """Make ``fault`` strike the next ``count`` matching calls (None: all of them)."""
         injection = Injection(Fault(fault), count, dict(match or {}))
         self.injections.append(injection)

@@ -60,9 +60,7 @@ class Reads:
         before = now - core.config.list_lag
         reverse = fault is Fault.LIST_REVERSED
         page, total = core.jobs.page(org, model, min(limit, core.config.list_max), offset, before, reverse)
-        told: dict[str, Any] = {
-            "requests": [view.record(job, now, core.config, core.result_base) for job in page]
-        }
+        told: dict[str, Any] = {"requests": [view.record(job, now, core.config, core.result_base) for job in page]}
         if core.config.list_totals:
             told |= {"total": total, "has_more": offset + len(page) < total}
         return answers.as_json(200, told, delay=self._delay(fault), fault=fault)
@@ -76,9 +74,7 @@ class Reads:
         if core.config.cancel is CancelMode.WORKS:
             if job.status is not Status.QUEUED:
                 word = view.status_word(job, core.now())
-                return answers.error(
-                    409, f"request cannot be cancelled: it is {word}", request_id=request_id
-                )
+                return answers.error(409, f"request cannot be cancelled: it is {word}", request_id=request_id)
             core.life.end(job, Status.CANCELLED, None, core.now())
         told = view.record(job, core.now(), core.config, core.result_base)
         return answers.as_json(200, told, request_id=request_id)

@@ -87,6 +87,9 @@ class Results:
             case Fault.RESULT_SHORT:
                 whole = _bytes(content)
                 return Answer(200, whole[: len(whole) // 2], kind, declared_length=len(whole), **more)
+            case Fault.RESULT_NO_LENGTH:
+                whole = _bytes(content)
+                return Answer(200, content_type=kind, stream=lambda: iter((whole,)), **more)
             case Fault.RESULT_RESET:
                 return answers.reset(**more)
             case Fault.RESULT_REDIRECT:
@@ -101,9 +104,7 @@ class Results:
     def _huge(self, clip: bytes, size: int, more: dict[str, Any]) -> Answer:
         if size < len(clip) + 16:
             return _missing(**more)
-        return Answer(
-            200, content_type="video/mp4", stream=lambda: padded(clip, size), declared_length=size, **more
-        )
+        return Answer(200, content_type="video/mp4", stream=lambda: padded(clip, size), declared_length=size, **more)
 
 
 def _missing(**more: Any) -> Answer:

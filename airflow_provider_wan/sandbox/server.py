@@ -129,9 +129,7 @@ class SandboxServer:
         """Every payment, oldest first."""
         return self.call(lambda core: core.journal.tell_charges())
 
-    def inject(
-        self, fault: Fault | str, count: int | None = 1, match: Mapping[str, Any] | None = None
-    ) -> None:
+    def inject(self, fault: Fault | str, count: int | None = 1, match: Mapping[str, Any] | None = None) -> None:
         """Make a fault strike the next matching calls (see :meth:`Admin.inject`)."""
         self.call(lambda core: core.admin.inject(str(fault), count, match))
 

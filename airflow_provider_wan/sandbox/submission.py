@@ -94,9 +94,7 @@ class Submissions:
                 return answers.no_credit()
         return None
 
-    def _refused(
-        self, fault: Fault | None, org: str, model: str, payload: Mapping[str, Any]
-    ) -> Answer | None:
+    def _refused(self, fault: Fault | None, org: str, model: str, payload: Mapping[str, Any]) -> Answer | None:
         more: dict[str, Any] = {"fault": fault}
         match fault:
             case Fault.RESET_BEFORE_ACCEPT:

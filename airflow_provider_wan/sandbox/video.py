@@ -31,7 +31,7 @@ def write_clip(
 ) -> None:
     """Write a clip.
 
-    :param frames: YUV 4:2:0 planes, one frame after the other.
+    :param frames: YUV 4:2:0 planes, one frame after the other; one that is the very same object is read once.
     :param sound: two channels at 48 kHz, or None for a silent clip.
     :param stopped: asked at each frame.
     :raises Stopped: when that says so.
@@ -47,10 +47,14 @@ def write_clip(
         video.codec_context.thread_count = 1
         video.codec_context.colorspace = BT709
         audio = container.add_stream("aac", rate=RATE, layout="stereo") if sound is not None else None
+        last: bytes | None = None
         for index, frame in enumerate(frames):
             if stopped():
                 raise Stopped
-            container.mux(video.encode(_picture(frame, size, index)))
+            if frame is not last:
+                picture, last = _picture(frame, size), frame
+            picture.pts = index
+            container.mux(video.encode(picture))
             if audio is not None and sound is not None:
                 share = range(index * RATE // FPS, (index + 1) * RATE // FPS)
                 _write_sound(container, audio, sound, share.start, share.stop)
@@ -60,19 +64,17 @@ def write_clip(
             container.mux(audio.encode(None))
 
 
-def _picture(data: bytes, size: tuple[int, int], index: int) -> Any:
+def _picture(data: bytes, size: tuple[int, int]) -> Any:
     import av
     import numpy as np
 
     array = np.frombuffer(data, dtype=np.uint8).reshape(size[1] * 3 // 2, size[0])
     frame = av.VideoFrame.from_ndarray(array, format="yuv420p")
-    frame.pts, frame.time_base = index, Fraction(1, FPS)
+    frame.time_base = Fraction(1, FPS)
     return frame
 
 
-def _write_sound(
-    container: Any, stream: Any, sound: Samples, start: int, stop: int, last: bool = False
-) -> None:
+def _write_sound(container: Any, stream: Any, sound: Samples, start: int, stop: int, last: bool = False) -> None:
     """Encode the whole AAC frames that begin within ``start`` and ``stop``."""
     import av
     import numpy as np

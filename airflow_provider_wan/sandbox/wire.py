@@ -47,7 +47,10 @@ def reset(request: web.Request) -> web.Response:
 
 async def _stream(request: web.Request, answer: Answer, headers: dict[str, str]) -> web.StreamResponse:
     response = web.StreamResponse(status=answer.status, headers=headers)
-    response.content_length = answer.declared_length or len(answer.body)
+    length = answer.declared_length
+    if length is None and answer.stream is None:
+        length = len(answer.body)
+    response.content_length = length
     await response.prepare(request)
     if request.method == "HEAD":
         return response
@@ -57,7 +60,7 @@ async def _stream(request: web.Request, answer: Answer, headers: dict[str, str])
             await asyncio.sleep(len(piece) / answer.bytes_per_second)
         await response.write(piece)
         sent += len(piece)
-    if sent < response.content_length and request.transport is not None:
+    if length is not None and sent < length and request.transport is not None:
         request.transport.close()
     return response
 

@@ -54,7 +54,6 @@ class S3ToWanOperator(BaseOperator):
         string), ``uri`` (``s3://`` URI of what the URL leads to, or None), ``expires_at`` (Unix seconds, or None).
     :raises AirflowFailException: when the source breaks a rule: a retry would not help.
     :raises SourceMissingError: when there is nothing at the source.
-
     """
 
     template_fields: Sequence[str] = ("source", "dest_prefix", "clip_duration", "aws_conn_id", "wan_conn_id")

@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import BaseOperator
+from airflow.sdk.log import mask_secret
 
 from airflow_provider_wan.api.errors import WanError, WanLookupError, WanValidationError
 from airflow_provider_wan.api.record import RequestStatus
@@ -50,7 +51,6 @@ class WanToS3Operator(BaseOperator):
         on a foreign host.
     :raises WanResultError: when its file is cut off or no video, for now.
     :raises WanLookupError: when the request is not finished.
-
     """
 
     template_fields: Sequence[str] = ("request_id", "s3_key", "s3_bucket", "wan_conn_id", "aws_conn_id")
@@ -127,6 +127,8 @@ class WanToS3Operator(BaseOperator):
     def _finished(self, request_id: str) -> RequestRecord:
         record = self.hook.get_request(request_id)
         if record.status is RequestStatus.SUCCESS:
+            if record.video_url and "?" in record.video_url:
+                mask_secret(record.video_url.split("?", 1)[1])
             return record
         if record.status.is_terminal:
             raise error_of(record)

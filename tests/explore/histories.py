@@ -12,9 +12,9 @@ from enum import StrEnum
 
 from airflow_provider_wan.ledger import Submission
 from airflow_provider_wan.sandbox.faults import Fault
-from tests.explore.stage import Stage, Switch
-from tests.explore.task import Broken, Task
-from tests.explore.world import Coverage, Kind, Process, Strike, World, pretty
+from explore.stage import Stage, Switch
+from explore.task import Broken, Task
+from explore.world import Coverage, Kind, Process, Strike, World, pretty
 
 FINAL_TRIES = 8
 

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from tests.explore.world import Process, World
+from explore.world import Process, World
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from airflow_provider_wan.api.record import RequestStatus
 from airflow_provider_wan.api.request import I2VRequest
 from airflow_provider_wan.ledger import EntryState, Owner, Submission, Submitted, fingerprint_of
 from airflow_provider_wan.ledger.store import LedgerStore
-from tests.explore.world import Process, ProcessDied, Strike, World
+from explore.world import Process, ProcessDied, Strike, World
 
 REQUEST = I2VRequest(img_url="https://images.example.com/cat.png?X-Amz-Signature=1", prompt="a cat", resolution="720P")
 PRICES = {"720P": 0.1, "1080P": 0.15}

@@ -9,8 +9,6 @@ import pytest
 
 from sandbox.conftest import MODEL, PAYLOAD, Desk
 
-MISSING = object()
-
 
 def test_a_plain_submission_is_answered_with_the_fields_of_the_contract(desk: Desk) -> None:
     answer = desk.submit()

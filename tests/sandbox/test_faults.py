@@ -200,9 +200,7 @@ def test_a_request_may_be_cancelled_by_the_service_in_either_spelling(desk: Desk
         (Fault.UNKNOWN_STATUS, "warming_up", "warming_up"),
     ],
 )
-def test_other_status_words_are_said_on_the_way_to_success(
-    desk: Desk, fault: Fault, queued: str, running: str
-) -> None:
+def test_other_status_words_are_said_on_the_way_to_success(desk: Desk, fault: Fault, queued: str, running: str) -> None:
     desk.core.faults.inject(fault)
     told = desk.submit().json()
     assert told["status"] == queued

@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import io
 import socket
+import struct
 import time
 import wave
+import zlib
 
 import numpy as np
 import pytest
@@ -47,12 +49,18 @@ def test_what_is_no_whole_image_is_refused(data: bytes) -> None:
 
 
 def test_a_decompression_bomb_is_refused_without_being_decoded() -> None:
-    bomb = encoded(Image.new("1", (30_000, 30_000)), "PNG")
-    assert len(bomb) < 1_000_000
+    bomb = _png_header(30_000, 30_000)
     begun = time.process_time()
     with pytest.raises(MediaError, match="360 to 2000"):
         read_image(bomb)
     assert time.process_time() - begun < 0.2
+
+
+def _png_header(width: int, height: int) -> bytes:
+    data = b"\x89PNG\r\n\x1a\n"
+    for kind, body in ((b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)), (b"IDAT", zlib.compress(b""))):
+        data += struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+    return data
 
 
 def test_media_that_is_missing_too_large_or_silent_can_not_be_downloaded(origin: Origin) -> None:
@@ -96,10 +104,10 @@ def recording(seconds: float, rate: int = 16_000) -> bytes:
 def test_audio_is_cut_to_the_clip_or_followed_by_silence() -> None:
     cut = read_audio(recording(8), 5)
     assert cut.shape == (2, 5 * RATE)
-    assert abs(cut[:, -RATE:]).max() > 0.2
+    assert abs(cut[:, -RATE:]).max() > 0.1
     filled = read_audio(recording(3), 5)
     assert filled.shape == (2, 5 * RATE)
-    assert abs(filled[:, : 2 * RATE]).max() > 0.2
+    assert abs(filled[:, : 2 * RATE]).max() > 0.1
     assert abs(filled[:, -RATE:]).max() == 0
 
 

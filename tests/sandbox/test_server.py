@@ -124,6 +124,15 @@ def test_a_result_may_break_off_before_the_length_that_it_told(caller: Caller) -
     assert requests.get(url, timeout=5).status_code == 200
 
 
+def test_a_result_may_come_without_its_length(caller: Caller) -> None:
+    url = finished_url(caller)
+    whole = requests.get(url, timeout=5).content
+    caller.server.inject(Fault.RESULT_NO_LENGTH)
+    answer = requests.get(url, timeout=5)
+    assert "Content-Length" not in answer.headers
+    assert answer.content == whole
+
+
 def test_a_redirected_result_is_found_at_another_host(caller: Caller) -> None:
     url = finished_url(caller)
     caller.server.inject(Fault.RESULT_REDIRECT, count=2)

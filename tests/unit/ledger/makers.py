@@ -15,7 +15,7 @@ from airflow_provider_wan.ledger import LedgerEntry, Owner, fingerprint_of
 from airflow_provider_wan.ledger.entry import claim, posting
 from airflow_provider_wan.ledger.fingerprint import payload_sha256
 
-NOW = 1_800_000_000.0
+NOW = 1_700_000_000.0
 REQUEST = I2VRequest(img_url="https://images.example.com/cat.png?sig=1", prompt="a cat", resolution="720P")
 FINGERPRINT = fingerprint_of(REQUEST)
 ME = Owner("dag/run/clip/-1", 1, "me")

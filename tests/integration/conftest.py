@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A real S3 for the whole session, a sandbox of the API, and a host of results that can misbehave."""
+
+from __future__ import annotations
+
+import atexit
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+if "AIRFLOW_HOME" not in os.environ:  # before Airflow is imported: it writes its configuration there
+    os.environ["AIRFLOW_HOME"] = tempfile.mkdtemp(prefix="airflow-")
+    atexit.register(shutil.rmtree, os.environ["AIRFLOW_HOME"], ignore_errors=True)
+
+import pytest
+
+from airflow_provider_wan.sandbox import SandboxServer
+from dev.seaweed import SeaweedFS
+from integration.result_host import ResultHost
+
+BUCKET = "wan-tests"
+
+
+@pytest.fixture(scope="session")
+def seaweed() -> Iterator[SeaweedFS]:
+    with SeaweedFS() as server:
+        server.client().create_bucket(Bucket=BUCKET)
+        yield server
+
+
+@dataclass
+class Folder:
+    """A prefix of the bucket that is this test's own."""
+
+    client: Any
+    prefix: str
+
+    def key(self, name: str) -> str:
+        return f"{self.prefix}/{name}"
+
+    def uri(self, name: str = "") -> str:
+        return f"s3://{BUCKET}/{self.prefix}/{name}"
+
+    def put(self, name: str, body: bytes, **options: Any) -> str:
+        self.client.put_object(Bucket=BUCKET, Key=self.key(name), Body=body, **options)
+        return self.uri(name)
+
+    def get(self, name: str) -> bytes:
+        data: bytes = self.client.get_object(Bucket=BUCKET, Key=self.key(name))["Body"].read()
+        return data
+
+    def head(self, name: str) -> dict[str, Any]:
+        head: dict[str, Any] = self.client.head_object(Bucket=BUCKET, Key=self.key(name))
+        return head
+
+    def names(self) -> list[str]:
+        found = self.client.list_objects_v2(Bucket=BUCKET, Prefix=self.prefix + "/").get("Contents", [])
+        return sorted(each["Key"].removeprefix(self.prefix + "/") for each in found)
+
+    def uploads_under_way(self) -> list[str]:
+        found = self.client.list_multipart_uploads(Bucket=BUCKET).get("Uploads", [])
+        return [each["Key"] for each in found if each["Key"].startswith(self.prefix + "/")]
+
+
+@pytest.fixture
+def folder(seaweed: SeaweedFS, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Folder:
+    monkeypatch.setenv("AIRFLOW_CONN_AWS_DEFAULT", seaweed.airflow_connection())
+    return Folder(seaweed.client(), f"test-{abs(hash(request.node.nodeid)):x}")
+
+
+@pytest.fixture
+def host() -> Iterator[ResultHost]:
+    with ResultHost() as server:
+        yield server
+
+
+@pytest.fixture
+def wan_connection(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Points ``wan_default`` at a base URL."""
+
+    def connect(base_url: str, key: str, **extra: Any) -> None:
+        value = {"conn_type": "wan", "host": base_url, "password": key, "extra": extra}
+        monkeypatch.setenv("AIRFLOW_CONN_WAN_DEFAULT", json.dumps(value))
+
+    return connect
+
+
+@pytest.fixture
+def sandbox(wan_connection: Callable[..., None]) -> Iterator[SandboxServer]:
+    with SandboxServer(api_key="integration-key", speed=2000, seed=3, render="tiny") as server:
+        wan_connection(server.base_url, server.api_key)
+        yield server

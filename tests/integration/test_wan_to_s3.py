@@ -1,0 +1,211 @@
+# SPDX-License-Identifier: Apache-2.0
+"""WanToS3Operator against a real S3, the sandbox, and hosts of results that misbehave."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from airflow.providers.common.compat.sdk import AirflowFailException
+from unit.media.films import box, picture, video
+
+from airflow_provider_wan.api.errors import (
+    WanClipCancelledError,
+    WanClipFailedError,
+    WanLookupError,
+    WanResultError,
+    WanValidationError,
+)
+from airflow_provider_wan.api.request import I2VRequest
+from airflow_provider_wan.hooks.wan import WanHook
+from airflow_provider_wan.sandbox import SandboxServer
+from airflow_provider_wan.transfers.wan_to_s3 import WanToS3Operator
+from integration.conftest import BUCKET, Folder
+from integration.result_host import ResultHost, body, status
+
+
+@pytest.fixture
+def image_url(folder: Folder) -> str:
+    folder.put("in.jpg", picture(480, 640))
+    parameters = {"Bucket": BUCKET, "Key": folder.key("in.jpg")}
+    url: str = folder.client.generate_presigned_url("get_object", Params=parameters)
+    return url
+
+
+@pytest.fixture
+def submit(sandbox: SandboxServer, image_url: str) -> Callable[..., str]:
+    """Submits a clip and waits until the sandbox has brought it to its end."""
+
+    def go(**more: Any) -> str:
+        hook = WanHook()
+        request = I2VRequest(img_url=image_url, prompt="The tide comes in", resolution="720P", **more)
+        request_id = hook.submit(request).request_id
+        until = time.monotonic() + 30
+        while not hook.get_request(request_id).status.is_terminal and time.monotonic() < until:
+            time.sleep(0.05)
+        return request_id
+
+    return go
+
+
+def run(**arguments: Any) -> Any:
+    return WanToS3Operator(task_id="archive", **arguments).execute({})
+
+
+def test_a_finished_clip_is_archived_and_found_again(
+    folder: Folder, sandbox: SandboxServer, submit: Callable[..., str]
+) -> None:
+    request_id = submit()
+
+    first = run(request_id=request_id, s3_key=folder.uri("clips/a.mp4"))
+    calls = len(sandbox.journal())
+    again = run(request_id={"request_id": request_id, "cost": 0.5}, s3_key=folder.key("clips/a.mp4"), s3_bucket=BUCKET)
+
+    assert first["uri"] == folder.uri("clips/a.mp4")
+    assert first["record_uri"] == folder.uri("clips/a.json")
+    assert (first["content_type"], first["request_id"], first["existing"]) == ("video/mp4", request_id, False)
+    assert first["size"] == folder.head("clips/a.mp4")["ContentLength"]
+    assert first["width"] < first["height"]
+    assert first["seconds"] == pytest.approx(5, abs=0.2)
+    assert again == {**first, "existing": True}
+    assert len(sandbox.journal()) == calls  # neither the API nor the result's host was asked
+    record = json.loads(folder.get("clips/a.json"))
+    assert record["cost_usd"] == 0.5  # 5 s at 0.10
+    assert record["parameters"]["prompt"] == "The tide comes in"
+    assert "X-Amz" not in json.dumps(record)
+    json.dumps(first)  # fit for XCom
+
+
+def test_a_request_that_runs_is_a_retryable_error_that_names_the_sensor(
+    folder: Folder, sandbox: SandboxServer, image_url: str
+) -> None:
+    sandbox.inject("runs_forever")
+    request_id = WanHook().submit(I2VRequest(img_url=image_url)).request_id
+    with pytest.raises(WanLookupError, match=r"not finished.*WanRequestSensor"):
+        run(request_id=request_id, s3_key=folder.uri("a.mp4"))
+
+
+@pytest.mark.parametrize(
+    ("status", "reason", "error", "words"),
+    [
+        (
+            "failed",
+            "invalid payload parameters: img_url",
+            AirflowFailException,
+            "failed: invalid payload.*would fail again",
+        ),
+        ("failed", "internal error", WanClipFailedError, "failed: internal error"),
+        ("cancelled", None, WanClipCancelledError, "was cancelled"),
+    ],
+)
+def test_a_request_without_a_clip_is_told_with_its_reason_and_retried_where_that_helps(
+    folder: Folder, sandbox: SandboxServer, image_url: str, status: str, reason: str, error: type, words: str
+) -> None:
+    sandbox.inject("never_runs")
+    request_id = WanHook().submit(I2VRequest(img_url=image_url)).request_id
+    sandbox.finish(request_id, status, reason)
+    with pytest.raises(error, match=f"Request {request_id} {words}"):
+        run(request_id=request_id, s3_key=folder.uri("a.mp4"))
+
+
+def test_an_unknown_request_is_not_retried(folder: Folder, sandbox: SandboxServer) -> None:
+    with pytest.raises(AirflowFailException, match="no-such-request"):
+        run(request_id="no-such-request", s3_key=folder.uri("a.mp4"))
+
+
+@pytest.mark.parametrize(
+    ("fault", "error"),
+    [
+        ("result_404", AirflowFailException),
+        ("result_html", WanResultError),
+        ("result_cut", WanResultError),
+        ("result_short", WanResultError),
+        ("result_redirect", AirflowFailException),
+    ],
+)
+def test_each_of_the_sandboxs_bad_results_leaves_nothing_behind(
+    folder: Folder,
+    sandbox: SandboxServer,
+    submit: Callable[..., str],
+    monkeypatch: pytest.MonkeyPatch,
+    fault: str,
+    error: type,
+) -> None:
+    monkeypatch.setattr("airflow_provider_wan.media.archive._LONGEST_PAUSE", 0.01)
+    request_id = submit()
+    sandbox.inject(fault, count=None)
+    with pytest.raises(error):
+        run(request_id=request_id, s3_key=folder.uri("a.mp4"))
+    assert folder.names() == ["in.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "field"),
+    [
+        ({"request_id": "", "s3_key": "s3://b/k.mp4"}, "request_id"),
+        ({"request_id": {"status": "success"}, "s3_key": "s3://b/k.mp4"}, "request_id"),
+        ({"request_id": "r", "s3_key": "k.mp4"}, "s3_key"),
+        ({"request_id": "r", "s3_key": "s3://b/clips/"}, "s3_key"),
+        ({"request_id": "r", "s3_key": "s3://b/clip.json"}, "s3_key"),
+        ({"request_id": "r", "s3_key": "s3://b"}, "s3_key"),
+        ({"request_id": "r", "s3_key": "s3://b/k.mp4", "s3_bucket": "c"}, "s3_bucket"),
+    ],
+)
+def test_a_bad_argument_is_named_before_anything_is_asked(arguments: dict[str, Any], field: str) -> None:
+    with pytest.raises(AirflowFailException) as caught:
+        run(**arguments)
+    assert isinstance(caught.value.__cause__, WanValidationError)
+    assert caught.value.__cause__.field == field
+
+
+MEASURE = """
+import json, resource, sys
+from airflow.providers.amazon.aws.hooks.s3 import S3Hook
+from airflow_provider_wan.transfers.wan_to_s3 import WanToS3Operator
+operator = WanToS3Operator(task_id="archive", request_id="big", s3_key=sys.argv[1])
+operator.archive, S3Hook("aws_default").get_conn().list_buckets()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+result = operator.execute({})
+added = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+print(json.dumps({"added_megabytes": added / 1024, **result}))
+"""
+
+
+def test_a_result_of_1_gb_is_archived_in_less_than_100_mb_of_added_memory(
+    folder: Folder, host: ResultHost, wan_connection: Callable[..., None]
+) -> None:
+    wan_connection(host.url("/api"), "key")
+    pieces = 1024
+    clip = video(5) + box(b"free", bytes(pieces * 2**20))[:8]
+    url = host.play(body(clip, repeated=(bytes(2**20), pieces)))
+    answer = {
+        "request_id": "big",
+        "status": "success",
+        "payload": {},
+        "outcome": {"media_urls": [{"id": "0", "url": url}]},
+    }
+    host.play(
+        status(200, json.dumps(answer).encode(), **{"Content-Type": "application/json"}), path="/api/requests/big"
+    )
+
+    done = subprocess.run(
+        [sys.executable, "-c", MEASURE, folder.uri("big.mp4")],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout.splitlines()[-1])
+    assert result["size"] == folder.head("big.mp4")["ContentLength"] == len(clip) + pieces * 2**20
+    assert result["added_megabytes"] < 100
+    folder.client.delete_object(Bucket=BUCKET, Key=folder.key("big.mp4"))
+    assert "authorization" not in host.seen[-1].headers
