@@ -139,8 +139,10 @@ class SandboxApp:
             self._moved.set()
             self._moved = asyncio.Event()
             self._wake.clear()
+            # Not wait_for(): before Python 3.12 it loses a cancellation that comes together with the event.
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), None if wait is None else max(STEP, wait))
+                async with asyncio.timeout(None if wait is None else max(STEP, wait)):
+                    await self._wake.wait()
 
     async def _ended(self, request_id: str) -> None:
         job = self.core.jobs.get(request_id)

@@ -3,15 +3,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import aiohttp
 import pytest
 import requests
 
+from airflow_provider_wan.sandbox.app import SandboxApp
+from airflow_provider_wan.sandbox.config import RenderMode, SandboxConfig
 from airflow_provider_wan.sandbox.faults import Fault
 from airflow_provider_wan.sandbox.server import SandboxServer
 from sandbox.sockets import Caller
@@ -199,6 +203,21 @@ def test_a_restart_on_the_same_state_goes_on_where_it_was(tmp_path: Path) -> Non
         again = caller.call("GET", f"/requests/{done['request_id']}").json()
         assert again["outcome"]["media_urls"][0]["url"].startswith(server.result_url)
         assert (len(server.accepted()), len(server.charges())) == (2, 1)
+
+
+@pytest.mark.parametrize("turns", range(4))
+async def test_it_stops_although_a_call_came_a_moment_before(turns: int) -> None:
+    app = SandboxApp(SandboxConfig(render=RenderMode.NONE))
+    await app.start()
+    app.core.admin.seed(1)
+    async with aiohttp.ClientSession() as session, session.get(f"{app.api_root}/admin") as answer:
+        assert answer.status == 200
+    app._wake.set()
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    stopping = asyncio.ensure_future(app.stop())
+    done, _ = await asyncio.wait([stopping], timeout=5)
+    assert done == {stopping}
 
 
 def test_a_taken_port_is_an_error_and_a_stopped_server_leaves_its_port_free() -> None:
