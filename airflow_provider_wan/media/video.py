@@ -129,11 +129,11 @@ class Mp4Checker:
         if not video.width or not video.height:
             raise WanResultError(f"The clip's pictures have no size: {video.width}×{video.height} pixels")
         self._check_samples(movie, video)
-        seconds = self._seconds(movie, video)
+        seconds = round(self._seconds(movie, video), 3)
         if seconds <= 0:
             raise WanResultError("The clip has no duration")
         return VideoInfo(
-            seconds=round(seconds, 3),
+            seconds=seconds,
             width=video.width,
             height=video.height,
             codec=_text(video.codec),

@@ -8,11 +8,9 @@ from datetime import timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
-from airflow.providers.common.compat.sdk import BaseOperator
-from airflow.sdk.log import mask_secret
+from airflow.providers.common.compat.sdk import BaseOperator, mask_secret
 
 from airflow_provider_wan.api.errors import WanError, WanValidationError
-from airflow_provider_wan.operators.outcome import fail
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -107,6 +105,8 @@ class S3ToWanOperator(BaseOperator):
         try:
             return self._ingest()
         except WanError as error:
+            from airflow_provider_wan.operators.outcome import fail
+
             fail(error)
 
     def _ingest(self) -> dict[str, Any]:

@@ -7,12 +7,9 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import BaseOperator
-from airflow.sdk.log import mask_secret
+from airflow.providers.common.compat.sdk import BaseOperator, mask_secret
 
 from airflow_provider_wan.api.errors import WanError, WanLookupError, WanValidationError
-from airflow_provider_wan.api.record import RequestStatus
-from airflow_provider_wan.operators.outcome import error_of, fail
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -105,6 +102,8 @@ class WanToS3Operator(BaseOperator):
         try:
             return self._archive()
         except WanError as error:
+            from airflow_provider_wan.operators.outcome import fail
+
             fail(error)
 
     def _archive(self) -> dict[str, Any]:
@@ -125,6 +124,9 @@ class WanToS3Operator(BaseOperator):
         return _result(clip)
 
     def _finished(self, request_id: str) -> RequestRecord:
+        from airflow_provider_wan.api.record import RequestStatus
+        from airflow_provider_wan.operators.outcome import error_of
+
         record = self.hook.get_request(request_id)
         if record.status is RequestStatus.SUCCESS:
             if record.video_url and "?" in record.video_url:

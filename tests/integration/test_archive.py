@@ -17,7 +17,7 @@ from airflow_provider_wan.api.record import RequestRecord, RequestStatus
 from airflow_provider_wan.media.archive import ClipArchive
 from airflow_provider_wan.media.fetch import BrokenDownloadError, ResultHosts, WanResultRefusedError
 from integration.conftest import BUCKET, Folder
-from integration.result_host import ResultHost, body, cut, redirect, status, unannounced
+from integration.result_host import ResultHost, body, cut, redirect, stall, status, unannounced
 
 CLIP = video(5)
 LONG = padded(CLIP, 20)  # three parts
@@ -223,6 +223,33 @@ def test_a_broken_download_begins_anew_and_the_log_has_no_signature(
     assert folder.uploads_under_way() == []
     assert caplog.text.count("trying again") == 3
     assert "secret" not in caplog.text
+
+
+def test_a_host_that_falls_silent_is_left_and_asked_again(
+    folder: Folder, host: ResultHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("airflow_provider_wan.media.fetch.READ_TIMEOUT", 0.3)
+    url = host.play(stall(CLIP, 3000), body(CLIP))
+    archive(folder).store(finished(url), BUCKET, folder.key("a.mp4"))
+    assert folder.get("a.mp4") == CLIP
+    assert len(host.seen) == 2
+
+
+def test_a_task_that_is_killed_while_it_uploads_leaves_nothing_behind(folder: Folder, host: ResultHost) -> None:
+    class Killed(BaseException):
+        """Such as Airflow's own time-out."""
+
+    class Killing:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(folder.client, name)
+
+        def complete_multipart_upload(self, **_: Any) -> Any:
+            raise Killed
+
+    with pytest.raises(Killed):
+        ClipArchive(Killing(), LOCAL).store(finished(host.play(body(LONG))), BUCKET, folder.key("a.mp4"))
+    assert folder.names() == []
+    assert folder.uploads_under_way() == []
 
 
 def test_a_result_beyond_the_cap_is_refused_by_its_announced_length(folder: Folder, host: ResultHost) -> None:

@@ -210,7 +210,7 @@ def test_a_url_that_does_not_work_is_noticed_here_and_not_by_the_api(
         return url
 
     monkeypatch.setattr(client, "generate_presigned_url", sign_another)
-    with pytest.raises(PresignError, match="answers 40[34]"):
+    with pytest.raises(PresignError, match=r"answers 40[34]"):
         operator.execute({})
 
 
