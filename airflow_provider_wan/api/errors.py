@@ -24,6 +24,7 @@ What can go wrong with a clip, and of each case: was anything paid, and does a r
      │    └── WanClipTimeoutError    our deadline passed, it may run paid: maybe  retry: picks it up again
      └── WanResultError              the clip exists, its file is not good
           │                                                          paid: yes    retry: the download only
+          ├── WanResultRefusedError  a foreign host, or too large    paid: yes    retry: no
           └── WanResultGoneError     403, 404, 410 at its host       paid: yes    retry: no
 
 "paid: no" of a look-up says that the look-up itself changed nothing; the request it asked about may be paid for.
@@ -189,6 +190,12 @@ class WanResultError(WanError):
 
     paid = Paid.YES
     retryable = True
+
+
+class WanResultRefusedError(WanResultError):
+    """We refuse to fetch the result: it lies on a foreign host, or is beyond the size that is allowed."""
+
+    retryable = False
 
 
 class WanResultGoneError(WanResultError):

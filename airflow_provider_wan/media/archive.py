@@ -11,17 +11,19 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 from botocore.exceptions import ClientError
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
-from airflow_provider_wan.api.errors import WanResultError, WanValidationError
+from airflow_provider_wan.api.errors import WanResultError, WanResultRefusedError, WanValidationError
 from airflow_provider_wan.api.record import RequestRecord
 from airflow_provider_wan.media.clip_record import (
     MAX_RECORD_BYTES,
     VIDEO_TYPE,
     ArchivedClip,
+    move_record,
     read_record,
     record_key,
     write_record,
@@ -30,7 +32,6 @@ from airflow_provider_wan.media.fetch import (
     PIECE,
     BrokenDownloadError,
     ResultHosts,
-    WanResultRefusedError,
     open_result,
 )
 from airflow_provider_wan.media.multipart import ObjectWriter
@@ -129,12 +130,43 @@ class ClipArchive:
                 reraise=True,
             )
             clip = retrying(self._download, request, bucket, key, expected)
-        self._client.put_object(
-            Bucket=bucket,
-            Key=record_key(key),
-            Body=write_record(clip, request, cost),
-            ContentType="application/json",
+        self._put_record(clip, write_record(clip, request, cost))
+        return clip
+
+    def copy(self, source_uri: str, bucket: str, key: str, request_id: str) -> ArchivedClip | None:
+        """Copy a clip that was archived elsewhere before, within S3, with its record.
+
+        :param source_uri: where it was archived.
+        :return: the copy; ``None`` when it no longer lies there whole.
+        :raises WanValidationError: when something else lies at the key, and ``replace`` is not set.
+        """
+        source_bucket, _, source_key = source_uri.removeprefix("s3://").partition("/")
+        try:
+            source = self.find(source_bucket, source_key, request_id)
+            body = self._record_body(source_bucket, source_key) if source else None
+        except (ClientError, WanValidationError) as error:
+            log.warning("%s can't be copied: %s", source_uri, error)
+            return None
+        if source is None or body is None:
+            return None
+        head = self._head(bucket, key)
+        if head is not None:
+            self._guard(bucket, key, request_id, head, self._recorded(bucket, key))
+        self._client.copy(
+            {"Bucket": source_bucket, "Key": source_key},
+            bucket,
+            key,
+            ExtraArgs={
+                "ContentType": VIDEO_TYPE,
+                "Metadata": {_META_REQUEST: request_id, _META_SHA256: source.sha256},
+                "MetadataDirective": "REPLACE",
+            },
         )
+        head = self._head(bucket, key)
+        if head is None or head["ContentLength"] != source.video.size:
+            raise WanResultError(f"The copy of {source_uri} at s3://{bucket}/{key} is not whole")
+        clip = replace(source, bucket=bucket, key=key, etag=_etag(head), existing=False)
+        self._put_record(clip, move_record(body, clip, source_uri))
         return clip
 
     def _download(self, request: RequestRecord, bucket: str, key: str, expected: float | None) -> ArchivedClip:
@@ -206,6 +238,10 @@ class ClipArchive:
         return head
 
     def _recorded(self, bucket: str, key: str) -> ArchivedClip | None:
+        body = self._record_body(bucket, key)
+        return None if body is None else read_record(body, bucket, key)
+
+    def _record_body(self, bucket: str, key: str) -> bytes | None:
         try:
             answer = self._client.get_object(Bucket=bucket, Key=record_key(key))
         except ClientError as error:
@@ -213,7 +249,10 @@ class ClipArchive:
                 return None
             raise
         with answer["Body"] as body:
-            return read_record(body.read(MAX_RECORD_BYTES), bucket, key)
+            return bytes(body.read(MAX_RECORD_BYTES))
+
+    def _put_record(self, clip: ArchivedClip, body: bytes) -> None:
+        self._client.put_object(Bucket=clip.bucket, Key=record_key(clip.key), Body=body, ContentType="application/json")
 
 
 def _read_through(pieces: Iterable[bytes]) -> tuple[VideoInfo, str]:

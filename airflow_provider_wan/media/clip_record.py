@@ -100,6 +100,24 @@ def write_record(clip: ArchivedClip, request: RequestRecord, cost: float | None)
     return (json.dumps(document, indent=2, ensure_ascii=False) + "\n").encode()
 
 
+def move_record(body: bytes, clip: ArchivedClip, source_uri: str) -> bytes:
+    """Say of a copy where it lies and where it was copied from; how it was made stays as it was told.
+
+    :param body: the record of the original.
+    :param clip: the copy.
+    :param source_uri: the original.
+    :return: JSON in UTF-8.
+    """
+    document = json.loads(body)
+    document |= {
+        "uri": clip.uri,
+        "etag": clip.etag,
+        "copied_from": source_uri,
+        "archived_at": _iso(datetime.now(UTC).timestamp()),
+    }
+    return (json.dumps(document, indent=2, ensure_ascii=False) + "\n").encode()
+
+
 def read_record(body: bytes, bucket: str, key: str) -> ArchivedClip | None:
     """Read what :func:`write_record` wrote.
 

@@ -18,7 +18,7 @@ import requests
 import urllib3
 from requests.utils import get_environ_proxies
 
-from airflow_provider_wan.api.errors import WanResultError, WanResultGoneError
+from airflow_provider_wan.api.errors import WanResultError, WanResultGoneError, WanResultRefusedError
 
 CONNECT_TIMEOUT = 10.0
 READ_TIMEOUT = 60.0  # between two pieces, not for the whole
@@ -29,12 +29,6 @@ _GONE = (403, 404, 410)
 _PASSING = (408, 425, 429, 500, 502, 503, 504)
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _REMEDY = "add the host to result_hosts of the connection if it is right"
-
-
-class WanResultRefusedError(WanResultError):
-    """We refuse to fetch the result: a foreign host, or a file beyond the size that is allowed."""
-
-    retryable = False
 
 
 class BrokenDownloadError(WanResultError):

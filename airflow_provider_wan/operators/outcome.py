@@ -17,7 +17,6 @@ from airflow_provider_wan.api.errors import (
 )
 from airflow_provider_wan.api.record import RequestStatus
 from airflow_provider_wan.api.request import without_query
-from airflow_provider_wan.ledger.failures import is_permanent
 
 if TYPE_CHECKING:
     from airflow_provider_wan.api.record import RequestRecord
@@ -46,28 +45,42 @@ def clip_result(record: RequestRecord, **more: Any) -> dict[str, Any]:
 
 def error_of(record: RequestRecord, *, outcome: Outcome | None = None, waited: str = "") -> WanError:
     """
-    Return the error for a request that gave no clip.
+    Return the error of the task that made a request which gave no clip.
 
     :param outcome: what the ledger makes of it, which knows the earlier requests for the same clip.
     :param waited: how long it was waited for, for a request that is still under way.
     """
+    told = _told(record)
     if record.status is RequestStatus.FAILED:
-        reason = record.error or "the API gives no reason"
+        from airflow_provider_wan.ledger.failures import is_permanent
+
         permanent = outcome.permanent if outcome else is_permanent(record.error)
-        advice = (
-            "The same request would fail again: change it, then clear this task."
-            if permanent
-            else "It is not charged; a retry makes a new request."
-        )
-        return WanClipFailedError(f"Request {record.request_id} failed: {reason}. {advice}", permanent)
+        if permanent:
+            return WanClipFailedError(
+                f"{told}. The same request would fail again: change it, then clear this task.", True
+            )
+        return WanClipFailedError(f"{told}. It is not charged; a retry makes a new request.")
     if record.status is RequestStatus.CANCELLED:
-        return WanClipCancelledError(
-            f"Request {record.request_id} was cancelled. It is not charged; a retry makes a new request."
-        )
+        return WanClipCancelledError(f"{told}. It is not charged; a retry makes a new request.")
     return WanClipTimeoutError(
-        f"Request {record.request_id} is still {record.status_text!r}{waited}. It is left to go on: a retry, "
-        "or clearing this task, picks it up where it stands and pays nothing for it."
+        f"{told}{waited}. It is left to go on: a retry, or clearing this task, picks it up where it stands and pays "
+        "nothing for it."
     )
+
+
+def not_ours(record: RequestRecord) -> AirflowFailException:
+    """Return the error of a task that only wanted the clip of a request which gave none."""
+    return AirflowFailException(
+        f"{_told(record)}. It is not charged. Clear the task that made it, and this one with it."
+    )
+
+
+def _told(record: RequestRecord) -> str:
+    if record.status is RequestStatus.FAILED:
+        return f"Request {record.request_id} failed: {record.error or 'the API gives no reason'}"
+    if record.status is RequestStatus.CANCELLED:
+        return f"Request {record.request_id} was cancelled"
+    return f"Request {record.request_id} is still {record.status_text!r}"
 
 
 def fail(error: WanError) -> NoReturn:

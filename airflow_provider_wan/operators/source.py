@@ -21,7 +21,8 @@ class Source:
 
     :param field: the argument that named it.
     :param url: where it lies; not checked here.
-    :param sha256: of its bytes, where its ingest told.
+    :param sha256: of the original's bytes, where its ingest told: what fitting makes of them may change with
+        the version of a library, and is still the same image.
     :param expires_at: Unix seconds at which the URL dies, where its ingest told.
     """
 
@@ -41,7 +42,7 @@ class Source:
             return cls(field, value)
         if not isinstance(value.get("url"), str):
             raise WanValidationError(field, sorted(map(str, value)), "must be a URL, or the result of S3ToWanOperator")
-        return cls(field, value["url"], value.get("sha256"), value.get("expires_at"))
+        return cls(field, value["url"], value.get("source_sha256") or value.get("sha256"), value.get("expires_at"))
 
     def check_lifetime(self) -> None:
         """

@@ -18,7 +18,7 @@ from airflow.providers.common.compat.sdk import (
 from airflow_provider_wan.api.errors import WanError
 from airflow_provider_wan.api.record import RequestStatus
 from airflow_provider_wan.links.wan import WanRequestLink
-from airflow_provider_wan.operators.outcome import clip_result, error_of
+from airflow_provider_wan.operators.outcome import clip_result, error_of, not_ours
 from airflow_provider_wan.polling.schedule import SETTLE_SECONDS, WaitEnd
 from airflow_provider_wan.triggers.wan import CancelPolicy, WanI2VTrigger
 
@@ -120,7 +120,7 @@ class WanRequestSensor(BaseSensorOperator):
         if record.status is RequestStatus.SUCCESS:
             return PokeReturnValue(is_done=True, xcom_value=clip_result(record))
         if record.status.is_terminal:
-            raise AirflowFailException(str(error_of(record)))
+            raise not_ours(record)
         return PokeReturnValue(is_done=False)
 
     def _hook(self) -> WanHook:

@@ -28,7 +28,8 @@ class WanToS3Operator(BaseOperator):
     held good. Beside it, at the same key ending in ``.json``, a record tells how the clip was made. The API's
     storage never sees the API key, and its URL, fetched anew at each run, is in no log.
 
-    Run again, it finds the clip by its record and downloads nothing. A key that holds another request's clip (as
+    Run again, it finds the clip by its record and downloads nothing. A clip that another run has archived before is
+    copied within S3. A key that holds another request's clip (as
     after a rerun with ``force_new``) is refused, since that one was paid for too: put ``{{ run_id }}`` or the
     request id into the key, or set ``replace=True``.
 
@@ -40,6 +41,8 @@ class WanToS3Operator(BaseOperator):
     :param s3_bucket: the bucket where ``s3_key`` does not name it (templated).
     :param replace: overwrite whatever lies at the key.
     :param max_bytes: a result beyond this is refused; default 2 GiB.
+    :param ledger_uri: the ledger of the task that made the clip, where it is noted that it lies here (templated);
+        default: ``[wan] ledger_uri``.
     :param wan_conn_id: the connection of type ``wan`` (templated).
     :param aws_conn_id: the AWS connection (templated).
     :return: ``request_id``, ``uri``, ``record_uri``, ``sha256``, ``size`` (bytes), ``width``, ``height``,
@@ -50,7 +53,14 @@ class WanToS3Operator(BaseOperator):
     :raises WanLookupError: when the request is not finished.
     """
 
-    template_fields: Sequence[str] = ("request_id", "s3_key", "s3_bucket", "wan_conn_id", "aws_conn_id")
+    template_fields: Sequence[str] = (
+        "request_id",
+        "s3_key",
+        "s3_bucket",
+        "ledger_uri",
+        "wan_conn_id",
+        "aws_conn_id",
+    )
     ui_color = "#e3f6e7"
 
     def __init__(
@@ -61,6 +71,7 @@ class WanToS3Operator(BaseOperator):
         s3_bucket: str | None = None,
         replace: bool = False,
         max_bytes: int = 2 * 1024**3,
+        ledger_uri: str | None = None,
         wan_conn_id: str = "wan_default",
         aws_conn_id: str | None = "aws_default",
         **kwargs: Any,
@@ -71,6 +82,7 @@ class WanToS3Operator(BaseOperator):
         self.s3_bucket = s3_bucket
         self.replace = replace
         self.max_bytes = max_bytes
+        self.ledger_uri = ledger_uri
         self.wan_conn_id = wan_conn_id
         self.aws_conn_id = aws_conn_id
 
@@ -100,22 +112,25 @@ class WanToS3Operator(BaseOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         """Find the clip, or fetch it."""
         try:
-            return self._archive()
+            return self._archive(context)
         except WanError as error:
             from airflow_provider_wan.operators.outcome import fail
 
             fail(error)
 
-    def _archive(self) -> dict[str, Any]:
+    def _archive(self, context: Context) -> dict[str, Any]:
         request_id, bucket, key = self._request_id(), *self._target()
+        made: Mapping[str, Any] = self.request_id if isinstance(self.request_id, Mapping) else {}
         clip = self.archive.find(bucket, key, request_id)
+        if clip is None and made.get("archive_uri"):
+            clip = self.archive.copy(str(made["archive_uri"]), bucket, key, request_id)
         if clip is None:
             record = self._finished(request_id)
-            asked = self.request_id if isinstance(self.request_id, Mapping) else {}
-            cost, seconds = asked.get("cost"), asked.get("duration")
+            cost, seconds = made.get("cost"), made.get("seconds")
             clip = self.archive.store(
                 record, bucket, key, seconds=seconds, cost=self._cost(record) if cost is None else cost
             )
+        self._note(context, made.get("fingerprint"), clip)
         self.log.info(
             "Request %s: %s, %d bytes, %.1f s, %d×%d, sha256 %s%s",
             *(request_id, clip.uri, clip.video.size, clip.video.seconds, clip.video.width, clip.video.height),
@@ -123,9 +138,21 @@ class WanToS3Operator(BaseOperator):
         )
         return _result(clip)
 
+    def _note(self, context: Context, fingerprint: object, clip: ArchivedClip) -> None:
+        """Note in the ledger where the clip lies, so that it is found after the API has forgotten it."""
+        from airflow_provider_wan.ledger import Advance
+        from airflow_provider_wan.operators.memory import ledger_uri_of, open_ledger
+
+        uri = ledger_uri_of(self.ledger_uri)
+        # Airflow's task state store belongs to the task that made the clip: this one can't write there.
+        if uri is None or not isinstance(fingerprint, str):
+            return
+        store = open_ledger(context, uri, self.aws_conn_id)
+        Advance(store).archive(fingerprint, clip.request_id, clip.uri, clip.sha256)
+
     def _finished(self, request_id: str) -> RequestRecord:
         from airflow_provider_wan.api.record import RequestStatus
-        from airflow_provider_wan.operators.outcome import error_of
+        from airflow_provider_wan.operators.outcome import not_ours
 
         record = self.hook.get_request(request_id)
         if record.status is RequestStatus.SUCCESS:
@@ -133,7 +160,7 @@ class WanToS3Operator(BaseOperator):
                 mask_secret(record.video_url.split("?", 1)[1])
             return record
         if record.status.is_terminal:
-            raise error_of(record)
+            raise not_ours(record)
         raise WanLookupError(
             f"Request {request_id} is not finished ({record.status_text}): put a WanRequestSensor or WanI2VOperator "
             "before this task. A retry looks again, and costs nothing."

@@ -9,6 +9,7 @@ import time
 
 import pytest
 from botocore.exceptions import ConnectTimeoutError, ReadTimeoutError
+from unit.ledger.makers import FINGERPRINT, ME, NOW, OTHER, REQUEST, Api, Clock, a_claim
 
 from airflow_provider_wan.ledger import (
     EntryState,
@@ -22,7 +23,6 @@ from airflow_provider_wan.ledger import (
 from airflow_provider_wan.ledger.entry import posting, submitted
 from airflow_provider_wan.ledger.errors import AlreadyExistsError, ConflictError
 from integration.conftest import BUCKET
-from unit.ledger.makers import FINGERPRINT, ME, NOW, OTHER, REQUEST, Api, Clock, a_claim
 
 
 @pytest.fixture(scope="module")

@@ -11,9 +11,7 @@ from unit.ledger.makers import NOW, Api
 
 def records(count, *, step=10.0):
     """The newest first, ``step`` seconds apart."""
-    return [
-        RequestRecord(f"r{n}", RequestStatus.QUEUED, "queued", created_at=NOW - n * step) for n in range(count)
-    ]
+    return [RequestRecord(f"r{n}", RequestStatus.QUEUED, "queued", created_at=NOW - n * step) for n in range(count)]
 
 
 def api_of(held, *, told=True, cap=100, before=lambda call: None):
@@ -100,9 +98,7 @@ def test_many_new_requests_between_two_pages_are_not_taken_for_the_end():
 
     def burst(call):
         if call == 1:
-            held[:0] = [
-                RequestRecord(f"new{n}", RequestStatus.QUEUED, "queued", created_at=NOW + 9) for n in range(12)
-            ]
+            held[:0] = [RequestRecord(f"new{n}", RequestStatus.QUEUED, "queued", created_at=NOW + 9) for n in range(12)]
 
     listing = read(api_of(held, told=False, before=burst))
     assert {f"r{n}" for n in range(60)} <= {r.request_id for r in listing.records}

@@ -114,7 +114,8 @@ def test_what_fails_before_the_payment_leaves_nothing_behind(ensure, store, api)
 
 
 @pytest.mark.parametrize(
-    ("prices", "max_cost", "words"), [(PRICES, 0.49, r"\$0.50"), ({}, 10.0, "no price for 720P"), (None, 1.0, "no price")]
+    ("prices", "max_cost", "words"),
+    [(PRICES, 0.49, r"\$0.50"), ({}, 10.0, "no price for 720P"), (None, 1.0, "no price")],
 )
 def test_a_clip_over_budget_is_not_paid_for(submission, api, store, prices, max_cost, words):
     with pytest.raises(WanBudgetError, match=words):
