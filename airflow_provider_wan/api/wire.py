@@ -186,7 +186,9 @@ def _refusal(answer: HttpAnswer, what: str = "The API") -> WanError | None:
     if status == 402:
         return WanCreditError(f"{what}: HTTP 402, no credit is left ({said}). Add credit to the account.")
     if status == 404:
-        return WanNotFoundError(f"{what}: HTTP 404, not found ({said})")
+        return WanNotFoundError(
+            f"{what}: HTTP 404, not found ({said}). Check the id, and the model and base URL of the connection."
+        )
     if status == 429:
         return WanRateLimitError(f"{what}: HTTP 429, the limit is reached ({said})", wait)
     if status == 503:

@@ -29,7 +29,8 @@ def open_ledger(context: Context, uri: str | None, aws_conn_id: str | None) -> L
     :param aws_conn_id: the connection for ``s3://``.
     :raises WanValidationError: where there is no URI and Airflow has no task state store.
     """
-    from airflow_provider_wan.ledger import StateStore, open_store
+    from airflow_provider_wan.ledger import open_store
+    from airflow_provider_wan.ledger.store import StateStore
 
     if uri:
         return open_store(uri, s3_client=lambda: _s3_client(aws_conn_id))
@@ -72,10 +73,24 @@ def force_token_of(context: Context, force_new: bool | str) -> str | None:
         stands for once in this dag run and task, a text for once wherever that text is given.
     """
     run = context.get("dag_run")
-    wish = force_new or (getattr(run, "conf", None) or {}).get("force_new")
-    if not wish:
-        return None
-    return wish if isinstance(wish, str) else task_name(context)
+    wish = _wish(force_new) or _wish((getattr(run, "conf", None) or {}).get("force_new"))
+    return task_name(context) if wish is True else wish or None
+
+
+_NO = frozenset({"", "false", "none", "no", "0"})
+_YES = frozenset({"true", "yes", "1"})
+
+
+def _wish(value: object) -> bool | str:
+    """Read a wish that may come out of a template, where False is the text "False"."""
+    if value is None or isinstance(value, bool):
+        return bool(value)
+    if not isinstance(value, str):
+        raise WanValidationError("force_new", value, "must be true, false, or a text that names the new clip")
+    word = value.strip()
+    if word.lower() in _NO:
+        return False
+    return True if word.lower() in _YES else word
 
 
 def _s3_client(aws_conn_id: str | None) -> Any:

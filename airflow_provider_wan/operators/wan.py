@@ -18,6 +18,7 @@ from airflow_provider_wan.api.record import RequestStatus
 from airflow_provider_wan.api.request import I2VRequest
 from airflow_provider_wan.links.wan import WanRequestLink
 from airflow_provider_wan.operators import memory
+from airflow_provider_wan.operators.arguments import dollars_of, seconds_of
 from airflow_provider_wan.operators.outcome import clip_result, error_of, fail
 from airflow_provider_wan.operators.source import Source
 from airflow_provider_wan.polling.schedule import SETTLE_SECONDS, Wait, WaitEnd, judge
@@ -73,7 +74,8 @@ class WanI2VOperator(BaseOperator):
     :param on_doubt: ``reconcile``: find a submission whose answer was lost in the API's list; ``fail``: stop.
     :param max_cost: US dollars; a clip that would cost more is refused before it is paid for.
     :return: ``{"request_id", "status", "video_url", "thumbnail_url", "fingerprint", "seconds", "resolution",
-        "model", "seed", "cost", "archive_uri"}``; ``seconds`` is the clip's length, ``cost`` in US dollars.
+        "model", "seed", "cost", "archive_uri", "ledger_uri"}``; ``seconds`` is the clip's length, ``cost`` in US
+        dollars. Where the ledger knows the clip as archived, ``video_url`` is None: use ``archive_uri``.
     :raises AirflowFailException: where a retry would not help.
     :raises WanError: where it may; which one says whether anything was paid.
     """
@@ -144,8 +146,8 @@ class WanI2VOperator(BaseOperator):
         self.model = model
         self.wan_conn_id = wan_conn_id
         self.deferrable = deferrable
-        self.timeout = _seconds("timeout", timeout)
-        self.poll_interval = _seconds("poll_interval", poll_interval)
+        self.timeout = seconds_of("timeout", timeout)
+        self.poll_interval = seconds_of("poll_interval", poll_interval)
         if cancel_policy not in tuple(CancelPolicy):
             raise WanValidationError("cancel_policy", cancel_policy, f"must be one of {', '.join(CancelPolicy)}")
         self.cancel_policy = cancel_policy
@@ -234,6 +236,14 @@ class WanI2VOperator(BaseOperator):
             seed=self.seed,
             model=self.model or config.model,
         )
+        ledger_uri = memory.ledger_uri_of(self.ledger_uri)
+        if self.reuse == "content" and ledger_uri is None:
+            raise WanValidationError(
+                "reuse",
+                self.reuse,
+                "needs a ledger that all runs share",
+                "Set ledger_uri on the task, or for all as [wan] ledger_uri",
+            )
         scope = scope_of(self.reuse, run=memory.run_name(context), task=memory.task_name(context))
         fingerprint = fingerprint_of(
             request,
@@ -254,7 +264,7 @@ class WanI2VOperator(BaseOperator):
             owner=memory.owner_of(context),
             scope=scope,
             prices=config.prices,
-            max_cost=self.max_cost,
+            max_cost=dollars_of(self.max_cost),
             on_doubt=self.on_doubt,
             before_pay=before_pay,
             deadline=end_time,
@@ -282,7 +292,7 @@ class WanI2VOperator(BaseOperator):
         request_id = str(entry.request_id)
         self._link(context, request_id)
         if record is None:
-            return _result_of_archived(entry)
+            return _result_of_archived(entry) | {"ledger_uri": memory.ledger_uri_of(self.ledger_uri)}
         if record.status.is_terminal:
             finished = self._finish(context, entry.fingerprint, record)
             return self._result(record, finished or entry, entry.fingerprint)
@@ -359,17 +369,11 @@ class WanI2VOperator(BaseOperator):
             seed=entry.seed if entry else self.seed,
             cost=self.hook.config.cost(resolution, seconds),
             archive_uri=entry.archive_uri if entry else None,
+            ledger_uri=memory.ledger_uri_of(self.ledger_uri),
         )
 
     def _link(self, context: Context, request_id: str) -> None:
         WanRequestLink.persist(context, f"{self.hook.config.base_url}/requests/{request_id}")
-
-
-def _seconds(field: str, value: timedelta | float) -> float:
-    seconds = value.total_seconds() if isinstance(value, timedelta) else value
-    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds < 1e9:
-        raise WanValidationError(field, value, "must be a timedelta or a number of seconds, above 0")
-    return float(seconds)
 
 
 def _result_of_archived(entry: LedgerEntry) -> dict[str, Any]:

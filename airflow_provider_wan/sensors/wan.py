@@ -44,6 +44,7 @@ class WanRequestSensor(BaseSensorOperator):
     :param wan_conn_id: id of a connection of type ``wan`` (templated).
     :param deferrable: wait in the triggerer; default: Airflow's ``default_deferrable``.
     :param poke_interval: seconds between looks.
+    :param timeout: how long it waits, in seconds or as a timedelta.
     :return: ``{"request_id", "status", "video_url", "thumbnail_url"}``.
     :raises AirflowFailException: where the request failed, was cancelled or is unknown.
     """

@@ -42,7 +42,7 @@ class WanToS3Operator(BaseOperator):
     :param replace: overwrite whatever lies at the key.
     :param max_bytes: a result beyond this is refused; default 2 GiB.
     :param ledger_uri: the ledger of the task that made the clip, where it is noted that it lies here (templated);
-        default: ``[wan] ledger_uri``.
+        default: the one that its result names, or ``[wan] ledger_uri``.
     :param wan_conn_id: the connection of type ``wan`` (templated).
     :param aws_conn_id: the AWS connection (templated).
     :return: ``request_id``, ``uri``, ``record_uri``, ``sha256``, ``size`` (bytes), ``width``, ``height``,
@@ -130,7 +130,7 @@ class WanToS3Operator(BaseOperator):
             clip = self.archive.store(
                 record, bucket, key, seconds=seconds, cost=self._cost(record) if cost is None else cost
             )
-        self._note(context, made.get("fingerprint"), clip)
+        self._note(context, made, clip)
         self.log.info(
             "Request %s: %s, %d bytes, %.1f s, %d×%d, sha256 %s%s",
             *(request_id, clip.uri, clip.video.size, clip.video.seconds, clip.video.width, clip.video.height),
@@ -138,12 +138,13 @@ class WanToS3Operator(BaseOperator):
         )
         return _result(clip)
 
-    def _note(self, context: Context, fingerprint: object, clip: ArchivedClip) -> None:
+    def _note(self, context: Context, made: Mapping[str, Any], clip: ArchivedClip) -> None:
         """Note in the ledger where the clip lies, so that it is found after the API has forgotten it."""
         from airflow_provider_wan.ledger import Advance
         from airflow_provider_wan.operators.memory import ledger_uri_of, open_ledger
 
-        uri = ledger_uri_of(self.ledger_uri)
+        uri = ledger_uri_of(self.ledger_uri or made.get("ledger_uri"))
+        fingerprint = made.get("fingerprint")
         # Airflow's task state store belongs to the task that made the clip: this one can't write there.
         if uri is None or not isinstance(fingerprint, str):
             return

@@ -14,6 +14,7 @@ PAGES = (ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob
 
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _FROM = re.compile(r"<!-- from (\S+): (\w+) -->\n\Z")
+_NEEDS = re.compile(r"<!-- needs (\S+) -->\n\Z")
 _LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
 
 
@@ -21,6 +22,7 @@ _LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
 class Block:
     """One fenced block.
 
+    :param needs: a module without which it can't run, where a comment before it names one.
     :param source: the file and the marker that it is cut from, where a comment before it names them.
     """
 
@@ -28,6 +30,7 @@ class Block:
     line: int
     language: str
     text: str
+    needs: str | None
     source: tuple[str, str] | None
 
     def __str__(self) -> str:
@@ -43,13 +46,14 @@ def blocks_of(page: Path) -> Iterator[Block]:
     text = page.read_text(encoding="utf-8")
     for found in _FENCE.finditer(text):
         source = _FROM.search(text[: found.start()])
+        needs = _NEEDS.search(text[: found.start()])
         line = text.count("\n", 0, found.start()) + 1
         named = (source[1], source[2]) if source else None
-        yield Block(page, line, found[1], found[2], named)
+        yield Block(page, line, found[1], found[2], needs[1] if needs else None, named)
 
 
 def cut(path: str, name: str) -> str:
-    """What lies between ``# [START name]`` and ``# [END name]`` of a file, without the indentation that it has in common."""
+    """What lies between ``# [START name]`` and ``# [END name]`` of a file, without the indentation in common."""
     text = (ROOT / path).read_text(encoding="utf-8")
     found = re.search(rf"^ *# \[START {name}\]\n(.*?)^ *# \[END {name}\]$", text, re.MULTILINE | re.DOTALL)
     assert found, f"{path} has no {name} between START and END"

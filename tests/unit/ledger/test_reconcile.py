@@ -109,6 +109,13 @@ def test_more_requests_of_one_payload_than_entries_can_not_be_told_apart(api, st
     assert "r1" in shown.reason
 
 
+def test_a_failed_request_of_the_same_payload_does_not_hide_the_one_that_lives(api, store):
+    api.add(SENT, status="failed", created_at=NOW)
+    lives = api.add(SENT, created_at=NOW)
+    api.add(SENT, status="failed", created_at=NOW + 1)
+    assert look(api, store, a_post(drawn=False), REQUEST, P).record == lives
+
+
 def test_the_requests_of_earlier_attempts_are_not_taken_again(api, store):
     first = api.add(SENT, status="failed")
     entry = failed(submitted(a_post(drawn=False), first.request_id, NOW), "internal", False, NOW)

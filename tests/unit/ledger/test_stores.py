@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import threading
@@ -88,7 +89,7 @@ def test_what_lies_in_the_state_store_and_is_no_entry_is_refused():
     state = State()
     store = StateStore(state)
     store.create(a_claim())
-    state.values = dict.fromkeys(state.values, {"job": 1})
+    state.values = {key: {"job": 1} for key in state.values}
     with pytest.raises(LedgerCorruptError):
         store.read(FINGERPRINT)
 
@@ -128,10 +129,8 @@ def test_of_many_threads_one_creates_and_one_replaces(tmp_path):
 
     def race(act, refused):
         start.wait()
-        try:
+        with contextlib.suppress(refused):
             won.append(act())
-        except refused:
-            pass
 
     def run(act, refused):
         won.clear()

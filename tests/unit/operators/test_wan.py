@@ -206,6 +206,30 @@ class TestMoney:
         assert forced.try_(reuse="content")["request_id"] == second["request_id"]
         assert len(posts(api)) == 2
 
+    @pytest.mark.parametrize("word", ["False", "false", "None", "", "no", "0"])
+    def test_a_template_that_renders_to_no_makes_nothing_new(self, run, api, word):
+        run.try_()
+        run.conf["force_new"] = word
+        run.try_(force_new=word)
+        assert len(posts(api)) == 1
+
+    def test_sharing_content_without_a_shared_ledger_is_refused(self, run, api):
+        with pytest.raises(AirflowFailException, match="needs a ledger that all runs share"):
+            run.try_(reuse="content", ledger_uri=None)
+        assert posts(api) == []
+
+    @pytest.mark.parametrize("budget", ["cheap", -1, float("nan"), True, []])
+    def test_a_budget_that_is_no_amount_is_refused(self, run, api, budget):
+        with pytest.raises(AirflowFailException, match="max_cost="):
+            run.try_(max_cost=budget)
+        assert posts(api) == []
+
+    def test_a_budget_may_come_out_of_a_template(self, run, api):
+        with pytest.raises(AirflowFailException, match=r"max_cost=\$0.40"):
+            run.try_(max_cost="0.4")
+        run.try_(max_cost="None")
+        assert len(posts(api)) == 1
+
     def test_a_failure_for_good_is_not_paid_for_again(self, run, api):
         api.inject("never_runs")
         with pytest.raises(errors.WanClipTimeoutError):

@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Arguments of the operators, read and checked."""
+
+from __future__ import annotations
+
+import math
+from datetime import timedelta
+from typing import Any
+
+from airflow_provider_wan.api.errors import WanValidationError
+
+
+def seconds_of(field: str, value: timedelta | float) -> float:
+    """
+    Read a length of time.
+
+    :raises WanValidationError: naming the field.
+    """
+    seconds = value.total_seconds() if isinstance(value, timedelta) else value
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds < 1e9:
+        raise WanValidationError(field, value, "must be a timedelta or a number of seconds, above 0")
+    return float(seconds)
+
+
+def dollars_of(value: Any) -> float | None:
+    """
+    Read an amount of US dollars; None stands for no limit.
+
+    :raises WanValidationError: where it is none.
+    """
+    # A template renders to text, an unset one to "None" or nothing.
+    if value is None or (isinstance(value, str) and value.strip().lower() in ("", "none")):
+        return None
+    try:
+        dollars = math.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError):
+        dollars = math.nan
+    if not 0 <= dollars < math.inf:
+        raise WanValidationError("max_cost", value, "must be US dollars, 0 or more")
+    return dollars

@@ -1,0 +1,26 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+import pytest
+
+from airflow_provider_wan.sandbox import SandboxServer
+
+KEY = "key-0123456789abcdef"
+
+
+@pytest.fixture(scope="session")
+def sandbox() -> Iterator[SandboxServer]:
+    """A sandbox that makes no files."""
+    with SandboxServer(api_key=KEY, speed=60, render="none") as server:
+        yield server
+
+
+@pytest.fixture
+def account(sandbox: SandboxServer, monkeypatch: pytest.MonkeyPatch) -> SandboxServer:
+    """The sandbox behind the connection ``wan_default``."""
+    value = {"conn_type": "wan", "host": sandbox.base_url, "password": KEY}
+    monkeypatch.setenv("AIRFLOW_CONN_WAN_DEFAULT", json.dumps(value))
+    return sandbox

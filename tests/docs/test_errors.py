@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The pages about errors say what the code says."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+from collections.abc import Iterator
+from functools import cache
+from types import ModuleType
+
+import pytest
+
+from airflow_provider_wan.api import errors as api_errors
+from airflow_provider_wan.api.errors import WanError
+from airflow_provider_wan.ledger import errors as ledger_errors
+from airflow_provider_wan.media import fetch
+from tests.docs.pages import ROOT, rows
+
+PAGE = ROOT / "docs" / "errors.md"
+HEADINGS = (
+    "Nothing was accepted",
+    "Something may have been accepted",
+    "A look-up went unanswered",
+    "The request was accepted, and there is no clip",
+    "The clip was made, and its file is not good",
+    "The ledger",
+)
+# Whether a retry helps depends on the case, or on the ledger.
+SPECIAL = {"WanClipFailedError": "unless permanent", "WanInDoubtError": "through the ledger"}
+# Airflow's own words.
+FOREIGN = {"isn't defined"}
+
+
+def defined(module: ModuleType) -> Iterator[type[WanError]]:
+    for name, value in vars(module).items():
+        public = inspect.isclass(value) and issubclass(value, WanError) and not name.startswith("_")
+        if public and value.__module__ == module.__name__ and value is not WanError:
+            yield value
+
+
+def told() -> dict[str, tuple[str, str]]:
+    lines = [row for heading in HEADINGS for row in rows(PAGE, heading)]
+    names = [row[0].strip("`") for row in lines]
+    assert len(names) == len(set(names)), "an error has two rows"
+    return {name: (row[1], row[2]) for name, row in zip(names, lines, strict=True)}
+
+
+def test_every_error_has_a_row_that_says_whether_it_is_paid_and_whether_a_retry_helps() -> None:
+    expected = {}
+    for module in (api_errors, ledger_errors, fetch):
+        for error in defined(module):
+            retry = "yes" if error.retryable is True else "no"
+            expected[error.__name__] = (error.paid.value, SPECIAL.get(error.__name__, retry))
+    assert told() == expected
+
+
+def test_a_refused_submission_costs_nothing_by_the_page_too() -> None:
+    names = {row[0].strip("`") for row in rows(PAGE, "Nothing was accepted")}
+    below = {error.__name__ for error in defined(api_errors) if issubclass(error, api_errors.WanRefusedError)}
+    assert names == below
+
+
+@cache
+def messages() -> frozenset[str]:
+    """Every text in the code, with ``…`` where a value goes."""
+    found = set()
+    for path in (ROOT / "airflow_provider_wan").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.JoinedStr):
+                found.add("".join(str(each.value) if isinstance(each, ast.Constant) else "…" for each in node.values))
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                found.add(node.value)
+    return frozenset(map(without_values, found))
+
+
+def without_values(text: str) -> str:
+    """The text with ``…`` for each value in it: numbers, quoted words, places in a format."""
+    text = re.sub(r"%\.?\d*[sdf]|'\w+'|\d+", "…", text)
+    return re.sub(r"…(?:, …)+", "…", text)
+
+
+def symptoms() -> list[str]:
+    cells = [row[0] for row in rows(ROOT / "docs" / "troubleshooting.md", "Find the message")]
+    return [text for cell in cells for text in re.findall(r"`([^`]+)`", cell)]
+
+
+def occurs(symptom: str) -> bool:
+    # A refused value is told as field=value: rule, of which the code has the rule.
+    field, _, rule = symptom.partition(": ")
+    wanted = without_values(rule if "=" in field else symptom)
+    return any(wanted in text for text in messages())
+
+
+def test_the_messages_of_the_troubleshooting_page_are_those_that_the_code_gives() -> None:
+    assert not [symptom for symptom in symptoms() if symptom not in FOREIGN and not occurs(symptom)]
+
+
+def test_a_message_that_the_code_does_not_give_would_be_noticed() -> None:
+    assert not occurs("The kettle is empty")
+
+
+def test_the_example_of_a_refusal_is_what_the_refusal_says() -> None:
+    from airflow_provider_wan.api.errors import WanValidationError
+    from airflow_provider_wan.api.request import I2VRequest
+
+    with pytest.raises(WanValidationError) as refusal:
+        I2VRequest(img_url="https://images.example.com/cat.jpg", duration="5")  # type: ignore[arg-type]
+    shown = re.search(r"`(duration='5'[^`]+)`", (ROOT / "docs" / "operators.md").read_text(encoding="utf-8"))
+    assert shown
+    assert str(refusal.value).startswith(shown[1])

@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The README's first DAG, from an image in S3 to a clip in S3, as a reader would play it."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+from airflow_provider_wan.sandbox import SandboxServer
+from dev.airflow_home import clean_environment, make_home
+from dev.seaweed import SeaweedFS
+from dev.stack import TEMPLATES
+from tests.docs.conftest import KEY
+from tests.docs.pages import ROOT, blocks
+
+BUCKET = "my-bucket"
+
+
+def test_the_first_dag_makes_a_clip_and_defers_meanwhile(tmp_path: Path) -> None:
+    dags = tmp_path / "dags"
+    dags.mkdir()
+    block = next(block for block in blocks("python") if block.page == ROOT / "README.md")
+    (dags / "first_clip.py").write_text(block.text, encoding="utf-8")
+    options = {}
+    if version("apache-airflow-core") < "3.3":
+        # What the README says of Airflow before 3.3.
+        options = {"wan": {"ledger_uri": f"s3://{BUCKET}/wan-ledger"}}
+    home = make_home(tmp_path / "airflow", port=1, dags={"dags": dags}, templates=TEMPLATES, overrides=options)
+    with SeaweedFS() as s3, SandboxServer(api_key=KEY, speed=60, render="tiny") as sandbox:
+        client = s3.client()
+        client.create_bucket(Bucket=BUCKET)
+        client.upload_file(str(ROOT / "dev" / "photos" / "cat.jpg"), BUCKET, "photos/cat.jpg")
+        reached = {"conn_type": "wan", "host": sandbox.base_url, "password": KEY}
+        environment = clean_environment(
+            tmp_path,
+            {
+                "AIRFLOW_HOME": str(home.path),
+                "PYTHONPATH": str(ROOT),
+                "AIRFLOW_CONN_AWS_DEFAULT": s3.airflow_connection(),
+                "AIRFLOW_CONN_WAN_DEFAULT": json.dumps(reached),
+            },
+        )
+        done = subprocess.run(
+            [sys.executable, "-m", "airflow", "dags", "test", "first_clip"],
+            env=environment,
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        told = done.stdout + done.stderr
+        assert done.returncode == 0, told[-4000:]
+        assert re.search(r"Pausing task as DEFERRED.*task_id=clip", told)
+        assert [charge["usd"] for charge in sandbox.charges()] == [0.5]
+        request_id = sandbox.charges()[0]["request_id"]
+        record = json.loads(client.get_object(Bucket=BUCKET, Key=f"clips/cat-{request_id}.json")["Body"].read())
+        video = client.get_object(Bucket=BUCKET, Key=f"clips/cat-{request_id}.mp4")
+    assert record["size"] == video["ContentLength"] > 0
+    assert record["cost_usd"] == 0.5
+    assert KEY not in told
+    assert "X-Amz-Signature" not in told
