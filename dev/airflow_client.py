@@ -76,11 +76,15 @@ class AirflowClient:
         return [f"{e['filename']}: {e['stack_trace']}" for e in self.pages("/importErrors", "import_errors")]
 
     def put_connection(self, conn_id: str, **fields: Any) -> None:
-        """Add a connection to Airflow's database (``extra`` as a mapping)."""
+        """Put a connection into Airflow's database (``extra`` as a mapping); one of the same id is replaced."""
         body = {"connection_id": conn_id, **fields}
         if "extra" in body:
             body["extra"] = json.dumps(body["extra"])
-        self.call("POST", "/connections", json=body)
+        known = any(each["connection_id"] == conn_id for each in self.pages("/connections", "connections"))
+        if known:
+            self.call("PATCH", f"/connections/{conn_id}", json=body)
+        else:
+            self.call("POST", "/connections", json=body)
 
     def put_variable(self, key: str, value: str) -> None:
         self.call("POST", "/variables", json={"key": key, "value": value})
@@ -92,6 +96,9 @@ class AirflowClient:
 
     def run(self, dag_id: str, run_id: str) -> dict[str, Any]:
         return dict(self.call("GET", f"/dags/{dag_id}/dagRuns/{quote(run_id)}"))
+
+    def runs(self, dag_id: str) -> list[dict[str, Any]]:
+        return list(self.pages(f"/dags/{dag_id}/dagRuns", "dag_runs"))
 
     def task_instances(self, dag_id: str, run_id: str, task_id: str | None = None) -> list[dict[str, Any]]:
         params = {"task_id": task_id} if task_id else {}

@@ -13,7 +13,7 @@ import pytest
 from dev.stack import ROOT, Stack
 from tests.system.desk import BUCKET, Desk
 
-DAGS = ("wan_image_to_video", "wan_single_clip", "blocking_clip", "patient_clip")
+DAGS = ("wan_image_to_video", "wan_single_clip", "blocking_clip", "patient_clip", "many_clips", "quick_clips")
 
 
 @pytest.fixture(scope="session")

@@ -120,8 +120,18 @@ def test_neither_key_nor_prompt_nor_signed_url_is_in_database_logs_or_trigger(se
     assert found == []
 
 
-def test_a_day_without_images_is_a_green_run_without_clips(stack: Stack, desk: Desk) -> None:
-    run = Run(desk, DAG, stack.airflow.trigger(DAG, logical_date=datetime(2026, 2, 2, tzinfo=UTC)))
+def test_a_backfill_makes_the_clips_of_past_days_and_a_day_without_images_is_green(
+    stack: Stack, desk: Desk, s3: Any
+) -> None:
+    s3.upload_file(str(PHOTOS / "coffee.jpg"), BUCKET, "images/2026-02-10/coffee.jpg")
+    days = {"from_date": "2026-02-10T00:00:00Z", "to_date": "2026-02-11T00:00:00Z"}
 
-    assert run.end() == "success"
-    assert Counter(run.tasks().values()) == {"success": 1, "skipped": 3}
+    stack.airflow.call("POST", "/backfills", json={"dag_id": DAG, **days, "dag_run_conf": {}})
+
+    made = [each for each in stack.airflow.runs(DAG) if each["run_type"] == "backfill"]
+    made.sort(key=lambda each: str(each["data_interval_start"]))
+    with_image, without = (Run(desk, DAG, each["dag_run_id"]) for each in made)
+    assert with_image.end() == without.end() == "success"
+    assert Counter(with_image.tasks().values()) == {"success": 4}
+    assert Counter(without.tasks().values()) == {"success": 1, "skipped": 3}
+    assert with_image.result("clip.archive", 0)["uri"] == f"s3://{BUCKET}/clips/2026-02-10/coffee.mp4"

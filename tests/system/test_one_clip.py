@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from dev.component import wait_for
 from dev.stack import Stack
 from tests.system.desk import BUCKET, Desk, Run
 
@@ -35,11 +36,16 @@ def test_the_fields_of_the_trigger_form_reach_the_api_with_their_types(stack: St
     assert s3.head_object(Bucket=BUCKET, Key="made/form.mp4")["ContentType"] == "video/mp4"
 
 
-def test_a_job_that_is_not_deferrable_gives_the_same_clip_without_a_triggerer(desk: Desk, stack: Stack) -> None:
-    run = desk.start("blocking_clip", "blocking")
+def test_a_job_that_is_not_deferrable_keeps_a_worker_busy_and_gives_the_same_clip(desk: Desk, stack: Stack) -> None:
+    with desk.held():
+        run = desk.start("blocking_clip", "blocking")
+        wait_for("the request", lambda: desk.accepted("blocking"), seconds=60, parts=list(stack.components.values()))
+        (request_id,) = desk.accepted("blocking")
+        assert run.tasks()["generate", -1] == "running"
+        assert len(stack.busy_workers()) == 1
+        desk.force(request_id, "success")
 
     assert run.end(180) == "success"
-    request_id = run.result("generate")["request_id"]
     assert desk.accepted("blocking") == [request_id]
     assert run.result("archive")["uri"] == f"s3://{BUCKET}/made/blocking_clip.mp4"
     logs = stack.home.logs / "dag_id=blocking_clip"

@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Dags of the system tests about money: many clips at once, while processes die."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from airflow.sdk import Param, dag, get_current_context, task, task_group
+
+from airflow_provider_wan.operators.wan import WanI2VOperator
+from airflow_provider_wan.transfers.wan_to_s3 import WanToS3Operator
+
+# What dies is tried again at once, and as often as it dies.
+TENACIOUS = {"retries": 60, "retry_delay": timedelta(seconds=1)}
+PARAMS = {
+    "image": Param(type="string"),
+    "count": Param(12, type="integer"),
+    "prefix": Param("s3://wan-media/many", type="string"),
+}
+
+
+@task(**TENACIOUS)
+def plan() -> list[dict[str, Any]]:
+    params = get_current_context()["params"]
+    return [{"prompt": f"clip {n}", "target": f"{params['prefix']}/{n}.mp4"} for n in range(params["count"])]
+
+
+@dag(schedule=None, params=PARAMS, max_active_tasks=64)
+def many_clips() -> None:
+    """Clips that are made and archived whatever dies."""
+
+    @task_group
+    def clip(prompt: str, target: str) -> None:
+        made = WanI2VOperator(
+            task_id="generate",
+            wan_conn_id="wan_money",
+            img_url="{{ params.image }}",
+            prompt=prompt,
+            resolution="720P",
+            ledger_uri="s3://wan-media/ledger-of-many",
+            deferrable=True,
+            poll_interval=2,
+            timeout=timedelta(minutes=20),
+            **TENACIOUS,
+        )
+        WanToS3Operator(task_id="archive", wan_conn_id="wan_money", request_id=made.output, s3_key=target, **TENACIOUS)
+
+    clip.expand_kwargs(plan())
+
+
+@dag(schedule=None, params=PARAMS, max_active_tasks=64)
+def quick_clips() -> None:
+    """Clips that are done about as soon as their tasks are deferred. No task is tried twice."""
+
+    @task
+    def prompts() -> list[str]:
+        return [f"clip {n}" for n in range(get_current_context()["params"]["count"])]
+
+    WanI2VOperator.partial(
+        task_id="generate",
+        wan_conn_id="wan_money",
+        img_url="{{ params.image }}",
+        resolution="720P",
+        ledger_uri="s3://wan-media/ledger-of-quick",
+        deferrable=True,
+        poll_interval=1,
+        timeout=timedelta(minutes=5),
+    ).expand(prompt=prompts())
+
+
+many_clips()
+quick_clips()
