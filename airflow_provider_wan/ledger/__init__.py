@@ -42,8 +42,9 @@ from airflow_provider_wan.ledger.errors import (
     LedgerVersionError,
 )
 from airflow_provider_wan.ledger.fingerprint import Reuse, fingerprint_of, scope_of
+from airflow_provider_wan.ledger.job import Submitted
 from airflow_provider_wan.ledger.store import LedgerStore, StateStore, Versioned, open_store
-from airflow_provider_wan.ledger.submission import Submission, Submitted
+from airflow_provider_wan.ledger.submission import Submission
 
 __all__ = [
     "Advance",

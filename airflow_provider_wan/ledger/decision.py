@@ -39,6 +39,9 @@ class Policy:
     :param follow_interval: how often a claim of somebody else's is looked at.
     :param backoff: first wait after a 429 or 503 without ``Retry-After``; it doubles.
     :param backoff_limit: the longest such wait.
+    :param post_within: the POST leaves within this time after it was announced in the ledger, or is
+        announced again.
+    :param post_tries: how often it is announced before the ledger counts as too slow.
     :param connect_tries: how often a connection is tried before it is given up.
     :param page_size: how many requests a page of the list has.
     :param max_pages: how many pages are read before the list counts as too long to tell.
@@ -51,6 +54,8 @@ class Policy:
     follow_interval: float = 3.0
     backoff: float = 5.0
     backoff_limit: float = 120.0
+    post_within: float = 10.0
+    post_tries: int = 3
     connect_tries: int = 6
     page_size: int = 100
     max_pages: int = 200

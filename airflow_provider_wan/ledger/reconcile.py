@@ -185,19 +185,18 @@ def _conclude(
     gap: str | None,
     others: _Others,
 ) -> Look:
-    # What failed costs nothing, so what runs or has succeeded goes first.
-    ranked = sorted(ours, key=lambda r: (r.status in _UNPAID, r.created_at or 0.0, r.request_id))
+    # What failed costs nothing, so what runs or has succeeded goes first; of what failed, the newest.
+    live = sorted((r for r in ours if r.status not in _UNPAID), key=_age)
+    ranked = [*live, *sorted((r for r in ours if r.status in _UNPAID), key=_age, reverse=True)]
     if entry.seed_drawn and ranked:
-        return Look(Finding.FOUND, ranked[0], strays=tuple(r for r in ranked[1:] if r.status not in _UNPAID))
+        return Look(Finding.FOUND, ranked[0], strays=tuple(live[1:]))
     # With a seed of the user's, several entries may have sent the very same payload. Each takes the
     # record of its own rank: so none is taken twice and none is left.
     me = (entry.posting_at or entry.claimed_at, entry.fingerprint)
     rank = sum(other < me for other in others.in_doubt)
-    if len(ranked) > len(others.in_doubt) + 1:
-        return Look(
-            Finding.UNTOLD,
-            reason="several requests have this very payload and seed: " + ", ".join(r.request_id for r in ranked),
-        )
+    if len(live) > len(others.in_doubt) + 1:
+        several = ", ".join(record.request_id for record in live)
+        return Look(Finding.UNTOLD, reason=f"several requests have this very payload and seed: {several}")
     if rank < len(ranked):
         return Look(Finding.FOUND, ranked[rank])
     if unclear:
@@ -205,6 +204,10 @@ def _conclude(
     if gap:
         return Look(Finding.UNTOLD, reason=f"the API's list of requests does not tell: {gap}")
     return Look(Finding.ABSENT)
+
+
+def _age(record: RequestRecord) -> tuple[float, str]:
+    return record.created_at or 0.0, record.request_id
 
 
 _UNPAID = (RequestStatus.FAILED, RequestStatus.CANCELLED)

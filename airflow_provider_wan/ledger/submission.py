@@ -13,8 +13,7 @@ import logging
 import random
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Literal, NoReturn, Protocol
+from typing import NoReturn
 
 from airflow_provider_wan.api.errors import (
     WanClipFailedError,
@@ -31,41 +30,19 @@ from airflow_provider_wan.ledger.advance import Advance
 from airflow_provider_wan.ledger.cost import checked_cost
 from airflow_provider_wan.ledger.decision import AfterPost, Decision, Policy, Situation, decide, judge
 from airflow_provider_wan.ledger.entry import EntryState, LedgerEntry, Owner
-from airflow_provider_wan.ledger.errors import AlreadyExistsError, ConflictError, LedgerBusyError
+from airflow_provider_wan.ledger.errors import (
+    AlreadyExistsError,
+    ConflictError,
+    LedgerBusyError,
+    LedgerUnavailableError,
+)
 from airflow_provider_wan.ledger.fingerprint import payload_sha256
-from airflow_provider_wan.ledger.reconcile import Finding, Look, LookApi, look
+from airflow_provider_wan.ledger.job import Job, OnDoubt, SubmissionApi, Submitted
+from airflow_provider_wan.ledger.reconcile import Finding, Look, look
 from airflow_provider_wan.ledger.store import LedgerStore, Versioned
 from airflow_provider_wan.ledger.words import doubt_text, failed_text
 
 log = logging.getLogger(__name__)
-
-OnDoubt = Literal["reconcile", "fail"]
-
-
-class SubmissionApi(LookApi, Protocol):
-    """What is used of :class:`~airflow_provider_wan.api.client.WanClient`, or of the hook."""
-
-    def submit(self, request: I2VRequest) -> RequestRecord:
-        """Send the paid POST, once."""
-
-    def cancel(self, request_id: str) -> bool:
-        """Ask for a cancellation."""
-
-
-@dataclass(frozen=True)
-class Submitted:
-    """
-    A clip that is paid for.
-
-    :param entry: what the ledger holds of it: ``submitted``, ``succeeded`` or ``archived``.
-    :param record: what the API told just now; None where it was not asked (archived) or knows it no more.
-    :param paid_now: whether a submission of this very call was answered with the request id. One whose answer
-        was lost, and which was then found in the list, counts as found.
-    """
-
-    entry: LedgerEntry
-    record: RequestRecord | None
-    paid_now: bool
 
 
 class Submission(Advance):
@@ -134,14 +111,14 @@ class Submission(Advance):
         """
         if on_doubt not in ("reconcile", "fail"):
             raise WanValidationError("on_doubt", on_doubt, "must be 'reconcile' or 'fail'")
-        job = _Job(request, fingerprint, owner, scope, prices, max_cost, before_pay, deadline)
+        job = Job(request, fingerprint, owner, scope, prices, max_cost, before_pay, deadline)
         while (done := self._step(job, self.store.read(fingerprint), on_doubt)) is None:
             continue
         self._seen.pop(fingerprint, None)
         self._looked.pop(fingerprint, None)
         return done
 
-    def _step(self, job: _Job, held: Versioned | None, on_doubt: OnDoubt) -> Submitted | None:
+    def _step(self, job: Job, held: Versioned | None, on_doubt: OnDoubt) -> Submitted | None:
         """Do what is next; None: look at the ledger again."""
         if held is None:
             return self._pay(job, None, keep_seed=False)
@@ -193,7 +170,7 @@ class Submission(Advance):
             return Submitted(entry, record, False)
         return None
 
-    def _follow(self, job: _Job, held: Versioned) -> None:
+    def _follow(self, job: Job, held: Versioned) -> None:
         """Wait a little for the task that is about to pay."""
         now = self._clock()
         if job.deadline is not None and now >= job.deadline:
@@ -204,14 +181,14 @@ class Submission(Advance):
         interval = self._policy.follow_interval
         self._sleep(interval if job.deadline is None else min(interval, job.deadline - now))
 
-    def _take_over(self, job: _Job, held: Versioned) -> Submitted | None:
+    def _take_over(self, job: Job, held: Versioned) -> Submitted | None:
         """Take over a claim under which nothing was sent: the store's condition keeps its owner from sending."""
         shown = look(self._api, self.store, held.entry, job.request, self._policy)
         if shown.finding is Finding.FOUND:
             return self._adopt(held, shown)
         return self._pay(job, held, keep_seed=True)
 
-    def _settle(self, job: _Job, held: Versioned, on_doubt: OnDoubt) -> Submitted | None:
+    def _settle(self, job: Job, held: Versioned, on_doubt: OnDoubt) -> Submitted | None:
         """Find out whether a POST was accepted; None: look at the ledger again."""
         entry = held.entry
         if on_doubt == "fail":
@@ -258,7 +235,7 @@ class Submission(Advance):
         )
         return self._attach(Versioned(entry, version))
 
-    def _pay(self, job: _Job, held: Versioned | None, *, keep_seed: bool) -> Submitted | None:
+    def _pay(self, job: Job, held: Versioned | None, *, keep_seed: bool) -> Submitted | None:
         """Claim, submit once, note the id; None: somebody else was faster, look at the ledger again."""
         fresh, request = self._claim(job, held.entry if held else None, keep_seed)
         if job.before_pay is not None:
@@ -271,7 +248,7 @@ class Submission(Advance):
             current = Versioned(fresh, version)
             tries = 0
             while True:
-                current = self._replace(current, entries.posting(current.entry, self._clock()))
+                current = self._about_to_post(current)
                 try:
                     record = self._api.submit(request)
                 except WanError as error:
@@ -289,7 +266,7 @@ class Submission(Advance):
         except (AlreadyExistsError, ConflictError):
             return None
 
-    def _claim(self, job: _Job, before: LedgerEntry | None, keep_seed: bool) -> tuple[LedgerEntry, I2VRequest]:
+    def _claim(self, job: Job, before: LedgerEntry | None, keep_seed: bool) -> tuple[LedgerEntry, I2VRequest]:
         drawn = job.request.seed is None
         seed = job.request.seed
         if seed is None:
@@ -314,11 +291,27 @@ class Submission(Advance):
     def _replace(self, current: Versioned, entry: LedgerEntry) -> Versioned:
         return Versioned(entry, self.store.replace(entry, current.version))
 
+    def _about_to_post(self, current: Versioned) -> Versioned:
+        """
+        Say that the POST leaves now. Others count the time for their proof from here on, so where the
+        ledger took long to answer, it is said again: whoever took the claim over meanwhile then stops us.
+        """
+        for _ in range(self._policy.post_tries):
+            said = self._clock()
+            current = self._replace(current, entries.posting(current.entry, said))
+            if self._clock() - said <= self._policy.post_within:
+                return current
+        self._replace(current, entries.unsent(current.entry, self._clock()))
+        raise LedgerUnavailableError(
+            f"The ledger takes over {self._policy.post_within:.0f} s to answer, which is too long to pay safely. "
+            "Nothing was paid."
+        )
+
     def _refused(self, current: Versioned, error: WanError) -> NoReturn:
         self._replace(current, entries.refused(current.entry, str(error), self._clock()))
         raise error
 
-    def _wait_refused(self, job: _Job, current: Versioned, error: WanError, tries: int) -> Versioned:
+    def _wait_refused(self, job: Job, current: Versioned, error: WanError, tries: int) -> Versioned:
         """Wait after a refusal that passes, and show meanwhile that the claim is alive."""
         wait = getattr(error, "retry_after", None)
         if wait is None:
@@ -383,17 +376,3 @@ class Submission(Advance):
             "asked for" if taken else "refused",
         )
         return None
-
-
-@dataclass(frozen=True)
-class _Job:
-    """What one call of :meth:`Submission.ensure` was asked for."""
-
-    request: I2VRequest
-    fingerprint: str
-    owner: Owner
-    scope: str
-    prices: Mapping[str, float] | None
-    max_cost: float | None
-    before_pay: Callable[[LedgerEntry], None] | None
-    deadline: float | None

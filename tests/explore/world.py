@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import random
-from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -24,18 +23,19 @@ from airflow_provider_wan.ledger.entry import LedgerEntry
 from airflow_provider_wan.ledger.errors import AlreadyExistsError, ConflictError, LedgerUnavailableError
 from airflow_provider_wan.ledger.store import Versioned
 from airflow_provider_wan.sandbox.answers import Answer, Wire
-from airflow_provider_wan.sandbox.config import RenderMode, SandboxConfig
+from airflow_provider_wan.sandbox.config import CancelMode, RenderMode, SandboxConfig
 from airflow_provider_wan.sandbox.core import SandboxCore
 from airflow_provider_wan.sandbox.faults import Fault
 
 T = TypeVar("T")
 
+SLOWNESS = 400.0
 START = 1_800_000_000.0
 BASE = "http://api.invalid/api/v1/ie/requestqueue/apikey"
 CONFIG = WanConfig(api_key="sandbox-key", base_url=BASE)
 
 
-class ProcessDied(BaseException):  # noqa: N818 - it is no error: it is SIGKILL
+class ProcessDied(BaseException):
     """The process is gone. Nothing may catch this."""
 
 
@@ -44,8 +44,10 @@ class Kind(StrEnum):
 
     DIE_BEFORE = "dies before"
     DIE_AFTER = "dies after"
+    TERM_BEFORE = "is asked to end before"
     ERROR_BEFORE = "fails before"
     ERROR_AFTER = "fails after"
+    SLOW = "is answered only after minutes"
 
 
 @dataclass(frozen=True)
@@ -97,11 +99,9 @@ class MemoryLedger:
 class World:
     """All that outlives a process."""
 
-    def __init__(self, *faults: Fault, late: float | None = None, blind: bool = False) -> None:
+    def __init__(self, *faults: Fault, late: float | None = None, cancel: CancelMode = CancelMode.WORKS) -> None:
         self.now = START
-        config = SandboxConfig(
-            render=RenderMode.NONE, run_sigma=0.0, queue_sigma=0.0, journal_limit=0, echo_payload=not blind
-        )
+        config = SandboxConfig(render=RenderMode.NONE, run_sigma=0.0, queue_sigma=0.0, journal_limit=0, cancel=cancel)
         self.core = SandboxCore(config, clock=lambda: self.now)
         for fault in faults:
             self.core.faults.inject(fault, 1)
@@ -174,6 +174,7 @@ class Process:
     trace: list[str] = field(default_factory=list)
     reached: set[Strike] = field(default_factory=set)
     dead: bool = False
+    on_term: Callable[[], None] = lambda: None
 
     def io(self, name: str, act: Callable[[], T], error: Callable[[bool], Exception] | None = None) -> T:
         """
@@ -189,14 +190,23 @@ class Process:
         kinds = {strike.kind for strike in self.strikes if strike.step == step}
         if error is None:
             kinds -= {Kind.ERROR_BEFORE, Kind.ERROR_AFTER}
+        if not name.startswith("ledger"):
+            kinds -= {Kind.SLOW}
         self.reached |= {strike for strike in self.strikes if strike.step == step and strike.kind in kinds}
+        if Kind.TERM_BEFORE in kinds:
+            self.on_term()
+            self._die()
         if Kind.DIE_BEFORE in kinds:
             self._die()
         if Kind.ERROR_BEFORE in kinds and error is not None:
             raise error(False)
-        value = act()
-        if Kind.DIE_AFTER in kinds:
-            self._die()
+        try:
+            value = act()
+        finally:
+            if Kind.DIE_AFTER in kinds:
+                self._die()
+        if Kind.SLOW in kinds:
+            self.sleep(SLOWNESS)
         if Kind.ERROR_AFTER in kinds and error is not None:
             raise error(True)
         return value
@@ -209,7 +219,10 @@ class Process:
         return self.world.now
 
     def client(self) -> WanClient:
-        return WanClient(CONFIG, _Transport(self), sleep=lambda seconds: self.sleep(seconds))
+        return WanClient(CONFIG, self.transport(), sleep=lambda seconds: self.sleep(seconds))
+
+    def transport(self) -> Transport:
+        return Transport(self)
 
     def store(self) -> Ledger:
         return Ledger(self)
@@ -223,7 +236,7 @@ class Process:
         raise ProcessDied
 
 
-class _Transport:
+class Transport:
     """The seam of the client, behind a boundary."""
 
     def __init__(self, process: Process) -> None:
@@ -274,23 +287,6 @@ class Ledger:
 
 def _down(effect: bool) -> Exception:
     return LedgerUnavailableError("no answer" if effect else "down")
-
-
-@dataclass
-class Coverage:
-    """How many schedules were run, and what they crossed."""
-
-    schedules: int = 0
-    by_boundary: Counter[str] = field(default_factory=Counter)
-    by_group: Counter[str] = field(default_factory=Counter)
-
-    def told(self) -> str:
-        """The figures, to be printed."""
-        lines = [f"{self.schedules} schedules"]
-        lines += [f"  {count:7d}  {name}" for name, count in sorted(self.by_group.items())]
-        lines += ["faults by boundary:"]
-        lines += [f"  {count:7d}  {name}" for name, count in sorted(self.by_boundary.items())]
-        return "\n".join(lines)
 
 
 def pretty(world: World) -> str:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 import threading
 import time
@@ -65,10 +66,8 @@ def test_of_many_writers_one_creates_and_one_replaces(store):
 
     def race(act, refused):
         start.wait()
-        try:
+        with contextlib.suppress(refused):
             won.append(act())
-        except refused:
-            pass
 
     def run(act, refused):
         won.clear()

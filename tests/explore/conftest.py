@@ -1,0 +1,22 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import shutil
+import tempfile
+
+if "AIRFLOW_HOME" not in os.environ:  # before Airflow is imported: it writes its configuration there
+    os.environ["AIRFLOW_HOME"] = tempfile.mkdtemp(prefix="airflow-")
+    atexit.register(shutil.rmtree, os.environ["AIRFLOW_HOME"], ignore_errors=True)
+
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def _silent():
+    """Tens of thousands of failures are played here: nobody wants to read of them."""
+    logging.disable(logging.CRITICAL)
+    yield
+    logging.disable(logging.NOTSET)

@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every crash at every boundary: a clip is charged at most once, and one that is charged is never lost."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from itertools import islice
+
+import pytest
+
+from airflow_provider_wan.sandbox.config import CancelMode
+from explore.explorer import Explorer
+from explore.guard import RealIoError, nothing_real
+from explore.histories import ACCEPTED, History, Sequel, play
+from explore.plan import BOUNDARIES, explore, failure_of, played_at_random
+from explore.stage import Switch
+
+
+def test_no_schedule_charges_twice_or_loses_a_clip(capsys):
+    explorer = Explorer()
+    with nothing_real():
+        explore(explorer)
+    coverage = explorer.coverage
+    with capsys.disabled():
+        print(f"\n{coverage.told()}")
+    assert coverage.schedules > 10_000
+    assert set(coverage.crossed) == BOUNDARIES, "an I/O call is new, or gone: see BOUNDARIES"
+    assert set(coverage.by_boundary) == BOUNDARIES, "no schedule strikes there"
+
+
+def test_histories_at_random_hold_too():
+    with nothing_real():
+        assert len(list(islice(played_at_random(seed=1), 300))) == 300
+
+
+@pytest.mark.parametrize("sequel", [Sequel.ZOMBIE, Sequel.SECOND_WORKER])
+def test_the_one_window_that_is_left_is_the_post_itself_and_it_is_told(sequel):
+    """
+    A process that is stopped after it announced its POST, for longer than others wait for it, and then
+    goes on: no idempotency key guards that. The cancellation of the second request is asked for; where
+    the service ignores that, both are charged, and the ledger names both.
+    """
+    doubled = set()
+    with nothing_real():
+        for step in range(1, 40):
+            history = History(ACCEPTED, sequel, switches=(Switch(step, 5000.0),), cancel=CancelMode.IGNORED)
+            told = failure_of(history)
+            if told is None:
+                continue
+            assert "charged 2 times" in told
+            assert '"stray"' in told
+            doubled.add(play(History()).first.trace[step - 1])
+            assert failure_of(replace(history, cancel=CancelMode.WORKS)) is None
+    assert doubled == {"api POST /requests"}
+
+
+def test_an_io_call_past_the_boundaries_is_noticed(tmp_path):
+    for reach in (lambda: (tmp_path / "x").write_text("x"), lambda: time.sleep(0)):
+        with nothing_real(), pytest.raises(RealIoError):
+            reach()
