@@ -19,7 +19,7 @@ export TMPDIR := $(CURDIR)/.run/tmp
 export AIRFLOW_HOME := $(CURDIR)/.run/airflow
 export PIP_CACHE_DIR ?= $(CURDIR)/.run/pip-cache
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
-$(shell mkdir -p $(TMPDIR))
+$(shell mkdir -p "$(TMPDIR)")
 
 # $(1): folder, $(2): what to install
 define install
@@ -64,6 +64,10 @@ test: $(READY) ## Run all tests: unit, sandbox, integration and system (ARGS="-k
 test-floor: $(FLOOR_READY) ## Run all tests on the oldest Airflow that is supported
 	@$(FLOOR_VENV)/bin/python -m pytest --basetemp=.run/pytest-floor $(ARGS)
 
+.PHONY: explore
+explore: $(READY) ## Let processes die at random moments of random histories (ARGS="--seed 7 --seconds 600")
+	@PYTHONPATH=.:tests $(VENV)/bin/python -m explore $(ARGS)
+
 .PHONY: lint
 lint: $(READY) ## Check style and types
 	@$(VENV)/bin/ruff check .
@@ -78,7 +82,7 @@ format: $(READY) ## Put the code into shape
 .PHONY: wheel
 wheel: $(READY) ## Build the wheel and import it in an empty environment
 	@rm -rf dist .run/wheel-venv
-	@$(VENV)/bin/python -m build --wheel --outdir dist . > .run/build.log || { cat .run/build.log >&2; exit 1; }
+	@$(VENV)/bin/python -m build --wheel --outdir dist . > .run/build.log 2>&1 || { cat .run/build.log >&2; exit 1; }
 	@$(PYTHON) -m venv .run/wheel-venv
 	@.run/wheel-venv/bin/python -m pip install --quiet dist/*.whl
 	@cd .run && wheel-venv/bin/python ../.ci/check_wheel.py

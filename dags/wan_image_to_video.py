@@ -77,12 +77,17 @@ def wan_image_to_video() -> None:
                 f"{len(images)} images below s3://{bucket}/{prefix}: a mapped group takes 1024 (max_map_length). "
                 "Split the day into several prefixes."
             )
+        # What lies there is done, and paid for: a second run of the day makes only what is missing. To have clips made
+        # anew, move the old ones away and start a run with {"force_new": true}.
+        done = set(s3.list_keys(bucket_name=bucket, prefix=f"{params['clips_prefix']}/{day}/") or [])
         names = Counter(key.with_suffix("") for key in images)
         found = []
         for key in images:
             # cat.jpg becomes cat.mp4; where there is a cat.png as well, cat.jpg.mp4 and cat.png.mp4.
             name = key.with_suffix("") if names[key.with_suffix("")] == 1 else key
             target = f"{params['clips_prefix']}/{day}/{name.relative_to(prefix)}.mp4"
+            if target in done:
+                continue
             text = key.with_suffix(".txt")
             prompt = s3.read_key(str(text), bucket).strip() if text in keys else params["prompt"]
             found.append(

@@ -44,6 +44,15 @@ class Source:
             raise WanValidationError(field, sorted(map(str, value)), "must be a URL, or the result of S3ToWanOperator")
         return cls(field, value["url"], value.get("source_sha256") or value.get("sha256"), value.get("expires_at"))
 
+    def warn_if_vague(self, log: Any) -> None:
+        """Warn where two different files could be taken for one: their URLs differ in the query string only."""
+        if self.sha256 is None and isinstance(self.url, str) and "?" in self.url:
+            log.warning(
+                "%s has a query string, which does not count for telling files apart, and no sha256: two URLs that "
+                "differ in nothing else name the same clip. S3ToWanOperator gives a sha256.",
+                self.field,
+            )
+
     def check_lifetime(self) -> None:
         """
         Refuse a URL that the service could no longer fetch. It matters only where it is about to be paid.

@@ -258,6 +258,8 @@ class WanI2VOperator(BaseOperator):
             audio.check_lifetime()
             json.dumps(self._trigger("0" * 36, fingerprint, end_time).serialize())
 
+        image.warn_if_vague(self.log)
+        audio.warn_if_vague(self.log)
         held = self._submission(context).ensure(
             request,
             fingerprint=fingerprint,
