@@ -12,8 +12,9 @@ import airflow_provider_wan
 wheel = distribution("airflow-provider-wan")
 files = {str(file) for file in wheel.files or ()}
 assert "airflow_provider_wan/py.typed" in files, "py.typed is not in the wheel"
-strangers = {file.split("/")[0] for file in files} - {"airflow_provider_wan"}
-assert all(name.endswith(".dist-info") for name in strangers), f"the wheel brings other folders: {strangers}"
+# Scripts lie outside the packages' folder.
+folders = {file.split("/")[0] for file in files} - {"airflow_provider_wan", ".."}
+assert all(name.endswith(".dist-info") for name in folders), f"the wheel brings other folders: {folders}"
 
 imported = 0
 for module in pkgutil.walk_packages(airflow_provider_wan.__path__, "airflow_provider_wan."):

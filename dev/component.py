@@ -37,7 +37,7 @@ class Component:
         env: Mapping[str, str],
         cwd: Path,
         log_dir: Path,
-        grace: float = 15.0,
+        grace: float = 10.0,
     ) -> None:
         self.name = name
         self.command = list(command)

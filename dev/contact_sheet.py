@@ -153,8 +153,8 @@ def _article(card: Card) -> str:
 <div class="caption">
 <h2>{safe(card.name)}</h2>
 <p class="prompt">{safe(card.prompt)}</p>
-<p>{safe(card.facts)} · waited {card.waited:.0f} s</p>
-<p>request <code>{safe(card.request_id)}</code></p>
+<p>{safe(card.facts)}</p>
+<p>waited {card.waited:.0f} s for request <code>{safe(card.request_id)}</code></p>
 <p>SHA-256 <code>{card.sha256[:16]}…</code> · {files}</p>
 </div>
 </article>"""

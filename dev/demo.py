@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from dev import leaks
 from dev.component import StackError
@@ -135,9 +135,7 @@ def run(stack: Stack, clock: Clock) -> bool:
         cost = sum(clip.cost for clip in clips)
         length = sum(clip.facts.seconds for clip in clips)
         title = f"{DAG}: {len(photos)} photographs, {len(clips)} clips"
-        subtitle = (
-            f"{day}  ·  720P  ·  {length:.0f} seconds of video  ·  ${cost:.2f} at list price, one charge a clip"
-        )
+        subtitle = f"{day}  ·  720P  ·  {length:.0f} seconds of video  ·  ${cost:.2f} at list price, one charge a clip"
         write_picture(cards, OUTPUT / "contact-sheet.png", title=title, subtitle=subtitle)
         write_page(cards, OUTPUT / "index.html", title=title, subtitle=subtitle)
     good = verdict(stack, photos, clips, failed, seen)
@@ -148,7 +146,15 @@ def run(stack: Stack, clock: Clock) -> bool:
 
 def demo(*, keep: bool) -> int:
     clock = Clock()
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+
+    def interrupt(*_: object) -> NoReturn:
+        clock.say("stopping …")
+        raise KeyboardInterrupt
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        # What was started in the background, or under nohup, ignores the one or the other on purpose.
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, interrupt)
     shutil.rmtree(OUTPUT, ignore_errors=True)
     with ExitStack() as cleanup:
         stack = Stack(FOLDER, dags={"dags": ROOT / "dags"}, speed=SPEED)
@@ -165,7 +171,6 @@ def demo(*, keep: bool) -> int:
                 with suppress(KeyboardInterrupt):
                     threading.Event().wait()
         except KeyboardInterrupt:
-            clock.say("stopping …")
             return 130
         except StackError as error:
             clock.say(f"stopped: {error}")

@@ -42,7 +42,7 @@ def test_a_job_that_is_not_deferrable_keeps_a_worker_busy_and_gives_the_same_cli
         wait_for("the request", lambda: desk.accepted("blocking"), seconds=60, parts=list(stack.components.values()))
         (request_id,) = desk.accepted("blocking")
         assert run.tasks()["generate", -1] == "running"
-        assert len(stack.busy_workers()) == 1
+        wait_for("one busy worker", lambda: len(stack.busy_workers()) == 1, seconds=20)
         desk.force(request_id, "success")
 
     assert run.end(180) == "success"
