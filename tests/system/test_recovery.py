@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from airflow.triggers.base import BaseTrigger
 
 from dev.component import wait_for
 from dev.stack import Stack
@@ -40,3 +41,40 @@ def test_clearing_a_finished_clip_neither_pays_nor_downloads_again(stack: Stack,
     assert len(desk.accepted("cleared")) == 1
     assert run.result("archive")["existing"] is True
     assert s3.head_object(Bucket=BUCKET, Key="made/cleared.mp4")["LastModified"] == before["LastModified"]
+
+
+def status(stack: Stack, request_id: str) -> str:
+    return str(stack.sandbox_admin(f"requests/{request_id}")["status"])
+
+
+@pytest.mark.skipif(not hasattr(BaseTrigger, "on_kill"), reason="Airflow calls on_kill from 3.3 on")
+def test_marking_a_waiting_task_failed_cancels_its_queued_request(stack: Stack, desk: Desk) -> None:
+    with desk.held():
+        run = desk.start("wan_single_clip", "marked failed", target=f"s3://{BUCKET}/made/marked.mp4")
+        run.wait_for("generate", "deferred")
+        (request_id,) = desk.accepted("marked failed")
+        wait_for("the trigger to look", lambda: "is queued" in run.log("generate"), seconds=60)
+        run.mark("generate", "failed")
+        wait_for("the cancellation", lambda: status(stack, request_id) == "cancelled", seconds=60)
+    assert run.end() == "failed"
+    assert request_id not in desk.charges()
+
+
+@pytest.mark.skipif(not hasattr(BaseTrigger, "on_kill"), reason="Airflow calls on_kill from 3.3 on")
+def test_a_request_that_runs_is_left_alone_by_a_kill_and_picked_up_by_a_clear(stack: Stack, desk: Desk) -> None:
+    with desk.held():
+        run = desk.start("wan_single_clip", "killed late", target=f"s3://{BUCKET}/made/late.mp4")
+        run.wait_for("generate", "deferred")
+        (request_id,) = desk.accepted("killed late")
+        desk.force(request_id, "processing")
+        wait_for("the trigger to see it run", lambda: "is processing" in run.log("generate"), seconds=60)
+        run.mark("generate", "failed")
+        assert run.end() == "failed"
+        wait_for("the kill", lambda: "left to be picked up" in run.log("generate"), seconds=60)
+        assert status(stack, request_id) == "processing"
+        desk.force(request_id, "success")
+        run.clear("generate", "archive")
+        wait_for("the run to go on", lambda: run.tasks()["generate", -1] != "failed", seconds=30, every=0.2)
+        assert run.end(180) == "success"
+    assert desk.accepted("killed late") == [request_id]
+    assert desk.charges()[request_id] == pytest.approx(0.5)
