@@ -40,9 +40,7 @@ def test_what_may_pass_is_waited_out_until_the_end_time(error):
     assert judge(error, WAIT, 1000.0).end is WaitEnd.TIMEOUT
 
 
-@pytest.mark.parametrize(
-    "kind", [errors.WanAuthError, errors.WanCreditError, errors.WanBadRequestError]
-)
+@pytest.mark.parametrize("kind", [errors.WanAuthError, errors.WanCreditError, errors.WanBadRequestError])
 def test_what_will_not_pass_ends_the_wait_with_an_error(kind):
     error = kind("no")
     verdict = judge(error, WAIT, 10.0)
