@@ -61,12 +61,8 @@ test: $(READY) ## Run all tests: unit, sandbox, integration and system (ARGS="-k
 	@$(VENV)/bin/python -m pytest --basetemp=.run/pytest $(ARGS)
 
 .PHONY: test-floor
-test-floor: $(FLOOR_READY) ## Run all tests on the oldest Airflow that is supported
-	@$(FLOOR_VENV)/bin/python -m pytest --basetemp=.run/pytest-floor $(ARGS)
-
-.PHONY: explore
-explore: $(READY) ## Let processes die at random moments of random histories (ARGS="--seed 7 --seconds 600")
-	@PYTHONPATH=.:tests $(VENV)/bin/python -m explore $(ARGS)
+test-floor: $(FLOOR_READY) ## Run the tests that Airflow has a part in on the oldest one that is supported
+	@$(FLOOR_VENV)/bin/python -m pytest --basetemp=.run/pytest-floor $(or $(ARGS),tests/unit tests/integration tests/system)
 
 .PHONY: lint
 lint: $(READY) ## Check style and types
