@@ -30,7 +30,7 @@ SEED = 3
 @pytest.fixture
 def api(stack: Stack) -> Iterator[SandboxServer]:
     """A service of its own for these tests, whose books hold nothing else."""
-    # It shares its process with the tests: where those are busy, it must not take its own slowness for a dead image host.
+    # It shares its process with the tests: it must not take its own slowness for a dead image host.
     with SandboxServer(render="tiny", speed=4, run_sigma=0.2, queue_sigma=0.2, fetch_seconds=180) as sandbox:
         stack.airflow.put_connection("wan_money", conn_type="wan", host=sandbox.base_url, password=sandbox.api_key)
         yield sandbox
