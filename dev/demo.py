@@ -68,7 +68,7 @@ def summary(instances: Sequence[dict[str, Any]]) -> str:
     return " | ".join(parts)
 
 
-def watch(stack: Stack, run_id: str, clock: Clock, *, seconds: float = 200) -> Watch:
+def watch(stack: Stack, run_id: str, clock: Clock, *, seconds: float = 480) -> Watch:
     """Follow the run to its end: a line when something changed, at most every two seconds.
 
     :raises StackError: when the run has no end in time.
