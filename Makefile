@@ -64,6 +64,10 @@ test: $(READY) ## Run all tests: unit, sandbox, integration and system (ARGS="-k
 test-floor: $(FLOOR_READY) ## Run the tests that Airflow has a part in on the oldest one that is supported
 	@$(FLOOR_VENV)/bin/python -m pytest --basetemp=.run/pytest-floor $(or $(ARGS),tests/unit tests/integration tests/system)
 
+.PHONY: explore
+explore: $(READY) ## Let processes die at random moments of random histories (ARGS="--seed 7 --seconds 600")
+	@PYTHONPATH=.:tests $(VENV)/bin/python -m explore $(ARGS)
+
 .PHONY: lint
 lint: $(READY) ## Check style and types
 	@$(VENV)/bin/ruff check .
