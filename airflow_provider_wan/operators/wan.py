@@ -382,7 +382,8 @@ def _result_of_archived(entry: LedgerEntry) -> dict[str, Any]:
     if not entry.archive_uri:
         raise WanResultGoneError(
             f"Request {entry.request_id} was finished and paid for, but the API knows it no more and the ledger "
-            "names no archive of it. force_new makes the clip again, for its price."
+            "names no archive of it. If WanToS3Operator archived it, it still lies there, and only this task can't "
+            "tell; else force_new makes the clip again, for its price."
         )
     return {
         "request_id": entry.request_id,
