@@ -8,9 +8,11 @@ It asks once and does not repeat: whoever polls, repeats by polling.
 from __future__ import annotations
 
 import urllib.request
+from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 from urllib.parse import urlsplit
 
+from airflow_provider_wan import metrics
 from airflow_provider_wan.api.client import checked_id
 from airflow_provider_wan.api.errors import WanLookupError
 from airflow_provider_wan.api.record import RequestPage, RequestRecord
@@ -31,6 +33,10 @@ if TYPE_CHECKING:
     from airflow_provider_wan.api.config import WanConfig
 
 
+# A look that is answered late costs a trigger nothing but patience; asked again, it would never be answered.
+PATIENCE = 120.0
+
+
 class AsyncTransport(Protocol):
     """What carries one HTTP request and brings its response, without blocking."""
 
@@ -47,11 +53,14 @@ class AiohttpTransport:
     def __init__(self, config: WanConfig) -> None:
         self._config = config
         self._session: aiohttp.ClientSession | None = None
+        self._closed = False
 
     async def send(self, call: HttpCall) -> HttpAnswer:
         """See :meth:`AsyncTransport.send`."""
         import aiohttp
 
+        if self._closed:
+            raise TransportError("the session is closed", sent=False)
         if self._session is None:
             # Not trust_env: it would read ~/.netrc at each call, and refuse our header where that has an entry.
             self._session = aiohttp.ClientSession(proxy=_proxy(self._config.base_url))
@@ -61,6 +70,7 @@ class AiohttpTransport:
             if self._config.organization_id:
                 headers["X-Organization-ID"] = self._config.organization_id
         timeout = aiohttp.ClientTimeout(total=call.timeout, sock_connect=CONNECT_TIMEOUT)
+        status = None
         try:
             async with self._session.request(
                 call.method,
@@ -76,15 +86,19 @@ class AiohttpTransport:
                     body += chunk
                     if len(body) > MAX_BODY:
                         raise TransportError(f"an answer of over {MAX_BODY} bytes", sent=True)
+                status = response.status
                 names = {name.lower(): value for name, value in response.headers.items()}
                 return HttpAnswer(response.status, names, bytes(body))
         except (TimeoutError, aiohttp.ClientError, OSError, ValueError) as error:
             never = isinstance(error, aiohttp.ClientConnectorError | aiohttp.InvalidURL)
             # The texts of aiohttp can hold whole URLs: the kind of error is enough.
             raise TransportError(type(error).__name__, sent=not never) from None
+        finally:
+            metrics.answered(call.method, call.url, status)
 
     async def close(self) -> None:
-        """Close the session."""
+        """Close the session; what is sent afterwards does not leave."""
+        self._closed = True
         if self._session is not None:
             session, self._session = self._session, None
             await session.close()
@@ -126,7 +140,7 @@ class AsyncWanClient:
 
     async def _look_up(self, call: HttpCall, what: str) -> object:
         try:
-            answer = await self._transport.send(call)
+            answer = await self._transport.send(replace(call, timeout=PATIENCE))
         except TransportError as error:
             raise WanLookupError(f"{what}: no answer ({error})") from None
         return read_json(answer, what)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
+from airflow_provider_wan import metrics
 from airflow_provider_wan.api.config import WanConfig
 from airflow_provider_wan.api.errors import (
     WanError,
@@ -83,12 +84,19 @@ class RequestsTransport:
         """See :meth:`Transport.send`."""
         import requests
 
-        if call.fresh:
-            with requests.Session() as session:
-                return self._send(session, call)
-        if self._session is None:
-            self._session = requests.Session()
-        return self._send(self._session, call)
+        status = None
+        try:
+            if call.fresh:
+                with requests.Session() as session:
+                    answer = self._send(session, call)
+            else:
+                if self._session is None:
+                    self._session = requests.Session()
+                answer = self._send(self._session, call)
+            status = answer.status
+            return answer
+        finally:
+            metrics.answered(call.method, call.url, status)
 
     def close(self) -> None:
         """Close the connections."""
@@ -136,6 +144,7 @@ class WanClient:
     :param config: account and deployment.
     :param transport: what speaks HTTP; by default :class:`RequestsTransport`.
     :param sleep: waits the given seconds between the tries of a look-up.
+    :param turn: asked before each try of a look-up: the seconds after which to ask again, 0 to go ahead.
 
     The submission is sent exactly once and never repeated here. Everything else is repeated, up to
     5 times with jitter, where the error is a passing one; ``Retry-After`` is obeyed up to a minute.
@@ -147,10 +156,12 @@ class WanClient:
         transport: Transport | None = None,
         *,
         sleep: Callable[[float], None] = time.sleep,
+        turn: Callable[[], float] = lambda: 0.0,
     ) -> None:
         self.config = config
         self._transport = transport if transport is not None else RequestsTransport(config)
         self._sleep = sleep
+        self._turn = turn
 
     def submit(self, request: I2VRequest) -> RequestRecord:
         """
@@ -250,6 +261,8 @@ class WanClient:
 
     def _look_up(self, call: HttpCall, what: str) -> object:
         def once() -> object:
+            while call.method == "GET" and (wait := self._turn()) > 0:
+                self._sleep(wait)
             try:
                 answer = self._transport.send(call)
             except TransportError as error:

@@ -246,4 +246,7 @@ def _text(value: object) -> str | None:
 
 
 def _seconds(value: object) -> float | None:
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    # JSON knows no infinity, but Python's reader does; and no float holds every integer.
+    return float(value) if abs(value) < 1e15 else None

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""When to look at a waiting request next: pure decisions, with the time passed in."""
+"""What one look at a waiting request means: pure decisions, with the time passed in."""
 
 from __future__ import annotations
 
@@ -13,9 +13,6 @@ from airflow_provider_wan.api.record import RequestRecord, RequestStatus
 SETTLE_SECONDS = 8.0
 # A request that was just accepted may not be known everywhere at once.
 NOT_FOUND_PATIENCE = 60.0
-# Looks are spread by this fraction, so that what began together does not stay together.
-JITTER = 0.1
-MAX_RETRY_AFTER = 300.0
 
 
 class WaitEnd(StrEnum):
@@ -28,7 +25,7 @@ class WaitEnd(StrEnum):
     ERROR = "error"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Verdict:
     """The end of a wait, and for an error the words for a person."""
 
@@ -36,7 +33,7 @@ class Verdict:
     message: str | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Wait:
     """
     One wait for one request.
@@ -44,8 +41,12 @@ class Wait:
     :param request_id: what is waited for.
     :param end_time: Unix seconds at which to give up.
     :param not_before: Unix seconds before which no end is told.
-    :param poll_interval: seconds between looks.
+    :param poll_interval: seconds between looks, where a clip may be done at any moment.
     :param missing_since: Unix seconds since which the API says that it knows no such request.
+    :param resolution: of the clip, where known.
+    :param duration: seconds of video, where known.
+    :param submitted_at: Unix seconds, by the API's clock, at which it was submitted; where known.
+    :param patience: seconds for which an id may be unknown to the API.
     """
 
     request_id: str
@@ -53,18 +54,10 @@ class Wait:
     not_before: float
     poll_interval: float
     missing_since: float | None = None
-
-    def next_look(self, now: float, spread: float, retry_after: float | None = None) -> float:
-        """
-        Return the Unix time of the next look: never after the end.
-
-        :param spread: a random number from -1 to 1.
-        :param retry_after: seconds that the API asked for.
-        """
-        pause = self.poll_interval * (1 + JITTER * spread)
-        if retry_after is not None:
-            pause = max(pause, min(retry_after, MAX_RETRY_AFTER) * (1 + JITTER * abs(spread)))
-        return min(now + pause, max(self.end_time, now))
+    resolution: str | None = None
+    duration: int | None = None
+    submitted_at: float | None = None
+    patience: float = NOT_FOUND_PATIENCE
 
 
 _ENDS = {
@@ -86,7 +79,7 @@ def judge(seen: RequestRecord | WanError, wait: Wait, now: float) -> Verdict | N
         return Verdict(end) if end else out_of_time(wait, now)
     if isinstance(seen, WanNotFoundError):
         since = wait.missing_since if wait.missing_since is not None else now
-        if now - since >= NOT_FOUND_PATIENCE:
+        if now - since >= wait.patience:
             return Verdict(WaitEnd.ERROR, f"The API has not known request {wait.request_id} for {now - since:.0f} s")
         return out_of_time(wait, now)
     if isinstance(seen, WanAuthError) or (isinstance(seen, WanRefusedError) and not seen.retryable):

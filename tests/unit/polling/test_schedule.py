@@ -53,16 +53,3 @@ def test_an_unknown_id_is_an_error_only_once_it_stays_unknown():
     assert judge(errors.WanNotFoundError("x"), WAIT, 100.0) is None
     assert judge(errors.WanNotFoundError("x"), missing, 100.0 + NOT_FOUND_PATIENCE - 1) is None
     assert judge(errors.WanNotFoundError("x"), missing, 100.0 + NOT_FOUND_PATIENCE).end is WaitEnd.ERROR
-
-
-def test_the_next_look_is_an_interval_away_give_or_take_a_tenth():
-    assert WAIT.next_look(100.0, 0.0) == 110.0
-    assert WAIT.next_look(100.0, -1.0) == 109.0
-    assert WAIT.next_look(100.0, 1.0) == 111.0
-
-
-def test_the_next_look_comes_no_sooner_than_the_api_asks_and_no_later_than_the_end():
-    assert WAIT.next_look(100.0, 0.0, retry_after=60.0) == 160.0
-    assert WAIT.next_look(100.0, 0.0, retry_after=2.0) == 110.0
-    assert WAIT.next_look(995.0, 0.0) == 1000.0
-    assert WAIT.next_look(100.0, 0.0, retry_after=1e9) == 400.0
