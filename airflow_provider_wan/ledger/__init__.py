@@ -18,6 +18,8 @@ How the floors above use it::
     )
     held.entry.request_id, held.entry.state, held.record, held.paid_now
 
+    held = submission.attempt(Job(request, fingerprint, owner, …))     # as ensure, but Later in place of a wait
+
     submission.finish(fingerprint, record)                        # any terminal record; safe to repeat
     submission.archive(fingerprint, request_id, uri, sha256)      # safe to repeat
 
@@ -42,7 +44,8 @@ from airflow_provider_wan.ledger.errors import (
     LedgerVersionError,
 )
 from airflow_provider_wan.ledger.fingerprint import Reuse, fingerprint_of, scope_of
-from airflow_provider_wan.ledger.job import Submitted
+from airflow_provider_wan.ledger.job import Job, Submitted
+from airflow_provider_wan.ledger.steps import Later, Why
 from airflow_provider_wan.ledger.store import LedgerStore, StateStore, Versioned, open_store
 from airflow_provider_wan.ledger.submission import Submission
 
@@ -50,6 +53,8 @@ __all__ = [
     "Advance",
     "Decision",
     "EntryState",
+    "Job",
+    "Later",
     "LedgerBusyError",
     "LedgerCorruptError",
     "LedgerEntry",
@@ -65,6 +70,7 @@ __all__ = [
     "Submission",
     "Submitted",
     "Versioned",
+    "Why",
     "cost_of",
     "fingerprint_of",
     "open_store",

@@ -6,12 +6,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+from airflow_provider_wan import metrics
 from airflow_provider_wan.api.record import RequestRecord, RequestStatus
 from airflow_provider_wan.ledger import entry as entries
 from airflow_provider_wan.ledger.entry import EntryState, LedgerEntry
 from airflow_provider_wan.ledger.errors import ConflictError, LedgerUnavailableError
 from airflow_provider_wan.ledger.failures import is_permanent
 from airflow_provider_wan.ledger.store import LedgerStore
+from airflow_provider_wan.ledger.telling import tell
 
 _TRIES = 20
 
@@ -44,6 +46,7 @@ class Advance:
                 return held.entry
             try:
                 self.store.replace(changed, held.version)
+                tell(held.entry, changed)
                 return changed
             except ConflictError:
                 continue
@@ -70,7 +73,10 @@ class Advance:
                 return entries.failed(entry, record.error, is_permanent(record.error, earlier), now)
             return None
 
-        return self.advance(fingerprint, change)
+        entry = self.advance(fingerprint, change)
+        if entry is not None and entry.outcome is not None and entry.outcome.finished_at == now and record.updated_at:
+            metrics.seconds("wan.lag", max(0.0, now - record.updated_at))
+        return entry
 
     def archive(self, fingerprint: str, request_id: str, uri: str, sha256: str) -> LedgerEntry | None:
         """
@@ -88,6 +94,24 @@ class Advance:
             return entries.archived(entry, uri, sha256) if entry.state is EntryState.SUCCEEDED else None
 
         return self.advance(fingerprint, change)
+
+    def accepted_late(self, claim: LedgerEntry, request_id: str) -> LedgerEntry | None:
+        """
+        Note a request that was accepted after its claim had been taken over: as the clip's, or as a stray.
+
+        :param claim: under which it was sent.
+        """
+        now = self._clock()
+
+        def change(held: LedgerEntry) -> LedgerEntry | None:
+            if request_id in held.request_ids:
+                return None
+            ours = held.owner == claim.owner or held.posting_at is None
+            if held.state is EntryState.IN_DOUBT or (held.state is EntryState.CLAIMED and ours):
+                return entries.submitted(held, request_id, now)
+            return entries.strayed(held, request_id, claim.seed, now)
+
+        return self.advance(claim.fingerprint, change)
 
     def adopt(self, fingerprint: str, request_id: str) -> LedgerEntry | None:
         """Note a person's verdict: what was in doubt is this request."""

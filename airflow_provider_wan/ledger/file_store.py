@@ -71,18 +71,25 @@ class FileStore:
 
     def entries(self, *, modified_since: float | None = None) -> Iterator[Versioned]:
         """See :meth:`LedgerStore.entries`."""
+        for item in self._items():
+            with contextlib.suppress(FileNotFoundError):
+                if modified_since is not None and item.stat().st_mtime < modified_since:
+                    continue
+            if held := self.read(item.name.removesuffix(".json")):
+                yield held
+
+    def fingerprints(self) -> Iterator[str]:
+        """See :meth:`LedgerStore.fingerprints`."""
+        return (item.name.removesuffix(".json") for item in self._items())
+
+    def _items(self) -> Iterator[os.DirEntry[str]]:
         with _told("listed", self._folder):
             if not self._folder.exists():
                 return
             with os.scandir(self._folder) as found:
                 for item in found:
-                    if not item.name.endswith(".json") or item.name.startswith("."):
-                        continue
-                    with contextlib.suppress(FileNotFoundError):
-                        if modified_since is not None and item.stat().st_mtime < modified_since:
-                            continue
-                    if held := self.read(item.name.removesuffix(".json")):
-                        yield held
+                    if item.name.endswith(".json") and not item.name.startswith("."):
+                        yield item
 
     def probe(self) -> None:
         """See :meth:`LedgerStore.probe`: a second link to one name must fail, and so must a second lock."""

@@ -43,13 +43,26 @@ class Submitted:
 
 @dataclass(frozen=True)
 class Job:
-    """What one call of :meth:`Submission.ensure` was asked for."""
+    """
+    What a submission is asked for.
+
+    :param request: with a seed only where the user gave one.
+    :param fingerprint: under which the clip is remembered.
+    :param owner: this process.
+    :param scope: noted in the entry.
+    :param prices: US dollars per second of video, by resolution.
+    :param max_cost: US dollars; more than that is not spent.
+    :param before_pay: called with the claim to be made, before anything is written or sent; what it
+        raises stops everything, with nothing paid.
+    :param deadline: Unix seconds until which it may wait (for a 429 or 503 to pass, for another task's
+        claim, for the second look of a proof); None: as long as it takes.
+    """
 
     request: I2VRequest
     fingerprint: str
     owner: Owner
-    scope: str
-    prices: Mapping[str, float] | None
-    max_cost: float | None
-    before_pay: Callable[[LedgerEntry], None] | None
-    deadline: float | None
+    scope: str = ""
+    prices: Mapping[str, float] | None = None
+    max_cost: float | None = None
+    before_pay: Callable[[LedgerEntry], None] | None = None
+    deadline: float | None = None

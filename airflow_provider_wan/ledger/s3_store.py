@@ -69,6 +69,15 @@ class S3Store:
 
     def entries(self, *, modified_since: float | None = None) -> Iterator[Versioned]:
         """See :meth:`LedgerStore.entries`."""
+        for name, modified in self._names():
+            if (modified_since is None or modified >= modified_since) and (held := self.read(name)):
+                yield held
+
+    def fingerprints(self) -> Iterator[str]:
+        """See :meth:`LedgerStore.fingerprints`."""
+        return (name for name, _ in self._names())
+
+    def _names(self) -> Iterator[tuple[str, float]]:
         token: dict[str, str] = {}
         while True:
             try:
@@ -77,12 +86,8 @@ class S3Store:
                 raise self._unavailable("listed", error) from error
             for item in page.get("Contents", ()):
                 name = item["Key"].removeprefix(self._prefix)
-                if "/" in name or not name.endswith(".json") or name.startswith("."):
-                    continue
-                if modified_since is not None and item["LastModified"].timestamp() < modified_since:
-                    continue
-                if held := self.read(name.removesuffix(".json")):
-                    yield held
+                if "/" not in name and name.endswith(".json") and not name.startswith("."):
+                    yield name.removesuffix(".json"), item["LastModified"].timestamp()
             if not page.get("IsTruncated"):
                 return
             token = {"ContinuationToken": page["NextContinuationToken"]}

@@ -76,6 +76,9 @@ class LedgerStore(Protocol):
         :param modified_since: Unix seconds; leaves out those not written since.
         """
 
+    def fingerprints(self) -> Iterator[str]:
+        """Yield the fingerprints of all entries lazily, without reading the entries."""
+
     def probe(self) -> None:
         """
         Prove that conditions on writes are honoured.
@@ -144,6 +147,10 @@ class StateStore:
         return self._set(entry)
 
     def entries(self, *, modified_since: float | None = None) -> Iterator[Versioned]:
+        """Airflow's state store can't be listed: yields nothing."""
+        return iter(())
+
+    def fingerprints(self) -> Iterator[str]:
         """Airflow's state store can't be listed: yields nothing."""
         return iter(())
 

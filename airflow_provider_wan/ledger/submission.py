@@ -39,7 +39,9 @@ from airflow_provider_wan.ledger.errors import (
 from airflow_provider_wan.ledger.fingerprint import payload_sha256
 from airflow_provider_wan.ledger.job import Job, OnDoubt, SubmissionApi, Submitted
 from airflow_provider_wan.ledger.reconcile import Finding, Look, look
+from airflow_provider_wan.ledger.steps import Later, Pending, Why, since
 from airflow_provider_wan.ledger.store import LedgerStore, Versioned
+from airflow_provider_wan.ledger.telling import tell
 from airflow_provider_wan.ledger.words import doubt_text, failed_text
 
 log = logging.getLogger(__name__)
@@ -76,6 +78,7 @@ class Submission(Advance):
         # By fingerprint: the version that this process saw or looked for in vain, and since when.
         self._seen: dict[str, tuple[str, float]] = {}
         self._looked: dict[str, tuple[str, float]] = {}
+        self._pending: dict[str, Pending] = {}
 
     def ensure(
         self,
@@ -93,16 +96,9 @@ class Submission(Advance):
         """
         Return the clip of a fingerprint, and submit it where that was not done.
 
-        :param request: with a seed only where the user gave one.
-        :param owner: this process.
-        :param scope: noted in the entry.
-        :param prices: US dollars per second of video, by resolution.
-        :param max_cost: US dollars; more than that is not spent.
+        The arguments are those of a ``Job``, and:
+
         :param on_doubt: ``reconcile``: settle a lost answer through the API's list; ``fail``: stop at once.
-        :param before_pay: called with the claim to be made, before anything is written or sent; what it
-            raises stops everything, with nothing paid.
-        :param deadline: Unix seconds until which it may wait (for a 429 or 503 to pass, for another task's
-            claim, for the second look of a proof); None: as long as it takes.
         :raises WanRefusedError: nothing was accepted; which one says why.
         :raises WanClipFailedError: it failed before, for good.
         :raises WanInDoubtError: it can't be told whether it was accepted, or not yet.
@@ -112,18 +108,58 @@ class Submission(Advance):
         if on_doubt not in ("reconcile", "fail"):
             raise WanValidationError("on_doubt", on_doubt, "must be 'reconcile' or 'fail'")
         job = Job(request, fingerprint, owner, scope, prices, max_cost, before_pay, deadline)
-        while (done := self._step(job, self.store.read(fingerprint), on_doubt)) is None:
-            continue
-        self._seen.pop(fingerprint, None)
-        self._looked.pop(fingerprint, None)
+        while isinstance(done := self.attempt(job, on_doubt), Later):
+            self._wait(job, done)
         return done
 
-    def _step(self, job: Job, held: Versioned | None, on_doubt: OnDoubt) -> Submitted | None:
+    def attempt(self, job: Job, on_doubt: OnDoubt = "reconcile") -> Submitted | Later:
+        """
+        Go on until the clip is there, or nothing more can be done now. It never waits.
+
+        What is held between two calls (the claim that a 429 left, the first of two looks into the list) is held
+        by this object; another process begins where the ledger says.
+
+        :param job: the same at each call for a clip, but for what may change: its budget, its URLs' signatures.
+        :return: the clip; or ``Later``: call it again after its ``wait``. Errors as :meth:`ensure`.
+        """
+        done: Submitted | Later | None = None
+        while done is None:
+            pending = self._pending.pop(job.fingerprint, None)
+            if pending is not None and self._clock() < pending.until:
+                self._pending[job.fingerprint] = pending
+                return Later(Why.REFUSED, pending.until - self._clock(), pending.current.entry)
+            if pending is not None:
+                done = self._again(job, pending)
+            else:
+                done = self._step(job, self.store.read(job.fingerprint), on_doubt)
+        if isinstance(done, Submitted):
+            self._seen.pop(job.fingerprint, None)
+            self._looked.pop(job.fingerprint, None)
+        return done
+
+    def _wait(self, job: Job, later: Later) -> None:
+        """Wait, and show meanwhile that a claim of ours is alive."""
+        pending = self._pending.get(job.fingerprint)
+        if pending is None:
+            self._sleep(later.wait)
+            return
+        while (left := pending.until - self._clock()) > 0:
+            self._sleep(min(left, self._policy.lease / 3))
+            if pending.until - self._clock() > 0:
+                try:
+                    pending.current = self._replace(
+                        pending.current, entries.renew(pending.current.entry, self._clock())
+                    )
+                except ConflictError:
+                    del self._pending[job.fingerprint]
+                    return
+
+    def _step(self, job: Job, held: Versioned | None, on_doubt: OnDoubt) -> Submitted | Later | None:
         """Do what is next; None: look at the ledger again."""
         if held is None:
             return self._pay(job, None, keep_seed=False)
         now = self._clock()
-        unchanged = now - self._since(self._seen, held, now)
+        unchanged = now - since(self._seen, held, now)
         match decide(Situation(held.entry, job.owner, now, unchanged, self._policy)):
             case Decision.ARCHIVED:
                 return Submitted(held.entry, None, False)
@@ -132,22 +168,13 @@ class Submission(Advance):
             case Decision.FAILED_PERMANENT:
                 raise WanClipFailedError(failed_text(held.entry), permanent=True)
             case Decision.CLAIMED_BY_OTHER:
-                self._follow(job, held)
-                return None
+                return self._follow(job, held)
             case Decision.CLAIM_UNSENT:
                 return self._take_over(job, held)
             case Decision.CLAIM_STALE | Decision.IN_DOUBT:
                 return self._settle(job, held, on_doubt)
             case _:
                 return self._pay(job, held, keep_seed=False)
-
-    @staticmethod
-    def _since(memory: dict[str, tuple[str, float]], held: Versioned, now: float) -> float:
-        """Return since when this process knows this version of an entry."""
-        version, since = memory.get(held.entry.fingerprint, ("", now))
-        if version != held.version:
-            memory[held.entry.fingerprint] = (held.version, since := now)
-        return since
 
     def _attach(self, held: Versioned) -> Submitted | None:
         """Go on with a request that was accepted before; None where it is over without a clip."""
@@ -170,8 +197,8 @@ class Submission(Advance):
             return Submitted(entry, record, False)
         return None
 
-    def _follow(self, job: Job, held: Versioned) -> None:
-        """Wait a little for the task that is about to pay."""
+    def _follow(self, job: Job, held: Versioned) -> Later:
+        """Leave it to the task that is about to pay."""
         now = self._clock()
         if job.deadline is not None and now >= job.deadline:
             raise LedgerBusyError(
@@ -179,42 +206,40 @@ class Submission(Advance):
                 f"(since {now - held.entry.claimed_at:.0f} s). Nothing was paid here; a retry looks again."
             )
         interval = self._policy.follow_interval
-        self._sleep(interval if job.deadline is None else min(interval, job.deadline - now))
+        wait = interval if job.deadline is None else min(interval, job.deadline - now)
+        return Later(Why.CLAIMED, wait, held.entry)
 
-    def _take_over(self, job: Job, held: Versioned) -> Submitted | None:
+    def _take_over(self, job: Job, held: Versioned) -> Submitted | Later | None:
         """Take over a claim under which nothing was sent: the store's condition keeps its owner from sending."""
         shown = look(self._api, self.store, held.entry, job.request, self._policy)
         if shown.finding is Finding.FOUND:
             return self._adopt(held, shown)
         return self._pay(job, held, keep_seed=True)
 
-    def _settle(self, job: Job, held: Versioned, on_doubt: OnDoubt) -> Submitted | None:
+    def _settle(self, job: Job, held: Versioned, on_doubt: OnDoubt) -> Submitted | Later | None:
         """Find out whether a POST was accepted; None: look at the ledger again."""
         entry = held.entry
         if on_doubt == "fail":
-            raise WanInDoubtError(doubt_text(entry, "on_doubt='fail' leaves that to a person"))
+            raise WanInDoubtError(doubt_text(entry, "on_doubt='fail' leaves that to a person", self.store))
         shown = look(self._api, self.store, entry, job.request, self._policy)
         if shown.finding is Finding.FOUND:
             return self._adopt(held, shown)
         if shown.finding is Finding.UNTOLD:
             self._looked.pop(job.fingerprint, None)
-            raise WanInDoubtError(doubt_text(entry, shown.reason))
+            raise WanInDoubtError(doubt_text(entry, shown.reason, self.store))
         now = self._clock()
-        wait = self._since(self._looked, held, now) + self._policy.settle - now
+        wait = since(self._looked, held, now) + self._policy.settle - now
         if wait <= 0:
             log.info("Clip %s: the API's list proves twice that nothing was accepted; submitting.", job.fingerprint)
             return self._pay(job, held, keep_seed=True)
         if job.deadline is not None and now + wait > job.deadline:
             raise WanInDoubtError(
-                doubt_text(entry, f"the list does not show it; a second look in {wait:.0f} s would prove that")
+                doubt_text(
+                    entry, f"the list does not show it; a second look in {wait:.0f} s would prove that", self.store
+                )
             )
-        log.info(
-            "Clip %s: not in the API's list; looking again in %.0f s before submitting.",
-            job.fingerprint,
-            wait,
-        )
-        self._sleep(wait)
-        return None
+        log.info("Clip %s: not in the API's list; looking again in %.0f s before submitting.", job.fingerprint, wait)
+        return Later(Why.DOUBT, wait, entry)
 
     def _adopt(self, held: Versioned, shown: Look) -> Submitted | None:
         """Note the request that was found."""
@@ -225,17 +250,13 @@ class Submission(Advance):
         for stray in shown.strays:
             entry = entries.strayed(entry, stray.request_id, held.entry.seed, self._clock())
         try:
-            version = self.store.replace(entry, held.version)
+            noted = self._replace(held, entry)
         except ConflictError:
             return None
-        log.info(
-            "Clip %s: found request %s in the API's list, and goes on with it.",
-            entry.fingerprint,
-            record.request_id,
-        )
-        return self._attach(Versioned(entry, version))
+        log.info("Clip %s: found request %s in the API's list, goes on with it.", entry.fingerprint, record.request_id)
+        return self._attach(noted)
 
-    def _pay(self, job: Job, held: Versioned | None, *, keep_seed: bool) -> Submitted | None:
+    def _pay(self, job: Job, held: Versioned | None, *, keep_seed: bool) -> Submitted | Later | None:
         """Claim, submit once, note the id; None: somebody else was faster, look at the ledger again."""
         fresh, request = self._claim(job, held.entry if held else None, keep_seed)
         if job.before_pay is not None:
@@ -245,26 +266,37 @@ class Submission(Advance):
             self._probed = True
         try:
             version = self.store.replace(fresh, held.version) if held else self.store.create(fresh)
-            current = Versioned(fresh, version)
-            tries = 0
-            while True:
-                current = self._about_to_post(current)
-                try:
-                    record = self._api.submit(request)
-                except WanError as error:
-                    verdict = judge(error)
-                    if verdict is AfterPost.DOUBT:
-                        log.warning("Clip %s: %s", job.fingerprint, error)
-                        self._replace(current, entries.in_doubt(current.entry, str(error), self._clock()))
-                        return None
-                    if verdict is AfterPost.REFUSED:
-                        self._refused(current, error)
-                    current = self._wait_refused(job, current, error, tries)
-                    tries += 1
-                else:
-                    return self._note(current, record)
+            tell(held.entry if held else None, fresh)
+            return self._post(job, Versioned(fresh, version), request, 0)
         except (AlreadyExistsError, ConflictError):
             return None
+
+    def _again(self, job: Job, pending: Pending) -> Submitted | Later | None:
+        """Submit under the claim that a refusal left; None: look at the ledger, where it is no longer that."""
+        request = job.request.with_seed(pending.current.entry.seed)
+        if payload_sha256(request.to_payload()) != pending.current.entry.payload_sha256:
+            return None
+        checked_cost(request, job.prices, job.max_cost)
+        try:
+            return self._post(job, pending.current, request, pending.tries)
+        except ConflictError:
+            return None
+
+    def _post(self, job: Job, current: Versioned, request: I2VRequest, tries: int) -> Submitted | Later | None:
+        """Send the paid POST under a claim, and note what came of it. Nothing else sends it."""
+        current = self._about_to_post(current)
+        try:
+            record = self._api.submit(request)
+        except WanError as error:
+            verdict = judge(error)
+            if verdict is AfterPost.DOUBT:
+                log.warning("Clip %s: %s", job.fingerprint, error)
+                self._replace(current, entries.in_doubt(current.entry, str(error), self._clock()))
+                return None
+            if verdict is AfterPost.REFUSED:
+                self._refused(current, error)
+            return self._put_off(job, current, error, tries)
+        return self._note(current, record)
 
     def _claim(self, job: Job, before: LedgerEntry | None, keep_seed: bool) -> tuple[LedgerEntry, I2VRequest]:
         drawn = job.request.seed is None
@@ -289,7 +321,9 @@ class Submission(Advance):
         return (entries.reclaim(before, fresh) if before else fresh), request
 
     def _replace(self, current: Versioned, entry: LedgerEntry) -> Versioned:
-        return Versioned(entry, self.store.replace(entry, current.version))
+        version = self.store.replace(entry, current.version)
+        tell(current.entry, entry)
+        return Versioned(entry, version)
 
     def _about_to_post(self, current: Versioned) -> Versioned:
         """
@@ -311,8 +345,8 @@ class Submission(Advance):
         self._replace(current, entries.refused(current.entry, str(error), self._clock()))
         raise error
 
-    def _wait_refused(self, job: Job, current: Versioned, error: WanError, tries: int) -> Versioned:
-        """Wait after a refusal that passes, and show meanwhile that the claim is alive."""
+    def _put_off(self, job: Job, current: Versioned, error: WanError, tries: int) -> Later:
+        """Keep the claim after a refusal that passes."""
         wait = getattr(error, "retry_after", None)
         if wait is None:
             longest = min(self._policy.backoff_limit, self._policy.backoff * 2 ** min(tries, 16))
@@ -323,18 +357,15 @@ class Submission(Advance):
             self._refused(current, error)
         log.info("Clip %s: %s; submitting again in %.0f s.", job.fingerprint, error, wait)
         current = self._replace(current, entries.unsent(current.entry, self._clock()))
-        while (left := until - self._clock()) > 0:
-            self._sleep(min(left, self._policy.lease / 3))
-            if until - self._clock() > 0:
-                current = self._replace(current, entries.renew(current.entry, self._clock()))
-        return current
+        self._pending[job.fingerprint] = Pending(current, tries + 1, until)
+        return Later(Why.REFUSED, max(0.0, until - self._clock()), current.entry, error)
 
     def _note(self, current: Versioned, record: RequestRecord) -> Submitted | None:
         """Note the id of the request that was just paid for, whatever it takes."""
         entry = entries.submitted(current.entry, record.request_id, self._clock())
         for attempt in range(1, self._policy.record_tries + 1):
             try:
-                self.store.replace(entry, current.version)
+                self._replace(current, entry)
                 return Submitted(entry, record, True)
             except ConflictError:
                 return self._overtaken(entry, record)
@@ -354,17 +385,7 @@ class Submission(Advance):
 
     def _overtaken(self, entry: LedgerEntry, record: RequestRecord) -> Submitted | None:
         """Our claim was taken over while our POST was under way, and the POST was accepted."""
-        now = self._clock()
-
-        def settle(held: LedgerEntry) -> LedgerEntry | None:
-            if record.request_id in held.request_ids:
-                return None
-            ours = held.owner == entry.owner or held.posting_at is None
-            if held.state is EntryState.IN_DOUBT or (held.state is EntryState.CLAIMED and ours):
-                return entries.submitted(held, record.request_id, now)
-            return entries.strayed(held, record.request_id, entry.seed, now)
-
-        held = self.advance(entry.fingerprint, settle)
+        held = self.accepted_late(entry, record.request_id)
         if held is not None and held.request_id == record.request_id:
             return Submitted(held, record, True)
         taken = self._api.cancel(record.request_id)

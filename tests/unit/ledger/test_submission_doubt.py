@@ -17,6 +17,7 @@ from airflow_provider_wan.ledger import (
     Submission,
 )
 from airflow_provider_wan.ledger import entry as entries
+from airflow_provider_wan.ledger.words import doubt_text
 from unit.ledger.makers import FINGERPRINT, ME, MY_RETRY, NOW, OTHER, REQUEST, a_claim, a_post
 
 LOST = WanInDoubtError("The submission got no answer")
@@ -41,6 +42,16 @@ def test_a_lost_submission_is_sent_again_after_two_looks_with_the_same_seed(ensu
     assert len(api.pages) == 2
     assert api.posts[0] == api.posts[1]
     assert [past.ended for past in got.entry.history] == ["absent"]
+
+
+def test_what_is_advised_can_be_done_where_the_entry_lies(store):
+    class Hidden:
+        lists = False
+
+    entry = a_post()
+    assert f"wan-provider reconcile {entry.fingerprint}" in doubt_text(entry, "why", store)
+    assert "wan-provider" not in doubt_text(entry, "why", Hidden())
+    assert f"seed {entry.seed}" in doubt_text(entry, "why", Hidden())
 
 
 def test_a_request_that_turns_up_between_the_looks_is_adopted(ensure, api, clock):
