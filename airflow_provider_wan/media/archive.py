@@ -85,6 +85,11 @@ class ClipArchive:
         self._guard(bucket, key, request_id, head, recorded)
         return None
 
+    def maker_of(self, bucket: str, key: str) -> str | None:
+        """Return the request whose clip lies at the key; empty for an object of another origin, None for none."""
+        head = self._head(bucket, key)
+        return None if head is None else _maker(head) or ""
+
     def store(
         self,
         request: RequestRecord,

@@ -20,7 +20,7 @@ from airflow_provider_wan.api.record import RequestStatus
 from airflow_provider_wan.links.wan import WanRequestLink
 from airflow_provider_wan.operators.outcome import clip_result, error_of, not_ours
 from airflow_provider_wan.polling.schedule import SETTLE_SECONDS, WaitEnd
-from airflow_provider_wan.triggers.wan import CancelPolicy, WanI2VTrigger
+from airflow_provider_wan.triggers.kill import CancelPolicy
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -76,6 +76,8 @@ class WanRequestSensor(BaseSensorOperator):
         found = self.poke(context)
         if found.is_done:
             return found.xcom_value
+        from airflow_provider_wan.triggers.wan import WanI2VTrigger
+
         now = time.time()
         trigger = WanI2VTrigger(
             request_id=self.request_id,

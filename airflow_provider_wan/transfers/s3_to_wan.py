@@ -15,9 +15,7 @@ from airflow_provider_wan.api.errors import WanError, WanValidationError
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
-    from airflow_provider_wan.media.audio import AudioInfo
-    from airflow_provider_wan.media.image import ImageInfo
-    from airflow_provider_wan.media.source import Source
+    from airflow_provider_wan.media.ingest import Ingested
 
 
 class S3ToWanOperator(BaseOperator):
@@ -88,12 +86,9 @@ class S3ToWanOperator(BaseOperator):
     @cached_property
     def s3(self) -> Any:
         """A boto3 S3 client that signs with version 4, as KMS and the newer regions demand."""
-        from airflow.providers.amazon.aws.hooks.s3 import S3Hook
-        from botocore.config import Config
+        from airflow_provider_wan.operators.s3 import signing_client
 
-        version_4 = Config(signature_version="s3v4")
-        given = S3Hook(self.aws_conn_id).conn_config.botocore_config
-        return S3Hook(self.aws_conn_id, config=given.merge(version_4) if given else version_4).get_conn()
+        return signing_client(self.aws_conn_id)
 
     def render_template_fields(self, context: Context, jinja_env: Any = None) -> None:
         """Render, and mask what is secret in the URL before Airflow shows the rendered fields."""
@@ -110,127 +105,39 @@ class S3ToWanOperator(BaseOperator):
             fail(error)
 
     def _ingest(self) -> dict[str, Any]:
+        from airflow_provider_wan.media.ingest import Delivery, Fit, Ingest, Kind
         from airflow_provider_wan.media.source import Source
 
-        source = Source.parse(self.source)
-        self._check_plan(source)
-        data, content_type, extension, facts = self._image(source) if self.kind == "image" else self._audio(source)
-        result: dict[str, Any] = {
-            "kind": self.kind,
-            "source": source.shown,
-            "content_type": content_type,
-            "size": len(data),
-            "uri": None,
-            "expires_at": None,
-            **facts,
-        }
-        if self.delivery == "upload":
-            result["url"] = self._upload(data, extension)
-        else:
-            result |= self._presign(source, data, result["sha256"], content_type, extension)
-        measure = f"{result['width']}×{result['height']}" if self.kind == "image" else f"{result['seconds']} s"
-        change = "" if result["sha256"] == result["source_sha256"] else ", adapted"
+        engine = Ingest(
+            lambda: self.s3,
+            self._upload,
+            fit=Fit(self.fit),
+            delivery=Delivery(self.delivery),
+            dest_prefix=self.dest_prefix,
+            lifetime=self._lifetime,
+            on_url=_mask_query,
+        )
+        taken = engine.take(Source.parse(self.source), Kind(self.kind))
+        self._warn_of_trimming(taken)
+        measure = f"{taken.seconds} s" if taken.kind is Kind.AUDIO else f"{taken.width}×{taken.height}"
+        change = "" if taken.sha256 == taken.source_sha256 else ", adapted"
         self.log.info(
             "%s: %s, %s, %d bytes%s; delivered by %s",
-            source.shown,
-            content_type,
-            measure,
-            len(data),
-            change,
-            self.delivery,
+            *(taken.source, taken.content_type, measure, taken.size, change, self.delivery),
         )
-        return result
+        return taken.as_result()
 
-    def _check_plan(self, source: Source) -> None:
-        """Refuse what can't come to an end, before anything is read."""
-        from airflow_provider_wan.media.presign import check_lifetime
-        from airflow_provider_wan.media.source import Origin, split_s3_uri
-
-        if self.delivery == "upload":
-            return
-        check_lifetime(self._lifetime)
-        if self.dest_prefix:
-            split_s3_uri(self.dest_prefix.rstrip("/") + "/x", "dest_prefix")
-        elif source.origin is not Origin.S3 or (self.kind == "image" and self.fit == "resize"):
-            raise WanValidationError(
-                "dest_prefix",
-                self.dest_prefix,
-                'is needed to presign a source that does not lie in S3, or that fit="resize" may change',
-                'Set dest_prefix="s3://bucket/prefix/", or delivery="upload"',
-            )
-
-    def _image(self, source: Source) -> tuple[bytes, str, str, dict[str, Any]]:
-        from airflow_provider_wan.media import image
-
-        # What the upload call takes, of the types that the API takes.
-        formats = ("JPEG", "PNG") if self.delivery == "upload" else tuple(image.CONTENT_TYPES)
-        info: ImageInfo
-        if self.fit == "error":
-            data = self._read(source, image.MAX_IMAGE_BYTES, 'Set fit="resize" to have it adapted')
-            info = image.check_image(data, field="source", formats=formats)
-            source_sha256 = info.sha256
-        else:
-            original = self._read(source, image.MAX_SOURCE_BYTES, "Scale it down first")
-            fitted = image.fit_image(original, field="source", formats=formats)
-            data, info, source_sha256 = fitted.data, fitted.info, fitted.source_sha256
-        facts = {"sha256": info.sha256, "source_sha256": source_sha256, "width": info.width, "height": info.height}
-        return data, info.content_type, info.extension, facts
-
-    def _audio(self, source: Source) -> tuple[bytes, str, str, dict[str, Any]]:
-        from airflow_provider_wan.media import audio
-
-        data = self._read(source, audio.MAX_AUDIO_BYTES, "Save it as MP3")
-        info: AudioInfo = audio.check_audio(data, field="source")
+    def _warn_of_trimming(self, taken: Ingested) -> None:
         clip_seconds = float(self.clip_duration) if self.clip_duration else None
-        if clip_seconds and info.seconds > clip_seconds:
+        if clip_seconds and taken.seconds and taken.seconds > clip_seconds:
             self.log.warning(
-                "%s lasts %.1f s: the API trims it to the clip's %g s", source.shown, info.seconds, clip_seconds
+                "%s lasts %.1f s: the API trims it to the clip's %g s", taken.source, taken.seconds, clip_seconds
             )
-        facts = {"sha256": info.sha256, "source_sha256": info.sha256, "seconds": info.seconds}
-        return data, info.content_type, info.extension, facts
 
-    def _read(self, source: Source, max_bytes: int, remedy: str) -> bytes:
-        return source.read(lambda: self.s3, max_bytes, "source", remedy)
-
-    def _upload(self, data: bytes, extension: str) -> str:
+    def _upload(self, data: bytes, file_type: str) -> str:
         from airflow_provider_wan.hooks.wan import WanHook
 
-        return WanHook(self.wan_conn_id).upload(data, "jpeg" if extension == "jpg" else extension)
-
-    def _presign(self, source: Source, data: bytes, sha256: str, content_type: str, extension: str) -> dict[str, Any]:
-        from airflow_provider_wan.media.presign import presign, probe
-        from airflow_provider_wan.media.source import Origin, split_s3_uri
-
-        if source.origin is Origin.S3 and (self.kind == "audio" or self.fit == "error"):
-            bucket, key = split_s3_uri(source.text, "source")
-        else:
-            prefix = str(self.dest_prefix).rstrip("/")
-            bucket, key = split_s3_uri(f"{prefix}/{sha256}.{extension}", "dest_prefix")
-            self._put_once(bucket, key, data, content_type)
-        signed = presign(self.s3, bucket, key, content_type=content_type, lifetime=self._lifetime)
-        _mask_query(signed.url)
-        if signed.shortened:
-            self.log.warning(
-                "The AWS credentials die early: the URL of s3://%s/%s lives until %d (Unix time)",
-                bucket,
-                key,
-                signed.expires_at,
-            )
-        probe(signed.url, len(data))
-        return {"url": signed.url, "uri": f"s3://{bucket}/{key}", "expires_at": signed.expires_at}
-
-    def _put_once(self, bucket: str, key: str, data: bytes, content_type: str) -> None:
-        """The key is the content's hash: what is there has the same bytes."""
-        from botocore.exceptions import ClientError
-
-        try:
-            if self.s3.head_object(Bucket=bucket, Key=key)["ContentLength"] == len(data):
-                return
-        except ClientError as error:
-            # 403 is what S3 answers for a missing key to whoever may not list the bucket.
-            if str(error.response.get("Error", {}).get("Code")) not in ("404", "403", "NoSuchKey", "NotFound"):
-                raise
-        self.s3.put_object(Bucket=bucket, Key=key, Body=data, ContentType=content_type)
+        return WanHook(self.wan_conn_id).upload(data, file_type)
 
     @property
     def _lifetime(self) -> int | None:

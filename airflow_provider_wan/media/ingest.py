@@ -1,0 +1,222 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Ingest: an image or audio is read, checked, fitted where wished, and put where the API can fetch it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from airflow_provider_wan.api.errors import WanValidationError
+from airflow_provider_wan.media import image
+from airflow_provider_wan.media.presign import check_lifetime, presign, probe
+from airflow_provider_wan.media.source import Origin, Source, split_s3_uri
+
+log = logging.getLogger(__name__)
+
+
+class Kind(StrEnum):
+    """What is ingested."""
+
+    IMAGE = "image"
+    AUDIO = "audio"
+
+
+class Fit(StrEnum):
+    """What happens to an image that breaks a rule."""
+
+    ERROR = "error"
+    RESIZE = "resize"
+
+
+class Delivery(StrEnum):
+    """How the API comes to it."""
+
+    PRESIGN = "presign"
+    UPLOAD = "upload"
+
+
+@dataclass(frozen=True)
+class Ingested:
+    """
+    What the API can fetch now.
+
+    :param kind: ``image`` or ``audio``.
+    :param url: where; a secret of a kind, where it is signed.
+    :param sha256: of the bytes delivered.
+    :param source_sha256: of those of the source.
+    :param content_type: media type of the bytes delivered.
+    :param size: bytes delivered.
+    :param source: where it came from, without a query string.
+    :param uri: ``s3://`` URI of what the URL leads to; None where that is not in S3.
+    :param expires_at: Unix seconds at which the URL dies; None: it does not.
+    :param width: pixels; likewise ``height``; None for audio.
+    :param seconds: length of the audio; None for an image.
+    """
+
+    kind: Kind
+    url: str = field(repr=False)
+    sha256: str
+    source_sha256: str
+    content_type: str
+    size: int
+    source: str
+    uri: str | None = None
+    expires_at: int | None = None
+    width: int | None = None
+    height: int | None = None
+    seconds: float | None = None
+
+    def as_result(self) -> dict[str, Any]:
+        """Return plain values; those of the other kind are left out."""
+        other = ("seconds",) if self.kind is Kind.IMAGE else ("width", "height")
+        return {name: value for name, value in asdict(self).items() if name not in other} | {"kind": self.kind.value}
+
+
+@dataclass(frozen=True)
+class _Content:
+    """Bytes that the API takes."""
+
+    data: bytes
+    content_type: str
+    extension: str
+    facts: dict[str, Any]
+
+
+class Ingest:
+    """
+    Takes images and audio in. It may be used by several threads.
+
+    :param s3: gives a boto3 S3 client that signs with version 4.
+    :param upload: sends bytes, of a type, through the API's upload call, and returns their URL.
+    :param fit: what happens to an image that breaks a rule; audio is never changed.
+    :param delivery: how the API comes to them.
+    :param dest_prefix: ``s3://bucket/prefix`` of copies to be presigned, named by their hash.
+    :param lifetime: seconds of a presigned URL; None: six hours, or as long as the credentials live.
+    :param on_url: told of each URL, that it can be masked before anything else happens to it.
+    """
+
+    def __init__(
+        self,
+        s3: Callable[[], Any],
+        upload: Callable[[bytes, str], str],
+        *,
+        fit: Fit,
+        delivery: Delivery,
+        dest_prefix: str | None = None,
+        lifetime: int | None = None,
+        on_url: Callable[[str], None] = lambda url: None,
+    ) -> None:
+        self._s3 = s3
+        self._upload = upload
+        self._fit = fit
+        self._delivery = delivery
+        self._dest_prefix = dest_prefix
+        self._lifetime = lifetime
+        self._on_url = on_url
+
+    def take(self, source: Source, kind: Kind, on_content: Callable[[bytes], None] | None = None) -> Ingested:
+        """
+        Read, check, fit and deliver one.
+
+        :param on_content: is shown the bytes that are delivered.
+        :raises WanValidationError: when it breaks a rule.
+        :raises SourceMissingError: when there is nothing.
+        :raises PresignError: when the URL does not lead to it.
+        """
+        self.check_plan(source, kind)
+        content = self._image(source) if kind is Kind.IMAGE else self._audio(source)
+        if on_content is not None:
+            on_content(content.data)
+        where: dict[str, Any]
+        if self._delivery is Delivery.UPLOAD:
+            extension = "jpeg" if content.extension == "jpg" else content.extension
+            where = {"url": self._upload(content.data, extension)}
+        else:
+            where = self._presign(source, kind, content)
+        return Ingested(
+            kind=kind,
+            source=source.shown,
+            content_type=content.content_type,
+            size=len(content.data),
+            **content.facts,
+            **where,
+        )
+
+    def check_plan(self, source: Source, kind: Kind) -> None:
+        """
+        Refuse what can't come to an end, before anything is read.
+
+        :raises WanValidationError: naming what is missing.
+        """
+        if self._delivery is Delivery.UPLOAD:
+            return
+        check_lifetime(self._lifetime)
+        if self._dest_prefix:
+            split_s3_uri(self._dest_prefix.rstrip("/") + "/x", "dest_prefix")
+        elif source.origin is not Origin.S3 or (kind is Kind.IMAGE and self._fit is Fit.RESIZE):
+            raise WanValidationError(
+                "dest_prefix",
+                self._dest_prefix,
+                'is needed to presign a source that does not lie in S3, or that fit="resize" may change',
+                'Set dest_prefix="s3://bucket/prefix/", or delivery="upload"',
+            )
+
+    def _image(self, source: Source) -> _Content:
+        # What the upload call takes, of the types that the API takes.
+        formats = ("JPEG", "PNG") if self._delivery is Delivery.UPLOAD else tuple(image.CONTENT_TYPES)
+        if self._fit is Fit.ERROR:
+            data = self._read(source, image.MAX_IMAGE_BYTES, 'Set fit="resize" to have it adapted')
+            info = image.check_image(data, field="source", formats=formats)
+            source_sha256 = info.sha256
+        else:
+            original = self._read(source, image.MAX_SOURCE_BYTES, "Scale it down first")
+            fitted = image.fit_image(original, field="source", formats=formats)
+            data, info, source_sha256 = fitted.data, fitted.info, fitted.source_sha256
+        facts = {"sha256": info.sha256, "source_sha256": source_sha256, "width": info.width, "height": info.height}
+        return _Content(data, info.content_type, info.extension, facts)
+
+    def _audio(self, source: Source) -> _Content:
+        from airflow_provider_wan.media import audio
+
+        data = self._read(source, audio.MAX_AUDIO_BYTES, "Save it as MP3")
+        info = audio.check_audio(data, field="source")
+        facts = {"sha256": info.sha256, "source_sha256": info.sha256, "seconds": info.seconds}
+        return _Content(data, info.content_type, info.extension, facts)
+
+    def _read(self, source: Source, max_bytes: int, remedy: str) -> bytes:
+        return source.read(self._s3, max_bytes, "source", remedy)
+
+    def _presign(self, source: Source, kind: Kind, content: _Content) -> dict[str, Any]:
+        if source.origin is Origin.S3 and (kind is Kind.AUDIO or self._fit is Fit.ERROR):
+            bucket, key = split_s3_uri(source.text, "source")
+        else:
+            prefix = str(self._dest_prefix).rstrip("/")
+            bucket, key = split_s3_uri(f"{prefix}/{content.facts['sha256']}.{content.extension}", "dest_prefix")
+            self._put_once(bucket, key, content)
+        signed = presign(self._s3(), bucket, key, content_type=content.content_type, lifetime=self._lifetime)
+        self._on_url(signed.url)
+        if signed.shortened:
+            log.warning(
+                "The AWS credentials die early: the URL of s3://%s/%s lives until %d (Unix time)",
+                bucket,
+                key,
+                signed.expires_at,
+            )
+        probe(signed.url, len(content.data))
+        return {"url": signed.url, "uri": f"s3://{bucket}/{key}", "expires_at": signed.expires_at}
+
+    def _put_once(self, bucket: str, key: str, content: _Content) -> None:
+        """The key is the content's hash: what is there has the same bytes."""
+        from botocore.exceptions import ClientError
+
+        try:
+            if self._s3().head_object(Bucket=bucket, Key=key)["ContentLength"] == len(content.data):
+                return
+        except ClientError as error:
+            # 403 is what S3 answers for a missing key to whoever may not list the bucket.
+            if str(error.response.get("Error", {}).get("Code")) not in ("404", "403", "NoSuchKey", "NotFound"):
+                raise
+        self._s3().put_object(Bucket=bucket, Key=key, Body=content.data, ContentType=content.content_type)
