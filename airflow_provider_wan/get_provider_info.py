@@ -20,11 +20,19 @@ def get_provider_info() -> dict[str, Any]:
         "versions": [__version__],
         "integrations": [{"integration-name": _INTEGRATION, "external-doc-url": _LINK, "tags": ["service"]}],
         "operators": [
-            {"integration-name": _INTEGRATION, "python-modules": ["airflow_provider_wan.operators.wan"]},
+            {
+                "integration-name": _INTEGRATION,
+                "python-modules": ["airflow_provider_wan.operators.wan", "airflow_provider_wan.operators.wan_batch"],
+            },
         ],
         "sensors": [{"integration-name": _INTEGRATION, "python-modules": ["airflow_provider_wan.sensors.wan"]}],
         "hooks": [{"integration-name": _INTEGRATION, "python-modules": ["airflow_provider_wan.hooks.wan"]}],
-        "triggers": [{"integration-name": _INTEGRATION, "python-modules": ["airflow_provider_wan.triggers.wan"]}],
+        "triggers": [
+            {
+                "integration-name": _INTEGRATION,
+                "python-modules": ["airflow_provider_wan.triggers.wan", "airflow_provider_wan.triggers.wan_batch"],
+            }
+        ],
         "transfers": [
             {
                 "source-integration-name": "Amazon Simple Storage Service (S3)",
@@ -37,7 +45,7 @@ def get_provider_info() -> dict[str, Any]:
                 "python-module": "airflow_provider_wan.transfers.wan_to_s3",
             },
         ],
-        "extra-links": ["airflow_provider_wan.links.wan.WanRequestLink"],
+        "extra-links": ["airflow_provider_wan.links.wan.WanRequestLink", "airflow_provider_wan.links.wan.WanSheetLink"],
         "config": {
             "wan": {
                 "description": "The wan2.6-i2v provider.",

@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ from airflow_provider_wan.api.config import (
 from airflow_provider_wan.api.errors import WanError, WanNotFoundError, WanValidationError
 from airflow_provider_wan.api.request import DEFAULT_MODEL
 from airflow_provider_wan.polling.hub import shared_hub
+from airflow_provider_wan.polling.turns import turns_of
 
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
     from airflow_provider_wan.api.record import ModelInfo, RequestPage, RequestRecord
     from airflow_provider_wan.api.request import I2VRequest
     from airflow_provider_wan.polling.hub import Hub
+    from airflow_provider_wan.polling.schedule import Wait
+    from airflow_provider_wan.polling.waiter import Ended
 
 
 class WanHook(BaseHook):
@@ -65,7 +69,8 @@ class WanHook(BaseHook):
         """The synchronous client."""
         from airflow_provider_wan.api.client import WanClient
 
-        return WanClient(self.config)
+        turns, rate = turns_of(self.wan_conn_id), self.config.status_requests_per_second
+        return WanClient(self.config, turn=lambda: turns.take(time.monotonic(), rate))
 
     def get_conn(self) -> WanClient:
         """Return the synchronous client."""
@@ -132,6 +137,21 @@ class WanHook(BaseHook):
         """
         return shared_hub(self.wan_conn_id, self._connect)
 
+    def wait_here(self, wait: Wait, tell: Callable[[str], None]) -> Ended:
+        """
+        Wait in this thread until a request is done, or until its end time, as a trigger would.
+
+        :param tell: called with the API's word for where it stands, each time that changes.
+        """
+        from airflow_provider_wan.polling.here import run_here
+
+        async def waited() -> Ended:
+            # The connection is read by this thread, as in the rest of the worker.
+            async with shared_hub(self.wan_conn_id, self._connect_here) as hub:
+                return await hub.wait(wait, tell)
+
+        return run_here(waited)
+
     async def aget_request(self, request_id: str) -> RequestRecord:
         """Look up one request without blocking, within the rate that is shared. Errors as :meth:`get_request`."""
         async with self.hub() as hub:
@@ -141,6 +161,11 @@ class WanHook(BaseHook):
         """Ask for a cancellation without blocking. :return: whether the API took the call."""
         async with self.hub() as hub:
             return await hub.cancel(request_id)
+
+    async def _connect_here(self) -> AsyncWanClient:
+        from airflow_provider_wan.api.aio import AsyncWanClient
+
+        return AsyncWanClient(config_of(self.get_connection(self.wan_conn_id)))
 
     async def _connect(self) -> AsyncWanClient:
         from airflow_provider_wan.api.aio import AsyncWanClient

@@ -38,3 +38,26 @@ def dollars_of(value: Any) -> float | None:
     if not 0 <= dollars < math.inf:
         raise WanValidationError("max_cost", value, "must be US dollars, 0 or more")
     return dollars
+
+
+def switch_of(field: str, value: Any) -> bool:
+    """
+    Read a switch, which a template renders to text.
+
+    :raises WanValidationError: where it is neither true nor false.
+    """
+    word = str(value).strip().lower()
+    if word not in ("true", "false", "none", ""):
+        raise WanValidationError(field, value, "must be true or false")
+    return word == "true"
+
+
+def count_of(field: str, value: Any) -> int:
+    """
+    Read a number of things, at least one.
+
+    :raises WanValidationError: where it is none.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise WanValidationError(field, value, "must be an integer, 1 or more")
+    return value

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import json
-import random
 import time
 from collections.abc import Mapping
 from datetime import timedelta
@@ -21,8 +20,8 @@ from airflow_provider_wan.operators import memory
 from airflow_provider_wan.operators.arguments import dollars_of, seconds_of
 from airflow_provider_wan.operators.outcome import clip_result, error_of, fail
 from airflow_provider_wan.operators.source import Source
-from airflow_provider_wan.polling.schedule import SETTLE_SECONDS, Wait, WaitEnd, judge
-from airflow_provider_wan.triggers.wan import CancelPolicy, WanI2VTrigger
+from airflow_provider_wan.polling.schedule import SETTLE_SECONDS, Wait, WaitEnd
+from airflow_provider_wan.triggers.kill import CancelPolicy
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
     from airflow_provider_wan.api.record import RequestRecord
     from airflow_provider_wan.hooks.wan import WanHook
     from airflow_provider_wan.ledger import LedgerEntry, Submission, Submitted
+    from airflow_provider_wan.triggers.wan import WanI2VTrigger
 
 # How much later than the trigger's own end Airflow's time-out comes, as a backstop.
 BACKSTOP = timedelta(minutes=5)
@@ -201,7 +201,7 @@ class WanI2VOperator(BaseOperator):
                 )
             if event.get("status") == WaitEnd.TIMEOUT or time.time() >= end_time:
                 raise error_of(record, waited=f" after {self.timeout:.0f} s")
-            self._defer(request_id, fingerprint, end_time)
+            self._defer(request_id, fingerprint, end_time, record)
         except WanError as error:
             fail(error)
 
@@ -299,14 +299,18 @@ class WanI2VOperator(BaseOperator):
             finished = self._finish(context, entry.fingerprint, record)
             return self._result(record, finished or entry, entry.fingerprint)
         if self.deferrable:
-            self._defer(request_id, entry.fingerprint, end_time)
-        record = self._wait_here(request_id, end_time)
+            self._defer(request_id, entry.fingerprint, end_time, record)
+        record = self._wait_here(record, end_time)
         finished = self._finish(context, entry.fingerprint, record)
         if not record.status.is_terminal:
             raise error_of(record, waited=f" after {self.timeout:.0f} s")
         return self._result(record, finished or entry, entry.fingerprint)
 
-    def _trigger(self, request_id: str, fingerprint: str | None, end_time: float) -> WanI2VTrigger:
+    def _trigger(
+        self, request_id: str, fingerprint: str | None, end_time: float, submitted_at: float | None = None
+    ) -> WanI2VTrigger:
+        from airflow_provider_wan.triggers.wan import WanI2VTrigger
+
         return WanI2VTrigger(
             request_id=request_id,
             end_time=end_time,
@@ -315,38 +319,39 @@ class WanI2VOperator(BaseOperator):
             not_before=time.time() + SETTLE_SECONDS,
             cancel_policy=self.cancel_policy,
             fingerprint=fingerprint,
+            resolution=self.resolution,
+            duration=self.duration,
+            submitted_at=submitted_at,
         )
 
-    def _defer(self, request_id: str, fingerprint: str | None, end_time: float) -> None:
+    def _defer(self, request_id: str, fingerprint: str | None, end_time: float, record: RequestRecord) -> None:
         self.defer(
-            trigger=self._trigger(request_id, fingerprint, end_time),
+            trigger=self._trigger(request_id, fingerprint, end_time, record.created_at),
             method_name="execute_complete",
             timeout=timedelta(seconds=max(0.0, end_time - time.time())) + BACKSTOP,
         )
 
-    def _wait_here(self, request_id: str, end_time: float) -> RequestRecord:
-        """Look until it is done or the time is over. :raises WanError: where looking does not help."""
-        wait = Wait(request_id, end_time, 0.0, self.poll_interval)
+    def _wait_here(self, record: RequestRecord, end_time: float) -> RequestRecord:
+        """Wait in the worker, as the trigger does. :raises WanError: where looking does not help."""
+        request_id = record.request_id
+        wait = Wait(
+            request_id,
+            end_time,
+            not_before=0.0,
+            poll_interval=self.poll_interval,
+            resolution=self.resolution,
+            duration=self.duration,
+            submitted_at=record.created_at,
+        )
         self._waits_for = request_id
-        told: str | None = None
-        while True:
-            seen: RequestRecord | WanError
-            try:
-                seen = self.hook.get_request(request_id)
-            except WanError as error:
-                seen = error
-            now = time.time()
-            text = str(seen) if isinstance(seen, WanError) else seen.status_text
-            if text != told:
-                self.log.info("Request %s: %s", request_id, text)
-                told = text
-            if judge(seen, wait, now):
-                if isinstance(seen, WanError):
-                    raise seen
-                self._waits_for = None
-                return seen
-            pause = getattr(seen, "retry_after", None)
-            time.sleep(max(0.0, wait.next_look(now, random.uniform(-1, 1), pause) - now))
+        ended = self.hook.wait_here(wait, lambda status: self.log.info("Request %s is %s", request_id, status))
+        if isinstance(ended.seen, WanError):
+            raise ended.seen
+        if ended.seen is None:
+            return self.hook.get_request(request_id)
+        if ended.seen.status.is_terminal:
+            self._waits_for = None
+        return ended.seen
 
     def _finish(self, context: Context, fingerprint: str | None, record: RequestRecord) -> LedgerEntry | None:
         if fingerprint is None:

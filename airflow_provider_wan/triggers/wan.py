@@ -4,43 +4,19 @@
 from __future__ import annotations
 
 import asyncio
-import random
 import time
-from collections.abc import AsyncIterator, Callable
-from dataclasses import replace
-from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from collections.abc import AsyncIterator
+from typing import Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from airflow_provider_wan.api.errors import WanError, WanNotFoundError
-from airflow_provider_wan.polling.schedule import Verdict, Wait, WaitEnd, judge
+from airflow_provider_wan import metrics
+from airflow_provider_wan.polling.schedule import Verdict, Wait, WaitEnd
+from airflow_provider_wan.triggers.hook import hook_of
+from airflow_provider_wan.triggers.kill import ON_KILL_SECONDS, CancelPolicy, was_killed
+from airflow_provider_wan.triggers.wan_batch import WanI2VBatchTrigger
 
-if TYPE_CHECKING:
-    from airflow_provider_wan.api.record import RequestRecord
-    from airflow_provider_wan.polling.hub import Hub
-
-# Airflow gives on_kill 30 s by default: what can't be done by then is left alone.
-ON_KILL_SECONDS = 20.0
-
-
-class CancelPolicy(StrEnum):
-    """
-    What happens to a request when its task is killed by a user.
-
-    ``QUEUED`` cancels what has not begun to run, which costs nothing, and lets what runs finish: it is
-    paid for, and the next attempt picks it up. ``ALWAYS`` asks for both. ``NEVER`` leaves all alone.
-    """
-
-    QUEUED = "queued"
-    ALWAYS = "always"
-    NEVER = "never"
-
-    def applies_to(self, record: RequestRecord) -> bool:
-        """Whether a request in this state is to be cancelled."""
-        if record.status.is_terminal or self is CancelPolicy.NEVER:
-            return False
-        return self is CancelPolicy.ALWAYS or record.status.is_waiting
+__all__ = ["CancelPolicy", "WanI2VBatchTrigger", "WanI2VTrigger"]
 
 
 class WanI2VTrigger(BaseTrigger):
@@ -58,6 +34,9 @@ class WanI2VTrigger(BaseTrigger):
     :param not_before: Unix seconds before which no event is fired.
     :param cancel_policy: what happens when a user kills the task; see :class:`CancelPolicy`.
     :param fingerprint: of the clip, handed through to the event.
+    :param resolution: of the clip, where known; this and the next two help to look at the right time.
+    :param duration: seconds of video.
+    :param submitted_at: Unix seconds, by the API's clock, at which it was submitted.
     """
 
     def __init__(
@@ -69,6 +48,9 @@ class WanI2VTrigger(BaseTrigger):
         not_before: float = 0.0,
         cancel_policy: str = CancelPolicy.QUEUED,
         fingerprint: str | None = None,
+        resolution: str | None = None,
+        duration: int | None = None,
+        submitted_at: float | None = None,
     ) -> None:
         super().__init__()
         self.request_id = request_id
@@ -78,6 +60,9 @@ class WanI2VTrigger(BaseTrigger):
         self.not_before = not_before
         self.cancel_policy = CancelPolicy(cancel_policy)
         self.fingerprint = fingerprint
+        self.resolution = resolution
+        self.duration = duration
+        self.submitted_at = submitted_at
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return the class path and plain JSON values."""
@@ -91,16 +76,23 @@ class WanI2VTrigger(BaseTrigger):
                 "not_before": self.not_before,
                 "cancel_policy": self.cancel_policy.value,
                 "fingerprint": self.fingerprint,
+                "resolution": self.resolution,
+                "duration": self.duration,
+                "submitted_at": self.submitted_at,
             },
         )
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Look until the wait has an end, and tell it in one event."""
-        from airflow_provider_wan.hooks.wan import WanHook
-
+        """Register, wait, and tell the end in one event."""
         try:
-            async with WanHook(self.wan_conn_id).hub() as hub:
-                verdict = await self._wait(hub)
+            hook = await hook_of(self.wan_conn_id)
+            with metrics.waiting():
+                async with hook.hub() as hub:
+                    verdict = (await hub.wait(self._what(), self._tell)).verdict
+            if verdict.message:
+                self.log.error(verdict.message)
+            # What is told sooner can fail the task.
+            await asyncio.sleep(max(0.0, self.not_before - time.time()))
         except Exception as error:
             # A trigger that raises fails its task without a word: the resumed task says what it was.
             self.log.exception("Request %s can't be looked at", self.request_id)
@@ -131,50 +123,26 @@ class WanI2VTrigger(BaseTrigger):
                 type(error).__name__,
             )
 
-    async def _wait(self, hub: Hub) -> Verdict:
-        wait = Wait(self.request_id, self.end_time, self.not_before, self.poll_interval)
-        # Not all at once, when a triggerer starts with thousands.
-        await _until(max(self.not_before, time.time() + random.random() * self.poll_interval), self.end_time)
-        told: str | None = None
-        while True:
-            seen, wait = await _look(hub, wait)
-            now = time.time()
-            text = seen.status_text if not isinstance(seen, WanError) else f"unanswered: {seen}"
-            if text != told:
-                self.log.info("Request %s is %s", self.request_id, text)
-                told = text
-            if verdict := judge(seen, wait, now):
-                if verdict.message:
-                    self.log.error(verdict.message)
-                await _until(self.not_before)
-                return verdict
-            pause = getattr(seen, "retry_after", None)
-            await _until(wait.next_look(now, random.uniform(-1, 1), pause))
+    def _what(self) -> Wait:
+        return Wait(
+            request_id=self.request_id,
+            end_time=self.end_time,
+            not_before=self.not_before,
+            poll_interval=self.poll_interval,
+            resolution=self.resolution,
+            duration=self.duration,
+            submitted_at=self.submitted_at,
+        )
+
+    def _tell(self, status: str) -> None:
+        # One for all: an instance's own is a handful of objects for each of thousands.
+        self.logger().info("Request %s is %s", self.request_id, status)
 
     async def _was_killed(self) -> bool:
-        """
-        Tell a user's action from a hand-over to another triggerer, which calls ``on_kill`` too.
-
-        After a hand-over the task is still deferred; cancelling would destroy a healthy, paid job.
-        """
-        from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
-
-        ti: Any = self.task_instance
-        if ti is None:
-            return False
-        find: Callable[..., dict[str, Any]] = RuntimeTaskInstance.get_task_states
-        map_index = ti.map_index if ti.map_index is not None and ti.map_index >= 0 else None
-        runs = await asyncio.to_thread(
-            find, dag_id=ti.dag_id, task_ids=[ti.task_id], run_ids=[ti.run_id], map_index=map_index
-        )
-        # A mapped task's key is not its id: the values are what counts. A cleared task has none.
-        states = [str(state) for tasks in runs.values() for state in tasks.values()]
-        return "deferred" not in states
+        return await was_killed(self.task_instance)
 
     async def _cancel(self) -> None:
-        from airflow_provider_wan.hooks.wan import WanHook
-
-        async with WanHook(self.wan_conn_id).hub() as hub:
+        async with (await hook_of(self.wan_conn_id)).hub() as hub:
             record = await hub.look_up(self.request_id)
             if not self.cancel_policy.applies_to(record):
                 self.log.info(
@@ -191,18 +159,3 @@ class WanI2VTrigger(BaseTrigger):
                 record.status_text,
                 "and the API took it" if taken else "which the API did not take",
             )
-
-
-async def _look(hub: Hub, wait: Wait) -> tuple[RequestRecord | WanError, Wait]:
-    try:
-        return await hub.look_up(wait.request_id), replace(wait, missing_since=None)
-    except WanNotFoundError as error:
-        since = wait.missing_since if wait.missing_since is not None else time.time()
-        return error, replace(wait, missing_since=since)
-    except WanError as error:
-        return error, wait
-
-
-async def _until(moment: float, latest: float | None = None) -> None:
-    due = moment if latest is None else min(moment, latest)
-    await asyncio.sleep(max(0.0, due - time.time()))

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import time
 from dataclasses import replace
 from datetime import timedelta
@@ -12,6 +13,7 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException, TaskDeferred
 
 from airflow_provider_wan.api import errors
+from airflow_provider_wan.hooks.wan import WanHook
 from airflow_provider_wan.operators.wan import WanI2VOperator
 
 PROMPT = "a cat that nobody else may read of"
@@ -297,21 +299,27 @@ class TestKill:
     """The worker's side: where the task waits in the worker."""
 
     def kill_while_it_is(self, status, run, api, monkeypatch, **arguments):
-        from airflow_provider_wan.operators import wan as module
-
         operator = run.operator(deferrable=False, **arguments)
-        pause = time.sleep
+        wait = WanHook.wait_here
 
-        def killed(seconds):
+        def killed(*_):
             request_id = api.accepted()[0]["request_id"]
             while operator.hook.get_request(request_id).status_text != status:
-                pause(0.01)
+                time.sleep(0.01)
             operator.on_kill()
             raise KeyboardInterrupt
 
-        monkeypatch.setattr(module.time, "sleep", killed)
-        with pytest.raises(KeyboardInterrupt):
-            operator.execute(run.context())
+        def wait_and_be_killed(*given):
+            signal.setitimer(signal.ITIMER_REAL, 0.2)
+            return wait(*given)
+
+        monkeypatch.setattr(WanHook, "wait_here", wait_and_be_killed)
+        before = signal.signal(signal.SIGALRM, killed)
+        try:
+            with pytest.raises(KeyboardInterrupt):
+                operator.execute(run.context())
+        finally:
+            signal.signal(signal.SIGALRM, before)
         return [call["method"] for call in api.journal()].count("DELETE")
 
     def test_what_has_not_begun_is_cancelled(self, run, api, monkeypatch):

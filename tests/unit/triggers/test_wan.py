@@ -63,6 +63,21 @@ async def test_it_waits_until_the_request_is_done_and_tells_it_once(connection, 
     assert len(server.seen) == 3
 
 
+async def test_what_an_older_version_wrote_into_the_database_is_taken_up(connection):
+    written = {
+        "request_id": "r1",
+        "end_time": time.time() + 30,
+        "wan_conn_id": "wan_default",
+        "poll_interval": 0.01,
+        "not_before": 0.0,
+        "cancel_policy": "queued",
+        "fingerprint": "f" * 64,
+    }
+    with WireServer([answer("success")]) as server:
+        connection(server.url)
+        assert (await event_of(WanI2VTrigger(**written)))["status"] == "success"
+
+
 async def test_it_fires_nothing_before_the_time_at_which_airflow_takes_events_safely(connection):
     with WireServer([answer("success")]) as server:
         connection(server.url)

@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from airflow_provider_wan.batch.budget import Budget, may_be_paid
+from airflow_provider_wan.ledger.entry import EntryState, strayed
+from unit.ledger.makers import ME, NOW, OTHER, a_claim, a_post
+
+
+def test_a_clip_counts_once_however_often_it_is_counted():
+    budget = Budget(2.0)
+    budget.count("a", 0.5)
+    budget.count("a", 0.5)
+
+    assert (budget.spent, budget.left) == (0.5, 1.5)
+
+
+def test_what_the_api_does_not_charge_is_given_back_and_what_is_made_stays_spent():
+    budget = Budget(2.0)
+    budget.count("a", 0.5)
+    budget.count("b", 0.5)
+    budget.refund("a")
+    budget.settle("b")
+    budget.refund("b")
+
+    assert budget.spent == 0.5
+
+
+def test_without_a_limit_nothing_is_too_much():
+    assert Budget(None).left is None
+
+
+def test_less_than_nothing_is_never_left():
+    budget = Budget(1.0, settled=1.5)
+
+    assert budget.left == 0.0
+
+
+@pytest.mark.parametrize("state", list(EntryState))
+def test_all_but_what_is_proved_free_counts(state):
+    entry = replace(a_post(ME), state=state)
+
+    assert may_be_paid(entry) is (state not in (EntryState.FAILED, EntryState.CANCELLED))
+
+
+def test_a_claim_under_which_nothing_was_sent_is_free():
+    assert not may_be_paid(a_claim(ME))
+
+
+def test_it_is_counted_anew_from_the_ledger_of_this_task_alone():
+    entries = [
+        replace(a_post(ME), fingerprint="a", state=EntryState.SUBMITTED),
+        replace(a_post(ME), fingerprint="b", state=EntryState.FAILED),
+        replace(a_post(OTHER), fingerprint="c", state=EntryState.ARCHIVED),
+        strayed(replace(a_post(ME), fingerprint="d", state=EntryState.ARCHIVED), "r9", 7, NOW),
+    ]
+    budget = Budget(None, settled=99.0)
+    budget.recount(entries, ME.task)
+
+    assert budget.spent == 1.5

@@ -1,0 +1,224 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import io
+import json
+import tracemalloc
+
+import pytest
+
+from airflow_provider_wan.api.errors import WanValidationError
+from airflow_provider_wan.batch.item import BadRow, Item, read_item
+from airflow_provider_wan.batch.manifest import (
+    ListManifest,
+    RawRow,
+    open_manifest,
+    read_csv,
+    read_jsonl,
+    read_parquet,
+)
+from airflow_provider_wan.media.source import SourceMissingError
+
+
+def no_s3():
+    raise AssertionError("S3 is not needed")
+
+
+def items(rows):
+    return [read_item(row, {"resolution": "720P"}) for row in rows]
+
+
+def jsonl(*lines):
+    return read_jsonl(io.BytesIO(b"".join(line if isinstance(line, bytes) else line.encode() for line in lines)))
+
+
+def csv(text):
+    return read_csv(io.BytesIO(text if isinstance(text, bytes) else text.encode()))
+
+
+def test_jsonl_has_a_row_a_line_with_its_types():
+    good, second = items(jsonl('{"image": "s3://b/a.png", "duration": 10}\n', '{"image": "s3://b/b.png"}'))
+
+    assert (good.row, good.image.text, good.request.duration) == (1, "s3://b/a.png", 10)
+    assert second.row == 2
+
+
+def test_csv_gets_its_types_from_its_columns():
+    (item,) = items(csv("image,duration,audio,seed,prompt\ns3://b/a.png, 10 ,FALSE,7, a cat \n"))
+
+    assert (item.request.duration, item.request.audio, item.request.seed) == (10, False, 7)
+    assert item.request.prompt == " a cat "
+
+
+def test_an_empty_cell_means_the_default():
+    (item,) = items(csv("image,duration,resolution\ns3://b/a.png,,\n"))
+
+    assert (item.request.duration, item.request.resolution) == (5, "720P")
+
+
+def test_a_cell_may_hold_a_line_break_and_a_bom_may_come_first():
+    (item,) = items(csv('\ufeffimage,prompt\ns3://b/a.png,"one\ntwo"\n'))
+
+    assert item.request.prompt == "one\ntwo"
+
+
+def test_parquet_is_read_with_its_types(tmp_path):
+    arrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    path = tmp_path / "rows.parquet"
+    parquet.write_table(arrow.table({"image": ["s3://b/a.png", None], "duration": [15, 5]}), path)
+
+    with path.open("rb") as file:
+        good, bad = items(read_parquet(file))
+
+    assert good.request.duration == 15
+    assert isinstance(bad, BadRow)
+    assert bad.row == 2
+
+
+def test_what_is_no_parquet_is_an_error():
+    with pytest.raises(WanValidationError, match="no Parquet"):
+        list(read_parquet(io.BytesIO(b"none")))
+
+
+def test_a_wrong_type_on_row_7_is_a_fault_of_row_7_alone():
+    rows = [f"s3://b/{number}.png,{'five' if number == 7 else 5}\n" for number in range(1, 10)]
+
+    found = items(csv("image,duration\n" + "".join(rows)))
+
+    assert [each.row for each in found if isinstance(each, BadRow)] == [7]
+    assert "duration='five': must be an integer" in found[6].reason
+
+
+def test_json_text_where_an_integer_belongs_is_refused():
+    (bad,) = items(jsonl('{"image": "s3://b/a.png", "duration": "5"}'))
+
+    assert "duration='5'" in bad.reason
+
+
+@pytest.mark.parametrize(
+    ("line", "fault"),
+    [
+        (b'{"image": "caf\xe9.png"}', "row 1 is not UTF-8"),
+        (b"{nothing}", "row 1 is not JSON"),
+        (b"[1]", "row 1 must be a JSON object, and is list"),
+        (b'"s3://b/a.png"', "row 1 must be a JSON object, and is str"),
+        (b"{" + b" " * 1_000_000 + b"}", "row 1 has 1000000 bytes or more"),
+        (b"[" * 100_000, "row 1 is not JSON"),
+    ],
+)
+def test_a_line_that_can_not_be_read_is_named_and_the_next_one_is_read(line, fault):
+    bad, good = items(jsonl(line, "\n", '{"image": "s3://b/a.png"}\n'))
+
+    assert fault in bad.reason
+    assert (good.row, good.image.text) == (2, "s3://b/a.png")
+
+
+def test_a_csv_row_that_is_not_utf8_is_named_and_the_others_are_read():
+    good, bad, last = items(csv(b"image\ns3://b/a.png\ns3://b/caf\xe9.png\ns3://b/c.png\n"))
+
+    assert bad.reason == "row 2 is not UTF-8"
+    assert (good.row, last.row) == (1, 3)
+
+
+def test_a_csv_row_with_too_many_cells_is_named():
+    (bad,) = items(csv("image,prompt\ns3://b/a.png,one, two\n"))
+
+    assert bad.reason == "row 1 has 3 cells, and the header has 2"
+
+
+@pytest.mark.parametrize(
+    ("text", "rule"),
+    [
+        ("name,prompt\nx,y\n", "must have a column image or img_url"),
+        ("image,promt\nx,y\n", "did you mean 'prompt'"),
+        ("image,image\nx,y\n", "is a column twice"),
+        ("", "is empty"),
+        ('image\n"s3://b/a', "is not CSV"),
+        ("image\n".encode("utf-16"), "Save it as UTF-8"),
+    ],
+)
+def test_a_csv_that_can_not_be_meant_is_refused_as_a_whole(text, rule):
+    with pytest.raises(WanValidationError, match=rule):
+        list(csv(text))
+
+
+def test_an_empty_jsonl_is_refused():
+    with pytest.raises(WanValidationError, match="is empty"):
+        list(jsonl())
+
+
+def test_columns_of_the_users_own_are_left_alone():
+    assert isinstance(items(jsonl('{"image": "s3://b/a.png", "customer": 7, "tags": ["x"]}'))[0], Item)
+
+
+def test_a_mistyped_field_of_a_row_is_refused():
+    (bad,) = items(jsonl('{"image": "s3://b/a.png", "negativ_prompt": "text"}'))
+
+    assert "did you mean 'negative_prompt'" in bad.reason
+
+
+@pytest.mark.parametrize("name", ["../x", "a/../b", "/x", "a//b", "a\\b", "_batch/x", "a\nb", "", ".", 7, "x" * 201])
+def test_a_name_that_leads_elsewhere_is_refused(name):
+    (bad,) = items(ListManifest([{"image": "s3://b/a.png", "name": name}]).rows())
+
+    assert isinstance(bad, BadRow)
+    assert "name=" in bad.reason
+
+
+def test_a_name_may_have_folders_and_loses_its_extension():
+    (item,) = items(ListManifest([{"image": "s3://b/a.png", "name": "cats/tom.mp4"}]).rows())
+
+    assert item.name == "cats/tom"
+
+
+def test_a_list_may_hold_addresses_alone_and_what_is_neither_is_named():
+    good, bad = items(ListManifest(["s3://b/a.png", 7]).rows())
+
+    assert good.image.text == "s3://b/a.png"
+    assert "is int" in bad.reason
+
+
+def test_no_query_string_is_in_a_reason_or_digest():
+    url = "https://h.example.com/a.png?X-Amz-Signature=secret"
+    bad, one, other = items(
+        ListManifest([{"image": url, "duration": 7}, {"image": url}, {"image": url.replace("secret", "other")}]).rows()
+    )
+
+    assert "secret" not in f"{bad.image}{bad.reason}{one}"
+    assert one.digest == other.digest
+
+
+@pytest.mark.parametrize("given", [None, 7, "", "rows.txt", "https://h.example.com/rows.csv", "s3://b/rows"])
+def test_what_is_no_manifest_is_refused(given):
+    with pytest.raises(WanValidationError, match="manifest"):
+        open_manifest(given, no_s3)
+
+
+def test_a_manifest_that_is_not_there_is_an_error(tmp_path):
+    with pytest.raises(SourceMissingError):
+        list(open_manifest(str(tmp_path / "rows.jsonl"), no_s3).rows())
+
+
+def test_the_identity_of_a_file_changes_with_it(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"image": "s3://b/a.png"}\n')
+    manifest = open_manifest(f"file://{path}", no_s3)
+    first = manifest.identity()
+    path.write_text('{"image": "s3://b/a.png"}\n{"image": "s3://b/b.png"}\n')
+
+    assert (first == manifest.identity(), len(list(manifest.rows()))) == (False, 2)
+
+
+def test_a_long_manifest_is_not_held_in_memory(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    line = json.dumps({"image": "s3://b/a.png", "prompt": "x" * 500}) + "\n"
+    path.write_text(line * 20_000)
+    tracemalloc.start()
+    count = sum(isinstance(row, RawRow) for row in open_manifest(str(path), no_s3).rows())
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+
+    assert count == 20_000
+    assert peak < 3_000_000

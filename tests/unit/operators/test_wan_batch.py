@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from airflow_provider_wan.api.errors import WanValidationError
+from airflow_provider_wan.operators.batch_lineage import console_url, datasets
+from airflow_provider_wan.operators.batch_setup import defaults_of, split_output
+from airflow_provider_wan.operators.wan_batch import WanI2VBatchOperator, asset_of
+
+
+def operator(**more):
+    given = {"manifest": "s3://b/rows.jsonl", "output_prefix": "s3://b/clips/"}
+    return WanI2VBatchOperator(task_id="clips", **{**given, **more})
+
+
+@pytest.mark.parametrize(
+    ("argument", "value"),
+    [
+        ("fit", "crop"),
+        ("delivery", "ftp"),
+        ("cancel_policy", "some"),
+        ("on_item_failure", "stop"),
+        ("max_failed_fraction", 2),
+        ("max_failed_fraction", True),
+        ("max_in_flight", 0),
+        ("max_in_flight", 2.5),
+        ("submits_per_second", 0),
+        ("timeout", -1),
+        ("item_timeout", "1h"),
+        ("poll_interval", 0),
+    ],
+)
+def test_an_argument_that_is_none_is_refused_when_the_dag_is_read(argument, value):
+    with pytest.raises(WanValidationError, match=argument):
+        operator(**{argument: value})
+
+
+@pytest.mark.parametrize("output", ["", "clips/", "https://b/clips/", "s3://", "s3://b/../c/", None])
+def test_an_output_that_is_no_prefix_on_s3_is_refused(output):
+    with pytest.raises(WanValidationError, match="output_prefix"):
+        split_output(output)
+
+
+def test_an_output_is_taken_apart():
+    assert split_output("s3://b/a/c") == split_output("s3://b/a/c/") == ("b", "a/c/")
+    assert split_output("s3://b") == ("b", "")
+
+
+@pytest.mark.parametrize(
+    ("output", "uri"),
+    [
+        ("s3://b/clips/", "s3://b/clips/"),
+        ("s3://b/clips/{{ ds }}/", "s3://b/clips/"),
+        ("s3://b/clips/day-{{ ds }}/", "s3://b/clips/"),
+        ("s3://b/{{ ds }}/", None),
+        ("s3://{{ var.value.b }}/clips/", None),
+    ],
+)
+def test_the_asset_is_the_prefix_up_to_a_template(output, uri):
+    asset = asset_of(output)
+
+    assert (asset.name if asset else None) == uri
+    assert [each.name for each in operator(output_prefix=output).outlets] == ([uri] if uri else [])
+
+
+def test_outlets_of_the_users_own_replace_it():
+    assert operator(outlets=[]).outlets == []
+
+
+def test_text_of_a_template_gets_the_type_of_its_field(connection):
+    connection()
+    told = defaults_of(operator(duration="10", audio="False", seed="None", prompt="5"))
+
+    assert (told["duration"], told["audio"], told["prompt"], "seed" in told) == (10, False, "5", False)
+
+
+def test_lineage_names_objects_as_openlineage_does():
+    read, written = datasets("s3://b/rows.jsonl", "s3://b/clips/", "s3://b/clips/_batch/x/")
+
+    assert read == [("s3://b", "rows.jsonl")]
+    assert written == [("s3://b", "clips"), ("s3://b", "clips/_batch/x/results.jsonl")]
+    listed, _ = datasets([{"image": "s3://b/in/a.png"}, "s3://b/in/b.png", {"image": "/disk/c.png"}], "s3://b/c/", None)
+    assert listed == [("s3://b", "in")]
+
+
+def test_the_sheet_is_linked_where_a_person_can_open_it():
+    aws = console_url("s3://b/c/sheet.html", "https://s3.eu-west-1.amazonaws.com")
+
+    assert aws == "https://console.aws.amazon.com/s3/object/b?prefix=c%2Fsheet.html"
+    assert console_url("s3://b/c/sheet.html", "http://127.0.0.1:8333") == "http://127.0.0.1:8333/b/c/sheet.html"
+
+
+def test_importing_it_needs_no_library_of_http_s3_or_pictures():
+    heavy = ["requests", "aiohttp", "boto3", "PIL", "av", "pyarrow", "airflow_provider_wan.batch.engine"]
+    check = (
+        "import json, sys; before = set(sys.modules); import airflow_provider_wan.operators.wan_batch; "
+        f"print(json.dumps([m for m in {heavy} if m in sys.modules and m not in before]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", f"import airflow.sdk; {check}"], capture_output=True, text=True, check=True
+    )
+
+    assert json.loads(done.stdout.splitlines()[-1]) == []

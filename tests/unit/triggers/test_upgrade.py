@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What tasks left in Airflow's database when they deferred under an older version is taken up by this one."""
+
+from __future__ import annotations
+
+import json
+import time
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+from unit.api import wire_server as wire
+from unit.api.wire_server import WireServer
+
+# Never change an entry: somebody's database may still hold it. Add one when the arguments change.
+STORED = json.loads((Path(__file__).parent / "fixtures" / "stored_triggers.json").read_text())
+
+
+def revived(stored, **newer):
+    module, _, name = stored["classpath"].rpartition(".")
+    return getattr(import_module(module), name)(**{**stored["kwargs"], **newer})
+
+
+@pytest.mark.parametrize("stored", STORED, ids=lambda stored: stored["written_by"])
+async def test_a_trigger_of_an_older_version_goes_on_waiting_and_tells_the_end(connection, stored):
+    answers = [wire.answers(200, {"request_id": "r1", "status": status}) for status in ("processing", "success")]
+    with WireServer(answers) as server:
+        connection(server.url)
+        trigger = revived(stored, end_time=time.time() + 30, poll_interval=0.01)
+        (event,) = [each.payload async for each in trigger.run()]
+
+    assert event["status"] in ("success", "enough")
+    assert len(server.seen) == 2
+
+
+@pytest.mark.parametrize("stored", STORED, ids=lambda stored: stored["written_by"])
+def test_it_is_written_again_with_what_it_was_given(stored):
+    path, arguments = revived(stored).serialize()
+
+    assert path == stored["classpath"]
+    assert {name: arguments[name] for name in stored["kwargs"]} == stored["kwargs"]
