@@ -10,10 +10,14 @@ from typing import Any
 
 import pytest
 
+from airflow_provider_wan.sandbox import SandboxServer
 from dev.stack import ROOT, Stack
 from tests.system.desk import BUCKET, Desk
 
-DAGS = ("wan_image_to_video", "wan_single_clip", "blocking_clip", "patient_clip", "many_clips", "quick_clips")
+DAGS = (
+    *("wan_image_to_video", "wan_single_clip", "wan_manifest_batch"),
+    *("blocking_clip", "patient_clip", "many_clips", "quick_clips", "batch_of_clips"),
+)
 
 
 @pytest.fixture(scope="session")
@@ -39,3 +43,12 @@ def desk(stack: Stack) -> Desk:
 @pytest.fixture(scope="session")
 def s3(stack: Stack) -> Any:
     return stack.s3_client()
+
+
+@pytest.fixture
+def api(stack: Stack) -> Iterator[SandboxServer]:
+    """A service of its own for these tests, whose books hold nothing else."""
+    # It shares its process with the tests: it must not take its own slowness for a dead image host.
+    with SandboxServer(render="tiny", speed=4, run_sigma=0.2, queue_sigma=0.2, fetch_seconds=180) as sandbox:
+        stack.airflow.put_connection("wan_money", conn_type="wan", host=sandbox.base_url, password=sandbox.api_key)
+        yield sandbox

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from dev.component import wait_for
-from dev.stack import ROOT, Stack
+from dev.installation import Installation
+from dev.stack import ROOT
 
 BUCKET = "wan-media"
 PHOTOS = ROOT / "dev" / "photos"
@@ -55,7 +56,7 @@ class Run:
 class Desk:
     """Starts runs, and tells the sandbox how to treat them."""
 
-    def __init__(self, stack: Stack) -> None:
+    def __init__(self, stack: Installation) -> None:
         self.stack = stack
         stack.s3_client().upload_file(str(PHOTOS / "coffee.jpg"), BUCKET, "photos/coffee.jpg")
         self.photo = f"s3://{BUCKET}/photos/coffee.jpg"

@@ -9,6 +9,7 @@ from typing import Any
 from airflow.sdk import Param, dag, get_current_context, task, task_group
 
 from airflow_provider_wan.operators.wan import WanI2VOperator
+from airflow_provider_wan.operators.wan_batch import WanI2VBatchOperator
 from airflow_provider_wan.transfers.wan_to_s3 import WanToS3Operator
 
 # What dies is tried again at once, and as often as it dies.
@@ -69,5 +70,24 @@ def quick_clips() -> None:
     ).expand(prompt=prompts())
 
 
+@dag(schedule=None, params={"manifest": Param(type="string"), "output": Param(type="string")})
+def batch_of_clips() -> None:
+    """A batch that goes on whatever dies."""
+    WanI2VBatchOperator(
+        task_id="clips",
+        wan_conn_id="wan_money",
+        manifest="{{ params.manifest }}",
+        output_prefix="{{ params.output }}",
+        resolution="720P",
+        max_in_flight=8,
+        submits_per_second=20,
+        poll_interval=2,
+        deferrable=True,
+        timeout=timedelta(minutes=20),
+        **TENACIOUS,
+    )
+
+
 many_clips()
 quick_clips()
+batch_of_clips()

@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Batches in a real Airflow: in chunks, and while its processes die."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from integration.batch_desk import charges_by_request, crops
+
+from airflow_provider_wan.sandbox import SandboxServer
+from dev.stack import Stack
+from tests.system.desk import BUCKET, Desk, Run
+from tests.system.killer import Killer
+
+WORDS = "seen by nobody but the service"
+
+
+def put_images(s3: Any, prefix: str, count: int, seed: int) -> list[str]:
+    """Upload images. :return: their addresses."""
+    for number, body in enumerate(crops(count, seed=seed)):
+        s3.put_object(Bucket=BUCKET, Key=f"{prefix}/{number:02d}.jpg", Body=body)
+    return [f"s3://{BUCKET}/{prefix}/{number:02d}.jpg" for number in range(count)]
+
+
+def keys(s3: Any, prefix: str) -> set[str]:
+    found = s3.list_objects_v2(Bucket=BUCKET, Prefix=prefix).get("Contents", [])
+    return {each["Key"].removeprefix(prefix) for each in found}
+
+
+def test_each_chunk_of_a_manifest_is_a_task_of_its_own(desk: Desk, stack: Stack, s3: Any) -> None:
+    rows = [{"image": uri, "name": f"clip-{n}", "prompt": WORDS} for n, uri in enumerate(put_images(s3, "rows", 5, 8))]
+    rows.append({"image": rows[0]["image"], "duration": 7})
+    s3.put_object(Bucket=BUCKET, Key="rows.jsonl", Body="\n".join(map(json.dumps, rows)))
+    before = len(desk.charges())
+    conf = {"manifest": f"s3://{BUCKET}/rows.jsonl", "output": f"s3://{BUCKET}/chunks/", "chunk": 3}
+
+    run = Run(desk, "wan_manifest_batch", stack.airflow.trigger("wan_manifest_batch", conf=conf))
+
+    # A third of the second chunk is bad, which is more than the Dag allows; its good rows are made all the same.
+    assert run.end(240) == "failed"
+    assert {key: state for key, state in run.tasks().items() if key[0] == "clips"} == {
+        ("clips", 0): "success",
+        ("clips", 1): "failed",
+    }
+    assert len(desk.charges()) - before == 5
+    assert {f"clip-{n}.mp4" for n in range(5)} <= keys(s3, "chunks/")
+    folder = f"chunks/_batch/wan_manifest_batch.clips/{run.run_id.replace(':', '_').replace('+', '_')}/1/"
+    (rejected,) = s3.get_object(Bucket=BUCKET, Key=folder + "rejected.jsonl")["Body"].read().splitlines()
+    assert json.loads(rejected)["row"] == 6
+
+
+def test_a_batch_whose_task_and_triggerer_die_pays_once_for_each_clip(
+    desk: Desk, stack: Stack, s3: Any, api: SandboxServer
+) -> None:
+    api.call(lambda core: core.configure(speed=12.0, concurrency=4))
+    put_images(s3, "mortal", 16, 9)
+    conf = {"manifest": f"s3://{BUCKET}/mortal/", "output": f"s3://{BUCKET}/survivors/"}
+    run = Run(desk, "batch_of_clips", stack.airflow.trigger("batch_of_clips", conf=conf))
+    with Killer(stack, run, tasks=5, triggerers=3) as killer:
+        assert run.end(300) == "success"
+    print(f"{killer.tasks} tasks killed, {killer.triggerers} triggerers killed")
+
+    result = run.result("clips")
+    assert killer.tasks >= 2
+    assert result["archived"] == len(api.accepted()) == len(charges_by_request(api)) == 16
+    assert result["cost"] == 8.0
+    assert sum(name.endswith(".mp4") for name in keys(s3, "survivors/")) == 16
