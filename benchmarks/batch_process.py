@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+One try of a batch in a process of its own. Its arguments are JSON on the command line.
+
+Each wave is a process of its own again, as in Airflow, where a task that has been deferred starts anew.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from importlib import import_module
+from typing import Any
+
+from airflow.providers.common.compat.sdk import TaskDeferred
+from integration.batch_desk import Job, event_of
+from integration.conftest import Folder
+
+
+def in_a_child(job: Job, event: dict[str, Any] | None) -> dict[str, Any]:
+    """Run one wave. :return: ``{"result": …}``, or ``{"trigger": [class path, arguments]}``."""
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(read)
+        code = 1
+        try:
+            task, context = job.operator(), job.context()
+            try:
+                told = {"result": task.execute(context) if event is None else task.execute_complete(context, event)}
+            except TaskDeferred as deferred:
+                told = {"trigger": deferred.trigger.serialize()}
+            with os.fdopen(write, "w") as pipe:
+                json.dump(told, pipe)
+            code = 0
+        finally:
+            sys.stdout.flush()
+            os._exit(code)
+    os.close(write)
+    with os.fdopen(read) as pipe:
+        text = pipe.read()
+    _, status = os.waitpid(child, 0)
+    if status:
+        raise SystemExit("a wave has failed")
+    answer: dict[str, Any] = json.loads(text)
+    return answer
+
+
+def main() -> None:
+    told = json.loads(sys.argv[1])
+    job = Job(Folder(None, told["prefix"]), told["arguments"], try_number=told["try_number"])
+    if not told["arguments"].get("deferrable"):
+        print(json.dumps(job.operator().execute(job.context())))
+        return
+    event = None
+    while "result" not in (answer := in_a_child(job, event)):
+        path, arguments = answer["trigger"]
+        module, _, name = path.rpartition(".")
+        event = asyncio.run(event_of(getattr(import_module(module), name)(**arguments)))
+    print(json.dumps(answer["result"]))
+
+
+if __name__ == "__main__":
+    main()

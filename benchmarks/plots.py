@@ -1,0 +1,201 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``python -m benchmarks.plots`` draws the figures of ``docs/benchmarks`` from their JSON, and the policy's plot."""
+
+from __future__ import annotations
+
+import math
+import random
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+from matplotlib import pyplot
+from matplotlib.ticker import NullFormatter
+
+from airflow_provider_wan.api.record import RequestRecord, RequestStatus
+from airflow_provider_wan.polling.durations import Durations
+from airflow_provider_wan.polling.plan import Plan
+from airflow_provider_wan.polling.schedule import Wait
+from benchmarks.report import FOLDER, read
+
+KIND = ("720P", 5)
+
+
+def lag() -> None:
+    """Lag against requests, one panel a load and number in flight."""
+    found = read(FOLDER / "lag.json")
+    if not found:
+        return
+    flights = sorted({each["in_flight"] for each in found})
+    loads = sorted({each["load"] for each in found})
+    figure, panels = pyplot.subplots(
+        len(flights),
+        len(loads),
+        figsize=(4.4 * len(loads), 3.2 * len(flights) + 1.0),
+        squeeze=False,
+        layout="constrained",
+    )
+    names = [way["way"] for way in found[0]["ways"]]
+    for each in found:
+        panel = panels[flights.index(each["in_flight"])][loads.index(each["load"])]
+        for way in each["ways"]:
+            place = names.index(way["way"])
+            ours = way["way"].startswith("ours")
+            at, low, high = way["requests_per_clip"], max(0.1, way["lag_p50"]), max(0.1, way["lag_p99"])
+            panel.plot([at, at], [low, high], "-", color=f"C{place}", alpha=0.5)
+            panel.plot(
+                at,
+                low,
+                "osDv^<>PXd"[place],
+                color=f"C{place}",
+                label=way["way"],
+                markersize=10 if ours else 7,
+                markeredgecolor="k" if ours else "none",
+            )
+        panel.set(xscale="log", yscale="log", title=f"{each['in_flight']:,} in flight, {each['load']}")
+        panel.xaxis.set_minor_formatter(NullFormatter())
+        panel.grid(alpha=0.3)
+    for panel in panels[-1]:
+        panel.set_xlabel("requests a clip")
+    for row in panels:
+        row[0].set_ylabel("lag, s: median, line up to p99")
+    for panel in panels.flat:
+        # Of a load that was not measured.
+        panel.set_visible(panel.has_data())
+    handles, labels = panels[0][0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=9)
+    figure.savefig(FOLDER / "lag.png", dpi=100)
+    pyplot.close(figure)
+
+
+def bars(name: str, rows: list[dict[str, Any]], labels: list[str], panels_of: dict[str, list[float]]) -> None:
+    """Horizontal bars, ours in colour, a panel for each measure."""
+    figure, panels = pyplot.subplots(
+        1,
+        len(panels_of),
+        figsize=(3.6 * len(panels_of) + 1.5, 0.36 * len(rows) + 1.6),
+        sharey=True,
+        layout="constrained",
+    )
+    colours = ["C0" if row["contestant"] == "ours" else "0.65" for row in rows]
+    for panel, (title, values) in zip(panels, panels_of.items(), strict=True):
+        drawn = panel.barh(labels, values, color=colours)
+        panel.bar_label(drawn, fmt="%.3g", fontsize=8, padding=2)
+        panel.set_title(title, fontsize=10)
+        panel.margins(x=0.2)
+    panels[0].invert_yaxis()
+    figure.savefig(FOLDER / f"{name}.png", dpi=100)
+    pyplot.close(figure)
+
+
+def waiting() -> None:
+    """What those that wait cost."""
+    rows = sorted(
+        read(FOLDER / "waiting.json"),
+        key=lambda each: (each["waiting"], each["contestant"] != "ours", each["contestant"] != "idle"),
+    )
+    if rows:
+        bars(
+            "waiting",
+            rows,
+            [f"{each['contestant']}, {each['waiting']:,}" for each in rows],
+            {
+                "requests a second": [each["steady"]["requests_per_second"] for each in rows],
+                "% of a core, both processes": [
+                    100 * (each["steady"]["cpu_of_runner"] + each["steady"]["cpu_of_supervisor"]) for each in rows
+                ],
+                "MB of the loop's process": [each["steady"]["memory_of_runner_mb"] for each in rows],
+                "longest block of the loop, s": [each["longest_block_of_the_loop"] for each in rows],
+                "median lag, s": [each["ending"]["lag_p50"] or 0 for each in rows],
+            },
+        )
+
+
+def archive() -> None:
+    """Throughput and added memory."""
+    rows = read(FOLDER / "archive.json")
+    if rows:
+        bars(
+            "archive",
+            rows,
+            [f"{each['contestant']}, {each['megabytes']:,} MB" for each in rows],
+            {
+                "MB a second": [each["megabytes_per_second"] for each in rows],
+                "added memory, MB": [each["added_mb"] for each in rows],
+            },
+        )
+
+
+def imports() -> None:
+    """Milliseconds and modules."""
+    rows = sorted(read(FOLDER / "imports.json"), key=lambda each: float(each["wall_ms_median"]))
+    if rows:
+        bars(
+            "imports",
+            rows,
+            [each["contestant"] for each in rows],
+            {
+                "ms that importing adds": [each["wall_ms_median"] for each in rows],
+                "modules that it loads": [each["modules"] for each in rows],
+            },
+        )
+
+
+def policy() -> None:
+    """When one clip is looked at: nothing known of its kind, and 100 clips known, for a queue of three lengths."""
+    roll = random.Random(1)
+    durations = Durations()
+    for _ in range(100):
+        durations.add(KIND, 60.0 * math.exp(0.2 * roll.gauss(0, 1)))
+    profile = durations.profile(KIND)
+    assert profile is not None
+    figure, panel = pyplot.subplots(figsize=(9, 3.4))
+    rows = (
+        ("kind unknown, no queue", None, 0.0),
+        ("kind known, no queue", durations, 0.0),
+        ("kind known, 40 s in the queue", durations, 40.0),
+        ("kind known, 120 s in the queue", durations, 120.0),
+    )
+    for row, (_, known, queue) in enumerate(rows):
+        looks = looks_of(known or Durations(), queue)
+        panel.plot(looks, [row] * len(looks), "|", markersize=16, markeredgewidth=2, color="C0")
+        times = [queue + second for second in range(120)]
+        height = [profile.chance(t - queue + 1) - profile.chance(t - queue) for t in times]
+        panel.fill_between(times, row, [row + 12 * h for h in height], alpha=0.25, color="C1")
+    panel.set_yticks(range(len(rows)), [name for name, _, _ in rows])
+    panel.set(xlabel="seconds since the submission", xlim=(0, 260), ylim=(-0.5, len(rows)))
+    panel.set_title(
+        "Looks at a clip that is not done yet (bars), and when its kind is usually done (shade)", fontsize=9
+    )
+    figure.tight_layout()
+    figure.savefig(FOLDER / "policy.png", dpi=110)
+
+
+def looks_of(durations: Durations, queue: float) -> list[float]:
+    """When one clip is looked at that never ends."""
+    plan, start, times = Plan(durations), 1e6, []
+    plan.add(Wait("r", start + 9999, start + 8, 10.0, None, *KIND, start), start, 0.0)
+    now = start
+    while now < start + 260:
+        looks, again = plan.looks(now, 5, 5.0)
+        for look in looks:
+            times.append(now - start)
+            running = now >= start + queue
+            status = RequestStatus.PROCESSING if running else RequestStatus.QUEUED
+            updated = start + queue if running else start
+            payload = {"resolution": KIND[0], "duration": KIND[1]}
+            record = RequestRecord("r", status, status.value, None, start, updated, payload=payload)
+            plan.record_came(look, record, now, now)
+        now = max(now + 0.25, min(again, now + 1.0))
+    return times
+
+
+def main() -> None:
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    for draw in (lag, waiting, archive, imports, policy):
+        draw()
+
+
+if __name__ == "__main__":
+    main()

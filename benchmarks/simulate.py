@@ -1,0 +1,180 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Lag against requests, simulated: the plan of the hub beside fixed intervals, back-off, the even sweep, an oracle."""
+
+from __future__ import annotations
+
+import heapq
+import math
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from airflow_provider_wan.polling.durations import Durations
+from airflow_provider_wan.polling.look import PAGE
+from airflow_provider_wan.polling.plan import TICK, Plan
+from airflow_provider_wan.polling.schedule import Wait
+from airflow_provider_wan.polling.turns import Turns
+from benchmarks.service import Job, Service
+
+# A request is answered so much later.
+ANSWER_SECONDS = 0.2
+# What a trigger waits for after its deferral.
+SETTLE = 8.0
+
+
+@dataclass(frozen=True)
+class Result:
+    """What one way of looking brought: lags in seconds of the clips that count, and its requests."""
+
+    lags: Sequence[float]
+    requests: int
+
+    def lag(self, share: float) -> float:
+        """A quantile of the lags."""
+        ordered = sorted(self.lags)
+        return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else math.nan
+
+
+def ours(service: Service, warm: float, poll: float, rate: float, largest: int = 1000) -> Result:
+    """The plan and the turns of the hub, driven by the clock of the simulation."""
+    plan, turns, roll = Plan(Durations()), Turns(), random.Random(1)
+    tick = min(TICK, poll / 4)
+    now, coming, requests, lags = 0.0, 0, 0, []
+    jobs = service.jobs
+    answers: list[tuple[float, int, Callable[[float], None]]] = []
+    count = 0
+
+    def page_came(look, asked_at):
+        def take(at):
+            for record in plan.page_came(
+                look, service.page(look.offset, min(look.limit, largest), asked_at), asked_at, at
+            ):
+                end(record, at)
+
+        return take
+
+    def record_came(look, asked_at):
+        def take(at):
+            record = service.by_id[look.request_id].record(asked_at)
+            plan.record_came(look, record, asked_at, at)
+            end(record, at)
+
+        return take
+
+    def end(record, at):
+        # A page may have told it while it was asked for by its id.
+        if record.status.is_terminal and record.request_id in plan.clips:
+            job = service.by_id[record.request_id]
+            plan.drop(record.request_id)
+            if job.ended >= warm:
+                lags.append(at - job.ended)
+
+    while coming < len(jobs) or plan.clips:
+        while coming < len(jobs) and jobs[coming].created <= now:
+            job = jobs[coming]
+            coming += 1
+            plan.add(
+                Wait(
+                    job.request_id,
+                    job.created + 86400,
+                    job.created + SETTLE,
+                    poll,
+                    None,
+                    *job.kind,
+                    math.floor(job.created),
+                ),
+                now,
+                roll.uniform(-1, 1),
+            )
+        while answers and answers[0][0] <= now:
+            at, _, take = heapq.heappop(answers)
+            take(at)
+        looks, again = plan.looks(now, max(1, round(rate * tick)), rate)
+        last = now
+        for look in looks:
+            while (left := turns.take(last, rate)) > 0:
+                last += left
+            asked_at = last
+            requests += asked_at >= warm
+            take = page_came(look, asked_at) if look.request_id is None else record_came(look, asked_at)
+            count += 1
+            heapq.heappush(answers, (asked_at + ANSWER_SECONDS, count, take))
+        arrival = jobs[coming].created if coming < len(jobs) else math.inf
+        # As the hub: what comes in between does not hurry the next choice.
+        now = max(last, now + tick, min(again, arrival, answers[0][0] if answers else math.inf))
+    return Result(lags, requests)
+
+
+def even_sweep(
+    service: Service, warm: float, poll: float, rate: float, page: int = PAGE, *, listed: bool = False
+) -> tuple[Result, float]:
+    """
+    All that wait are read at an even pace, whatever they are.
+
+    :param page: requests on one page.
+    :param listed: read the list as it is, with the finished ones between those that wait, from the newest that waits
+        down to the oldest. Otherwise it is the bound: pages that hold those that wait, and nothing else.
+    :return: its requests and its lags, and the longest sweep.
+    """
+    moments = sorted(
+        [(job.created, 1, number) for number, job in enumerate(service.jobs)]
+        + [(job.ended, -1, number) for number, job in enumerate(service.jobs)]
+    )
+    waits = [False] * len(service.jobs)
+    requests, waiting, before, longest, oldest, newest = 0.0, 0, 0.0, 0.0, 0, -1
+    sweeps: list[tuple[float, float]] = []
+    for at, change, number in moments:
+        pages = math.ceil((newest - oldest + 1 if listed and waiting else waiting) / page)
+        sweep = max(poll, pages / rate)
+        if waiting and at > warm:
+            requests += pages * (at - max(before, warm)) / sweep
+        waiting, before = waiting + change, at
+        waits[number] = change > 0
+        newest = max(newest, number)
+        while waiting and not waits[newest]:
+            newest -= 1
+        while waiting and not waits[oldest]:
+            oldest += 1
+        if at > warm and change < 0:
+            sweeps.append((at, sweep))
+            longest = max(longest, sweep)
+    roll = random.Random(2)
+    lags = [roll.random() * sweep + ANSWER_SECONDS for _, sweep in sweeps]
+    return Result(lags, round(requests)), longest
+
+
+def singles(service: Service, warm: float, rate: float, pause: Callable[[int], float]) -> Result:
+    """One request per clip and look, in the order in which they fall due, within the rate."""
+    roll = random.Random(3)
+    due = [(job.created + SETTLE + roll.random() * pause(0), number, 0) for number, job in enumerate(service.jobs)]
+    heapq.heapify(due)
+    free, requests, lags = 0.0, 0, []
+    while due:
+        at, number, looked = heapq.heappop(due)
+        at = max(at, free)
+        free = at + 1.0 / rate
+        requests += at >= warm
+        job = service.jobs[number]
+        if job.ended <= at:
+            if job.ended >= warm:
+                lags.append(at + ANSWER_SECONDS - job.ended)
+        else:
+            heapq.heappush(due, (at + pause(looked) * roll.uniform(0.9, 1.1), number, looked + 1))
+    return Result(lags, requests)
+
+
+def oracle(service: Service, warm: float, rate: float) -> Result:
+    """One request per clip, at its end or as soon after as the rate allows."""
+    free, lags = 0.0, []
+    for ended in sorted(job.ended for job in service.jobs):
+        at = max(ended, free)
+        free = at + 1.0 / rate
+        if ended >= warm:
+            lags.append(at + ANSWER_SECONDS - ended)
+    return Result(lags, len(lags))
+
+
+def jobs_in_flight(jobs: Sequence[Job], warm: float) -> float:
+    """How many were under way on average."""
+    end = max(job.ended for job in jobs)
+    return sum(max(0.0, job.ended - max(job.created, warm)) for job in jobs) / (end - warm)
