@@ -25,6 +25,7 @@ class AirflowClient:
 
     def __init__(self, url: str, user: str, password: str) -> None:
         self.url = url
+        self.password = password
         self._login = {"username": user, "password": password}
         self._session = requests.Session()
         # Proxies and .netrc of the caller's environment have no say about a server on this machine.

@@ -59,6 +59,11 @@ class Component:
     def running(self) -> bool:
         return self._leash is not None and self._leash.poll() is None
 
+    @property
+    def exit_code(self) -> int | None:
+        """Of the command; None while it runs or before it was started."""
+        return None if self._leash is None else self._leash.poll()
+
     def start(self) -> None:
         if self.running:
             raise StackError(f"{self.name} runs already, as process {self._pid}")

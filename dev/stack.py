@@ -15,18 +15,17 @@ import secrets
 import shutil
 import socket
 import sys
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 import psutil
-import requests
 
 from dev.airflow_client import AirflowClient
 from dev.airflow_home import USER, airflow_command, clean_environment, make_home
 from dev.component import Component, StackError, wait_for
+from dev.installation import REGION, Installation
 
 ROOT = Path(__file__).resolve().parent.parent
 TEMPLATES = ROOT / ".run" / "templates"
@@ -59,7 +58,7 @@ def _python(module: str, options: Mapping[str, object]) -> list[str]:
     return [sys.executable, "-m", module, *(f"--{name}={value}" for name, value in options.items())]
 
 
-class Stack:
+class Stack(Installation):
     """The parts, started together and stopped together.
 
     :param folder: holds everything: data, databases, logs. It is emptied first.
@@ -185,9 +184,13 @@ class Stack:
         return f"http://127.0.0.1:{self.s3_port}"
 
     @property
+    def sandbox_origin(self) -> str:
+        return f"http://127.0.0.1:{self.sandbox_port}"
+
+    @property
     def sandbox_url(self) -> str:
         """Base URL of the API, as a connection wants it."""
-        return f"http://127.0.0.1:{self.sandbox_port}/api/v1/ie/requestqueue/apikey"
+        return f"{self.sandbox_origin}/api/v1/ie/requestqueue/apikey"
 
     def _add_connections(self) -> None:
         access, secret = self.s3_keys
@@ -196,47 +199,29 @@ class Stack:
             conn_type="aws",
             login=access,
             password=secret,
-            extra={"endpoint_url": self.s3_url, "region_name": "us-east-1"},
+            extra={"endpoint_url": self.s3_url, "region_name": REGION},
         )
         self.airflow.put_connection("wan_default", conn_type="wan", host=self.sandbox_url, password=self.api_key)
 
-    def wait_for_dags(self, *dag_ids: str, seconds: float = 120) -> None:
-        """Wait until Airflow knows the Dags. :raises StackError: when a Dag file can't be imported."""
-
-        def known() -> bool:
-            if errors := self.airflow.import_errors():
-                raise StackError("a Dag file cannot be imported:\n" + "\n".join(errors))
-            return all(self.airflow.has_dag(dag_id) for dag_id in dag_ids)
-
-        wait_for(
-            f"Airflow to read {', '.join(dag_ids)}", known, seconds=seconds, every=0.5, parts=[self["dag-processor"]]
-        )
-
     # --- what can be seen from outside --------------------------------------------------------
-    def s3_client(self) -> Any:
-        """A boto3 S3 client of the stack's S3."""
-        import boto3
+    def _dag_readers(self) -> Sequence[Component]:
+        return [self["dag-processor"]]
 
-        access, secret = self.s3_keys
-        return boto3.client(
-            "s3",
-            endpoint_url=self.s3_url,
-            aws_access_key_id=access,
-            aws_secret_access_key=secret,
-            region_name="us-east-1",
-        )
-
-    def sandbox_admin(self, path: str, method: str = "GET", **body: Any) -> Any:
-        """Call a control of the sandbox, such as ``charges``, ``accepted`` or ``faults``.
-
-        :raises requests.HTTPError: when the sandbox refuses.
+    @contextmanager
+    def only_writer(self) -> Iterator[None]:
         """
-        session = requests.Session()
-        session.trust_env = False
-        url = f"http://127.0.0.1:{self.sandbox_port}/admin/{path}"
-        answer = session.request(method, url, json=body or None, timeout=30)
-        answer.raise_for_status()
-        return answer.json()
+        Nobody but the caller writes to Airflow's database.
+
+        It is SQLite: the long transaction that makes a backfill fails where anybody else writes meanwhile.
+        """
+        writers = [self[name] for name in ("scheduler", "triggerer", "dag-processor")]
+        for writer in writers:
+            writer.stop()
+        try:
+            yield
+        finally:
+            for writer in writers:
+                writer.start()
 
     def busy_workers(self) -> list[str]:
         """Titles of the LocalExecutor's worker processes that are running a task right now."""

@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where services are on this machine: their host names, ports and paths, put into what the compose file says."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from dev.compose.images import Image, image_of
+from dev.compose.model import Service
+from dev.stack import free_ports
+
+HERE = "127.0.0.1"
+
+
+class Places:
+    """Translates texts of a compose file.
+
+    Every port that a service exposes becomes a free one; ``service:port`` becomes ``127.0.0.1:port``; a path below a
+    volume or below a folder that the image writes to becomes one below the service's own root.
+
+    :param folder: holds a root for each service, and the named volumes.
+    :param base: what the compose file's relative paths are relative to.
+    """
+
+    def __init__(self, services: Mapping[str, Service], folder: Path, base: Path) -> None:
+        self._services = services
+        self._folder = folder
+        self._base = base
+        self._images = {name: image_of(service.image) for name, service in services.items()}
+        wanted = [(name, port) for name, service in services.items() for port in service.ports]
+        self.ports = dict(zip(wanted, free_ports(len(wanted)), strict=True))
+
+    def image(self, service: Service) -> Image:
+        return self._images[service.name]
+
+    def root(self, service: Service) -> Path:
+        return self._folder / "roots" / service.name
+
+    def volume(self, name: str) -> Path:
+        return self._folder / "volumes" / name
+
+    def prepare(self, service: Service) -> None:
+        """Make the service's root, with its volumes in their places."""
+        root = self.root(service)
+        for home in self.image(service).homes:
+            (root / home.lstrip("/")).mkdir(parents=True, exist_ok=True)
+        for mount in service.mounts:
+            source = self.volume(mount.source) if mount.named else (self._base / mount.source).resolve()
+            if mount.named:
+                source.mkdir(parents=True, exist_ok=True)
+            place = root / str(mount.target).lstrip("/")
+            place.parent.mkdir(parents=True, exist_ok=True)
+            if not place.is_symlink():
+                place.symlink_to(source)
+
+    def text(self, service: Service, text: str) -> str:
+        """Translate a value of the service's environment, or a word of its command."""
+        for name, port in self.ports:
+            text = re.sub(rf"(?<![\w.-]){re.escape(name)}:{port}(?!\d)", f"{HERE}:{self.ports[name, port]}", text)
+        for port in service.ports:
+            found = str(self.ports[service.name, port])
+            # Not where it has just become an address of another service.
+            text = re.sub(rf"(?<![\w.])(?<!{re.escape(HERE)}:){port}(?![\w.])", found, text)
+        text = text.replace("0.0.0.0", HERE)
+        targets = [str(mount.target) for mount in service.mounts]
+        for place in (*targets, *self.image(service).homes):
+            text = re.sub(rf"(?<![\w./-]){re.escape(place)}(?![\w-])", f"{self.root(service)}{place}", text)
+        return text
+
+    def command(self, service: Service, words: Sequence[str]) -> list[str]:
+        """Translate a command."""
+        flags = self.image(service).address_flags
+        found = []
+        for word in words:
+            flag, sign, value = word.partition("=")
+            is_address = bool(sign) and flag in flags and value in self._services
+            found.append(f"{flag}={HERE}" if is_address else self.text(service, word))
+        return found

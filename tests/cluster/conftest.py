@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One cluster for all tests that need one: the services of docker-compose.yml as processes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from dev.cluster import Cluster
+from dev.stack import ROOT
+from tests.cluster.statsd import Statsd
+from tests.system.desk import Desk
+
+DAGS = ("wan_image_to_video", "wan_single_clip", "wan_dataset_backfill")
+# So few places that one triggerer can't take all clips.
+CAPACITY = 4
+
+
+@pytest.fixture(scope="session")
+def statsd() -> Iterator[Statsd]:
+    with Statsd() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def cluster(statsd: Statsd) -> Iterator[Cluster]:
+    """Everything up, the example Dags read. The database server may have no way into a folder of pytest's."""
+    variables = {"SANDBOX_SPEED": "12", "TRIGGERER_CAPACITY": str(CAPACITY)}
+    variables |= {"STATSD_ON": "true", "STATSD_HOST": "127.0.0.1", "STATSD_PORT": str(statsd.port)}
+    with Cluster(ROOT / ".run" / "test-cluster", variables=variables) as cluster:
+        cluster.wait_for_dags(*DAGS)
+        yield cluster
+
+
+@pytest.fixture(scope="session")
+def desk(cluster: Cluster) -> Desk:
+    return Desk(cluster)
+
+
+@pytest.fixture(scope="session")
+def yesterday() -> str:
+    """The day that a run of now is about."""
+    return f"{datetime.now(UTC) - timedelta(days=1):%Y-%m-%d}"
