@@ -9,11 +9,15 @@ SHELL := /bin/bash
 PYTHON ?= $(shell for each in python3 python3.13 python3.12 python3.11; do \
 	$$each -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$each && break; done)
 FLOOR ?= 3.1.8
+PYTHONS ?= python3.12 python3.13
 
 VENV := .venv
 FLOOR_VENV := .venv-floor
+BENCH_VENV := .venv-bench
 READY := $(VENV)/.ready
+CLUSTER_READY := $(VENV)/.cluster-ready
 FLOOR_READY := $(FLOOR_VENV)/.ready
+BENCH_READY := $(BENCH_VENV)/.ready
 
 export TMPDIR := $(CURDIR)/.run/tmp
 export AIRFLOW_HOME := $(CURDIR)/.run/airflow
@@ -41,6 +45,14 @@ $(READY): pyproject.toml
 $(FLOOR_READY): pyproject.toml
 	$(call install,$(FLOOR_VENV),-e '.[dev]' 'apache-airflow==$(FLOOR)')
 
+$(CLUSTER_READY): $(READY)
+	@echo "Adding what the cluster needs to $(VENV)."
+	@$(VENV)/bin/python -m pip install --quiet -e '.[dev,cluster]'
+	@touch $@
+
+$(BENCH_READY): pyproject.toml
+	$(call install,$(BENCH_VENV),-e '.[bench]')
+
 .PHONY: help
 help: ## Show this help
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/make \1|\2/' | column -t -s '|'
@@ -56,13 +68,67 @@ demo: $(READY) ## Make clips of eight photographs with a real Airflow, S3 and th
 stop: ## Stop a demo that was left up
 	@$(if $(wildcard $(VENV)/bin/python),$(VENV)/bin/python -m dev.demo --stop,echo "Nothing is set up here.")
 
+SIDE_BY_SIDE := -n auto --maxprocesses 4 --dist loadfile
+
+# System tests share one Airflow with its own processes, so they come after the others, one by one.
+# $(1): environment, $(2): folder for temporary files, $(3): what to run side by side, $(4): what after it
+define run_tests
+	@$(if $(ARGS),$(1)/bin/python -m pytest --basetemp=.run/$(2) $(ARGS),\
+		$(1)/bin/python -m pytest --basetemp=.run/$(2) $(SIDE_BY_SIDE) $(3) && \
+		$(1)/bin/python -m pytest --basetemp=.run/$(2) tests/system $(4))
+endef
+
 .PHONY: test
 test: $(READY) ## Run all tests: unit, sandbox, integration and system (ARGS="-k name" for some)
-	@$(VENV)/bin/python -m pytest --basetemp=.run/pytest $(ARGS)
+	$(call run_tests,$(VENV),pytest,--ignore tests/system)
+
+# The longest, whose parts the others show too, and one without Airflow.
+NOT_ON_FLOOR := $(foreach each,backfill batches component,--ignore tests/system/test_$(each).py)
 
 .PHONY: test-floor
 test-floor: $(FLOOR_READY) ## Run the tests that Airflow has a part in on the oldest one that is supported
-	@$(FLOOR_VENV)/bin/python -m pytest --basetemp=.run/pytest-floor $(or $(ARGS),tests/unit tests/integration tests/system)
+	$(call run_tests,$(FLOOR_VENV),pytest-floor,tests/unit tests/integration,$(NOT_ON_FLOOR))
+
+.PHONY: test-pythons
+test-pythons: ## Run all tests but those with a whole Airflow on other Pythons (PYTHONS="python3.12 python3.13"); names those that are not there
+	@for each in $(PYTHONS); do \
+		if ! $$each -c '' 2> /dev/null; then echo "$$each is left out: it is not there."; continue; fi; \
+		venv=.venv-$$($$each -c 'import sys; print("{}.{}".format(*sys.version_info))'); \
+		echo "Setting up $$venv with $$($$each --version); this takes some minutes the first time."; \
+		[ -x $$venv/bin/python ] || $$each -m venv $$venv; \
+		$$venv/bin/python -m pip install --quiet -e '.[dev]'; \
+		$$venv/bin/python -m pytest --basetemp=.run/pytest$$venv $(SIDE_BY_SIDE) --ignore tests/system; \
+	done
+
+.PHONY: bench
+bench: $(BENCH_READY) ## Measure waiting, lag, archive and imports beside peers, into docs/benchmarks (ARGS="lag", ARGS=--quick)
+	@PATH="$(CURDIR)/$(BENCH_VENV)/bin:$$PATH" $(BENCH_VENV)/bin/python -m benchmarks $(ARGS)
+
+.PHONY: cluster
+cluster: $(CLUSTER_READY) ## Run the services of docker-compose.yml as processes of this machine, and leave them up
+	@$(VENV)/bin/python -m dev.cluster
+
+.PHONY: cluster-stop
+cluster-stop: ## Stop a cluster that was left up
+	@$(if $(wildcard $(VENV)/bin/python),$(VENV)/bin/python -m dev.cluster --stop,echo "Nothing is set up here.")
+
+.PHONY: test-cluster
+test-cluster: $(CLUSTER_READY) ## Test docker-compose.yml: Celery, two workers, two triggerers, PostgreSQL, Redis
+	@$(VENV)/bin/python -m pytest --basetemp=.run/pytest-cluster $(or $(ARGS),tests/cluster)
+
+.PHONY: chaos
+chaos: $(CLUSTER_READY) ## Let services die and the API fail while 200 clips are made (ARGS="--seed 1 2 3")
+	@PYTHONPATH=.:tests $(VENV)/bin/python -m chaos $(ARGS)
+
+.PHONY: env
+env: $(READY) ## Write .env for docker-compose.yml, with drawn secrets
+	@$(VENV)/bin/python -m dev.compose.variables
+
+.PHONY: bench-batch
+bench-batch: $(READY) ## Measure a batch of 1,000 images: loop, waves, killed ten times, 100,000 rows, three ways; 14 days of backfill
+	@PYTHONPATH=.:tests $(VENV)/bin/python -m benchmarks.batch $(ARGS)
+	@PYTHONPATH=.:tests $(VENV)/bin/python -m benchmarks.ways
+	@WAN_FULL_BACKFILL=1 $(VENV)/bin/python -m pytest -s --timeout 7200 --basetemp=.run/pytest tests/system/test_backfill.py
 
 .PHONY: explore
 explore: $(READY) ## Let processes die at random moments of random histories (ARGS="--seed 7 --seconds 600")
@@ -89,6 +155,6 @@ wheel: $(READY) ## Build the wheel and import it in an empty environment
 	@rm -rf .run/wheel-venv
 
 .PHONY: clean
-clean: stop ## Remove everything that was made here
-	@rm -rf .run .venv .venv-floor dist build demo-output .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+clean: stop cluster-stop ## Remove everything that was made here
+	@rm -rf .run .venv .venv-floor .venv-bench .venv-3.* dist build demo-output .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

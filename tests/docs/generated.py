@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import inspect
+import json
 import re
 from collections.abc import Callable
 from dataclasses import fields
@@ -107,6 +108,44 @@ def sandbox_options() -> str:
     return table(("option", "meaning"), rows)
 
 
+def batch_parts() -> dict[str, Any]:
+    told = json.loads((ROOT / "docs" / "benchmarks" / "batch.json").read_text(encoding="utf-8"))
+    return {each["part"]: each for each in told["results"]}
+
+
+def batch_figures() -> str:
+    parts = batch_parts()
+    names = {
+        "loop": "loop in the worker, `max_in_flight=60`",
+        "waves": "waves, `max_in_flight=100`, each in a process of its own, without Airflow's own delays",
+        "killed": "loop, killed 10 times",
+    }
+    rows = [
+        (
+            names[name],
+            f"{part['seconds']:.0f} s",
+            f"{100 * part['utilisation']:.1f}%",
+            f"{part['charges']}, ${part['cost']:.2f}",
+            f"{part['memory_first']:.0f} MB, {part['memory_last']:.0f} MB",
+        )
+        for name in names
+        for part in (parts[name],)
+    ]
+    header = ("", "time", "service's limit used", "charges", "memory: first third, last third")
+    dry = parts["dry-run"]
+    text = f"A dry run over {dry['rows']:,} rows takes {dry['seconds']:.0f} s and {dry['memory_most']:.0f} MB."
+    return f"{table(header, rows)}\n\n{text}"
+
+
+def ways_figures() -> str:
+    told = batch_parts()["ways"]
+    rows = [
+        (name, str(each["workers"]), f"{each['cpu_seconds']:.0f} s", f"{each['seconds']:.0f} s", str(each["charges"]))
+        for name, each in told["figures"].items()
+    ]
+    return table(("", "workers started", "CPU of scheduler and workers", "from start to end", "charges"), rows)
+
+
 def make_targets() -> str:
     found = re.findall(r"^([a-z-]+):.*?## (.*)$", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
     return table(("command", "what it does"), [(f"`make {name}`", text) for name, text in found])
@@ -138,6 +177,12 @@ def _i2v() -> Any:
     return WanI2VOperator
 
 
+def _batch() -> Any:
+    from airflow_provider_wan.operators.wan_batch import WanI2VBatchOperator
+
+    return WanI2VBatchOperator
+
+
 def _sensor() -> Any:
     from airflow_provider_wan.sensors.wan import WanRequestSensor
 
@@ -158,6 +203,7 @@ def _archive() -> Any:
 
 OPERATORS: dict[str, Callable[[], Any]] = {
     "WanI2VOperator": _i2v,
+    "WanI2VBatchOperator": _batch,
     "WanRequestSensor": _sensor,
     "S3ToWanOperator": _ingest,
     "WanToS3Operator": _archive,
@@ -165,6 +211,7 @@ OPERATORS: dict[str, Callable[[], Any]] = {
 # Those that depend on the configuration, or that read better otherwise.
 DEFAULTS = {
     ("WanI2VOperator", "deferrable"): "`[operators] default_deferrable`",
+    ("WanI2VBatchOperator", "deferrable"): "`[operators] default_deferrable`",
     ("WanRequestSensor", "deferrable"): "`[operators] default_deferrable`",
     ("WanToS3Operator", "max_bytes"): "2 GiB",
 }
@@ -178,6 +225,8 @@ PARTS: dict[str, Callable[[], str]] = {
     "policy": policy,
     "faults": faults,
     "sandbox-options": sandbox_options,
+    "batch-figures": batch_figures,
+    "ways-figures": ways_figures,
     "make-targets": make_targets,
     **{f"arguments:{name}": arguments(name) for name in OPERATORS},
 }

@@ -51,7 +51,7 @@ def airflow_words() -> list[list[str]]:
 
 
 def test_no_command_is_left_unchecked() -> None:
-    known = {"make", "pip", "export", "airflow", "python", "curl", "wan-provider"}
+    known = {"make", "docker", "pip", "export", "airflow", "python", "curl", "wan-provider"}
     first = {next(word for word in words if not re.match(r"AIRFLOW__\w+=", word)) for _, words in commands()}
     assert first == known
 
@@ -66,6 +66,11 @@ def test_make_targets_are_in_the_makefile() -> None:
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
     for variable in ("KEEP", "ARGS"):
         assert f"$({variable})" in makefile or f"$(if $({variable})" in makefile
+
+
+def test_docker_is_only_asked_for_what_the_compose_file_can_do() -> None:
+    assert {tuple(words[1:]) for _, words in of("docker")} == {("compose", "up")}
+    assert (ROOT / "docker-compose.yml").exists()
 
 
 def test_what_pip_installs_is_this_package() -> None:

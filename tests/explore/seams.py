@@ -25,7 +25,11 @@ from airflow_provider_wan.ledger import Submission
 from airflow_provider_wan.operators import memory
 from airflow_provider_wan.operators import wan as operator_module
 from airflow_provider_wan.operators.wan import WanI2VOperator
+from airflow_provider_wan.polling import here as here_module
 from airflow_provider_wan.polling import hub as hub_module
+from airflow_provider_wan.polling import plan as plan_module
+from airflow_provider_wan.polling import turns as turns_module
+from airflow_provider_wan.triggers import hook as trigger_hook
 from airflow_provider_wan.triggers import wan as trigger_module
 from airflow_provider_wan.triggers.wan import WanI2VTrigger
 from explore.world import CONFIG, Process
@@ -66,10 +70,19 @@ def seams(make: Make) -> Iterator[None]:
         stack.enter_context(patch.object(WanHook, "client", property(lambda _: here().client())))
         stack.enter_context(patch.object(WanHook, "config", CONFIG))
         stack.enter_context(patch.object(WanHook, "_connect", _connect))
+        stack.enter_context(patch.object(WanHook, "_connect_here", _connect))
+        stack.enter_context(patch.object(here_module, "run_here", lambda wait: run_async(here(), wait())))
+        # It looks every few minutes here: what is due by then need not be found out each second.
+        stack.enter_context(patch.object(plan_module, "TICK", 100.0))
+        # One history tells the next one nothing.
+        stack.enter_context(patch.object(hub_module, "_durations", _Forgetful()))
+        stack.enter_context(patch.object(turns_module, "_turns", _Forgetful()))
+        stack.enter_context(patch.object(trigger_hook, "_imported", [True]))
         stack.enter_context(patch.object(WanI2VTrigger, "_was_killed", _was_killed))
         stack.enter_context(patch.object(ledger, "Submission", _submission(make)))
         for kind in (WanI2VOperator, WanI2VTrigger):
             stack.enter_context(patch.object(kind, "log", _SILENT))
+        stack.enter_context(patch.object(WanI2VTrigger, "logger", lambda *_: _SILENT))
         yield
 
 
@@ -88,6 +101,11 @@ async def _connect(_: WanHook) -> AsyncWanClient:
 
 async def _was_killed(_: WanI2VTrigger) -> bool:
     return here().io("ask Airflow for the task's state", lambda: True, lambda _: RuntimeError("no answer"))
+
+
+class _Forgetful(dict[Any, Any]):
+    def setdefault(self, key: Any, default: Any = None) -> Any:
+        return default
 
 
 class _AsyncTransport:
