@@ -63,7 +63,9 @@ async def test_many_are_looked_at_by_pages(api):
 
     assert told["ended"] == 120
     reads = [call for call in api.journal() if call["method"] == "GET"]
-    assert len(reads) == 2
+    assert {call["path"] for call in reads} == {"/requests"}
+    # Two, or a few more where they begin to wait one after the other.
+    assert 2 <= len(reads) <= 12
 
 
 async def test_one_that_has_ended_a_while_ago_wakes_it_alone(api):
