@@ -303,11 +303,12 @@ async def test_changes_are_told_once_each(api):
     (one,) = api.add(1, status="queued")
     told = []
     waiting = asyncio.create_task(wait_for(connector(api), one, poll=0.02, told=told))
-    await asyncio.sleep(0.2)
-    api.finish(one, "processing")
-    await asyncio.sleep(0.2)
-    api.finish(one)
-    await waiting
+    async with asyncio.timeout(30):
+        for heard, then in (("queued", "processing"), ("processing", "success")):
+            while heard not in told:
+                await asyncio.sleep(0.01)
+            api.finish(one, then)
+        await waiting
     assert told == ["queued", "processing", "success"]
 
 
