@@ -26,10 +26,16 @@ class Budget:
         """US dollars."""
         return round(self._settled + sum(self._open.values()), 6)
 
-    @property
-    def left(self) -> float | None:
-        """US dollars; None: no limit."""
-        return None if self.limit is None else max(0.0, round(self.limit - self.spent, 6))
+    def left_for(self, fingerprint: str) -> float | None:
+        """
+        Return what a clip may cost, in US dollars; None: no limit.
+
+        What was counted for this very clip is not in its way: it is paid for anew only once the API has proved that
+        it charges nothing for what was sent before.
+        """
+        if self.limit is None:
+            return None
+        return max(0.0, round(self.limit - self.spent + self._open.get(fingerprint, 0.0), 6))
 
     def count(self, fingerprint: str, cost: float | None) -> None:
         """Count a clip that is paid for, or may be. Counted twice, it counts once."""

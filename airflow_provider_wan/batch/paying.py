@@ -73,7 +73,7 @@ class Paying:
             setup.owner,
             setup.scope,
             setup.prices,
-            budget.left,
+            budget.left_for(clip.fingerprint),
             before_pay,
         )
         try:

@@ -15,7 +15,15 @@ def test_a_clip_counts_once_however_often_it_is_counted():
     budget.count("a", 0.5)
     budget.count("a", 0.5)
 
-    assert (budget.spent, budget.left) == (0.5, 1.5)
+    assert (budget.spent, budget.left_for("b")) == (0.5, 1.5)
+
+
+def test_what_is_counted_for_a_clip_is_not_in_its_own_way():
+    budget = Budget(1.0)
+    budget.count("a", 0.5)
+    budget.count("b", 0.5)
+
+    assert (budget.left_for("a"), budget.left_for("c")) == (0.5, 0.0)
 
 
 def test_what_the_api_does_not_charge_is_given_back_and_what_is_made_stays_spent():
@@ -30,13 +38,13 @@ def test_what_the_api_does_not_charge_is_given_back_and_what_is_made_stays_spent
 
 
 def test_without_a_limit_nothing_is_too_much():
-    assert Budget(None).left is None
+    assert Budget(None).left_for("a") is None
 
 
 def test_less_than_nothing_is_never_left():
     budget = Budget(1.0, settled=1.5)
 
-    assert budget.left == 0.0
+    assert budget.left_for("a") == 0.0
 
 
 @pytest.mark.parametrize("state", list(EntryState))
