@@ -243,6 +243,8 @@ class Engine:
             log.info("Not all could be looked at: %s", told.error)
         for request_id, row in wanted.items():
             record = told.records.get(request_id)
+            if record is not None:
+                self._unknown.pop(row, None)
             if record is not None and record.status.is_terminal:
                 self.ended(self._plan.ended(row).clip, record)
             elif request_id in told.unknown:
@@ -255,8 +257,15 @@ class Engine:
 
     def _not_known(self, row: int, now: float) -> None:
         """The ledger decides what becomes of a request that the API does not know."""
-        if now - self._unknown.setdefault(row, now) >= UNKNOWN_SECONDS:
-            self._plan.put_off(replace(self._plan.ended(row).clip, request=None), now)
+        if now - self._unknown.setdefault(row, now) < UNKNOWN_SECONDS:
+            return
+        del self._unknown[row]
+        lost = self._plan.ended(row)
+        if self._plan.stopped:
+            error = f"the API has not known it for {UNKNOWN_SECONDS:.0f} s; the next try asks the ledger what it is"
+            self.settle(row_of(lost.clip, Status.TIMEOUT, request_id=lost.request_id, cost=lost.clip.cost, error=error))
+        else:
+            self._plan.put_off(replace(lost.clip, request=None), now)
 
     def _collect(self) -> None:
         for row in [row for row, (_, _, future) in self._keeping.items() if future.done()]:
@@ -295,8 +304,13 @@ class Engine:
         return self._plan.stopped or (self._plan.waiting == 0 and self._state.exhausted)
 
     def _idle(self) -> bool:
-        """Whether a worker is of no use now. The second look of a doubt is taken by the process of the first."""
-        if self._preparing or self._keeping or self._plan.in_doubt or not (self._plan.running or self._plan.waiting):
+        """
+        Whether a worker is of no use now. The second look of a doubt is taken by the process of the first, and so is
+        the last one at a request that the API does not know.
+        """
+        if self._preparing or self._keeping or self._plan.in_doubt or self._unknown:
+            return False
+        if not (self._plan.running or self._plan.waiting):
             return False
         wake_at = self._plan.wake_at(looks=False)
         return wake_at is None or wake_at > self._clock() + 2 * _LONGEST_SLEEP

@@ -13,7 +13,11 @@ from airflow.sdk import AssetAlias
 from PIL import Image
 
 from airflow_provider_wan.api.errors import WanError
+from airflow_provider_wan.batch import engine
 from airflow_provider_wan.batch import state as batch_state
+from airflow_provider_wan.ledger import submission
+from airflow_provider_wan.ledger.decision import Policy
+from airflow_provider_wan.operators import wan_batch
 from airflow_provider_wan.sandbox import SandboxServer
 from integration.batch_desk import Job, charges_by_request, crops, manifest, upload
 from integration.conftest import Folder
@@ -68,6 +72,23 @@ def test_what_a_killed_try_has_spent_counts_towards_the_budget(
 
     assert before == 10
     assert len(charges_by_request(sandbox)) == 10
+
+
+def test_a_budget_of_just_the_quote_is_enough_where_an_answer_was_lost(
+    folder: Folder, sandbox: SandboxServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # In the 90th part of the time.
+    monkeypatch.setattr(submission, "Policy", lambda: Policy(settle=1.0))
+    sandbox.inject("reset_before_accept", 1, {"prompt": "last"})
+    items = [{"image": uri, "prompt": "last" if n == 3 else ""} for n, uri in enumerate(upload(folder, 4))]
+    job = Job(folder, {"manifest": items})
+    quoted = job.try_(dry_run=True)
+
+    result = job.try_(max_cost=quoted["cost"])
+
+    assert quoted["cost"] == 2.0
+    assert (result["archived"], result["cost"]) == (4, 2.0)
+    assert sum(charges_by_request(sandbox).values()) == pytest.approx(2.0)
 
 
 def test_another_run_with_the_same_content_pays_nothing_and_has_its_own_copies(
@@ -204,6 +225,44 @@ def test_a_clip_that_never_runs_is_left_to_the_next_try_which_does_not_pay_again
 
     assert result["archived"] == 3
     assert len(sandbox.accepted()) == 3
+
+
+@pytest.mark.timeout(120)
+def test_in_waves_too_a_request_that_the_api_does_not_know_comes_to_an_end(
+    folder: Folder, sandbox: SandboxServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "UNKNOWN_SECONDS", 2.0)
+    monkeypatch.setattr(wan_batch, "SETTLE_SECONDS", 0.0)
+    sandbox.inject("get_404", None, {"prompt": "lost"})
+    items = [{"image": uri, "prompt": "lost" if n == 1 else ""} for n, uri in enumerate(upload(folder, 2))]
+    job = Job(folder, {"manifest": items, "deferrable": True})
+
+    with pytest.raises(WanError, match="1 of 2 rows have no clip"):
+        job.try_()
+
+    row = job.rows()[1]
+    assert row["status"] == "in_doubt"
+    assert "no longer knows it" in row["error"]
+    assert len(sandbox.accepted()) == 2
+
+
+@pytest.mark.timeout(120)
+def test_a_request_that_the_api_does_not_know_has_its_row_where_the_batch_stopped(
+    folder: Folder, sandbox: SandboxServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "UNKNOWN_SECONDS", 2.0)
+    sandbox.inject("get_404", None, {"prompt": "lost"})
+    sandbox.inject("no_credit_402", 1, {"prompt": "second"})
+    words = ("lost", "second")
+    items = [{"image": uri, "prompt": word} for uri, word in zip(upload(folder, 2), words, strict=True)]
+    job = Job(folder, {"manifest": items})
+
+    with pytest.raises(AirflowFailException, match=r"The batch stopped.*credit"):
+        job.try_()
+
+    row = job.rows()[0]
+    assert (row["row"], row["status"]) == (1, "timeout")
+    assert row["request_id"] == sandbox.accepted()[0]["request_id"]
 
 
 def test_a_key_where_another_clip_lies_is_refused_before_it_is_paid_for(folder: Folder, sandbox: SandboxServer) -> None:
