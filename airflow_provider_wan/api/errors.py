@@ -36,6 +36,8 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import ClassVar
 
+from airflow_provider_wan.api.redact import redact
+
 
 class Paid(StrEnum):
     """Whether money was spent by the time an error was raised."""
@@ -76,7 +78,7 @@ class WanValidationError(WanRefusedError, ValueError):
         self.value = value
         self.rule = rule
         self.remedy = remedy
-        shown = repr(value)
+        shown = redact(repr(value))
         if len(shown) > 120:
             shown = f"{shown[:100]}… ({len(shown)} characters)"
         super().__init__(f"{field}={shown}: {rule}{'. ' + remedy if remedy else ''}")

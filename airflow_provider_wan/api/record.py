@@ -10,6 +10,7 @@ from enum import StrEnum
 from typing import Any
 
 from airflow_provider_wan.api.errors import WanProtocolError
+from airflow_provider_wan.api.redact import redact
 
 log = logging.getLogger(__name__)
 
@@ -208,7 +209,7 @@ def error_text(body: object) -> str | None:
     ``{"error": "…"}`` · ``{"error": {"message", "details"}}`` · ``{"message": …}`` · ``{"detail": …}``
     """
     if isinstance(body, str):
-        return body.strip()[:_MAX_REASON] or None
+        return _shortened(body.strip()) or None
     if not isinstance(body, Mapping):
         return None
     for name in ("error", "message", "detail", "reason"):
@@ -217,12 +218,16 @@ def error_text(body: object) -> str | None:
             parts = [error_text(found.get(key)) for key in ("message", "details", "error", "code")]
             text = " · ".join(dict.fromkeys(part for part in parts if part))
             if text:
-                return text[:_MAX_REASON]
+                return _shortened(text)
         elif isinstance(found, list) and found:
-            return str(found)[:_MAX_REASON]
+            return _shortened(str(found))
         elif plain := _text(found):
-            return plain[:_MAX_REASON]
+            return _shortened(plain)
     return None
+
+
+def _shortened(reason: str) -> str:
+    return redact(reason)[:_MAX_REASON]
 
 
 def _video_url(outcome: Mapping[str, Any]) -> str | None:

@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from airflow_provider_wan.api.errors import WanValidationError
+from airflow_provider_wan.api.redact import redact
 from airflow_provider_wan.api.request import I2VRequest
 from airflow_provider_wan.batch.manifest import RawRow
 from airflow_provider_wan.ledger.fingerprint import comparable
@@ -191,8 +192,8 @@ def _checked_name(value: Any) -> str | None:
 
 
 def _shown_image(values: Mapping[str, Any]) -> str | None:
-    """Return the image of a row for people, without a query string."""
+    """Return the image of a row for people."""
     for name in IMAGE_COLUMNS:
         if isinstance(values.get(name), str):
-            return str(values[name]).split("?", 1)[0][:500]
+            return redact(str(values[name]))[:500]
     return None

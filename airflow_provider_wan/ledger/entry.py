@@ -23,12 +23,12 @@ sent. An entry holds no prompt, no query string of a URL and no key.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from enum import StrEnum
 from typing import Any
 
+from airflow_provider_wan.api.redact import redact
 from airflow_provider_wan.ledger.errors import (
     IllegalTransitionError,
     LedgerCorruptError,
@@ -324,12 +324,9 @@ def strayed(entry: LedgerEntry, request_id: str, seed: int, now: float) -> Ledge
     return replace(entry, history=(*entry.history, Attempt(request_id, seed, "stray", now)))
 
 
-_URL_QUERY = re.compile(r"(https?://[^\s?#\"'<>]+)[?#][^\s\"'<>]*", re.IGNORECASE)
-
-
 def scrub(text: str) -> str:
-    """Shorten a reason and take the query strings out of its URLs: those of presigned ones are secrets."""
-    return _URL_QUERY.sub(r"\1", text)[:MAX_ERROR]
+    """Shorten a reason, and take out what is secret in its URLs."""
+    return redact(text)[:MAX_ERROR]
 
 
 _REPAIR = (

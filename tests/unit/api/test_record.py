@@ -132,3 +132,19 @@ def test_the_reason_of_a_refusal_is_found_in_every_known_shape(body, text):
 
 def test_a_long_reason_is_cut():
     assert len(error_text({"error": "x" * 10_000})) == 500
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"error": "Failed to download https://h.example.com/a.png?X-Amz-Signature=secret, tried 3 times"},
+        {"error": {"message": "no", "details": '{"url": "https://user:secret@h.example.com/a.png#secret"}'}},
+        {"detail": [{"msg": "https://h.example.com/a.png?sig=secret"}]},
+        "https://h.example.com/a.png?" + "secret" * 200,
+    ],
+)
+def test_a_reason_that_repeats_our_url_tells_nothing_that_opens_it(body):
+    told = error_text(body)
+
+    assert "secret" not in told
+    assert "h.example.com/a.png" in told

@@ -180,13 +180,19 @@ def test_a_list_may_hold_addresses_alone_and_what_is_neither_is_named():
     assert "is int" in bad.reason
 
 
-def test_no_query_string_is_in_a_reason_or_digest():
+def test_no_query_string_and_no_password_is_in_a_reason_or_digest():
     url = "https://h.example.com/a.png?X-Amz-Signature=secret"
-    bad, one, other = items(
-        ListManifest([{"image": url, "duration": 7}, {"image": url}, {"image": url.replace("secret", "other")}]).rows()
-    )
+    rows = [
+        {"image": url, "duration": 7},
+        {"image": url, "img_url": url},
+        {"image": url.replace("h.", "user:secret@h.")},
+        {"image": url},
+        {"image": url.replace("secret", "other")},
+    ]
+    *bad, one, other = items(ListManifest(rows).rows())
 
-    assert "secret" not in f"{bad.image}{bad.reason}{one}"
+    assert all(isinstance(each, BadRow) for each in bad)
+    assert "secret" not in "".join(f"{each.image}{each.reason}" for each in bad) + str(one)
     assert one.digest == other.digest
 
 
