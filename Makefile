@@ -118,7 +118,7 @@ test-cluster: $(CLUSTER_READY) ## Test docker-compose.yml: Celery, two workers, 
 
 .PHONY: chaos
 chaos: $(CLUSTER_READY) ## Let services die and the API fail while 200 clips are made (ARGS="--seed 1 2 3")
-	@PYTHONPATH=.:tests $(VENV)/bin/python -m chaos $(ARGS)
+	@$(VENV)/bin/python -m dev.chaos $(ARGS)
 
 .PHONY: env
 env: $(READY) ## Write .env for docker-compose.yml, with drawn secrets
@@ -126,13 +126,13 @@ env: $(READY) ## Write .env for docker-compose.yml, with drawn secrets
 
 .PHONY: bench-batch
 bench-batch: $(READY) ## Measure a batch of 1,000 images: loop, waves, killed ten times, 100,000 rows, three ways; 14 days of backfill
-	@PYTHONPATH=.:tests $(VENV)/bin/python -m benchmarks.batch $(ARGS)
-	@PYTHONPATH=.:tests $(VENV)/bin/python -m benchmarks.ways
+	@$(VENV)/bin/python -m benchmarks.batch $(ARGS)
+	@$(VENV)/bin/python -m benchmarks.ways
 	@WAN_FULL_BACKFILL=1 $(VENV)/bin/python -m pytest -s --timeout 7200 --basetemp=.run/pytest tests/system/test_backfill.py
 
 .PHONY: explore
 explore: $(READY) ## Let processes die at random moments of random histories (ARGS="--seed 7 --seconds 600")
-	@PYTHONPATH=.:tests $(VENV)/bin/python -m explore $(ARGS)
+	@$(VENV)/bin/python -m dev.explore $(ARGS)
 
 .PHONY: lint
 lint: $(READY) ## Check style and types

@@ -25,12 +25,12 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from integration.batch_desk import Job, crops
-from integration.conftest import BUCKET, Folder
 
 from airflow_provider_wan.sandbox import SandboxServer
 from benchmarks.report import FOLDER, read, save
 from dev.seaweed import SeaweedFS
+from dev.testkit.batch_runs import Job, crops
+from dev.testkit.s3_folder import BUCKET, Folder
 
 ROOT = Path(__file__).resolve().parent.parent
 OUT = ROOT / ".run" / "bench-batch"
@@ -115,7 +115,7 @@ def run(made: Bench, arguments: dict[str, Any], *, kills: int = 0) -> dict[str, 
         with log.open("wb") as file:
             process = subprocess.Popen(
                 [sys.executable, "-m", "benchmarks.batch_process", json.dumps(told)],
-                env={**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"},
+                cwd=ROOT,
                 stdout=file,
                 stderr=subprocess.STDOUT,
             )

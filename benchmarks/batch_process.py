@@ -15,8 +15,9 @@ from importlib import import_module
 from typing import Any
 
 from airflow.providers.common.compat.sdk import TaskDeferred
-from integration.batch_desk import Job, event_of
-from integration.conftest import Folder
+
+from dev.testkit.batch_runs import Job, event_of
+from dev.testkit.s3_folder import Folder
 
 
 def in_a_child(job: Job, event: dict[str, Any] | None) -> dict[str, Any]:

@@ -17,10 +17,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 import psutil
-from integration.batch_desk import crops
 
 from benchmarks.batch import publish
 from dev.stack import ROOT, Stack
+from dev.testkit.batch_runs import crops
 
 BUCKET = "wan-media"
 FOLDER = ROOT / ".run" / "bench-ways"

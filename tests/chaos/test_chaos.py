@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
-from chaos.account import account
-from chaos.plan import DEATHS, draw
+from dev.chaos.account import account
+from dev.chaos.plan import DEATHS, draw
 
 WANTED = {"a": "x/a.mp4", "b": "x/b.mp4"}
 

@@ -10,8 +10,8 @@ import pytest
 
 from dev.cluster import Cluster
 from dev.stack import ROOT
-from tests.cluster.statsd import Statsd
-from tests.system.desk import Desk
+from dev.testkit.harness import Desk
+from dev.testkit.statsd import Statsd
 
 DAGS = ("wan_image_to_video", "wan_single_clip", "wan_dataset_backfill")
 # So few places that one triggerer can't take all clips.

@@ -6,12 +6,12 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 import requests
-from integration.batch_desk import crops
 
 from dev.cluster import Cluster
 from dev.component import wait_for
-from tests.cluster.statsd import Statsd
-from tests.system.desk import BUCKET, PHOTOS, Desk, Run
+from dev.testkit.batch_runs import crops
+from dev.testkit.harness import BUCKET, PHOTOS, Desk, Run
+from dev.testkit.statsd import Statsd
 
 MAPPED, BATCH = 6, 8
 WHO_WAITS = """

@@ -15,7 +15,7 @@ import requests
 
 from dev.cluster import Cluster
 from dev.component import wait_for
-from tests.system.desk import BUCKET, Desk, Run
+from dev.testkit.harness import BUCKET, Desk, Run
 
 HOLDER = """
     SELECT job.hostname FROM task_instance AS ti JOIN trigger ON trigger.id = ti.trigger_id

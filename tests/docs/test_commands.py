@@ -16,9 +16,9 @@ import requests
 
 from airflow_provider_wan.sandbox import SandboxServer
 from dev.airflow_home import clean_environment, make_home
+from dev.docs.pages import ROOT, Block, blocks
 from dev.stack import TEMPLATES
 from tests.docs.conftest import KEY
-from tests.docs.pages import ROOT, Block, blocks
 
 Command = tuple[Block, list[str]]
 # Each runs in the same Airflow, without a shell.

@@ -16,7 +16,7 @@ from airflow_provider_wan.api import errors as api_errors
 from airflow_provider_wan.api.errors import WanError
 from airflow_provider_wan.ledger import errors as ledger_errors
 from airflow_provider_wan.media import fetch
-from tests.docs.pages import ROOT, rows
+from dev.docs.pages import ROOT, rows
 
 PAGE = ROOT / "docs" / "errors.md"
 HEADINGS = (

@@ -13,7 +13,7 @@ from airflow_provider_wan.operators import source, wan
 from airflow_provider_wan.polling import schedule
 from airflow_provider_wan.sandbox import SandboxConfig
 from airflow_provider_wan.sandbox.faults import ACCEPTED_UNSAID
-from tests.docs.pages import ROOT
+from dev.docs.pages import ROOT
 
 MB = 1_000_000
 FIGURES = {

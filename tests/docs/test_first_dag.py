@@ -12,10 +12,10 @@ from pathlib import Path
 
 from airflow_provider_wan.sandbox import SandboxServer
 from dev.airflow_home import clean_environment, make_home
+from dev.docs.pages import ROOT, blocks
 from dev.seaweed import SeaweedFS
 from dev.stack import TEMPLATES
 from tests.docs.conftest import KEY
-from tests.docs.pages import ROOT, blocks
 
 BUCKET = "my-bucket"
 

@@ -12,7 +12,7 @@ from airflow_provider_wan.api.record import RequestRecord
 from airflow_provider_wan.hooks.wan import config_of
 from airflow_provider_wan.ledger import LedgerEntry
 from airflow_provider_wan.media.clip_record import read_record, write_record
-from tests.docs.pages import Block, blocks
+from dev.docs.pages import Block, blocks
 
 BLOCKS = blocks("json")
 CONNECTIONS = [block for block in BLOCKS if "conn_type" in block.text]

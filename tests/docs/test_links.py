@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.docs.pages import PAGES, ROOT, anchors, links, target_of
+from dev.docs.pages import PAGES, ROOT, anchors, links, target_of
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.docs.generated import PARTS, names, renewed
-from tests.docs.pages import PAGES, ROOT, blocks, cut
+from dev.docs.generated import PARTS, names, renewed
+from dev.docs.pages import PAGES, ROOT, blocks, cut
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_a_page_is_as_the_code_has_it(page: Path) -> None:
-    assert page.read_text(encoding="utf-8") == renewed(page), "run: python -m tests.docs.generated"
+    assert page.read_text(encoding="utf-8") == renewed(page), "run: python -m dev.docs.generated"
 
 
 def test_each_made_part_is_on_a_page() -> None:

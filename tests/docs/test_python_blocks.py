@@ -12,7 +12,7 @@ import pytest
 from airflow.sdk import DAG, BaseOperator
 
 from airflow_provider_wan.sandbox import SandboxServer
-from tests.docs.pages import ROOT, Block, blocks
+from dev.docs.pages import ROOT, Block, blocks
 
 OWN = [block for block in blocks("python") if not block.source]
 

@@ -15,12 +15,12 @@ from airflow_provider_wan.ledger.reconcile import Finding, Look
 from airflow_provider_wan.ledger.store import Versioned
 from airflow_provider_wan.sandbox.config import CancelMode
 from airflow_provider_wan.triggers.wan import WanI2VTrigger
-from explore import world as world_module
-from explore.explorer import Explorer
-from explore.histories import ACCEPTED, BUSY, RESET_ACCEPTED, RESET_LATE, History, Sequel
-from explore.seams import seams
-from explore.task import Broken, Task
-from explore.world import Kind, World
+from dev.explore import world as world_module
+from dev.explore.explorer import Explorer
+from dev.explore.histories import ACCEPTED, BUSY, RESET_ACCEPTED, RESET_LATE, History, Sequel
+from dev.explore.seams import seams
+from dev.explore.task import Broken, Task
+from dev.explore.world import Kind, World
 
 ONE = (Kind.DIE_AFTER, Kind.SLOW)
 

@@ -10,11 +10,11 @@ from itertools import islice
 import pytest
 
 from airflow_provider_wan.sandbox.config import CancelMode
-from explore.explorer import Explorer
-from explore.guard import RealIoError, nothing_real
-from explore.histories import ACCEPTED, History, Sequel, play
-from explore.plan import BOUNDARIES, explore, failure_of, played_at_random
-from explore.stage import Switch
+from dev.explore.explorer import Explorer
+from dev.explore.guard import RealIoError, nothing_real
+from dev.explore.histories import ACCEPTED, History, Sequel, play
+from dev.explore.plan import BOUNDARIES, explore, failure_of, played_at_random
+from dev.explore.stage import Switch
 
 
 def test_no_schedule_charges_twice_or_loses_a_clip(capsys):

@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from unit.media.films import padded, video
 
 from airflow_provider_wan.api.errors import WanResultError, WanResultGoneError, WanValidationError
 from airflow_provider_wan.api.record import RequestRecord, RequestStatus
 from airflow_provider_wan.media.archive import ClipArchive
 from airflow_provider_wan.media.fetch import BrokenDownloadError, ResultHosts, WanResultRefusedError
-from integration.conftest import BUCKET, Folder
-from integration.result_host import ResultHost, body, cut, redirect, stall, status, unannounced
+from dev.testkit.media_files import padded, video
+from dev.testkit.result_host import ResultHost, body, cut, redirect, stall, status, unannounced
+from dev.testkit.s3_folder import BUCKET, Folder
 
 CLIP = video(5)
 LONG = padded(CLIP, 20)  # three parts

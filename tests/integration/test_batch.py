@@ -19,8 +19,8 @@ from airflow_provider_wan.ledger import submission
 from airflow_provider_wan.ledger.decision import Policy
 from airflow_provider_wan.operators import wan_batch
 from airflow_provider_wan.sandbox import SandboxServer
-from integration.batch_desk import Job, charges_by_request, crops, manifest, upload
-from integration.conftest import Folder
+from dev.testkit.batch_runs import Job, charges_by_request, crops, manifest, upload
+from dev.testkit.s3_folder import Folder
 
 
 def test_a_budget_of_half_the_quote_stops_in_time_and_more_goes_on_from_there(

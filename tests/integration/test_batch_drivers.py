@@ -20,8 +20,8 @@ from PIL import Image
 
 from airflow_provider_wan.operators import wan_batch
 from airflow_provider_wan.sandbox import SandboxServer
-from integration.batch_desk import Job, charges_by_request, check_clip, manifest, paid_images, upload
-from integration.conftest import Folder
+from dev.testkit.batch_runs import Job, charges_by_request, check_clip, manifest, paid_images, upload
+from dev.testkit.s3_folder import Folder
 
 ROOT = Path(__file__).resolve().parents[2]
 #: Passing troubles, some in a hundred calls.
@@ -105,8 +105,8 @@ def test_a_batch_that_is_killed_again_and_again_pays_once_for_each_clip(
         told["try_number"] = try_number
         with (tmp_path / f"{try_number}.log").open("wb") as log:
             process = subprocess.Popen(
-                [sys.executable, "-m", "integration.run_batch", json.dumps(told)],
-                env={**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"},
+                [sys.executable, "-m", "dev.testkit.batch_process", json.dumps(told)],
+                cwd=ROOT,
                 stdout=log,
                 stderr=subprocess.STDOUT,
             )

@@ -16,9 +16,9 @@ import pytest
 
 from airflow_provider_wan.ledger import EntryState, open_store
 from airflow_provider_wan.sandbox import SandboxServer
-from integration.conftest import BUCKET
+from dev.testkit.s3_folder import BUCKET
 
-SCRIPT = Path(__file__).with_name("ask_for_clip.py")
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
@@ -44,11 +44,12 @@ def ask(api, ledger):
 
     def start(task, attempt=1):
         process = subprocess.Popen(
-            [sys.executable, str(SCRIPT), uri, api.base_url, api.api_key, task, str(attempt)],
+            [sys.executable, "-m", "dev.testkit.submit_process", uri, api.base_url, api.api_key, task, str(attempt)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env={**os.environ, **settings, "PYTHONPATH": str(SCRIPT.parents[2])},
+            cwd=ROOT,
+            env={**os.environ, **settings},
         )
         started.append(process)
         return process

@@ -10,7 +10,6 @@ import time
 
 import pytest
 from botocore.exceptions import ConnectTimeoutError, ReadTimeoutError
-from unit.ledger.makers import FINGERPRINT, ME, NOW, OTHER, REQUEST, Api, Clock, a_claim
 
 from airflow_provider_wan.ledger import (
     EntryState,
@@ -23,7 +22,8 @@ from airflow_provider_wan.ledger import (
 )
 from airflow_provider_wan.ledger.entry import posting, submitted
 from airflow_provider_wan.ledger.errors import AlreadyExistsError, ConflictError
-from integration.conftest import BUCKET
+from dev.testkit.ledger import FINGERPRINT, ME, NOW, OTHER, REQUEST, Api, Clock, a_claim
+from dev.testkit.s3_folder import BUCKET
 
 
 @pytest.fixture(scope="module")

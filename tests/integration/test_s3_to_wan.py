@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 import requests
 from airflow.providers.common.compat.sdk import AirflowFailException
-from unit.media.films import mp3, noise, picture, wav
 
 from airflow_provider_wan.api.errors import WanValidationError
 from airflow_provider_wan.api.request import I2VRequest
@@ -23,8 +22,9 @@ from airflow_provider_wan.media.presign import PresignError
 from airflow_provider_wan.media.source import SourceMissingError
 from airflow_provider_wan.sandbox import SandboxServer
 from airflow_provider_wan.transfers.s3_to_wan import S3ToWanOperator
-from integration.conftest import BUCKET, Folder
-from integration.result_host import ResultHost, body, status
+from dev.testkit.media_files import mp3, noise, picture, wav
+from dev.testkit.result_host import ResultHost, body, status
+from dev.testkit.s3_folder import BUCKET, Folder
 
 GOOD = picture(480, 640)
 

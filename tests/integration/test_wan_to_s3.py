@@ -14,8 +14,6 @@ from typing import Any
 
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException
-from unit.ledger.makers import FINGERPRINT, NOW, a_claim
-from unit.media.films import box, picture, video
 
 from airflow_provider_wan.api.errors import (
     WanLookupError,
@@ -28,8 +26,10 @@ from airflow_provider_wan.ledger import entry as entries
 from airflow_provider_wan.ledger import open_store
 from airflow_provider_wan.sandbox import SandboxServer
 from airflow_provider_wan.transfers.wan_to_s3 import WanToS3Operator
-from integration.conftest import BUCKET, Folder
-from integration.result_host import ResultHost, body, status
+from dev.testkit.ledger import FINGERPRINT, NOW, a_claim
+from dev.testkit.media_files import box, picture, video
+from dev.testkit.result_host import ResultHost, body, status
+from dev.testkit.s3_folder import BUCKET, Folder
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import pytest
 
 from airflow_provider_wan.sandbox import SandboxServer
 from dev.stack import ROOT, Stack
-from tests.system.desk import BUCKET, Desk
+from dev.testkit.harness import BUCKET, Desk
 
 DAGS = (
     *("wan_image_to_video", "wan_single_clip", "wan_manifest_batch"),

@@ -16,11 +16,11 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import pytest
-from integration.batch_desk import crops
 
 from dev.airflow_home import airflow_command, clean_environment
 from dev.stack import ROOT, Stack
-from tests.system.desk import BUCKET, Desk
+from dev.testkit.batch_runs import crops
+from dev.testkit.harness import BUCKET, Desk
 
 DAG = "wan_dataset_backfill"
 FULL = bool(os.environ.get("WAN_FULL_BACKFILL"))

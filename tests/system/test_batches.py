@@ -6,12 +6,11 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from integration.batch_desk import charges_by_request, crops
-
 from airflow_provider_wan.sandbox import SandboxServer
 from dev.stack import Stack
-from tests.system.desk import BUCKET, Desk, Run
-from tests.system.killer import Killer
+from dev.testkit.batch_runs import charges_by_request, crops
+from dev.testkit.harness import BUCKET, Desk, Run
+from dev.testkit.process_killer import Killer
 
 WORDS = "seen by nobody but the service"
 

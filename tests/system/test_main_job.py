@@ -16,7 +16,7 @@ from dev import leaks
 from dev.clips import faults, inspect
 from dev.component import wait_for
 from dev.stack import Stack
-from tests.system.desk import BUCKET, PHOTOS, Desk, Run
+from dev.testkit.harness import BUCKET, PHOTOS, Desk, Run
 
 DAG = "wan_image_to_video"
 # cat.jpg is smaller than the API takes, rocket.jpg is upright and smaller as well.

@@ -14,8 +14,8 @@ from airflow_provider_wan.sandbox import SandboxServer
 from dev.clips import inspect
 from dev.component import wait_for
 from dev.stack import Stack
-from tests.system.desk import BUCKET, PHOTOS, Desk, Run
-from tests.system.killer import Killer
+from dev.testkit.harness import BUCKET, PHOTOS, Desk, Run
+from dev.testkit.process_killer import Killer
 
 CLIPS = 12
 KILLS = 30

@@ -9,7 +9,7 @@ import pytest
 
 from dev.component import wait_for
 from dev.stack import Stack
-from tests.system.desk import BUCKET, Desk, Run
+from dev.testkit.harness import BUCKET, Desk, Run
 
 
 def test_the_fields_of_the_trigger_form_reach_the_api_with_their_types(stack: Stack, desk: Desk, s3: Any) -> None:

@@ -10,7 +10,7 @@ from airflow.triggers.base import BaseTrigger
 
 from dev.component import wait_for
 from dev.stack import Stack
-from tests.system.desk import BUCKET, Desk
+from dev.testkit.harness import BUCKET, Desk
 
 
 def test_a_wait_survives_the_loss_of_the_triggerer(stack: Stack, desk: Desk) -> None:

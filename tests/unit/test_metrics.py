@@ -16,8 +16,8 @@ from airflow_provider_wan.api.record import RequestRecord
 from airflow_provider_wan.api.wire import TransportError, request_call, submit_call
 from airflow_provider_wan.ledger import Advance
 from airflow_provider_wan.sandbox import SandboxServer
-from unit.ledger.conftest import api, clock, ensure, store, submission  # noqa: F401
-from unit.ledger.makers import FINGERPRINT, REQUEST
+from dev.testkit.ledger import FINGERPRINT, REQUEST
+from tests.unit.ledger.conftest import api, clock, ensure, store, submission  # noqa: F401
 
 
 class Told:

@@ -9,8 +9,8 @@ import pytest
 from airflow_provider_wan.api import errors
 from airflow_provider_wan.api.aio import AsyncWanClient
 from airflow_provider_wan.api.config import WanConfig
-from unit.api import wire_server as wire
-from unit.api.wire_server import WireServer
+from dev.testkit import scripted_server as wire
+from dev.testkit.scripted_server import WireServer
 
 KEY = "key-0123456789abcdef"
 

@@ -14,8 +14,8 @@ from airflow_provider_wan.api import errors
 from airflow_provider_wan.api import wire as api_wire
 from airflow_provider_wan.api.client import RequestsTransport, WanClient, WanConfig
 from airflow_provider_wan.api.request import I2VRequest
-from unit.api import wire_server as wire
-from unit.api.wire_server import WireServer
+from dev.testkit import scripted_server as wire
+from dev.testkit.scripted_server import WireServer
 
 KEY = "key-0123456789abcdef"
 REQUEST = I2VRequest("https://images.example.com/cat.jpg", prompt="a cat")

@@ -7,7 +7,7 @@ import pytest
 
 from airflow_provider_wan.batch.budget import Budget, may_be_paid
 from airflow_provider_wan.ledger.entry import EntryState, strayed
-from unit.ledger.makers import ME, NOW, OTHER, a_claim, a_post
+from dev.testkit.ledger import ME, NOW, OTHER, a_claim, a_post
 
 
 def test_a_clip_counts_once_however_often_it_is_counted():

@@ -5,7 +5,7 @@ import pytest
 
 from airflow_provider_wan.api.errors import WanAuthError, WanLookupError
 from airflow_provider_wan.batch.looks import look
-from unit.ledger.makers import Api
+from dev.testkit.ledger import Api
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from airflow_provider_wan.cli.main import main
 from airflow_provider_wan.ledger import EntryState, open_store
 from airflow_provider_wan.ledger import entry as entries
 from airflow_provider_wan.sandbox import SandboxServer
-from unit.ledger.makers import FINGERPRINT, NOW, a_claim
+from dev.testkit.ledger import FINGERPRINT, NOW, a_claim
 
 
 @pytest.fixture

@@ -6,9 +6,9 @@ import pytest
 from airflow_provider_wan.api.config import DEFAULT_BASE_URL
 from airflow_provider_wan.api.errors import WanValidationError
 from airflow_provider_wan.hooks.wan import WanHook
-from unit.api import wire_server as wire
-from unit.api.wire_server import WireServer
-from unit.conftest import KEY
+from dev.testkit import scripted_server as wire
+from dev.testkit.scripted_server import WireServer
+from tests.unit.conftest import KEY
 
 
 def test_the_connection_becomes_the_configuration(connection):

@@ -7,7 +7,7 @@ import pytest
 
 from airflow_provider_wan.ledger import Submission
 from airflow_provider_wan.ledger.file_store import FileStore
-from unit.ledger.makers import FINGERPRINT, ME, REQUEST, Api, Clock
+from dev.testkit.ledger import FINGERPRINT, ME, REQUEST, Api, Clock
 
 PRICES = {"720P": 0.1, "1080P": 0.15}
 

@@ -18,7 +18,7 @@ from airflow_provider_wan.ledger.decision import (
     judge,
 )
 from airflow_provider_wan.ledger.entry import EntryState, Outcome
-from unit.ledger.makers import ME, MY_RETRY, NOW, OTHER, a_claim, a_post
+from dev.testkit.ledger import ME, MY_RETRY, NOW, OTHER, a_claim, a_post
 
 P = Policy()
 

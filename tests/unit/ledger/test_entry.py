@@ -12,7 +12,7 @@ from airflow_provider_wan.ledger import EntryState, LedgerCorruptError, LedgerEn
 from airflow_provider_wan.ledger import entry as entries
 from airflow_provider_wan.ledger.entry import Attempt, Outcome
 from airflow_provider_wan.ledger.errors import IllegalTransitionError
-from unit.ledger.makers import ME, NOW, OTHER, a_claim, a_post
+from dev.testkit.ledger import ME, NOW, OTHER, a_claim, a_post
 
 
 def _random_entry(rng: random.Random) -> LedgerEntry:

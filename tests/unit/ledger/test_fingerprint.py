@@ -8,7 +8,7 @@ import pytest
 from airflow_provider_wan.api.errors import WanValidationError
 from airflow_provider_wan.ledger import fingerprint_of, scope_of
 from airflow_provider_wan.ledger.fingerprint import payload_sha256
-from unit.ledger.makers import REQUEST
+from dev.testkit.ledger import REQUEST
 
 
 def test_presigned_anew_is_the_same_clip():

@@ -6,7 +6,7 @@ import pytest
 from airflow_provider_wan.api.errors import WanLookupError
 from airflow_provider_wan.api.record import RequestPage, RequestRecord, RequestStatus
 from airflow_provider_wan.ledger.listing import OVERLAP, read_back
-from unit.ledger.makers import NOW, Api
+from dev.testkit.ledger import NOW, Api
 
 
 def records(count, *, step=10.0):

@@ -11,7 +11,7 @@ from airflow_provider_wan.ledger.decision import Policy
 from airflow_provider_wan.ledger.entry import failed, in_doubt, reclaim, submitted
 from airflow_provider_wan.ledger.file_store import FileStore
 from airflow_provider_wan.ledger.reconcile import Finding, look
-from unit.ledger.makers import NOW, OTHER, REQUEST, Api, a_claim, a_post
+from dev.testkit.ledger import NOW, OTHER, REQUEST, Api, a_claim, a_post
 
 P = Policy()
 SENT = REQUEST.with_seed(7).to_payload()

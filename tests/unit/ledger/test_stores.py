@@ -20,7 +20,7 @@ from airflow_provider_wan.ledger import (
 from airflow_provider_wan.ledger.entry import posting, submitted
 from airflow_provider_wan.ledger.errors import AlreadyExistsError, ConflictError
 from airflow_provider_wan.ledger.file_store import FileStore
-from unit.ledger.makers import FINGERPRINT, ME, NOW, OTHER, a_claim
+from dev.testkit.ledger import FINGERPRINT, ME, NOW, OTHER, a_claim
 
 
 class State:

@@ -22,8 +22,8 @@ from airflow_provider_wan.ledger import (
     Policy,
     cost_of,
 )
-from unit.ledger.conftest import PRICES
-from unit.ledger.makers import FINGERPRINT, ME, MY_RETRY, NOW, REQUEST
+from dev.testkit.ledger import FINGERPRINT, ME, MY_RETRY, NOW, REQUEST
+from tests.unit.ledger.conftest import PRICES
 
 P = Policy()
 

@@ -18,7 +18,7 @@ from airflow_provider_wan.ledger import (
 )
 from airflow_provider_wan.ledger import entry as entries
 from airflow_provider_wan.ledger.words import doubt_text
-from unit.ledger.makers import FINGERPRINT, ME, MY_RETRY, NOW, OTHER, REQUEST, a_claim, a_post
+from dev.testkit.ledger import FINGERPRINT, ME, MY_RETRY, NOW, OTHER, REQUEST, a_claim, a_post
 
 LOST = WanInDoubtError("The submission got no answer")
 P = Policy()

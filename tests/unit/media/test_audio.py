@@ -7,7 +7,7 @@ import pytest
 
 from airflow_provider_wan.api.errors import WanValidationError
 from airflow_provider_wan.media.audio import check_audio
-from unit.media.films import mp3, video, wav
+from dev.testkit.media_files import mp3, video, wav
 
 
 @pytest.mark.parametrize("seconds", [3.0, 12.5, 30.0])

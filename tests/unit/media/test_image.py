@@ -11,7 +11,7 @@ from PIL import Image, ImageCms
 
 from airflow_provider_wan.api.errors import WanValidationError
 from airflow_provider_wan.media.image import check_image, fit_image, inspect_image
-from unit.media.films import noise, picture
+from dev.testkit.media_files import noise, picture
 
 
 def opened(data: bytes) -> Image.Image:

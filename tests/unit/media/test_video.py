@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from airflow_provider_wan.api.errors import WanResultError
 from airflow_provider_wan.media.video import Mp4Checker, VideoInfo, check_clip
-from unit.media.films import box, video
+from dev.testkit.media_files import box, video
 
 CLIP = video(2)
 FAST = video(2, movflags="faststart")

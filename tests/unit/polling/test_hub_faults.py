@@ -19,7 +19,7 @@ from airflow_provider_wan.polling import hub as hub_module
 from airflow_provider_wan.polling.hub import shared_hub
 from airflow_provider_wan.polling.schedule import Wait
 from airflow_provider_wan.polling.waiter import Ended
-from unit.polling.api_server import KEY, ApiServer, is_list, reset
+from dev.testkit.api_server import KEY, ApiServer, is_list, reset
 
 RATE = 200.0
 POLL = 0.05

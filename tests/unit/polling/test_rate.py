@@ -21,7 +21,7 @@ from airflow_provider_wan.polling import hub as hub_module
 from airflow_provider_wan.polling.hub import shared_hub
 from airflow_provider_wan.polling.schedule import Wait
 from airflow_provider_wan.polling.turns import Turns, turns_of
-from unit.polling.api_server import KEY, ApiServer
+from dev.testkit.api_server import KEY, ApiServer
 
 START = 1_800_000_000.0
 

@@ -14,8 +14,8 @@ from airflow.providers.common.compat.sdk import (
 )
 
 from airflow_provider_wan.sensors.wan import WanRequestSensor
-from unit.api import wire_server as wire
-from unit.api.wire_server import WireServer
+from dev.testkit import scripted_server as wire
+from dev.testkit.scripted_server import WireServer
 
 VIDEO = "https://s.example.com/a.mp4"
 

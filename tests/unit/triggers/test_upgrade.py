@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from unit.api import wire_server as wire
-from unit.api.wire_server import WireServer
+from dev.testkit import scripted_server as wire
+from dev.testkit.scripted_server import WireServer
 
 # Never change an entry: somebody's database may still hold it. Add one when the arguments change.
 STORED = json.loads((Path(__file__).parent / "fixtures" / "stored_triggers.json").read_text())

@@ -14,9 +14,9 @@ from airflow.triggers.base import BaseTrigger
 from airflow_provider_wan.api.record import RequestRecord
 from airflow_provider_wan.triggers import wan as module
 from airflow_provider_wan.triggers.wan import CancelPolicy, WanI2VTrigger
-from unit.api import wire_server as wire
-from unit.api.wire_server import WireServer
-from unit.conftest import KEY
+from dev.testkit import scripted_server as wire
+from dev.testkit.scripted_server import WireServer
+from tests.unit.conftest import KEY
 
 
 def answer(status, **more):

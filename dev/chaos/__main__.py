@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``python -m dev.chaos --seed 1 2 3``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import sys
+import time
+from pathlib import Path
+
+from dev.chaos.account import account
+from dev.chaos.plan import draw
+from dev.chaos.play import Player, clips, states_of
+from dev.chaos.report import Told, page, picture
+from dev.cluster import FOLDER, Cluster
+from dev.component import wait_for
+from dev.stack import ROOT
+from dev.testkit.batch_runs import crops
+
+MAPPED, BATCH = "chaos_mapped", "chaos_batch"
+OUTPUT = ROOT / ".run" / "chaos"
+# A clip takes some half a minute.
+VARIABLES = {"SANDBOX_SPEED": "3", "WORKER_CONCURRENCY": "6", "TRANSFER_CONCURRENCY": "2"}
+
+
+def one(seed: int, count: int, trouble_seconds: float, seconds: float) -> Told:
+    """Make so many clips on a bad day."""
+    began = time.monotonic()
+
+    def say(text: str) -> None:
+        print(f"{time.monotonic() - began:6.1f} s  {text}", flush=True)
+
+    say(f"seed {seed}: starting the cluster …")
+    with Cluster(FOLDER.with_name("chaos-cluster"), variables=VARIABLES) as cluster:
+        cluster.wait_for_dags(MAPPED, BATCH)
+        (body,) = crops(1, seed=seed)
+        cluster.s3_client().put_object(Bucket=cluster.bucket, Key="chaos-images/one.jpg", Body=body)
+        mapped = count * 3 // 10
+        asked = {MAPPED: ("mapped", mapped), BATCH: ("batch", count - mapped)}
+        wanted, runs = {}, {}
+        player = Player(cluster, (), say)
+        player.tell_api()
+        for dag_id, (word, number) in asked.items():
+            prefix = f"chaos/{word}"
+            wanted |= {f"{word} {each}": f"{prefix}/{each}.mp4" for each in range(number)}
+            image = f"s3://{cluster.bucket}/chaos-images/one.jpg"
+            conf = {"image": image, "count": number, "prefix": f"s3://{cluster.bucket}/{prefix}"}
+            runs[dag_id] = cluster.airflow.trigger(dag_id, conf=conf)
+        # Trouble begins when much is under way already.
+        early = count // 10
+        enough = f"the first {early} requests"
+        wait_for(enough, lambda: len(cluster.sandbox_admin("accepted")["accepted"]) >= early, seconds=240, every=1)
+        say(f"{early} clips are submitted")
+        course = Player(cluster, draw(seed, trouble_seconds), say).play(runs, seconds=seconds)
+        cluster.engine.wait_healthy("api-server", "sandbox", "s3")
+        states, retries, bad = states_of(cluster, runs)
+        reckoned = account(
+            wanted,
+            cluster.sandbox_admin("accepted")["accepted"],
+            cluster.sandbox_admin("charges")["charges"],
+            clips(cluster),
+        )
+        by_hand = [f"{dag_id} ended as {state}" for dag_id, state in course.states.items() if state != "success"]
+        by_hand += [f"{each['dag_id']}.{each['task_id']} [{each['map_index']}] is {each['state']}" for each in bad]
+        told = Told(seed, reckoned, course, retries, len(cluster.engine.restarts), tuple(by_hand[:20]))
+        say(f"task instances: {dict(states)}")
+        if by_hand or not reckoned.good:
+            shutil.copytree(cluster.folder / "logs", OUTPUT / f"logs-{seed}", dirs_exist_ok=True)
+            shutil.copytree(cluster.folder / "volumes" / "airflow-logs", OUTPUT / f"tasks-{seed}", dirs_exist_ok=True)
+    say(told.row())
+    for text in (*reckoned.twice, *reckoned.lost):
+        say(f"NOT GOOD: {text}")
+    return told
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="chaos", description=__doc__)
+    parser.add_argument("--seed", type=int, nargs="+", default=[1])
+    parser.add_argument("--clips", type=int, default=200)
+    parser.add_argument("--trouble", type=float, default=240.0, help="seconds within which things die")
+    parser.add_argument("--seconds", type=float, default=900.0, help="when to give up")
+    parser.add_argument("--write", type=Path, help="write chaos.md and its pictures into this folder")
+    options = parser.parse_args()
+    OUTPUT.mkdir(parents=True, exist_ok=True)
+    told = []
+    for seed in options.seed:
+        told.append(one(seed, options.clips, options.trouble, options.seconds))
+        folder = options.write or OUTPUT
+        (folder / "images").mkdir(exist_ok=True)
+        picture(told[-1], folder / "images" / f"chaos-{seed}.png")
+        kept = OUTPUT / f"seed-{seed}.json"
+        kept.write_text(json.dumps(told[-1].kept()), encoding="utf-8")
+        every = [json.loads(each.read_text(encoding="utf-8")) for each in sorted(OUTPUT.glob("seed-*.json"))]
+        (folder / "chaos.md").write_text(page(every), encoding="utf-8")
+    return 0 if all(each.account.good and not each.by_hand for each in told) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

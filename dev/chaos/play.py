@@ -1,0 +1,170 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Plays a plan on a cluster while its runs go on, and looks at them from outside."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import requests
+from botocore.exceptions import BotoCoreError, ClientError
+
+from dev.chaos.plan import CLOCK_SKEW, Trouble
+from dev.cluster import Cluster
+from dev.component import StackError
+
+SAMPLE_SECONDS = 4.0
+FINAL = frozenset({"success", "failed"})
+
+
+@dataclass
+class Sample:
+    """What was seen from outside at one moment."""
+
+    at: float
+    accepted: int
+    charged: int
+    archived: int
+
+
+@dataclass
+class Course:
+    """What happened.
+
+    :param played: each trouble with the times at which it really began and ended.
+    """
+
+    samples: list[Sample] = field(default_factory=list)
+    played: list[tuple[Trouble, float, float]] = field(default_factory=list)
+    states: dict[str, str] = field(default_factory=dict)
+    seconds: float = 0.0
+
+
+class Player:
+    """Goes through the seconds of a plan.
+
+    :param say: told what happens, for people.
+    """
+
+    def __init__(self, cluster: Cluster, plan: Sequence[Trouble], say: Callable[[str], None]) -> None:
+        self._cluster = cluster
+        self._coming = list(plan)
+        self._going: list[tuple[Trouble, float]] = []
+        self._say = say
+        self._began = time.monotonic()
+        self._api_knows = False
+        self._unsaid: list[tuple[str, int]] = []
+        self.course = Course()
+
+    @property
+    def now(self) -> float:
+        return time.monotonic() - self._began
+
+    def play(self, runs: dict[str, str], *, seconds: float) -> Course:
+        """Play it all, and go on until the runs have an end. :param runs: Dag → run id. :param seconds: at most."""
+        sampled = -SAMPLE_SECONDS
+        while self.now < seconds:
+            self._step()
+            if self.now - sampled >= SAMPLE_SECONDS:
+                sampled = self.now
+                self._sample()
+                self._look(runs)
+                if not self._coming and not self._going and set(self.course.states.values()) <= FINAL:
+                    break
+            time.sleep(0.2)
+        self.course.seconds = self.now
+        return self.course
+
+    def tell_api(self) -> None:
+        """Put the API's clock ahead and tell it how to fail, as soon as it can be told."""
+        try:
+            self._cluster.sandbox_admin("state", "POST", clock_skew=CLOCK_SKEW)
+            self._cluster.sandbox_admin("rates", "POST", **self._rates())
+            while self._unsaid:
+                fault, count = self._unsaid[0]
+                self._cluster.sandbox_admin("faults", "POST", fault=fault, count=count)
+                del self._unsaid[0]
+            self._api_knows = True
+        except requests.RequestException:
+            self._api_knows = False
+
+    def _rates(self) -> dict[str, float]:
+        """The rates of all faults that any trouble plays: 0 for those that rest."""
+        rates: dict[str, float] = {}
+        for trouble in (*self._coming, *(each for each, _, _ in self.course.played)):
+            rates.update(dict.fromkeys(trouble.rates, 0.0))
+        for trouble, _ in self._going:
+            rates.update(trouble.rates)
+        return rates
+
+    def _step(self) -> None:
+        if not self._api_knows:
+            self.tell_api()
+        engine = self._cluster.engine
+        for trouble, began in list(self._going):
+            if self.now < began + trouble.seconds:
+                continue
+            self._going.remove((trouble, began))
+            self.course.played.append((trouble, began, self.now))
+            if trouble.service:
+                engine.start(trouble.service)
+            if trouble.service == "sandbox" or trouble.rates:
+                # A sandbox that starts anew knows nothing of its faults.
+                self._api_knows = False
+            self._say(f"{trouble.name}: over")
+        while self._coming and self._coming[0].at <= self.now:
+            trouble = self._coming.pop(0)
+            if trouble.service and any(each.service == trouble.service for each, _ in self._going):
+                continue
+            self._say(f"{trouble.name}, for {trouble.seconds:.0f} s")
+            began = self.now
+            if trouble.service:
+                try:
+                    engine.kill(trouble.service)
+                except StackError as error:
+                    self._say(str(error))
+            else:
+                self._api_knows = False
+                self._unsaid += trouble.strikes.items()
+            self._going.append((trouble, began))
+
+    def _sample(self) -> None:
+        try:
+            accepted = len(self._cluster.sandbox_admin("accepted")["accepted"])
+            charged = len(self._cluster.sandbox_admin("charges")["charges"])
+            archived = len(clips(self._cluster))
+        except (requests.RequestException, BotoCoreError, ClientError):
+            return
+        self.course.samples.append(Sample(self.now, accepted, charged, archived))
+
+    def _look(self, runs: dict[str, str]) -> None:
+        try:
+            for dag_id, run_id in runs.items():
+                self.course.states[dag_id] = self._cluster.airflow.run(dag_id, run_id)["state"]
+        except requests.RequestException:
+            return
+
+
+def clips(cluster: Cluster, prefix: str = "chaos/") -> set[str]:
+    """Keys of the clips in the bucket."""
+    # Gives up at once: S3 may be away on purpose.
+    s3 = cluster.s3_client(connect_timeout=2, read_timeout=5, retries={"total_max_attempts": 1})
+    pages = s3.get_paginator("list_objects_v2").paginate(Bucket=cluster.bucket, Prefix=prefix)
+    return {each["Key"] for page in pages for each in page.get("Contents", []) if each["Key"].endswith(".mp4")}
+
+
+def states_of(cluster: Cluster, runs: dict[str, str]) -> tuple[Counter[str], int, list[dict[str, Any]]]:
+    """How many task instances are in which state, how many tries were tries again, and those without success."""
+    states: Counter[str] = Counter()
+    again, bad = 0, []
+    for dag_id, run_id in runs.items():
+        for instance in cluster.airflow.task_instances(dag_id, run_id):
+            state = instance["state"] or "none"
+            states[state] += 1
+            again += max(0, instance["try_number"] - 1)
+            if state != "success":
+                bad.append(instance)
+    return states, again, bad

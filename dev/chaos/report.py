@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What happened, as a page and a picture."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dev.chaos.account import Account
+from dev.chaos.play import Course
+
+HEAD = """\
+# Chaos
+
+`make chaos` makes clips through a mapped DAG and a batch DAG on the [cluster](cluster.md), while services are killed
+with SIGKILL and come back, S3 is away for 30 s, the API answers 429 and 503 for a minute, resets connections and
+loses answers, and its clock is two minutes ahead of Airflow's. What happens when is drawn from a seed. Clips and money
+are counted at the sandbox and in the bucket, not in Airflow.
+
+```bash
+make chaos ARGS="--seed 1 2 3 --write docs"
+```
+
+wrote this page, with 200 clips for each seed; without `--write` it is written to `.run/chaos`.
+
+It ends with 0 only when every clip is in the bucket, none was paid for twice and none was paid for and lost.
+
+The API accepts more requests than there are clips: while S3 is away it can't fetch the images. Such a request fails, is
+not charged, and is made anew.
+"""
+COLUMNS = (
+    "seed", "clips", "accepted by the API", "charges", "in the bucket", "paid twice", "paid and lost",
+    "task retries", "services killed", "restarts by themselves", "time",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Told:
+    """One run of chaos.
+
+    :param by_hand: what a person would have to do something about, in words.
+    """
+
+    seed: int
+    account: Account
+    course: Course
+    retries: int
+    restarts: int
+    by_hand: tuple[str, ...]
+
+    def row(self) -> str:
+        """Return the row of the table."""
+        killed = sum(trouble.service is not None for trouble, _, _ in self.course.played)
+        figures = (
+            self.seed, self.account.wanted, self.account.accepted, self.account.charged, self.account.archived,
+            len(self.account.twice), len(self.account.lost), self.retries, killed, self.restarts,
+            f"{self.course.seconds:.0f} s",
+        )  # fmt: skip
+        return "| " + " | ".join(map(str, figures)) + " |"
+
+    def kept(self) -> dict[str, Any]:
+        """Return what the page needs, to be kept in a file."""
+        return {"seed": self.seed, "row": self.row(), "by_hand": list(self.by_hand)}
+
+
+def page(told: Sequence[Mapping[str, Any]]) -> str:
+    """Write the whole page, from what :meth:`Told.kept` gives of each seed."""
+    lines = [HEAD, "## Results", "", "| " + " | ".join(COLUMNS) + " |", "|" + " --- |" * len(COLUMNS)]
+    lines += [each["row"] for each in told]
+    for each in told:
+        seed, by_hand = each["seed"], each["by_hand"]
+        lines += ["", f"### Seed {seed}", "", f"![Timeline of seed {seed}](images/chaos-{seed}.png)", ""]
+        lines += [f"- {text}" for text in by_hand] or ["Nothing had to be mended by hand."]
+    return "\n".join(lines) + "\n"
+
+
+def picture(told: Told, path: Path) -> None:
+    """Draw clips over time, and below them what was away when."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    course = told.course
+    names = sorted({trouble.name for trouble, _, _ in course.played}, reverse=True)
+    figure, (above, below) = pyplot.subplots(
+        2, 1, sharex=True, figsize=(10, 7), height_ratios=(3, 2), layout="constrained"
+    )
+    times = [sample.at for sample in course.samples]
+    for name, label in (("accepted", "accepted by the API"), ("charged", "charged"), ("archived", "in the bucket")):
+        above.step(times, [getattr(sample, name) for sample in course.samples], where="post", label=label)
+    above.axhline(told.account.wanted, linewidth=0.8, linestyle=":", color="grey")
+    above.set_ylabel("clips")
+    above.set_title(f"Seed {told.seed}: {told.account.wanted} clips, {told.account.charged} charges")
+    above.legend(loc="lower right")
+    for trouble, began, ended in course.played:
+        colour = "tab:red" if trouble.service else "tab:orange"
+        below.barh(names.index(trouble.name), max(ended - began, 1.0), left=began, color=colour)
+    below.set_yticks(range(len(names)), names, fontsize=8)
+    below.set_xlabel("seconds since a tenth of the clips was submitted")
+    figure.savefig(path, dpi=110)
+    pyplot.close(figure)

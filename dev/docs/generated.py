@@ -1,0 +1,278 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The parts of the documentation that are made from the code.
+
+They stand between ``<!-- made: name -->`` and ``<!-- end -->``. ``python -m dev.docs.generated`` writes them anew,
+and likewise the examples that are cut from ``dags/``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import json
+import re
+from collections.abc import Callable
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from dev.docs.pages import PAGES, ROOT, blocks_of, cut
+
+_PART = re.compile(r"(<!-- made: ([\w:-]+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
+
+
+def connection_fields() -> str:
+    from airflow_provider_wan.api.config import DEFAULT_BASE_URL, DEFAULT_PRICES
+    from airflow_provider_wan.get_provider_info import get_provider_info
+
+    form = get_provider_info()["connection-types"][0]
+    names = form["ui-field-behaviour"]["relabeling"]
+    rows = [
+        (names["password"], "`password`", "none: it is needed", "Kept encrypted by Airflow."),
+        (names["host"], "`host`", f"`{DEFAULT_BASE_URL}`", "http or https, without user, password and query."),
+    ]
+    prices = "{" + ", ".join(f'"{name}": {price:.2f}' for name, price in DEFAULT_PRICES.items()) + "}"
+    for name, field in form["conn-fields"].items():
+        default = {"prices": prices}.get(name, field["schema"].get("default"))
+        shown = "none" if default is None else f"`{default}`"
+        rows.append((field["label"], f"`{name}` in `extra`", shown, field["description"]))
+    return table(("field of the form", "field of the connection", "default", "meaning"), rows)
+
+
+def prices() -> str:
+    from airflow_provider_wan.api.config import DEFAULT_PRICES, WanConfig
+    from airflow_provider_wan.api.request import DURATIONS
+
+    config = WanConfig(api_key="key")
+    rows = []
+    for resolution, price in DEFAULT_PRICES.items():
+        clips = [f"${config.cost(resolution, seconds):.2f}" for seconds in DURATIONS]
+        rows.append((resolution, f"${price:.2f}", *clips))
+    return table(("resolution", "a second", *(f"clip of {seconds} s" for seconds in DURATIONS)), rows)
+
+
+def next_attempt() -> str:
+    from airflow_provider_wan.ledger.decision import as_markdown
+
+    return as_markdown()
+
+
+def failures() -> str:
+    from airflow_provider_wan.ledger.failures import FAILURES
+
+    rows = [(row.meaning, row.nature.value, "`" + row.words.replace("|", "\\|") + "`") for row in FAILURES]
+    rows.append(("anything else, or no reason at all", "passing", ""))
+    return table(("what the reason says", "nature", "told by (regular expression, any case)"), rows)
+
+
+def policy() -> str:
+    from airflow_provider_wan.ledger.decision import Policy
+
+    told = parameters(Policy)
+    rows = [(f"`{field.name}`", f"{field.default:g}", told[field.name]) for field in fields(Policy)]
+    return table(("name", "value", "meaning"), rows)
+
+
+def faults() -> str:
+    from airflow_provider_wan.sandbox.faults import Fault, Point
+
+    where = {
+        Point.SUBMIT: "the answer to the POST",
+        Point.LIFE: "what becomes of an accepted request",
+        Point.SHAPE: "how a request is told of",
+        Point.GET: "the answer to a look-up",
+        Point.LIST: "the answer to the list",
+        Point.RESULT: "the file of the clip",
+    }
+    rows = [
+        (text, ", ".join(f"`{fault.value}`" for fault in Fault if fault.point is point))
+        for point, text in where.items()
+    ]
+    return table(("what it strikes", "faults"), rows)
+
+
+def sandbox_options() -> str:
+    from airflow_provider_wan.sandbox.__main__ import parser
+
+    rows = []
+    for action in parser()._actions:
+        if isinstance(action, argparse._HelpAction):
+            continue
+        flag = action.option_strings[0]
+        shown = flag if action.nargs == 0 else f"{flag} {action.metavar or action.dest.upper()}"
+        text = str(action.help).split("; repeatable:")[0].replace("%(default)s", str(action.default))
+        if action.choices:
+            text += f": {', '.join(map(str, action.choices))}"
+        plain = action.default not in (None, [], False) and "default:" not in text
+        rows.append((f"`{shown}`", text + (f" (default: {action.default})" if plain else "")))
+    return table(("option", "meaning"), rows)
+
+
+def batch_parts() -> dict[str, Any]:
+    told = json.loads((ROOT / "docs" / "benchmarks" / "batch.json").read_text(encoding="utf-8"))
+    return {each["part"]: each for each in told["results"]}
+
+
+def batch_figures() -> str:
+    parts = batch_parts()
+    names = {
+        "loop": "loop in the worker, `max_in_flight=60`",
+        "waves": "waves, `max_in_flight=100`, each in a process of its own, without Airflow's own delays",
+        "killed": "loop, killed 10 times",
+    }
+    rows = [
+        (
+            names[name],
+            f"{part['seconds']:.0f} s",
+            f"{100 * part['utilisation']:.1f}%",
+            f"{part['charges']}, ${part['cost']:.2f}",
+            f"{part['memory_first']:.0f} MB, {part['memory_last']:.0f} MB",
+        )
+        for name in names
+        for part in (parts[name],)
+    ]
+    header = ("", "time", "service's limit used", "charges", "memory: first third, last third")
+    dry = parts["dry-run"]
+    text = f"A dry run over {dry['rows']:,} rows takes {dry['seconds']:.0f} s and {dry['memory_most']:.0f} MB."
+    return f"{table(header, rows)}\n\n{text}"
+
+
+def ways_figures() -> str:
+    told = batch_parts()["ways"]
+    rows = [
+        (name, str(each["workers"]), f"{each['cpu_seconds']:.0f} s", f"{each['seconds']:.0f} s", str(each["charges"]))
+        for name, each in told["figures"].items()
+    ]
+    return table(("", "workers started", "CPU of scheduler and workers", "from start to end", "charges"), rows)
+
+
+def make_targets() -> str:
+    found = re.findall(r"^([a-z-]+):.*?## (.*)$", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    return table(("command", "what it does"), [(f"`make {name}`", text) for name, text in found])
+
+
+def arguments(name: str) -> Callable[[], str]:
+    """The arguments of an operator: from its signature, its docstring and its template fields."""
+
+    def make() -> str:
+        operator = OPERATORS[name]()
+        told = parameters(operator)
+        rows = []
+        for parameter in inspect.signature(operator.__init__).parameters.values():
+            if parameter.kind is not inspect.Parameter.KEYWORD_ONLY:
+                continue
+            needed = parameter.default is inspect.Parameter.empty
+            default = "needed" if needed else DEFAULTS.get((name, parameter.name), _code(repr(parameter.default)))
+            templated = "yes" if parameter.name in operator.template_fields else ""
+            meaning = MEANINGS.get((name, parameter.name)) or told[parameter.name]
+            rows.append((f"`{parameter.name}`", default, templated, meaning))
+        return table(("argument", "default", "templated", "meaning"), rows)
+
+    return make
+
+
+def _i2v() -> Any:
+    from airflow_provider_wan.operators.wan import WanI2VOperator
+
+    return WanI2VOperator
+
+
+def _batch() -> Any:
+    from airflow_provider_wan.operators.wan_batch import WanI2VBatchOperator
+
+    return WanI2VBatchOperator
+
+
+def _sensor() -> Any:
+    from airflow_provider_wan.sensors.wan import WanRequestSensor
+
+    return WanRequestSensor
+
+
+def _ingest() -> Any:
+    from airflow_provider_wan.transfers.s3_to_wan import S3ToWanOperator
+
+    return S3ToWanOperator
+
+
+def _archive() -> Any:
+    from airflow_provider_wan.transfers.wan_to_s3 import WanToS3Operator
+
+    return WanToS3Operator
+
+
+OPERATORS: dict[str, Callable[[], Any]] = {
+    "WanI2VOperator": _i2v,
+    "WanI2VBatchOperator": _batch,
+    "WanRequestSensor": _sensor,
+    "S3ToWanOperator": _ingest,
+    "WanToS3Operator": _archive,
+}
+# Those that depend on the configuration, or that read better otherwise.
+DEFAULTS = {
+    ("WanI2VOperator", "deferrable"): "`[operators] default_deferrable`",
+    ("WanI2VBatchOperator", "deferrable"): "`[operators] default_deferrable`",
+    ("WanRequestSensor", "deferrable"): "`[operators] default_deferrable`",
+    ("WanToS3Operator", "max_bytes"): "2 GiB",
+}
+# Of what a base class documents.
+MEANINGS = {("WanRequestSensor", "timeout"): "seconds, or a timedelta, until the sensor gives up."}
+PARTS: dict[str, Callable[[], str]] = {
+    "connection-fields": connection_fields,
+    "prices": prices,
+    "next-attempt": next_attempt,
+    "failures": failures,
+    "policy": policy,
+    "faults": faults,
+    "sandbox-options": sandbox_options,
+    "batch-figures": batch_figures,
+    "ways-figures": ways_figures,
+    "make-targets": make_targets,
+    **{f"arguments:{name}": arguments(name) for name in OPERATORS},
+}
+
+
+def parameters(documented: Any) -> dict[str, str]:
+    """What a docstring says of each parameter, as Markdown."""
+    text = inspect.cleandoc(documented.__doc__ or "")
+    found = re.findall(r"^:param (\w+): (.*?)(?=^:|\Z|\n\n)", text, re.MULTILINE | re.DOTALL)
+    return {name: _markdown(said) for name, said in found}
+
+
+def table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    lines = [head, ("---",) * len(head), *rows]
+    return "\n".join("| " + " | ".join(cell.replace("\n", " ") for cell in line) + " |" for line in lines)
+
+
+def _markdown(text: str) -> str:
+    text = re.sub(r"\s*\(templated[^)]*\)", "", text)
+    text = re.sub(r":\w+:`~?(?:[\w.]+\.)?(\w+)`", r"`\1`", " ".join(text.split()))
+    return text.replace("``", "`").replace("|", "\\|")
+
+
+def _code(text: str) -> str:
+    return "`" + text.replace("'", '"').replace("|", "\\|") + "`"
+
+
+def renewed(page: Path) -> str:
+    """The page with its made parts, and its examples, as the code has them now."""
+
+    def part(found: re.Match[str]) -> str:
+        return f"{found[1]}{PARTS[found[2]]()}\n{found[4]}"
+
+    text = _PART.sub(part, page.read_text(encoding="utf-8"))
+    for block in blocks_of(page):
+        if block.source:
+            opening = "<!-- from {}: {} -->\n```{}\n".format(*block.source, block.language)
+            text = text.replace(opening + block.text, opening + cut(*block.source))
+    return text
+
+
+def names(page: Path) -> list[str]:
+    """The made parts of a page."""
+    return [found[1] for found in _PART.findall(page.read_text(encoding="utf-8"))]
+
+
+if __name__ == "__main__":
+    for each in PAGES:
+        each.write_text(renewed(each), encoding="utf-8")

@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Plays all histories of a kind, and counts what they covered."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+
+from airflow_provider_wan.ledger import Submission
+from dev.explore.histories import History, play
+from dev.explore.seams import Make
+from dev.explore.stage import Switch
+from dev.explore.world import Kind, Strike
+
+FURTHEST = 400
+
+
+@dataclass
+class Coverage:
+    """How many schedules were played, and at which boundaries something went wrong in them."""
+
+    schedules: int = 0
+    by_boundary: Counter[str] = field(default_factory=Counter)
+    by_group: Counter[str] = field(default_factory=Counter)
+    crossed: Counter[str] = field(default_factory=Counter)
+
+    def told(self) -> str:
+        """The figures, to be printed."""
+        lines = [f"{self.schedules} schedules"]
+        lines += [f"  {count:7d}  {name}" for name, count in sorted(self.by_group.items())]
+        lines += ["faults and switches by boundary:"]
+        lines += [f"  {self.by_boundary[name]:7d}  {name}" for name in sorted(self.crossed)]
+        return "\n".join(lines)
+
+
+class Explorer:
+    """
+    Plays rows of histories. In a row the last fault comes ever later, until it lies beyond the end.
+
+    :param make: makes the submission; a test of the test puts a broken one here.
+    """
+
+    def __init__(self, make: Make = Submission) -> None:
+        self.coverage = Coverage()
+        self._make = make
+
+    def row(self, group: str, row: Iterable[History]) -> int:
+        """Play one row, and return how many boundaries it has."""
+        length = 0
+        for history in row:
+            played = play(history, self._make)
+            self.coverage.crossed.update(played.crossed())
+            if played.beyond:
+                break
+            length += 1
+            if played.came:
+                self.coverage.schedules += 1
+                self.coverage.by_group[group] += 1
+                self.coverage.by_boundary.update(played.boundaries())
+        return length
+
+    def one_fault(self, base: History, kinds: Iterable[Kind]) -> None:
+        """One fault at every boundary of the first try."""
+        for kind in kinds:
+            self.row(f"one fault · {base.sequel}", _later(lambda n, k=kind: replace(base, first=(Strike(n, k),))))
+
+    def fault_in_kill(self, base: History, kinds: Iterable[Kind]) -> None:
+        """One fault at every boundary of the triggerer's cancellation after a clear."""
+        for kind in kinds:
+            self.row(f"one fault · {base.sequel}", _later(lambda n, k=kind: replace(base, killer=(Strike(n, k),))))
+
+    def two_faults(self, base: History, first: Kind, second: Kind) -> None:
+        """A fault at every boundary of the first try, and one at every boundary of what follows."""
+        for n in range(1, FURTHEST):
+            struck = replace(base, first=(Strike(n, first),))
+            if play(struck, self._make).beyond:
+                break
+            self.row(f"two faults · {base.sequel}", _later(lambda m, s=struck: replace(s, second=(Strike(m, second),))))
+
+    def two_in_one_try(self, base: History, first: Kind, second: Kind) -> None:
+        """A fault that the try survives at every boundary, and one at every later boundary of the same try."""
+        for n in range(1, FURTHEST):
+            at = Strike(n, first)
+            row = (replace(base, first=(at, Strike(m, second))) for m in range(n + 1, FURTHEST))
+            self.row(f"two faults in one try · {base.sequel}", row)
+            if play(replace(base, first=(at,)), self._make).beyond:
+                break
+
+    def two_at_once(self, base: History) -> None:
+        """Two processes: a change to the second at every boundary of the first, and back at every one of the second."""
+        for n in range(1, FURTHEST):
+            to = replace(base, switches=(Switch(n),))
+            if not self.row(f"two at once · {base.sequel}", _later(lambda m, t=to: replace(t, back=(Switch(m),)))):
+                break
+
+    def back_only(self, base: History) -> None:
+        """Two processes, of which the second begins: a change at every one of its boundaries."""
+        self.row(f"two at once · {base.sequel}", _later(lambda m: replace(base, back=(Switch(m),))))
+
+    def fault_at_once(self, base: History, kind: Kind) -> None:
+        """Two processes: a change at every boundary of the first, and a fault at that or a later one of it."""
+        for n in range(1, FURTHEST):
+            to = replace(base, switches=(Switch(n),))
+            row = (replace(to, first=(Strike(m, kind),)) for m in range(n, FURTHEST))
+            if not self.row(f"two at once and a fault · {base.sequel}", row):
+                break
+
+
+def _later(build: Callable[[int], History]) -> Iterable[History]:
+    return (build(step) for step in range(1, FURTHEST))

@@ -1,0 +1,261 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A history: an answer of the API, faults at boundaries, what follows; played to its end, and what must hold then."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from enum import StrEnum
+
+from airflow_provider_wan.ledger import Advance, EntryState, Submission
+from airflow_provider_wan.sandbox.config import CancelMode
+from airflow_provider_wan.sandbox.faults import Fault
+from dev.explore.seams import Make, seams
+from dev.explore.stage import Stage, Switch
+from dev.explore.task import Broken, Task
+from dev.explore.world import Process, Strike, World, pretty
+
+# Retries and clears by people, after which a clip must be there. Faults are used up long before.
+FINAL_TRIES = 8
+
+
+@dataclass(frozen=True)
+class Answer:
+    """
+    How the API takes the first submission.
+
+    :param late: seconds after which a submission without an answer is accepted all the same.
+    :param last_words: errors with which it may end for good, without a clip and without a charge.
+    """
+
+    name: str
+    faults: tuple[Fault, ...] = ()
+    late: float | None = None
+    last_words: tuple[str, ...] = ()
+
+
+ACCEPTED = Answer("accepted")
+RESET_ACCEPTED = Answer("accepted, connection reset", (Fault.RESET_AFTER_ACCEPT,))
+RESET_LATE = Answer("accepted 40 s after the reset", late=40.0)
+RESET_REFUSED = Answer("not accepted, connection reset", (Fault.RESET_BEFORE_ACCEPT,))
+BUSY = Answer("429", (Fault.RATE_LIMIT_429,))
+FAILS_LATE = Answer("fails late", (Fault.LATE_FAILURE,))
+CANCELLED = Answer("cancelled by the service", (Fault.CANCELLED,))
+
+ANSWERS = (
+    ACCEPTED,
+    RESET_ACCEPTED,
+    RESET_LATE,
+    RESET_REFUSED,
+    BUSY,
+    FAILS_LATE,
+    CANCELLED,
+    Answer("201", (Fault.ANSWER_201,)),
+    Answer("accepted, done at once", (Fault.IMMEDIATE_SUCCESS,)),
+    Answer("accepted, time-out", (Fault.HANG_AFTER_ACCEPT,)),
+    Answer("accepted, 500", (Fault.ERROR_500_ACCEPTED,)),
+    Answer("accepted, 502 page", (Fault.HTML_502_ACCEPTED,)),
+    Answer("accepted, garbage", (Fault.GARBAGE_ACCEPTED,)),
+    Answer("accepted, no id", (Fault.NO_ID_ACCEPTED,)),
+    Answer("not accepted, time-out", (Fault.HANG_BEFORE_ACCEPT,)),
+    Answer("not accepted, 500", (Fault.ERROR_500_REFUSED,)),
+    Answer("429 without Retry-After", (Fault.RATE_LIMIT_429_BARE,)),
+    Answer("503", (Fault.CAPACITY_503,)),
+    Answer("400", (Fault.MESSAGE_ERROR_400,)),
+    Answer("500 around a 400", (Fault.API_STATUS_400,), last_words=("WanClipFailedError",)),
+    Answer("402", (Fault.NO_CREDIT_402,)),
+    Answer("accepted, reset, and its payload hidden in the list", (Fault.RESET_AFTER_ACCEPT, Fault.EMPTY_ECHO)),
+    Answer("accepted, and its payload hidden in the list", (Fault.EMPTY_ECHO,)),
+    Answer("never runs", (Fault.NEVER_RUNS,), last_words=("WanClipTimeoutError",)),
+    Answer("rate limit as a failed record", (Fault.RATE_LIMIT_RECORD,)),
+    Answer("reset after acceptance, fails late", (Fault.RESET_AFTER_ACCEPT, Fault.LATE_FAILURE)),
+)
+
+
+class Sequel(StrEnum):
+    """What follows the first try."""
+
+    RETRY = "retry"
+    LATE_RETRY = "retry, an hour later"
+    CLEAR = "clear while it waits"
+    CLEAR_AT_ONCE = "clear while it waits, its cancellation beside the next try"
+    SECOND_RUN = "a second run with the same content"
+    SECOND_WORKER = "a second worker at the same time"
+    ZOMBIE = "a retry while the first still lives"
+
+    @property
+    def at_once(self) -> bool:
+        """Whether two processes run at the same time."""
+        return self in (Sequel.SECOND_WORKER, Sequel.ZOMBIE, Sequel.CLEAR_AT_ONCE)
+
+
+@dataclass(frozen=True)
+class History:
+    """
+    One schedule.
+
+    :param first: faults in the first try.
+    :param second: faults in what follows.
+    :param switches: where the first try hands over to the second.
+    :param back: where the second hands over to the first.
+    :param killer: faults in the triggerer, where it cancels for a clear.
+    :param deferrable: waits in the triggerer, or else in the worker.
+    :param seed: the user's seed.
+    :param cancel: what the service makes of a cancellation.
+    """
+
+    answer: Answer = ACCEPTED
+    sequel: Sequel = Sequel.RETRY
+    first: tuple[Strike, ...] = ()
+    second: tuple[Strike, ...] = ()
+    switches: tuple[Switch, ...] = ()
+    back: tuple[Switch, ...] = ()
+    killer: tuple[Strike, ...] = ()
+    deferrable: bool = True
+    seed: int | None = None
+    cancel: CancelMode = CancelMode.WORKS
+
+    @property
+    def weight(self) -> int:
+        """How much goes wrong in it."""
+        return len(self.first) + len(self.second) + len(self.switches) + len(self.back) + len(self.killer)
+
+    def __str__(self) -> str:
+        parts = [self.answer.name, str(self.sequel), "deferred" if self.deferrable else "in the worker"]
+        parts += [f"the first {strike.kind} step {strike.step}" for strike in self.first]
+        parts += [f"the second {strike.kind} step {strike.step}" for strike in self.second]
+        parts += [f"the canceller {strike.kind} step {strike.step}" for strike in self.killer]
+        parts += [f"to the second before step {at.step}, for {at.stall:.0f} s" for at in self.switches]
+        parts += [f"back before step {at.step}" for at in self.back]
+        return " · ".join(parts if self.seed is None else [*parts, f"seed {self.seed}"])
+
+
+@dataclass
+class Played:
+    """What came of a history."""
+
+    history: History
+    world: World
+    tasks: tuple[Task, ...]
+    first: Process
+    second: Process
+    killer: Process
+
+    def _struck(self) -> tuple[tuple[Process, tuple[Strike | Switch, ...]], ...]:
+        history = self.history
+        return (
+            (self.first, (*history.first, *history.switches)),
+            (self.second, (*history.second, *history.back)),
+            (self.killer, history.killer),
+        )
+
+    @property
+    def beyond(self) -> bool:
+        """Whether a fault or switch lies beyond the end of its process."""
+        return any(at.step > len(process.trace) for process, ats in self._struck() for at in ats)
+
+    @property
+    def came(self) -> bool:
+        """Whether each fault could strike where it was put."""
+        return all(at in process.reached for process, ats in self._struck() for at in ats if isinstance(at, Strike))
+
+    def boundaries(self) -> list[str]:
+        """Return the names of the boundaries at which it struck or switched."""
+        return [
+            process.trace[at.step - 1]
+            for process, ats in self._struck()
+            for at in ats
+            if at.step <= len(process.trace) and (isinstance(at, Switch) or at in process.reached)
+        ]
+
+    def crossed(self) -> list[str]:
+        """Return the names of all boundaries that were crossed."""
+        return [*self.first.trace, *self.second.trace, *self.killer.trace]
+
+
+def play(history: History, make: Make = Submission) -> Played:
+    """
+    Play a history, and then what Airflow and people do until there is a clip or nothing helps.
+
+    :param make: makes the submission; a test of the test puts a broken one here.
+    :raises Broken: a promise was not kept.
+    """
+    random.seed(0)  # jitter
+    world = World(*history.answer.faults, late=history.answer.late, cancel=history.cancel)
+    first = Task(world, "run1", history.deferrable, history.seed)
+    other = history.sequel in (Sequel.SECOND_RUN, Sequel.SECOND_WORKER)
+    second = Task(world, "run2", history.deferrable, history.seed) if other else first
+    with seams(make):
+        processes = _begin(history, world, first, second)
+        tasks = (first, second) if other else (first,)
+        for task in tasks:
+            for _ in range(FINAL_TRIES):
+                if task.told[-1] == "success":
+                    break
+                world.advance(world.now + 300.0)
+                if task.told[-1].startswith("WanInDoubtError"):
+                    _a_person_settles(world)
+                task.attempt(task.process())
+    world.advance(world.now + 7200.0)
+    played = Played(history, world, tasks, *processes)
+    _check(played)
+    return played
+
+
+def _begin(history: History, world: World, first: Task, second: Task) -> tuple[Process, Process, Process]:
+    one = first.process(*history.first)
+    killer = Process(world, "triggerer", history.killer)
+    if history.sequel in (Sequel.SECOND_WORKER, Sequel.ZOMBIE):
+        two = second.process(*history.second)
+        stage = Stage(world)
+        stage.add(one, lambda: first.attempt(one), *history.switches)
+        stage.add(two, lambda: second.attempt(two), *history.back)
+        stage.run()
+        return one, two, killer
+    cleared = history.sequel in (Sequel.CLEAR, Sequel.CLEAR_AT_ONCE)
+    first.attempt(one, cleared_when_deferred=cleared)
+    world.advance(world.now + (3600.0 if history.sequel is Sequel.LATE_RETRY else 5.0))
+    killed = Task(world, first.run, trigger=first.trigger)
+    two = second.process(*history.second)
+    if history.sequel is Sequel.CLEAR_AT_ONCE:
+        stage = Stage(world)
+        stage.add(two, lambda: second.attempt(two), *history.back)
+        stage.add(killer, lambda: killed.kill(killer))
+        stage.run()
+        return one, two, killer
+    if history.sequel is Sequel.CLEAR:
+        killed.kill(killer)
+    second.attempt(two)
+    return one, two, killer
+
+
+def _a_person_settles(world: World) -> None:
+    """Do what the error asks for where the list shows requests whose payload is hidden: look, and tell."""
+    if not any(not job.payload or Fault.EMPTY_ECHO in job.shapes for job in world.core.jobs):
+        raise Broken("a doubt that a person must settle, although the list shows everything")
+    ledger = Advance(world.ledger, lambda: world.now)
+    for held in world.ledger.entries():
+        if held.entry.state in (EntryState.IN_DOUBT, EntryState.CLAIMED):
+            ledger.adopt(held.entry.fingerprint, world.accepted()[-1])
+
+
+def _check(played: Played) -> None:
+    world, history = played.world, played.history
+    charged = world.charged()
+    problem = ""
+    if len(charged) > 1:
+        problem = f"charged {len(charged)} times"
+    elif set(charged) - set(world.bucket):
+        problem = "a clip that was paid for is not in the bucket"
+    elif set(world.bucket) - set(charged):
+        problem = "a clip in the bucket was never charged"
+    elif not all(task.result or _ended_well(task, history.answer) for task in played.tasks):
+        problem = "the clip never came to be"
+    if problem:
+        told = "\n".join(f"{task.run}: {task.told}" for task in played.tasks)
+        traces = "\n".join(f"{process.name}: {process.trace}" for process in (played.first, played.second))
+        raise Broken(f"{problem}\n{history}\n{told}\n{traces}\n{pretty(world)}")
+
+
+def _ended_well(task: Task, answer: Answer) -> bool:
+    return any(word in task.told[-1] for word in answer.last_words)

@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is explored: within minutes for every run of the tests, and at random for as long as one likes."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from dataclasses import replace
+
+from airflow_provider_wan.sandbox.config import CancelMode
+from dev.explore.explorer import Explorer
+from dev.explore.histories import (
+    ACCEPTED,
+    ANSWERS,
+    BUSY,
+    CANCELLED,
+    FAILS_LATE,
+    RESET_ACCEPTED,
+    RESET_LATE,
+    RESET_REFUSED,
+    History,
+    Played,
+    Sequel,
+    play,
+)
+from dev.explore.stage import Switch
+from dev.explore.task import Broken
+from dev.explore.world import Kind, Strike
+
+#: Every I/O call that the operator, the trigger and all below them make. A new one is added here, once
+#: the exploration covers it.
+BOUNDARIES = frozenset(
+    {
+        "ledger read",
+        "ledger probe",
+        "ledger create",
+        "ledger list",
+        "ledger replace (claimed)",
+        "ledger replace (submitted)",
+        "ledger replace (in_doubt)",
+        "ledger replace (succeeded)",
+        "ledger replace (failed)",
+        "ledger replace (cancelled)",
+        "api POST /requests",
+        "api GET /requests",
+        "api GET /requests/{id}",
+        "api DELETE /requests/{id}",
+        "ask Airflow for the task's state",
+        "push an XCom",
+        "defer",
+        "fire the event",
+        "return the result",
+    }
+)
+
+KEY_ANSWERS = (ACCEPTED, RESET_ACCEPTED, RESET_LATE, RESET_REFUSED, BUSY, FAILS_LATE, CANCELLED)
+DEATH = Kind.DIE_AFTER
+
+
+def explore(explorer: Explorer) -> None:
+    """All histories with one fault for each answer, and those with two for the answers that differ most."""
+    for answer in ANSWERS:
+        explorer.one_fault(History(answer), Kind)
+        explorer.one_fault(History(answer, deferrable=False), (DEATH, Kind.TERM_BEFORE))
+        explorer.one_fault(History(answer, Sequel.SECOND_RUN), (DEATH,))
+    for answer in KEY_ANSWERS:
+        explorer.one_fault(History(answer, Sequel.LATE_RETRY), (DEATH,))
+        explorer.one_fault(History(answer, seed=42), (DEATH, Kind.ERROR_AFTER))
+        explorer.one_fault(History(answer, Sequel.CLEAR), Kind)
+        explorer.fault_in_kill(History(answer, Sequel.CLEAR), (DEATH, Kind.ERROR_BEFORE, Kind.ERROR_AFTER))
+        explorer.back_only(History(answer, Sequel.CLEAR_AT_ONCE))
+        explorer.one_fault(History(answer, Sequel.ZOMBIE, cancel=CancelMode.IGNORED), (Kind.SLOW,))
+        explorer.one_fault(History(answer, Sequel.SECOND_WORKER, cancel=CancelMode.IGNORED), (Kind.SLOW,))
+    for answer in KEY_ANSWERS:
+        explorer.two_faults(History(answer), DEATH, DEATH)
+    for answer in (ACCEPTED, RESET_ACCEPTED, RESET_LATE, RESET_REFUSED, BUSY):
+        explorer.two_faults(History(answer, Sequel.SECOND_RUN), DEATH, DEATH)
+    for answer in (ACCEPTED, RESET_ACCEPTED, RESET_REFUSED):
+        explorer.two_faults(History(answer), Kind.ERROR_AFTER, DEATH)
+        explorer.two_in_one_try(History(answer), Kind.ERROR_AFTER, DEATH)
+        explorer.two_at_once(History(answer, Sequel.SECOND_WORKER))
+        explorer.two_at_once(History(answer, Sequel.ZOMBIE))
+    explorer.fault_at_once(History(ACCEPTED, Sequel.SECOND_WORKER), DEATH)
+    explorer.fault_at_once(History(ACCEPTED, Sequel.ZOMBIE), DEATH)
+
+
+def at_random(seed: int) -> Iterator[History]:
+    """Yield histories with up to four faults, without end; the same for the same seed."""
+    rng = random.Random(seed)
+
+    def some(most: int, reach: int) -> tuple[Strike, ...]:
+        count = rng.choice(range(most + 1))
+        return tuple(Strike(rng.randint(1, reach), rng.choice(list(Kind))) for _ in range(count))
+
+    while True:
+        sequel = rng.choice(list(Sequel))
+        history = History(
+            answer=rng.choice(ANSWERS),
+            sequel=sequel,
+            first=some(2, 26),
+            second=some(2, 26),
+            deferrable=rng.random() < 0.7,
+            seed=rng.choice([None, None, 42]),
+        )
+        if sequel is Sequel.CLEAR:
+            history = replace(history, killer=some(1, 4))
+        elif sequel in (Sequel.SECOND_WORKER, Sequel.ZOMBIE):
+            history = replace(history, switches=_switches(rng), back=_switches(rng))
+        elif sequel is Sequel.CLEAR_AT_ONCE:
+            history = replace(history, back=_switches(rng))
+        yield history
+
+
+def _switches(rng: random.Random) -> tuple[Switch, ...]:
+    return tuple(Switch(rng.randint(1, 26)) for _ in range(rng.randint(0, 3)))
+
+
+def shortest(history: History) -> tuple[History, str]:
+    """Take away from a failing history all that it does not need to fail."""
+    told = failure_of(history) or "it did not fail again"
+    going = True
+    while going:
+        going = False
+        for name in ("first", "second", "killer", "switches", "back"):
+            for at in getattr(history, name):
+                smaller = replace(history, **{name: tuple(x for x in getattr(history, name) if x is not at)})
+                if failure := failure_of(smaller):
+                    history, told, going = smaller, failure, True
+                    break
+    return history, told
+
+
+def failure_of(history: History) -> str | None:
+    """Return how a history broke a promise, or None."""
+    try:
+        play(history)
+    except Broken as broken:
+        return str(broken)
+    return None
+
+
+def played_at_random(seed: int) -> Iterator[Played]:
+    """Play :func:`at_random`; a failure is raised with its shortest history and the seed."""
+    for number, history in enumerate(at_random(seed), 1):
+        try:
+            yield play(history)
+        except Broken:
+            small, told = shortest(history)
+            raise Broken(f"seed {seed}, history {number}; the shortest that fails:\n{small}\n{told}") from None
