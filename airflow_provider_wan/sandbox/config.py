@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How a sandbox behaves: every knob in one frozen place."""
+"""Settings of the sandbox."""
 
 from __future__ import annotations
 
@@ -17,66 +17,66 @@ UPLOAD_SECONDS = 899
 
 
 class RenderMode(StrEnum):
-    """What a successful request's file is."""
+    """Kind of the result files."""
 
     REAL = "real"
-    """The image is fetched and checked, and a moving H.264 clip is made of it."""
+    """The image is downloaded and validated, and an animated H.264 clip is rendered from it."""
     TINY = "tiny"
-    """The image is fetched and checked; the clip has the right size and length, but is plain."""
+    """The image is downloaded and validated; the clip has the right size and length, but a plain picture."""
     NONE = "none"
-    """Nothing is fetched or made; the result's bytes come from a function."""
+    """Nothing is downloaded or rendered; the bytes of the result come from a function."""
 
 
 class CancelMode(StrEnum):
-    """What ``DELETE /requests/{id}`` does; the call is undocumented."""
+    """Behavior of ``DELETE /requests/{id}``, which the API does not document."""
 
     WORKS = "works"
-    """A queued request becomes cancelled; one that runs answers 409."""
+    """A queued request is cancelled; a running one is answered with 409."""
     IGNORED = "ignored"
-    """Answers 200 and changes nothing."""
+    """Answered with 200, without effect."""
     MISSING = "missing"
-    """Answers 404."""
+    """Answered with 404."""
 
 
 @dataclass(frozen=True)
 class SandboxConfig:
     """Settings of a sandbox. Times are in seconds, money in US dollars.
 
-    :param api_key: the one key that is let in.
-    :param organizations: the account's organisation ids; the first is used where no header names one.
-        Empty: any ``X-Organization-ID`` is let in.
-    :param models: ids that exist, case-sensitive.
-    :param seed: makes latencies, request ids, fault rolls and unseeded clips repeatable.
-    :param speed: every waiting and running time is divided by it.
+    :param api_key: the accepted API key.
+    :param organizations: organization ids of the account; the first is used if no header names one.
+        Empty: any ``X-Organization-ID`` is accepted.
+    :param models: ids of the available models, case-sensitive.
+    :param seed: seed of latencies, request ids, fault rates and clips without a seed.
+    :param speed: divisor of all queue and run times.
     :param run_seconds: median run times at 720P by clip duration (before ``speed``).
-    :param full_hd_factor: how much longer 1080P runs.
-    :param run_sigma: sigma of the lognormal run time; 0 makes it exact.
-    :param queue_seconds: median of the wait in the queue (before ``speed``).
-    :param queue_sigma: sigma of the lognormal queue wait.
-    :param late_failure_seconds: when a late failure strikes (before ``speed``).
-    :param concurrency: how many requests run at once; None: no limit.
-    :param submits_per_second: above it, 429; None: no limit.
-    :param submits_per_hour: above it, 429; None: no limit.
-    :param reads_per_second: above it, GET answers 429; None: no limit.
+    :param full_hd_factor: factor of the run time at 1080P.
+    :param run_sigma: sigma of the lognormal run time; 0: exactly the median.
+    :param queue_seconds: median queue time (before ``speed``).
+    :param queue_sigma: sigma of the lognormal queue time.
+    :param late_failure_seconds: run time until a late failure (before ``speed``).
+    :param concurrency: number of requests that run concurrently; None: no limit.
+    :param submits_per_second: rate limit, answered with 429; None: no limit.
+    :param submits_per_hour: rate limit, answered with 429; None: no limit.
+    :param reads_per_second: rate limit of GET calls, answered with 429; None: no limit.
     :param retry_after: whether 429 and 503 carry ``Retry-After``.
-    :param credits: dollars on the account; None: without end.
-    :param prices: dollars a second of video by resolution.
-    :param cancel: what DELETE does.
-    :param echo_payload: whether answers echo the payload.
-    :param list_totals: whether list answers hold ``total`` and ``has_more``.
-    :param clock_skew: how far the times in answers are ahead of the clock.
-    :param list_lag: for how long a new request is not yet in the list.
-    :param list_max: the largest page that is given.
-    :param rates: probability of each fault, rolled with the seed.
-    :param render: what a clip's file is.
-    :param render_workers: threads that make clips.
-    :param fetch_seconds: time-out for fetching media.
-    :param result_seconds: lifetime of a result's URL; None: without end.
-    :param hang_seconds: for how long a hanging answer keeps its connection.
-    :param slow_seconds: the delay of a slow answer.
+    :param credits: US dollars on the account; None: unlimited.
+    :param prices: US dollars per second of video, by resolution.
+    :param cancel: behavior of DELETE.
+    :param echo_payload: whether responses echo the payload.
+    :param list_totals: whether list responses contain ``total`` and ``has_more``.
+    :param clock_skew: seconds by which the times in responses run ahead of the clock.
+    :param list_lag: seconds until a new request appears in the list.
+    :param list_max: maximum page size of the list.
+    :param rates: probability of each fault.
+    :param render: kind of the result files.
+    :param render_workers: number of threads that render clips.
+    :param fetch_seconds: timeout of media downloads.
+    :param result_seconds: lifetime of result URLs; None: unlimited.
+    :param hang_seconds: seconds that a hanging call keeps its connection.
+    :param slow_seconds: delay of a slow response.
     :param slow_bytes_per_second: throughput of a slow result.
     :param huge_bytes: size of a huge result.
-    :param journal_limit: calls that the journal keeps in full; the counters go on.
+    :param journal_limit: number of calls that the journal keeps in full; its counters are complete.
     """
 
     api_key: str = DEFAULT_KEY

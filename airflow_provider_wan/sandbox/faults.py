@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Everything that can go wrong on demand: the faults, and the plan that says when.
+"""The faults that the sandbox can inject, and the plan that decides when.
 
-A fault belongs to a :class:`Point`. Rates are rolled once a request for ``SUBMIT``, ``LIFE``, ``SHAPE`` and
-``RESULT``, and at each call for ``GET`` and ``LIST``. Injected faults are used up by the next matching calls
-of their point.
+A fault belongs to an :class:`InjectionPoint`. Rates are rolled once per request for ``SUBMIT``, ``LIFE``, ``SHAPE``
+and ``RESULT``, and at each call for ``GET`` and ``LIST``. Injected faults are consumed by the next matching calls of
+their point.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from enum import StrEnum
 from typing import Any
 
 
-class Point(StrEnum):
-    """Where a fault strikes."""
+class InjectionPoint(StrEnum):
+    """Where a fault is injected."""
 
     SUBMIT = "submit"
     LIFE = "life"
@@ -27,9 +27,9 @@ class Point(StrEnum):
 
 
 class Fault(StrEnum):
-    """A trap that the sandbox can play."""
+    """A fault that the sandbox can inject."""
 
-    # SUBMIT: how the POST is answered; one a submission.
+    # SUBMIT: response to the POST; one per submission.
     RESET_AFTER_ACCEPT = "reset_after_accept"
     RESET_BEFORE_ACCEPT = "reset_before_accept"
     HANG_AFTER_ACCEPT = "hang_after_accept"
@@ -56,7 +56,7 @@ class Fault(StrEnum):
     NO_ID_ACCEPTED = "no_id_accepted"
     ANSWER_201 = "answer_201"
     IMMEDIATE_SUCCESS = "immediate_success"
-    # LIFE: what becomes of an accepted request; one a request.
+    # LIFE: what happens to an accepted request; one per request.
     NEVER_RUNS = "never_runs"
     RUNS_FOREVER = "runs_forever"
     LATE_FAILURE = "late_failure"
@@ -69,7 +69,7 @@ class Fault(StrEnum):
     FAILED_TOP_REASON = "failed_top_reason"
     CANCELLED = "cancelled"
     SUCCESS_WITHOUT_MEDIA = "success_without_media"
-    # SHAPE: how a request is told of; any number a request.
+    # SHAPE: how a request is represented; any number per request.
     CREATED_STATUS = "created_status"
     DISPATCHED_STATUS = "dispatched_status"
     UNKNOWN_STATUS = "unknown_status"
@@ -80,7 +80,7 @@ class Fault(StrEnum):
     MP4_THUMBNAIL = "mp4_thumbnail"
     EMPTY_ECHO = "empty_echo"
     MODEL_DIFFERS = "model_differs"
-    # GET /requests/{id}: one a call.
+    # GET /requests/{id}: one per call.
     GET_GARBAGE = "get_garbage"
     GET_SLOW = "get_slow"
     GET_HANG = "get_hang"
@@ -91,7 +91,7 @@ class Fault(StrEnum):
     GET_401 = "get_401"
     GET_429 = "get_429"
     GET_429_BARE = "get_429_bare"
-    # GET /requests: one a call.
+    # GET /requests: one per call.
     LIST_404 = "list_404"
     LIST_500 = "list_500"
     LIST_GARBAGE = "list_garbage"
@@ -101,7 +101,7 @@ class Fault(StrEnum):
     LIST_RESET = "list_reset"
     LIST_429 = "list_429"
     LIST_429_BARE = "list_429_bare"
-    # The result's URL: one a request when rolled, one a call when injected.
+    # RESULT: the result URL; one per request when rolled, one per call when injected.
     RESULT_404 = "result_404"
     RESULT_HTML = "result_html"
     RESULT_CUT = "result_cut"
@@ -113,34 +113,34 @@ class Fault(StrEnum):
     RESULT_HUGE = "result_huge"
 
     @property
-    def point(self) -> Point:
-        """Where it strikes."""
+    def point(self) -> InjectionPoint:
+        """Injection point of the fault."""
         return _POINTS[self]
 
 
-def _points() -> dict[Fault, Point]:
+def _map_points() -> dict[Fault, InjectionPoint]:
     names = list(Fault)
     starts = {
-        Point.SUBMIT: Fault.RESET_AFTER_ACCEPT,
-        Point.LIFE: Fault.NEVER_RUNS,
-        Point.SHAPE: Fault.CREATED_STATUS,
-        Point.GET: Fault.GET_GARBAGE,
-        Point.LIST: Fault.LIST_404,
-        Point.RESULT: Fault.RESULT_404,
+        InjectionPoint.SUBMIT: Fault.RESET_AFTER_ACCEPT,
+        InjectionPoint.LIFE: Fault.NEVER_RUNS,
+        InjectionPoint.SHAPE: Fault.CREATED_STATUS,
+        InjectionPoint.GET: Fault.GET_GARBAGE,
+        InjectionPoint.LIST: Fault.LIST_404,
+        InjectionPoint.RESULT: Fault.RESULT_404,
     }
     begins = {names.index(first): point for point, first in starts.items()}
-    found: dict[Fault, Point] = {}
-    point = Point.SUBMIT
+    found: dict[Fault, InjectionPoint] = {}
+    point = InjectionPoint.SUBMIT
     for index, fault in enumerate(names):
         point = begins.get(index, point)
         found[fault] = point
     return found
 
 
-_POINTS = _points()
+_POINTS = _map_points()
 
-#: Faults whose submission creates a request although the answer does not say so.
-ACCEPTED_UNSAID = frozenset(
+#: Faults whose submission creates a request although the response does not say so.
+SILENTLY_ACCEPTED = frozenset(
     {
         Fault.RESET_AFTER_ACCEPT,
         Fault.HANG_AFTER_ACCEPT,
@@ -153,10 +153,10 @@ ACCEPTED_UNSAID = frozenset(
 
 
 @dataclass
-class Injection:
-    """A fault for the next matching calls.
+class FaultInjection:
+    """A fault injected into the next matching calls.
 
-    :param count: calls it strikes; None: all, until removed.
+    :param count: number of calls; None: all, until removed.
     :param match: payload fields (and ``request_id``, ``model``) by value, or by ``{"contains": text}``.
     """
 
@@ -164,8 +164,8 @@ class Injection:
     count: int | None
     match: Mapping[str, Any]
 
-    def fits(self, fields: Mapping[str, Any]) -> bool:
-        """Whether a call with these fields is meant."""
+    def matches(self, fields: Mapping[str, Any]) -> bool:
+        """Return whether a call with these fields matches."""
         for name, wanted in self.match.items():
             value = fields.get(name)
             if isinstance(wanted, Mapping):
@@ -177,67 +177,69 @@ class Injection:
 
 
 class FaultPlan:
-    """Decides, call by call, which faults strike.
+    """Decides for each call which faults occur.
 
-    :param seed: seeds one sequence of rolls a fault, so that the rates of others don't disturb it.
+    :param seed: seed of one random sequence per fault, so that the rates of faults are independent.
     :param rates: probability of each fault.
     """
 
     def __init__(self, seed: int, rates: Mapping[Fault, float]) -> None:
         self._seed = seed
-        self._rolls: dict[Fault, random.Random] = {}
+        self._generators: dict[Fault, random.Random] = {}
         self.rates: dict[Fault, float] = dict(rates)
-        self.injections: list[Injection] = []
+        self.injections: list[FaultInjection] = []
 
-    def inject(self, fault: Fault | str, count: int | None = 1, match: Mapping[str, Any] | None = None) -> Injection:
-        """Make ``fault`` strike the next ``count`` matching calls (None: all of them)."""
-        injection = Injection(Fault(fault), count, dict(match or {}))
+    def inject(
+        self, fault: Fault | str, count: int | None = 1, match: Mapping[str, Any] | None = None
+    ) -> FaultInjection:
+        """Inject ``fault`` into the next ``count`` matching calls (None: all of them)."""
+        injection = FaultInjection(Fault(fault), count, dict(match or {}))
         self.injections.append(injection)
         return injection
 
     def clear(self) -> None:
-        """No more faults, neither injected nor rolled."""
+        """Remove all injected faults and rates."""
         self.injections.clear()
         self.rates.clear()
 
-    def take_one(self, point: Point, fields: Mapping[str, Any]) -> Fault | None:
-        """The fault for this call: an injected one before a rolled one."""
-        return self.take_injected(point, fields) or next(iter(self._rolled(point)), None)
+    def take(self, point: InjectionPoint, fields: Mapping[str, Any]) -> Fault | None:
+        """Consume the fault for this call: an injected one before a rolled one."""
+        return self.take_injected(point, fields) or next(iter(self._roll_rates(point)), None)
 
-    def take_injected(self, point: Point, fields: Mapping[str, Any]) -> Fault | None:
-        """The injected fault for this call, which is thereby used up."""
+    def take_injected(self, point: InjectionPoint, fields: Mapping[str, Any]) -> Fault | None:
+        """Consume the injected fault for this call."""
         for injection in self.injections:
-            if injection.fault.point is point and injection.fits(fields):
-                self._use_up(injection)
+            if injection.fault.point is point and injection.matches(fields):
+                self._consume(injection)
                 return injection.fault
         return None
 
-    def take_rolled(self, point: Point) -> Fault | None:
-        """The fault that the rates give this call."""
-        return next(iter(self._rolled(point)), None)
+    def take_rolled(self, point: InjectionPoint) -> Fault | None:
+        """Roll a fault for this call by the rates."""
+        return next(iter(self._roll_rates(point)), None)
 
-    def take_all(self, point: Point, fields: Mapping[str, Any]) -> frozenset[Fault]:
-        """Every fault for this call, injected and rolled."""
-        found = set(self._rolled(point))
+    def take_all(self, point: InjectionPoint, fields: Mapping[str, Any]) -> frozenset[Fault]:
+        """Consume every fault for this call, injected and rolled."""
+        found = set(self._roll_rates(point))
         for injection in list(self.injections):
-            if injection.fault.point is point and injection.fits(fields):
-                self._use_up(injection)
+            if injection.fault.point is point and injection.matches(fields):
+                self._consume(injection)
                 found.add(injection.fault)
         return frozenset(found)
 
-    def _use_up(self, injection: Injection) -> None:
+    def _consume(self, injection: FaultInjection) -> None:
         if injection.count is None:
             return
         injection.count -= 1
         if injection.count <= 0:
             self.injections.remove(injection)
 
-    def _rolled(self, point: Point) -> list[Fault]:
-        hits = []
+    def _roll_rates(self, point: InjectionPoint) -> list[Fault]:
+        rolled = []
         for fault, rate in self.rates.items():
             if fault.point is not point or rate <= 0:
                 continue
-            roll = self._rolls.setdefault(fault, random.Random(f"{self._seed}:{fault.value}"))
+            roll = self._generators.setdefault(fault, random.Random(f"{self._seed}:{fault.value}"))
             if roll.random() < rate:
-                hits.append(fault)
-        return hits
+                rolled.append(fault)
+        return rolled

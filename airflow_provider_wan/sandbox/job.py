@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A request as the sandbox knows it."""
+"""The state of one request."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from airflow_provider_wan.sandbox.checks import DEFAULTS
+from airflow_provider_wan.sandbox.contract import DEFAULTS
 from airflow_provider_wan.sandbox.faults import Fault
 
 
-class Status(StrEnum):
-    """Where a request stands."""
+class JobStatus(StrEnum):
+    """Status of a request."""
 
     QUEUED = "queued"
     PROCESSING = "processing"
@@ -25,41 +25,41 @@ class Status(StrEnum):
 
     @property
     def ended(self) -> bool:
-        """Whether nothing follows."""
-        return self in (Status.SUCCESS, Status.FAILED, Status.CANCELLED)
+        """Whether the status is final."""
+        return self in (JobStatus.SUCCESS, JobStatus.FAILED, JobStatus.CANCELLED)
 
 
-class Origin(StrEnum):
-    """How a request came to be."""
+class JobOrigin(StrEnum):
+    """How a request was created."""
 
     API = "api"
     """Accepted by ``POST /requests``."""
     SEED = "seed"
-    """Made through the admin API."""
+    """Created through the admin API."""
     CONSOLE = "console"
-    """Made in the web console: listed, and 404 by id."""
+    """Created in the web console: listed, but answered with 404 by id."""
     REFUSED = "refused"
-    """The failed record that a refusal by the back end leaves."""
+    """Failed record that is left by a rejection of the backend."""
 
 
 @dataclass(frozen=True)
-class Rendered:
-    """The files of a finished clip, by name."""
+class RenderedFiles:
+    """Names of the files of a finished clip."""
 
     video: str
     thumbnail: str | None = None
 
 
 @dataclass(frozen=True)
-class RenderFailed:
-    """Why no clip could be made."""
+class RenderFailure:
+    """Reason why no clip could be rendered."""
 
     reason: str
 
 
 @dataclass(slots=True)
-class Job:
-    """One request. Times are Unix seconds; ``run_seconds`` is after the speed-up."""
+class SandboxJob:
+    """One request. Times are Unix seconds; ``run_seconds`` is already divided by the speed."""
 
     request_id: str
     number: int
@@ -69,16 +69,16 @@ class Job:
     created_at: float
     ready_at: float
     run_seconds: float
-    origin: Origin = Origin.API
+    origin: JobOrigin = JobOrigin.API
     life: Fault | None = None
     shapes: frozenset[Fault] = frozenset()
     result_fault: Fault | None = None
-    status: Status = Status.QUEUED
+    status: JobStatus = JobStatus.QUEUED
     updated_at: float = 0.0
     started_at: float | None = None
     ended_at: float | None = None
     reason: Any = None
-    render: Rendered | RenderFailed | None = None
+    render: RenderedFiles | RenderFailure | None = None
     overdue: bool = False
 
     @property
@@ -92,15 +92,15 @@ class Job:
         return str(self.payload.get("resolution", DEFAULTS["resolution"]))
 
     def price(self, prices: Mapping[str, float]) -> float:
-        """What the clip costs in dollars when it succeeds."""
+        """Return the price of the clip in US dollars, charged on success."""
         return round(prices[self.resolution] * self.duration, 6)
 
     def fields(self) -> dict[str, Any]:
-        """What an injected fault may be matched with."""
+        """Return the fields that an injected fault can match."""
         return {**self.payload, "request_id": self.request_id, "model": self.model}
 
     def to_dict(self) -> dict[str, Any]:
-        """What is kept on disk."""
+        """Return the persisted form."""
         return {
             "request_id": self.request_id,
             "number": self.number,
@@ -117,12 +117,12 @@ class Job:
         }
 
     @classmethod
-    def from_dict(cls, kept: Mapping[str, Any]) -> Job:
-        """The reverse of :meth:`to_dict`."""
+    def from_dict(cls, kept: Mapping[str, Any]) -> SandboxJob:
+        """Build a request from its persisted form."""
         return cls(
             **{
                 **kept,
-                "origin": Origin(kept["origin"]),
+                "origin": JobOrigin(kept["origin"]),
                 "life": Fault(kept["life"]) if kept["life"] else None,
                 "shapes": frozenset(Fault(name) for name in kept["shapes"]),
                 "result_fault": Fault(kept["result_fault"]) if kept["result_fault"] else None,
@@ -131,7 +131,7 @@ class Job:
         )
 
 
-def request_id_of(seed: int, number: int) -> str:
-    """The id of a sandbox's n-th request."""
+def build_request_id(seed: int, number: int) -> str:
+    """Build the id of the n-th request."""
     digest = hashlib.sha256(f"request:{seed}:{number}".encode()).digest()
     return str(uuid.UUID(bytes=digest[:16], version=4))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the sandbox remembers of what was asked of it: calls, accepted requests, charges. Never a key."""
+"""The journal of calls, accepted requests and charges. It never contains a key."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
-    """One call. ``status`` is 0 where the connection was left without an answer (see ``wire``)."""
+class CallRecord:
+    """One call. ``status`` is 0 if no response was sent (see ``wire``)."""
 
     number: int
     time: float
@@ -28,7 +28,7 @@ class Call:
     offset: str | None
 
     def route(self) -> str:
-        """The call's kind, for counting."""
+        """Return the kind of call, for counting."""
         parts = self.path.strip("/").split("/")
         named = len(parts) > 1 or self.host == "result"
         kept = "/".join((*parts[:1][: len(parts) - 1], "{id}")) if named else parts[0]
@@ -36,8 +36,8 @@ class Call:
 
 
 @dataclass(frozen=True, slots=True)
-class Accepted:
-    """One request that was taken in, whatever its submitter was told."""
+class AcceptedRecord:
+    """One accepted request, whatever its client was answered."""
 
     request_id: str
     time: float
@@ -48,8 +48,8 @@ class Accepted:
 
 
 @dataclass(frozen=True, slots=True)
-class Charge:
-    """One payment: made when a clip has been made; failures are free."""
+class ChargeRecord:
+    """One charge, made when a clip is finished; failures are free."""
 
     request_id: str
     time: float
@@ -59,22 +59,22 @@ class Charge:
     origin: str
 
 
-class Journal:
-    """The record of one sandbox.
+class CallJournal:
+    """The journal of one sandbox.
 
-    :param limit: calls kept in full (the newest); counters, accepted requests and charges are kept always.
+    :param limit: number of calls kept in full (the newest); counters, accepted requests and charges are complete.
     """
 
     def __init__(self, limit: int) -> None:
-        self.calls: deque[Call] = deque(maxlen=limit)
-        self.accepted: list[Accepted] = []
-        self.charges: list[Charge] = []
+        self.calls: deque[CallRecord] = deque(maxlen=limit)
+        self.accepted: list[AcceptedRecord] = []
+        self.charges: list[ChargeRecord] = []
         self.counters: Counter[str] = Counter()
         self.total_calls = 0
         self.authorization_at_results = 0
 
-    def called(self, call: Call) -> None:
-        """Write a call down."""
+    def record_call(self, call: CallRecord) -> None:
+        """Record a call."""
         self.total_calls += 1
         self.calls.append(call)
         self.counters[call.route()] += 1
@@ -82,7 +82,7 @@ class Journal:
             self.authorization_at_results += 1
 
     def summary(self) -> dict[str, Any]:
-        """Figures without the lists."""
+        """Return the counters and totals."""
         return {
             "calls": self.total_calls,
             "counters": dict(sorted(self.counters.items())),
@@ -92,13 +92,13 @@ class Journal:
             "authorization_at_results": self.authorization_at_results,
         }
 
-    def tell_calls(self, limit: int | None = None, since: int = 0) -> list[dict[str, Any]]:
-        """Calls from number ``since`` on, oldest first, the newest ``limit`` of them."""
+    def list_calls(self, limit: int | None = None, since: int = 0) -> list[dict[str, Any]]:
+        """Return calls from number ``since`` on, oldest first, only the newest ``limit`` of them."""
         found = [asdict(call) for call in self.calls if call.number >= since]
         return found if limit is None else found[len(found) - min(limit, len(found)) :]
 
-    def tell_accepted(self) -> list[dict[str, Any]]:
-        """Accepted requests, oldest first."""
+    def list_accepted(self) -> list[dict[str, Any]]:
+        """Return accepted requests, oldest first."""
         return [
             {
                 "request_id": entry.request_id,
@@ -111,6 +111,6 @@ class Journal:
             for entry in self.accepted
         ]
 
-    def tell_charges(self) -> list[dict[str, Any]]:
-        """Charges, oldest first."""
+    def list_charges(self) -> list[dict[str, Any]]:
+        """Return charges, oldest first."""
         return [asdict(charge) for charge in self.charges]

@@ -21,8 +21,8 @@ from airflow_provider_wan.api.config import WanConfig
 from airflow_provider_wan.api.wire import HttpAnswer, HttpCall, TransportError
 from airflow_provider_wan.ledger.entry import LedgerEntry
 from airflow_provider_wan.ledger.errors import AlreadyExistsError, ConflictError, LedgerUnavailableError
-from airflow_provider_wan.ledger.store import Versioned
-from airflow_provider_wan.sandbox.answers import Answer, Wire
+from airflow_provider_wan.ledger.stores.base import StoredEntry
+from airflow_provider_wan.sandbox.responses import SandboxResponse, WireBehavior
 from airflow_provider_wan.sandbox.config import CancelMode, RenderMode, SandboxConfig
 from airflow_provider_wan.sandbox.core import SandboxCore
 from airflow_provider_wan.sandbox.faults import Fault
@@ -68,9 +68,9 @@ class MemoryLedger:
         self.objects: dict[str, tuple[str, str]] = {}
         self._versions = 0
 
-    def read(self, fingerprint: str) -> Versioned | None:
+    def read(self, fingerprint: str) -> StoredEntry | None:
         found = self.objects.get(fingerprint)
-        return Versioned(LedgerEntry.from_json(found[0]), found[1]) if found else None
+        return StoredEntry(LedgerEntry.from_json(found[0]), found[1]) if found else None
 
     def create(self, entry: LedgerEntry) -> str:
         if entry.fingerprint in self.objects:
@@ -82,7 +82,7 @@ class MemoryLedger:
             raise ConflictError(entry.fingerprint)
         return self._put(entry)
 
-    def entries(self, *, modified_since: float | None = None) -> Iterator[Versioned]:
+    def entries(self, *, modified_since: float | None = None) -> Iterator[StoredEntry]:
         for fingerprint in list(self.objects):
             if held := self.read(fingerprint):
                 yield held
@@ -140,18 +140,18 @@ class World:
             self._later.append((self.now + after, lambda: self._handle(call)))
             raise TransportError("connection reset", sent=True)
         answer = self._handle(call)
-        if answer.wire is Wire.HANG:
+        if answer.wire is WireBehavior.HANG:
             self.advance(self.now + call.timeout)
             raise TransportError("time-out", sent=True)
-        if answer.wire is Wire.RESET:
+        if answer.wire is WireBehavior.RESET:
             raise TransportError("connection reset", sent=True)
         if answer.wait_for is not None:
             self.advance(self.now + 1.0)
-            answer = self.core.submitted(answer.wait_for)
+            answer = self.core.build_submission_response(answer.wait_for)
         headers = {"content-type": answer.content_type, **{k.lower(): v for k, v in answer.headers.items()}}
         return HttpAnswer(answer.status, headers, answer.body)
 
-    def _handle(self, call: HttpCall) -> Answer:
+    def _handle(self, call: HttpCall) -> SandboxResponse:
         headers = {"Authorization": f"Bearer {CONFIG.api_key}", "Content-Type": call.content_type or ""}
         path = urlsplit(call.url).path
         return self.core.handle(call.method, path, dict(call.params), headers, call.body or b"")
@@ -266,7 +266,7 @@ class Ledger:
         self._process = process
         self._store = process.world.ledger
 
-    def read(self, fingerprint: str) -> Versioned | None:
+    def read(self, fingerprint: str) -> StoredEntry | None:
         return self._io("ledger read", lambda: self._store.read(fingerprint))
 
     def create(self, entry: LedgerEntry) -> str:
@@ -275,7 +275,7 @@ class Ledger:
     def replace(self, entry: LedgerEntry, version: str) -> str:
         return self._io(f"ledger replace ({entry.state})", lambda: self._store.replace(entry, version))
 
-    def entries(self, *, modified_since: float | None = None) -> Iterator[Versioned]:
+    def entries(self, *, modified_since: float | None = None) -> Iterator[StoredEntry]:
         return iter(self._io("ledger list", lambda: list(self._store.entries())))
 
     def probe(self) -> None:
@@ -293,7 +293,7 @@ def pretty(world: World) -> str:
     """What is left at the end, for a failed schedule."""
     entries: dict[str, Any] = {name: json.loads(text) for name, (text, _) in world.ledger.objects.items()}
     told = {
-        name: {key: entry[key] for key in ("state", "request_id", "owner", "posting_at", "history", "outcome")}
+        name: {key: entry[key] for key in ("state", "request_id", "owner", "intent_at", "history", "outcome")}
         for name, entry in entries.items()
     }
     return (

@@ -12,7 +12,7 @@ import psutil
 import requests
 
 from dev.stack import Stack
-from dev.testkit.harness import Run
+from dev.testkit.airflow_harness import DagRunHandle
 
 SEED = 3
 
@@ -38,7 +38,7 @@ class Killer(threading.Thread):
     :param clears: how many waiting tasks it clears at most.
     """
 
-    def __init__(self, stack: Stack, run: Run, *, tasks: int, triggerers: int = 0, clears: int = 0) -> None:
+    def __init__(self, stack: Stack, run: DagRunHandle, *, tasks: int, triggerers: int = 0, clears: int = 0) -> None:
         super().__init__(daemon=True)
         self.stack = stack
         self.run_ = run

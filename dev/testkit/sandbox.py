@@ -6,15 +6,18 @@ from __future__ import annotations
 import io
 import json
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import numpy as np
+import requests
 from PIL import Image
 
-from airflow_provider_wan.sandbox.answers import Answer
+from airflow_provider_wan.sandbox.responses import SandboxResponse
 from airflow_provider_wan.sandbox.config import RenderMode, SandboxConfig
 from airflow_provider_wan.sandbox.core import SandboxCore
+from airflow_provider_wan.sandbox.server.thread import SandboxServer
 
 KEY = "sandbox-key"
 MODEL = "wan2.6-i2v"
@@ -22,7 +25,9 @@ START = 1_800_000_000.0
 PAYLOAD = {"img_url": "https://images.example/cat.jpg", "resolution": "720P", "duration": 5}
 
 
-class Clock:
+class ManualClock:
+    """A clock that a test moves."""
+
     def __init__(self) -> None:
         self.time = START
 
@@ -30,17 +35,17 @@ class Clock:
         return self.time
 
 
-class Desk:
-    """A core, and the few calls that tests make of it."""
+class SandboxHarness:
+    """A core on a manual clock, and the calls that tests make."""
 
     def __init__(self, **options: Any) -> None:
-        self.clock = Clock()
+        self.clock = ManualClock()
         self.events: list[dict[str, Any]] = []
         settings = {"queue_sigma": 0.0, "run_sigma": 0.0, **options}
         config = SandboxConfig(render=RenderMode.NONE, **settings)
         self.core = SandboxCore(config, clock=self.clock, sink=self.events.append)
 
-    def call(self, method: str, path: str, value: object = None, **headers: str) -> Answer:
+    def call(self, method: str, path: str, value: object = None, **headers: str) -> SandboxResponse:
         path, _, query = path.partition("?")
         params = dict(pair.split("=") for pair in query.split("&")) if query else {}
         sent = {"Authorization": f"Bearer {KEY}", "Content-Type": "application/json"}
@@ -48,7 +53,7 @@ class Desk:
         body = b"" if value is None else json.dumps(value).encode()
         return self.core.handle(method, path, params, sent, body)
 
-    def submit(self, **payload: Any) -> Answer:
+    def submit(self, **payload: Any) -> SandboxResponse:
         return self.call("POST", "/requests", {"model": MODEL, "payload": {**PAYLOAD, **payload}})
 
     def submit_id(self, **payload: Any) -> str:
@@ -65,7 +70,7 @@ class Desk:
 
 
 def picture(width: int = 750, height: int = 1000) -> Image.Image:
-    """Soft hills of colour with sharp discs: something whose motion can be seen."""
+    """Draw soft color gradients with sharp discs, whose motion is visible."""
     y, x = np.mgrid[0:height, 0:width].astype(np.float32)
     waves = [127 + 90 * np.sin(x / (40 + 17 * band) + band) * np.cos(y / (55 - 9 * band)) for band in range(3)]
     image = Image.fromarray(np.stack(waves, axis=2).astype(np.uint8))
@@ -81,8 +86,8 @@ def encoded(image: Image.Image, kind: str = "JPEG") -> bytes:
     return data.getvalue()
 
 
-class Origin:
-    """A web server that serves what it is given."""
+class ImageServer:
+    """A web server for files in memory."""
 
     def __init__(self) -> None:
         self.files: dict[str, bytes] = {}
@@ -113,7 +118,9 @@ class Origin:
         self._thread.join()
 
 
-class Caller:
+class SandboxClient:
+    """A plain HTTP client of a running sandbox."""
+
     def __init__(self, server: SandboxServer) -> None:
         self.server = server
         self.headers = {"Authorization": f"Bearer {server.api_key}"}

@@ -10,7 +10,7 @@ import pytest
 
 from dev.cluster import Cluster
 from dev.stack import ROOT
-from dev.testkit.harness import Desk
+from dev.testkit.airflow_harness import AirflowHarness
 from dev.testkit.statsd import Statsd
 
 DAGS = ("wan_image_to_video", "wan_single_clip", "wan_dataset_backfill")
@@ -35,8 +35,8 @@ def cluster(statsd: Statsd) -> Iterator[Cluster]:
 
 
 @pytest.fixture(scope="session")
-def desk(cluster: Cluster) -> Desk:
-    return Desk(cluster)
+def harness(cluster: Cluster) -> AirflowHarness:
+    return AirflowHarness(cluster)
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,7 @@ import requests
 from dev.cluster import Cluster
 from dev.component import wait_for
 from dev.testkit.batch_runs import crops
-from dev.testkit.harness import BUCKET, PHOTOS, Desk, Run
+from dev.testkit.airflow_harness import BUCKET, PHOTOS, AirflowHarness, DagRunHandle
 from dev.testkit.statsd import Statsd
 
 MAPPED, BATCH = 6, 8
@@ -43,18 +43,18 @@ def test_the_init_step_made_the_pool_that_counts_what_waits(cluster: Cluster) ->
 
 
 def test_mapped_clips_and_a_batch_are_made_by_both_workers_and_both_triggerers(
-    cluster: Cluster, desk: Desk, yesterday: str
+    cluster: Cluster, harness: AirflowHarness, yesterday: str
 ) -> None:
     s3 = cluster.s3_client()
     for photo in sorted(PHOTOS.glob("*.jpg"))[:MAPPED]:
         s3.upload_file(str(photo), BUCKET, f"images/{yesterday}/{photo.name}")
     for number, body in enumerate(crops(BATCH, seed=3)):
         s3.put_object(Bucket=BUCKET, Key=f"datasets/images/{yesterday}/{number}.jpg", Body=body)
-    before, accepted = len(desk.charges()), requests_of(cluster)
+    before, accepted = len(harness.charges()), requests_of(cluster)
     # The last whole day before now is the run's data interval.
     now = datetime.now(UTC)
-    with desk.held():
-        mapped = Run(desk, "wan_image_to_video", cluster.airflow.trigger("wan_image_to_video", logical_date=now))
+    with harness.held():
+        mapped = DagRunHandle(harness, "wan_image_to_video", cluster.airflow.trigger("wan_image_to_video", logical_date=now))
         waiting: dict[str, int] = {}
 
         def all_wait() -> bool:
@@ -64,8 +64,8 @@ def test_mapped_clips_and_a_batch_are_made_by_both_workers_and_both_triggerers(
         wait_for("all clips to wait in triggerers", all_wait, seconds=150, every=0.5)
     # What was made while they were held is never done by itself.
     for request_id in requests_of(cluster) - accepted:
-        desk.force(request_id, "success")
-    batch = Run(desk, "wan_dataset_backfill", cluster.airflow.trigger("wan_dataset_backfill", logical_date=now))
+        harness.force(request_id, "success")
+    batch = DagRunHandle(harness, "wan_dataset_backfill", cluster.airflow.trigger("wan_dataset_backfill", logical_date=now))
 
     assert mapped.end(240) == "success"
     assert batch.end(240) == "success"
@@ -75,7 +75,7 @@ def test_mapped_clips_and_a_batch_are_made_by_both_workers_and_both_triggerers(
     assert (
         worker_of(cluster, mapped, "clip.archive") == worker_of(cluster, mapped, "clip.ingest") == {"worker-transfers"}
     )
-    assert len(desk.charges()) - before == MAPPED + BATCH
+    assert len(harness.charges()) - before == MAPPED + BATCH
     assert batch.result("clips")["archived"] == BATCH
     found = s3.list_objects_v2(Bucket=BUCKET, Prefix=f"clips/{yesterday}/")["Contents"]
     assert sum(each["Key"].endswith(".mp4") for each in found) == MAPPED
@@ -97,6 +97,6 @@ def requests_of(cluster: Cluster) -> set[str]:
     return {each["request_id"] for each in cluster.sandbox_admin("accepted")["accepted"]}
 
 
-def worker_of(cluster: Cluster, run: Run, task_id: str) -> set[str]:
+def worker_of(cluster: Cluster, run: DagRunHandle, task_id: str) -> set[str]:
     """The hosts on which a task's instances ran."""
     return {each["hostname"] for each in cluster.airflow.task_instances(run.dag_id, run.run_id, task_id)}

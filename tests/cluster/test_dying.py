@@ -15,7 +15,7 @@ import requests
 
 from dev.cluster import Cluster
 from dev.component import wait_for
-from dev.testkit.harness import BUCKET, Desk, Run
+from dev.testkit.airflow_harness import BUCKET, AirflowHarness, DagRunHandle
 
 HOLDER = """
     SELECT job.hostname FROM task_instance AS ti JOIN trigger ON trigger.id = ti.trigger_id
@@ -29,21 +29,21 @@ TRIGGERERS = ("triggerer-1", "triggerer-2")
 TARGET = f"s3://{BUCKET}/made/cluster"
 
 
-def waiting(desk: Desk, prompt: str) -> tuple[Run, str]:
+def waiting(harness: AirflowHarness, prompt: str) -> tuple[DagRunHandle, str]:
     """A run whose clip is waited for, and the id of its request."""
-    run = desk.start("wan_single_clip", prompt, target=f"{TARGET}/{prompt}.mp4")
+    run = harness.start("wan_single_clip", prompt, target=f"{TARGET}/{prompt}.mp4")
     run.wait_for("generate", "deferred")
-    (request_id,) = desk.accepted(prompt)
+    (request_id,) = harness.accepted(prompt)
     return run, request_id
 
 
-def holder(cluster: Cluster, run: Run) -> str | None:
+def holder(cluster: Cluster, run: DagRunHandle) -> str | None:
     """The triggerer that waits for the run's clip."""
     rows = cluster.rows(HOLDER, run.run_id)
     return str(rows[0][0]) if rows else None
 
 
-def held_by(cluster: Cluster, run: Run, *, other_than: str | None = None) -> str:
+def held_by(cluster: Cluster, run: DagRunHandle, *, other_than: str | None = None) -> str:
     """Wait until a triggerer waits for the clip; its name."""
     found: list[str | None] = [None]
 
@@ -55,7 +55,7 @@ def held_by(cluster: Cluster, run: Run, *, other_than: str | None = None) -> str
     return str(found[0])
 
 
-def logged(run: Run, text: str, *, attempt: int) -> bool:
+def logged(run: DagRunHandle, text: str, *, attempt: int) -> bool:
     """Whether an attempt has begun and has said this."""
     try:
         return text in run.log("generate", attempt)
@@ -67,9 +67,9 @@ def status(cluster: Cluster, request_id: str) -> str:
     return str(cluster.sandbox_admin(f"requests/{request_id}")["status"])
 
 
-def test_the_other_triggerer_takes_over_from_one_that_was_killed(cluster: Cluster, desk: Desk) -> None:
-    with desk.held():
-        run, request_id = waiting(desk, "killed")
+def test_the_other_triggerer_takes_over_from_one_that_was_killed(cluster: Cluster, harness: AirflowHarness) -> None:
+    with harness.held():
+        run, request_id = waiting(harness, "killed")
         first = held_by(cluster, run)
         cluster.engine.kill(first)
         try:
@@ -78,12 +78,12 @@ def test_the_other_triggerer_takes_over_from_one_that_was_killed(cluster: Cluste
             assert status(cluster, request_id) == "queued"
         finally:
             cluster.engine.start(first)
-        desk.force(request_id, "success")
+        harness.force(request_id, "success")
         assert run.end(180) == "success"
 
     assert {first, second} == {"triggerer-1", "triggerer-2"}
-    assert desk.accepted("killed") == [request_id]
-    assert desk.charges()[request_id] == pytest.approx(0.5)
+    assert harness.accepted("killed") == [request_id]
+    assert harness.charges()[request_id] == pytest.approx(0.5)
 
 
 @contextmanager
@@ -98,19 +98,19 @@ def no_triggerer(cluster: Cluster) -> Iterator[None]:
             cluster.engine.start(name)
 
 
-def test_a_task_that_deferred_under_an_older_version_is_resumed_under_this_one(cluster: Cluster, desk: Desk) -> None:
-    with desk.held():
-        run, request_id = waiting(desk, "older")
+def test_a_task_that_deferred_under_an_older_version_is_resumed_under_this_one(cluster: Cluster, harness: AirflowHarness) -> None:
+    with harness.held():
+        run, request_id = waiting(harness, "older")
         held_by(cluster, run)
         with no_triggerer(cluster):
             ((trigger_id, kept),) = cluster.rows(STORED, run.run_id)
             given = json.loads(kept)
             older = json.dumps({name: given[name] for name in ("request_id", "end_time")})
             assert cluster.rows("UPDATE trigger SET kwargs = %s WHERE id = %s RETURNING id", older, trigger_id)
-            desk.force(request_id, "success")
+            harness.force(request_id, "success")
         assert run.end(180) == "success"
 
-    assert desk.accepted("older") == [request_id]
+    assert harness.accepted("older") == [request_id]
 
 
 @contextmanager
@@ -128,27 +128,27 @@ def frozen(cluster: Cluster, name: str) -> Iterator[None]:
 
 
 def test_a_triggerer_that_lost_its_trigger_while_it_stood_still_does_not_cancel_the_request(
-    cluster: Cluster, desk: Desk
+    cluster: Cluster, harness: AirflowHarness
 ) -> None:
-    with desk.held():
-        run, request_id = waiting(desk, "frozen")
+    with harness.held():
+        run, request_id = waiting(harness, "frozen")
         first = held_by(cluster, run)
         wait_for("it to look", lambda: "is queued" in run.log("generate"), seconds=60)
         with frozen(cluster, first):
             held_by(cluster, run, other_than=first)
         wait_for("the kill of the lost trigger", lambda: "is left alone" in run.log("generate"), seconds=60)
         assert status(cluster, request_id) == "queued"
-        desk.force(request_id, "success")
+        harness.force(request_id, "success")
         assert run.end(180) == "success"
 
-    assert desk.accepted("frozen") == [request_id]
+    assert harness.accepted("frozen") == [request_id]
 
 
 def test_a_queued_request_is_cancelled_by_mark_failed_and_a_clear_makes_the_clip_once(
-    cluster: Cluster, desk: Desk
+    cluster: Cluster, harness: AirflowHarness
 ) -> None:
-    with desk.held():
-        run, request_id = waiting(desk, "marked")
+    with harness.held():
+        run, request_id = waiting(harness, "marked")
         wait_for("the trigger to look", lambda: "is queued" in run.log("generate"), seconds=60)
         run.mark("generate", "failed")
         wait_for("the cancellation", lambda: status(cluster, request_id) == "cancelled", seconds=60)
@@ -158,20 +158,20 @@ def test_a_queued_request_is_cancelled_by_mark_failed_and_a_clear_makes_the_clip
 
     assert run.end(180) == "success"
 
-    first, second = desk.accepted("marked")
-    assert [each in desk.charges() for each in (first, second)] == [False, True]
+    first, second = harness.accepted("marked")
+    assert [each in harness.charges() for each in (first, second)] == [False, True]
 
 
-def test_a_running_request_is_left_by_a_clear_and_harvested_by_the_next_attempt(cluster: Cluster, desk: Desk) -> None:
-    with desk.held():
-        run, request_id = waiting(desk, "cleared")
-        desk.force(request_id, "processing")
+def test_a_running_request_is_left_by_a_clear_and_harvested_by_the_next_attempt(cluster: Cluster, harness: AirflowHarness) -> None:
+    with harness.held():
+        run, request_id = waiting(harness, "cleared")
+        harness.force(request_id, "processing")
         wait_for("the trigger to see it run", lambda: "is processing" in run.log("generate"), seconds=60)
         run.clear("generate", "archive")
         wait_for("the next attempt to wait", lambda: logged(run, "was submitted before", attempt=2), seconds=90)
         assert status(cluster, request_id) == "processing"
-        desk.force(request_id, "success")
+        harness.force(request_id, "success")
         assert run.end(180) == "success"
 
-    assert desk.accepted("cleared") == [request_id]
-    assert desk.charges()[request_id] == pytest.approx(0.5)
+    assert harness.accepted("cleared") == [request_id]
+    assert harness.charges()[request_id] == pytest.approx(0.5)

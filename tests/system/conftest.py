@@ -12,7 +12,7 @@ import pytest
 
 from airflow_provider_wan.sandbox import SandboxServer
 from dev.stack import ROOT, Stack
-from dev.testkit.harness import BUCKET, Desk
+from dev.testkit.airflow_harness import BUCKET, AirflowHarness
 
 DAGS = (
     *("wan_image_to_video", "wan_single_clip", "wan_manifest_batch"),
@@ -36,8 +36,8 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 
 @pytest.fixture(scope="session")
-def desk(stack: Stack) -> Desk:
-    return Desk(stack)
+def harness(stack: Stack) -> AirflowHarness:
+    return AirflowHarness(stack)
 
 
 @pytest.fixture(scope="session")

@@ -20,7 +20,7 @@ import pytest
 from dev.airflow_home import airflow_command, clean_environment
 from dev.stack import ROOT, Stack
 from dev.testkit.batch_runs import crops
-from dev.testkit.harness import BUCKET, Desk
+from dev.testkit.airflow_harness import BUCKET, AirflowHarness
 
 DAG = "wan_dataset_backfill"
 FULL = bool(os.environ.get("WAN_FULL_BACKFILL"))
@@ -83,7 +83,7 @@ def _time(text: str) -> datetime:
 
 
 @pytest.fixture(scope="module")
-def seen(stack: Stack, desk: Desk, s3: Any) -> Backfills:
+def seen(stack: Stack, harness: AirflowHarness, s3: Any) -> Backfills:
     stack.wait_for_dags(DAG)
     pool = {"name": "wan_clips", "slots": 3, "include_deferred": True}
     stack.airflow.call("POST", "/pools", json=pool)
@@ -93,11 +93,11 @@ def seen(stack: Stack, desk: Desk, s3: Any) -> Backfills:
             # Neighbouring days share most of their images.
             body = images[(day * (DISTINCT // DAYS) + index) % DISTINCT]
             s3.put_object(Bucket=BUCKET, Key=f"datasets/images/{day_of(day)}/{index:02d}.jpg", Body=body)
-    before = len(desk.charges())
+    before = len(harness.charges())
     first, first_seconds, most = backfill(stack)
-    between = len(desk.charges())
+    between = len(harness.charges())
     second, second_seconds, _ = backfill(stack, "--reprocess-behavior", "completed")
-    after = len(desk.charges())
+    after = len(harness.charges())
     told = f"{DAYS} days of {IMAGES} images, {distinct()} distinct: first {first_seconds:.0f} s"
     print(f"\nbackfill: {told}, {between - before} charges; again {second_seconds:.0f} s, {after - between} charges")
     return Backfills(first, second, first_seconds, second_seconds, before, between, after, most)

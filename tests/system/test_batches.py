@@ -9,7 +9,7 @@ from typing import Any
 from airflow_provider_wan.sandbox import SandboxServer
 from dev.stack import Stack
 from dev.testkit.batch_runs import charges_by_request, crops
-from dev.testkit.harness import BUCKET, Desk, Run
+from dev.testkit.airflow_harness import BUCKET, AirflowHarness, DagRunHandle
 from dev.testkit.process_killer import Killer
 
 WORDS = "seen by nobody but the service"
@@ -27,14 +27,14 @@ def keys(s3: Any, prefix: str) -> set[str]:
     return {each["Key"].removeprefix(prefix) for each in found}
 
 
-def test_each_chunk_of_a_manifest_is_a_task_of_its_own(desk: Desk, stack: Stack, s3: Any) -> None:
+def test_each_chunk_of_a_manifest_is_a_task_of_its_own(harness: AirflowHarness, stack: Stack, s3: Any) -> None:
     rows = [{"image": uri, "name": f"clip-{n}", "prompt": WORDS} for n, uri in enumerate(put_images(s3, "rows", 5, 8))]
     rows.append({"image": rows[0]["image"], "duration": 7})
     s3.put_object(Bucket=BUCKET, Key="rows.jsonl", Body="\n".join(map(json.dumps, rows)))
-    before = len(desk.charges())
+    before = len(harness.charges())
     conf = {"manifest": f"s3://{BUCKET}/rows.jsonl", "output": f"s3://{BUCKET}/chunks/", "chunk": 3}
 
-    run = Run(desk, "wan_manifest_batch", stack.airflow.trigger("wan_manifest_batch", conf=conf))
+    run = DagRunHandle(harness, "wan_manifest_batch", stack.airflow.trigger("wan_manifest_batch", conf=conf))
 
     # A third of the second chunk is bad, which is more than the Dag allows; its good rows are made all the same.
     assert run.end(240) == "failed"
@@ -42,7 +42,7 @@ def test_each_chunk_of_a_manifest_is_a_task_of_its_own(desk: Desk, stack: Stack,
         ("clips", 0): "success",
         ("clips", 1): "failed",
     }
-    assert len(desk.charges()) - before == 5
+    assert len(harness.charges()) - before == 5
     assert {f"clip-{n}.mp4" for n in range(5)} <= keys(s3, "chunks/")
     folder = f"chunks/_batch/wan_manifest_batch.clips/{run.run_id.replace(':', '_').replace('+', '_')}/1/"
     (rejected,) = s3.get_object(Bucket=BUCKET, Key=folder + "rejected.jsonl")["Body"].read().splitlines()
@@ -50,12 +50,12 @@ def test_each_chunk_of_a_manifest_is_a_task_of_its_own(desk: Desk, stack: Stack,
 
 
 def test_a_batch_whose_task_and_triggerer_die_pays_once_for_each_clip(
-    desk: Desk, stack: Stack, s3: Any, api: SandboxServer
+    harness: AirflowHarness, stack: Stack, s3: Any, api: SandboxServer
 ) -> None:
     api.call(lambda core: core.configure(speed=12.0, concurrency=4))
     put_images(s3, "mortal", 16, 9)
     conf = {"manifest": f"s3://{BUCKET}/mortal/", "output": f"s3://{BUCKET}/survivors/"}
-    run = Run(desk, "batch_of_clips", stack.airflow.trigger("batch_of_clips", conf=conf))
+    run = DagRunHandle(harness, "batch_of_clips", stack.airflow.trigger("batch_of_clips", conf=conf))
     with Killer(stack, run, tasks=5, triggerers=3) as killer:
         assert run.end(300) == "success"
     print(f"{killer.tasks} tasks killed, {killer.triggerers} triggerers killed")

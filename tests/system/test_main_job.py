@@ -16,7 +16,7 @@ from dev import leaks
 from dev.clips import faults, inspect
 from dev.component import wait_for
 from dev.stack import Stack
-from dev.testkit.harness import BUCKET, PHOTOS, Desk, Run
+from dev.testkit.airflow_harness import BUCKET, PHOTOS, AirflowHarness, DagRunHandle
 
 DAG = "wan_image_to_video"
 # cat.jpg is smaller than the API takes, rocket.jpg is upright and smaller as well.
@@ -29,7 +29,7 @@ IMAGES = sorted([*GOOD, BAD])
 class Seen:
     """The run, and what was seen while all its clips were waiting."""
 
-    run: Run
+    run: DagRunHandle
     end: str
     busy_workers: list[str]
     states: Counter[str]
@@ -37,7 +37,7 @@ class Seen:
 
 
 @pytest.fixture(scope="module")
-def seen(stack: Stack, desk: Desk, s3: Any) -> Seen:
+def seen(stack: Stack, harness: AirflowHarness, s3: Any) -> Seen:
     """Three photographs and a text file named .jpg, on the day before 2026-03-02."""
     for name in GOOD:
         s3.upload_file(str(PHOTOS / f"{name}.jpg"), BUCKET, f"images/2026-03-01/{name}.jpg")
@@ -47,13 +47,13 @@ def seen(stack: Stack, desk: Desk, s3: Any) -> Seen:
     def waiting() -> bool:
         return Counter(run.tasks().values())["deferred"] == len(GOOD) and not stack.busy_workers()
 
-    with desk.held():
-        run = Run(desk, DAG, stack.airflow.trigger(DAG, logical_date=datetime(2026, 3, 2, tzinfo=UTC)))
+    with harness.held():
+        run = DagRunHandle(harness, DAG, stack.airflow.trigger(DAG, logical_date=datetime(2026, 3, 2, tzinfo=UTC)))
         wait_for("all clips to wait", waiting, seconds=120, every=0.5)
         busy, states = stack.busy_workers(), stack.airflow.states(DAG, run.run_id)
         arguments = leaks.trigger_arguments(stack.home.database, stack.home.fernet_key)
         for each in stack.sandbox_admin("accepted")["accepted"]:
-            desk.force(each["request_id"], "success")
+            harness.force(each["request_id"], "success")
     return Seen(run, run.end(180), busy, states, arguments)
 
 
@@ -90,13 +90,13 @@ def test_an_image_that_is_none_fails_alone_before_anything_is_paid(seen: Seen) -
     assert all(states["clip.archive", IMAGES.index(name)] == "success" for name in GOOD)
 
 
-def test_each_clip_is_charged_once_at_the_price_that_was_foretold(seen: Seen, desk: Desk) -> None:
-    charges = desk.charges()
+def test_each_clip_is_charged_once_at_the_price_that_was_foretold(seen: Seen, harness: AirflowHarness) -> None:
+    charges = harness.charges()
 
     for name in GOOD:
         made = seen.run.result("clip.generate", IMAGES.index(name))
         prompt = (PHOTOS / f"{name}.txt").read_text(encoding="utf-8").strip()
-        assert desk.accepted(prompt) == [made["request_id"]]
+        assert harness.accepted(prompt) == [made["request_id"]]
         assert charges[made["request_id"]] == pytest.approx(made["cost"]) == pytest.approx(0.5)
 
 
@@ -121,7 +121,7 @@ def test_neither_key_nor_prompt_nor_signed_url_is_in_database_logs_or_trigger(se
 
 
 def test_a_backfill_makes_the_clips_of_past_days_and_a_day_without_images_is_green(
-    stack: Stack, desk: Desk, s3: Any
+    stack: Stack, harness: AirflowHarness, s3: Any
 ) -> None:
     s3.upload_file(str(PHOTOS / "coffee.jpg"), BUCKET, "images/2026-02-10/coffee.jpg")
     days = {"from_date": "2026-02-10T00:00:00Z", "to_date": "2026-02-11T00:00:00Z"}
@@ -131,7 +131,7 @@ def test_a_backfill_makes_the_clips_of_past_days_and_a_day_without_images_is_gre
 
     made = [each for each in stack.airflow.runs(DAG) if each["run_type"] == "backfill"]
     made.sort(key=lambda each: str(each["data_interval_start"]))
-    with_image, without = (Run(desk, DAG, each["dag_run_id"]) for each in made)
+    with_image, without = (DagRunHandle(harness, DAG, each["dag_run_id"]) for each in made)
     assert with_image.end() == without.end() == "success"
     assert Counter(with_image.tasks().values()) == {"success": 4}
     assert Counter(without.tasks().values()) == {"success": 1, "skipped": 3}

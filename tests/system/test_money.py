@@ -14,7 +14,7 @@ from airflow_provider_wan.sandbox import SandboxServer
 from dev.clips import inspect
 from dev.component import wait_for
 from dev.stack import Stack
-from dev.testkit.harness import BUCKET, PHOTOS, Desk, Run
+from dev.testkit.airflow_harness import BUCKET, PHOTOS, AirflowHarness, DagRunHandle
 from dev.testkit.process_killer import Killer
 
 CLIPS = 12
@@ -23,18 +23,18 @@ KILLS = 30
 ROUNDS = 5
 
 
-def start(desk: Desk, api: SandboxServer, dag_id: str, count: int) -> Run:
+def start(harness: AirflowHarness, api: SandboxServer, dag_id: str, count: int) -> DagRunHandle:
     client = WanClient(WanConfig(api_key=api.api_key, base_url=api.base_url))
     image = client.upload((PHOTOS / "coffee.jpg").read_bytes(), "jpeg")
-    return Run(desk, dag_id, desk.stack.airflow.trigger(dag_id, conf={"image": image, "count": count}))
+    return DagRunHandle(harness, dag_id, harness.stack.airflow.trigger(dag_id, conf={"image": image, "count": count}))
 
 
 def test_whatever_dies_each_clip_is_paid_for_once_and_archived(
-    stack: Stack, desk: Desk, s3: Any, api: SandboxServer, tmp_path: Path
+    stack: Stack, harness: AirflowHarness, s3: Any, api: SandboxServer, tmp_path: Path
 ) -> None:
     # Clips run and don't end by themselves, so that their waits are disturbed as often as is planned.
     api.call(lambda core: core.configure(queue_seconds=0.0, run_seconds={5: 1e6}))
-    run = start(desk, api, "many_clips", CLIPS)
+    run = start(harness, api, "many_clips", CLIPS)
     run.wait_for("plan", "success")
     with Killer(stack, run, tasks=20, triggerers=10, clears=6) as first:
         wait_for("the waits to be disturbed", first.waits_disturbed, seconds=300, every=0.5)
@@ -62,11 +62,11 @@ def test_whatever_dies_each_clip_is_paid_for_once_and_archived(
 
 
 def test_forty_clips_that_are_done_at_once_are_forty_successes_and_forty_charges(
-    desk: Desk, api: SandboxServer
+    harness: AirflowHarness, api: SandboxServer
 ) -> None:
     # A trigger that fires within some seconds of its deferral can make Airflow fail the task.
     api.call(lambda core: core.configure(speed=100.0, run_sigma=0.0, queue_sigma=0.0, render="none"))
-    run = start(desk, api, "quick_clips", 40)
+    run = start(harness, api, "quick_clips", 40)
     assert run.end(420) == "success"
     assert Counter(run.tasks().values()) == {"success": 41}
     assert len(api.accepted()) == len(api.charges()) == 40

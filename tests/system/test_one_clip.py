@@ -9,10 +9,10 @@ import pytest
 
 from dev.component import wait_for
 from dev.stack import Stack
-from dev.testkit.harness import BUCKET, Desk, Run
+from dev.testkit.airflow_harness import BUCKET, AirflowHarness, DagRunHandle
 
 
-def test_the_fields_of_the_trigger_form_reach_the_api_with_their_types(stack: Stack, desk: Desk, s3: Any) -> None:
+def test_the_fields_of_the_trigger_form_reach_the_api_with_their_types(stack: Stack, harness: AirflowHarness, s3: Any) -> None:
     given = {
         "resolution": "720P",
         "duration": 10,
@@ -23,7 +23,7 @@ def test_the_fields_of_the_trigger_form_reach_the_api_with_their_types(stack: St
         "seed": 7,
         "negative_prompt": "blur",
     }
-    run = desk.start("wan_single_clip", "all fields", target=f"s3://{BUCKET}/made/form.mp4", **given)
+    run = harness.start("wan_single_clip", "all fields", target=f"s3://{BUCKET}/made/form.mp4", **given)
 
     assert run.end(180) == "success"
     (request,) = [
@@ -36,17 +36,17 @@ def test_the_fields_of_the_trigger_form_reach_the_api_with_their_types(stack: St
     assert s3.head_object(Bucket=BUCKET, Key="made/form.mp4")["ContentType"] == "video/mp4"
 
 
-def test_a_job_that_is_not_deferrable_keeps_a_worker_busy_and_gives_the_same_clip(desk: Desk, stack: Stack) -> None:
-    with desk.held():
-        run = desk.start("blocking_clip", "blocking")
-        wait_for("the request", lambda: desk.accepted("blocking"), seconds=60, parts=list(stack.components.values()))
-        (request_id,) = desk.accepted("blocking")
+def test_a_job_that_is_not_deferrable_keeps_a_worker_busy_and_gives_the_same_clip(harness: AirflowHarness, stack: Stack) -> None:
+    with harness.held():
+        run = harness.start("blocking_clip", "blocking")
+        wait_for("the request", lambda: harness.accepted("blocking"), seconds=60, parts=list(stack.components.values()))
+        (request_id,) = harness.accepted("blocking")
         assert run.tasks()["generate", -1] == "running"
         wait_for("one busy worker", lambda: len(stack.busy_workers()) == 1, seconds=20)
-        desk.force(request_id, "success")
+        harness.force(request_id, "success")
 
     assert run.end(180) == "success"
-    assert desk.accepted("blocking") == [request_id]
+    assert harness.accepted("blocking") == [request_id]
     assert run.result("archive")["uri"] == f"s3://{BUCKET}/made/blocking_clip.mp4"
     logs = stack.home.logs / "dag_id=blocking_clip"
     assert list(logs.rglob("attempt=1.log"))
@@ -54,13 +54,13 @@ def test_a_job_that_is_not_deferrable_keeps_a_worker_busy_and_gives_the_same_cli
 
 
 @pytest.fixture(scope="module")
-def unhappy(desk: Desk) -> dict[str, Run]:
+def unhappy(harness: AirflowHarness) -> dict[str, DagRunHandle]:
     """Runs whose requests come to nothing, all at once."""
     faults = {"failed": "failed_string", "refused": "backend_400", "cancelled": "cancelled", "never": "never_runs"}
     runs = {}
     for prompt, fault in faults.items():
-        desk.fault(fault, prompt)
-        runs[prompt] = desk.start("patient_clip", prompt)
+        harness.fault(fault, prompt)
+        runs[prompt] = harness.start("patient_clip", prompt)
     for run in runs.values():
         assert run.end(180) == "failed"
     return runs
@@ -75,32 +75,32 @@ def unhappy(desk: Desk) -> dict[str, Run]:
     ],
 )
 def test_the_task_log_of_a_clip_that_never_came_says_what_happened_and_what_it_cost(
-    unhappy: dict[str, Run], desk: Desk, prompt: str, words: list[str]
+    unhappy: dict[str, DagRunHandle], harness: AirflowHarness, prompt: str, words: list[str]
 ) -> None:
-    (request_id,) = desk.accepted(prompt)
+    (request_id,) = harness.accepted(prompt)
 
     log = unhappy[prompt].log("generate")
 
     for each in [request_id, *words]:
         assert each in log
-    assert request_id not in desk.charges()
+    assert request_id not in harness.charges()
 
 
-def test_the_task_log_of_a_refused_request_says_that_nothing_was_paid(unhappy: dict[str, Run], desk: Desk) -> None:
+def test_the_task_log_of_a_refused_request_says_that_nothing_was_paid(unhappy: dict[str, DagRunHandle], harness: AirflowHarness) -> None:
     log = unhappy["refused"].log("generate")
 
     assert "WanBadRequestError" in log
     assert "Backend error (400)" in log
-    assert desk.accepted("refused") == []
+    assert harness.accepted("refused") == []
 
 
-def test_a_clip_that_came_too_late_is_picked_up_by_clearing_the_task(unhappy: dict[str, Run], desk: Desk) -> None:
-    (request_id,) = desk.accepted("never")
-    desk.force(request_id, "success")
+def test_a_clip_that_came_too_late_is_picked_up_by_clearing_the_task(unhappy: dict[str, DagRunHandle], harness: AirflowHarness) -> None:
+    (request_id,) = harness.accepted("never")
+    harness.force(request_id, "success")
 
     unhappy["never"].clear("generate")
     unhappy["never"].wait_for("generate", "success")
 
     assert unhappy["never"].result("generate")["request_id"] == request_id
-    assert desk.accepted("never") == [request_id]
-    assert desk.charges()[request_id] == pytest.approx(0.5)
+    assert harness.accepted("never") == [request_id]
+    assert harness.charges()[request_id] == pytest.approx(0.5)

@@ -5,16 +5,16 @@ from collections.abc import Iterator
 
 import pytest
 
-from dev.testkit.sandbox import Desk, Origin
+from dev.testkit.sandbox import SandboxHarness, ImageServer
 
 
 @pytest.fixture
-def desk() -> Desk:
-    return Desk()
+def harness() -> SandboxHarness:
+    return SandboxHarness()
 
 
 @pytest.fixture(scope="session")
-def origin() -> Iterator[Origin]:
-    server = Origin()
+def image_server() -> Iterator[ImageServer]:
+    server = ImageServer()
     yield server
     server.close()

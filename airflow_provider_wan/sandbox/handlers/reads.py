@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Calls on existing requests: status, list, cancel."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from airflow_provider_wan.sandbox import responses, views
+from airflow_provider_wan.sandbox.backend import SandboxBackend
+from airflow_provider_wan.sandbox.config import CancelMode
+from airflow_provider_wan.sandbox.faults import Fault, InjectionPoint
+from airflow_provider_wan.sandbox.job import JobOrigin, JobStatus, SandboxJob
+from airflow_provider_wan.sandbox.rate_limit import SlidingWindow
+from airflow_provider_wan.sandbox.responses import SandboxResponse
+
+
+class ReadHandler:
+    """Handler of status, list and cancel calls."""
+
+    def __init__(self, backend: SandboxBackend) -> None:
+        self._backend = backend
+        self._window = SlidingWindow(1.0)
+
+    def get(self, org: str, request_id: str) -> SandboxResponse:
+        """Handle ``GET /requests/{id}``."""
+        limited = self._limited()
+        if limited:
+            return limited
+        backend = self._backend
+        job = self._visible(org, request_id)
+        fields = job.fields() if job and backend.faults.injections else {"request_id": request_id}
+        fault = backend.faults.take(InjectionPoint.GET, fields)
+        more = {"request_id": request_id, "fault": fault}
+        broken = _fault_response(fault, more)
+        if broken:
+            return broken
+        if job is None or fault is Fault.GET_404:
+            return responses.no_request(request_id, fault=fault)
+        body = views.record(job, backend.now(), backend.config, backend.result_base)
+        return responses.json_response(200, body, delay=self._delay(fault), **more)
+
+    def list(self, org: str, params: Mapping[str, str]) -> SandboxResponse:
+        """Handle ``GET /requests``."""
+        limited = self._limited()
+        if limited:
+            return limited
+        backend = self._backend
+        fault = backend.faults.take(InjectionPoint.LIST, params)
+        broken = _fault_response(fault, {"fault": fault})
+        if broken:
+            return broken
+        limit, offset = _parse_count(params.get("limit", "100")), _parse_count(params.get("offset", "0"))
+        if limit is None or offset is None or limit == 0:
+            return responses.error(400, "invalid query parameters: limit, offset (Expected a whole number)")
+        model, now = params.get("model_id") or None, backend.now()
+        before = now - backend.config.list_lag
+        reverse = fault is Fault.LIST_REVERSED
+        page, total = backend.jobs.page(org, model, min(limit, backend.config.list_max), offset, before, reverse)
+        body: dict[str, Any] = {
+            "requests": [views.record(job, now, backend.config, backend.result_base) for job in page]
+        }
+        if backend.config.list_totals:
+            body |= {"total": total, "has_more": offset + len(page) < total}
+        return responses.json_response(200, body, delay=self._delay(fault), fault=fault)
+
+    def cancel(self, org: str, request_id: str) -> SandboxResponse:
+        """Handle ``DELETE /requests/{id}``."""
+        backend = self._backend
+        job = self._visible(org, request_id)
+        if job is None or backend.config.cancel is CancelMode.MISSING:
+            return responses.no_request(request_id)
+        if backend.config.cancel is CancelMode.WORKS:
+            if job.status is not JobStatus.QUEUED:
+                word = views.status_text(job, backend.now())
+                return responses.error(409, f"request cannot be cancelled: it is {word}", request_id=request_id)
+            backend.lifecycle.end(job, JobStatus.CANCELLED, None, backend.now())
+        body = views.record(job, backend.now(), backend.config, backend.result_base)
+        return responses.json_response(200, body, request_id=request_id)
+
+    def _visible(self, org: str, request_id: str) -> SandboxJob | None:
+        job = self._backend.jobs.get(request_id)
+        if job is None or job.org_id != org or job.origin is JobOrigin.CONSOLE:
+            return None
+        return job
+
+    def _limited(self) -> SandboxResponse | None:
+        limit, now = self._backend.config.reads_per_second, self._backend.now()
+        wait = self._window.wait(limit, now)
+        if wait is not None:
+            return responses.rate_limited(self._backend.retry_after(wait))
+        if limit is not None:
+            self._window.take(now)
+        return None
+
+    def _delay(self, fault: Fault | None) -> float:
+        return self._backend.config.slow_seconds if fault in (Fault.GET_SLOW, Fault.LIST_SLOW) else 0.0
+
+
+def _fault_response(fault: Fault | None, more: dict[str, Any]) -> SandboxResponse | None:
+    match fault:
+        case Fault.GET_GARBAGE | Fault.LIST_GARBAGE:
+            return responses.garbage(**more)
+        case Fault.GET_RESET | Fault.LIST_RESET:
+            return responses.reset(**more)
+        case Fault.GET_HANG | Fault.LIST_HANG:
+            return responses.hang(**more)
+        case Fault.GET_500 | Fault.LIST_500:
+            return responses.internal_error(**more)
+        case Fault.GET_502:
+            return responses.gateway_page(**more)
+        case Fault.GET_401:
+            return replace(responses.unauthorized(), **more)
+        case Fault.LIST_404:
+            return responses.error(404, "not found", **more)
+        case Fault.GET_429 | Fault.LIST_429:
+            return responses.rate_limited(responses.RETRY_AFTER_SECONDS, **more)
+        case Fault.GET_429_BARE | Fault.LIST_429_BARE:
+            return responses.rate_limited(None, **more)
+    return None
+
+
+def _parse_count(text: str) -> int | None:
+    return int(text) if text.isascii() and text.isdigit() else None
