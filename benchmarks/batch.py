@@ -29,7 +29,7 @@ import psutil
 from airflow_provider_wan.sandbox import SandboxServer
 from benchmarks.report import FOLDER, read, save
 from dev.seaweed import SeaweedFS
-from dev.testkit.batch_runs import Job, crops
+from dev.testkit.batch_runs import BatchTask, crops
 from dev.testkit.s3_folder import BUCKET, Folder
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -154,7 +154,7 @@ def utilisation(sandbox: SandboxServer) -> tuple[float, float]:
 def verify(made: Bench, result: dict[str, Any]) -> list[str]:
     """What is not as it must be."""
     charges = made.sandbox.charges()
-    rows = Job(made.folder, {}).rows()
+    rows = BatchTask(made.folder, {}).rows()
     archived = {row["row"]: row for row in rows if row["status"] == "archived"}
     keys = {name for name in _names(made.folder) if name.startswith("clips/") and name.endswith(".mp4")}
     images = {each["request_id"]: each["payload"]["img_url"].split("?")[0] for each in made.sandbox.accepted()}
@@ -219,7 +219,7 @@ def dry_run(rows: int) -> dict[str, Any]:
     if child == 0:
         os.environ["AIRFLOW_CONN_WAN_DEFAULT"] = json.dumps({"conn_type": "wan", "password": "key"})
         os.environ["AIRFLOW_CONN_AWS_DEFAULT"] = json.dumps({"conn_type": "aws", "login": "a", "password": "b"})
-        result = Job(Folder(None, "none"), told).try_()
+        result = BatchTask(Folder(None, "none"), told).try_()
         os._exit(0 if result["items"] == rows else 1)
     _, status = os.waitpid(child, 0)
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1e3

@@ -16,11 +16,11 @@ from typing import Any
 
 from airflow.providers.common.compat.sdk import TaskDeferred
 
-from dev.testkit.batch_runs import Job, event_of
+from dev.testkit.batch_runs import BatchTask, run_trigger
 from dev.testkit.s3_folder import Folder
 
 
-def in_a_child(job: Job, event: dict[str, Any] | None) -> dict[str, Any]:
+def in_a_child(job: BatchTask, event: dict[str, Any] | None) -> dict[str, Any]:
     """Run one wave. :return: ``{"result": …}``, or ``{"trigger": [class path, arguments]}``."""
     read, write = os.pipe()
     child = os.fork()
@@ -51,7 +51,7 @@ def in_a_child(job: Job, event: dict[str, Any] | None) -> dict[str, Any]:
 
 def main() -> None:
     told = json.loads(sys.argv[1])
-    job = Job(Folder(None, told["prefix"]), told["arguments"], try_number=told["try_number"])
+    job = BatchTask(Folder(None, told["prefix"]), told["arguments"], try_number=told["try_number"])
     if not told["arguments"].get("deferrable"):
         print(json.dumps(job.operator().execute(job.context())))
         return
@@ -59,7 +59,7 @@ def main() -> None:
     while "result" not in (answer := in_a_child(job, event)):
         path, arguments = answer["trigger"]
         module, _, name = path.rpartition(".")
-        event = asyncio.run(event_of(getattr(import_module(module), name)(**arguments)))
+        event = asyncio.run(run_trigger(getattr(import_module(module), name)(**arguments)))
     print(json.dumps(answer["result"]))
 
 

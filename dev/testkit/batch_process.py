@@ -13,11 +13,11 @@ from airflow_provider_wan.ledger import Policy, submission
 def main() -> None:
     # Two looks that prove an absence are 90 s apart: here, seconds are enough for a POST to end.
     submission.Policy = partial(Policy, settle=4.0)  # type: ignore[misc, assignment]
-    from dev.testkit.batch_runs import Job
+    from dev.testkit.batch_runs import BatchTask
     from dev.testkit.s3_folder import Folder
 
     told = json.loads(sys.argv[1])
-    job = Job(Folder(None, told["prefix"]), told["arguments"], try_number=told["try_number"])
+    job = BatchTask(Folder(None, told["prefix"]), told["arguments"], try_number=told["try_number"])
     print(json.dumps(job.operator().execute(job.context())))
 
 

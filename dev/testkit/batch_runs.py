@@ -43,8 +43,8 @@ def crops(count: int, seed: int = 1, size: tuple[int, int] = (400, 400)) -> Iter
 
 
 @dataclass
-class Job:
-    """One task instance of a batch operator, with what Airflow keeps for it."""
+class BatchTask:
+    """One task instance of a batch operator, with the state that Airflow keeps for it."""
 
     folder: Folder
     arguments: dict[str, Any]
@@ -92,7 +92,7 @@ class Job:
                 return result
             except TaskDeferred as deferred:
                 self.deferrals.append(deferred)
-                event = asyncio.run(event_of(deferred.trigger))
+                event = asyncio.run(run_trigger(deferred.trigger))
                 self.events.append(event)
                 resumed = self.operator(**changes)
                 step = lambda r=resumed, e=event: r.execute_complete(self.context(), e)  # noqa: E731
@@ -104,7 +104,7 @@ class Job:
         return [json.loads(line) for line in body.splitlines()]
 
 
-async def event_of(trigger: Any) -> dict[str, Any]:
+async def run_trigger(trigger: Any) -> dict[str, Any]:
     """Run a trigger as the triggerer does, from what lies in the database."""
     _, arguments = trigger.serialize()
     fresh = type(trigger)(**json.loads(json.dumps(arguments)))

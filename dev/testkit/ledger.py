@@ -11,13 +11,13 @@ from typing import Any
 from airflow_provider_wan.api.errors import WanNotFoundError
 from airflow_provider_wan.api.record import RequestPage, RequestRecord, RequestStatus
 from airflow_provider_wan.api.request import I2VRequest
-from airflow_provider_wan.ledger import LedgerEntry, Owner, fingerprint_of
+from airflow_provider_wan.ledger import LedgerEntry, Owner, compute_fingerprint
 from airflow_provider_wan.ledger.entry import claim, posting
 from airflow_provider_wan.ledger.fingerprint import payload_sha256
 
 NOW = 1_700_000_000.0
 REQUEST = I2VRequest(img_url="https://images.example.com/cat.png?sig=1", prompt="a cat", resolution="720P")
-FINGERPRINT = fingerprint_of(REQUEST)
+FINGERPRINT = compute_fingerprint(REQUEST)
 ME = Owner("dag/run/clip/-1", 1, "me")
 MY_RETRY = Owner("dag/run/clip/-1", 2, "me again")
 OTHER = Owner("dag/other/clip/-1", 1, "other")

@@ -14,9 +14,9 @@ import numpy as np
 import requests
 from PIL import Image
 
-from airflow_provider_wan.sandbox.responses import SandboxResponse
 from airflow_provider_wan.sandbox.config import RenderMode, SandboxConfig
 from airflow_provider_wan.sandbox.core import SandboxCore
+from airflow_provider_wan.sandbox.responses import SandboxResponse
 from airflow_provider_wan.sandbox.server.thread import SandboxServer
 
 KEY = "sandbox-key"

@@ -15,7 +15,7 @@ import uuid
 from airflow_provider_wan.api.client import WanClient
 from airflow_provider_wan.api.config import WanConfig
 from airflow_provider_wan.api.request import I2VRequest
-from airflow_provider_wan.ledger import Owner, Policy, Submission, fingerprint_of, open_store
+from airflow_provider_wan.ledger import Owner, Policy, Submitter, compute_fingerprint, open_store
 
 REQUEST = I2VRequest(img_url="https://images.example.com/cat.png", prompt="a cat", resolution="720P")
 
@@ -35,11 +35,11 @@ def s3_client():
 def main(ledger: str, base_url: str, key: str, task: str, attempt: str) -> None:
     client = WanClient(WanConfig(api_key=key, base_url=base_url))
     # Times of a sandbox that answers at once.
-    policy = Policy(lease=6.0, settle=2.0, follow_interval=0.1)
-    submission = Submission(client, open_store(ledger, s3_client=s3_client), policy=policy)
+    policy = Policy(lease=6.0, settle=2.0, claim_poll_interval=0.1)
+    submission = Submitter(client, open_store(ledger, s3_client=s3_client), policy=policy)
     print("ready", flush=True)
     sys.stdin.readline()
-    fingerprint = fingerprint_of(REQUEST)
+    fingerprint = compute_fingerprint(REQUEST)
     held = submission.ensure(
         REQUEST, fingerprint=fingerprint, owner=Owner(task, int(attempt), uuid.uuid4().hex), deadline=time.time() + 60
     )

@@ -9,8 +9,8 @@ import requests
 
 from dev.cluster import Cluster
 from dev.component import wait_for
-from dev.testkit.batch_runs import crops
 from dev.testkit.airflow_harness import BUCKET, PHOTOS, AirflowHarness, DagRunHandle
+from dev.testkit.batch_runs import crops
 from dev.testkit.statsd import Statsd
 
 MAPPED, BATCH = 6, 8
@@ -54,7 +54,9 @@ def test_mapped_clips_and_a_batch_are_made_by_both_workers_and_both_triggerers(
     # The last whole day before now is the run's data interval.
     now = datetime.now(UTC)
     with harness.held():
-        mapped = DagRunHandle(harness, "wan_image_to_video", cluster.airflow.trigger("wan_image_to_video", logical_date=now))
+        mapped = DagRunHandle(
+            harness, "wan_image_to_video", cluster.airflow.trigger("wan_image_to_video", logical_date=now)
+        )
         waiting: dict[str, int] = {}
 
         def all_wait() -> bool:
@@ -65,7 +67,9 @@ def test_mapped_clips_and_a_batch_are_made_by_both_workers_and_both_triggerers(
     # What was made while they were held is never done by itself.
     for request_id in requests_of(cluster) - accepted:
         harness.force(request_id, "success")
-    batch = DagRunHandle(harness, "wan_dataset_backfill", cluster.airflow.trigger("wan_dataset_backfill", logical_date=now))
+    batch = DagRunHandle(
+        harness, "wan_dataset_backfill", cluster.airflow.trigger("wan_dataset_backfill", logical_date=now)
+    )
 
     assert mapped.end(240) == "success"
     assert batch.end(240) == "success"

@@ -98,7 +98,9 @@ def no_triggerer(cluster: Cluster) -> Iterator[None]:
             cluster.engine.start(name)
 
 
-def test_a_task_that_deferred_under_an_older_version_is_resumed_under_this_one(cluster: Cluster, harness: AirflowHarness) -> None:
+def test_a_task_that_deferred_under_an_older_version_is_resumed_under_this_one(
+    cluster: Cluster, harness: AirflowHarness
+) -> None:
     with harness.held():
         run, request_id = waiting(harness, "older")
         held_by(cluster, run)
@@ -162,7 +164,9 @@ def test_a_queued_request_is_cancelled_by_mark_failed_and_a_clear_makes_the_clip
     assert [each in harness.charges() for each in (first, second)] == [False, True]
 
 
-def test_a_running_request_is_left_by_a_clear_and_harvested_by_the_next_attempt(cluster: Cluster, harness: AirflowHarness) -> None:
+def test_a_running_request_is_left_by_a_clear_and_harvested_by_the_next_attempt(
+    cluster: Cluster, harness: AirflowHarness
+) -> None:
     with harness.held():
         run, request_id = waiting(harness, "cleared")
         harness.force(request_id, "processing")

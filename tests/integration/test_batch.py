@@ -16,17 +16,17 @@ from airflow_provider_wan.api.errors import WanError
 from airflow_provider_wan.batch import engine
 from airflow_provider_wan.batch import state as batch_state
 from airflow_provider_wan.ledger import submission
-from airflow_provider_wan.ledger.decision import Policy
+from airflow_provider_wan.ledger.rules import Policy
 from airflow_provider_wan.operators import wan_batch
 from airflow_provider_wan.sandbox import SandboxServer
-from dev.testkit.batch_runs import Job, charges_by_request, crops, manifest, upload
+from dev.testkit.batch_runs import BatchTask, charges_by_request, crops, manifest, upload
 from dev.testkit.s3_folder import Folder
 
 
 def test_a_budget_of_half_the_quote_stops_in_time_and_more_goes_on_from_there(
     folder: Folder, sandbox: SandboxServer
 ) -> None:
-    job = Job(folder, {"manifest": upload(folder, 24)})
+    job = BatchTask(folder, {"manifest": upload(folder, 24)})
     quoted = job.try_(dry_run=True)
 
     with pytest.raises(AirflowFailException, match=r"max_cost=\$6\.00.*12 rows are left.*Raise max_cost"):
@@ -45,7 +45,7 @@ def test_a_budget_of_half_the_quote_stops_in_time_and_more_goes_on_from_there(
 def test_what_a_killed_try_has_spent_counts_towards_the_budget(
     folder: Folder, sandbox: SandboxServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    job = Job(folder, {"manifest": upload(folder, 20), "max_cost": 5.0})
+    job = BatchTask(folder, {"manifest": upload(folder, 20), "max_cost": 5.0})
     saves = []
 
     class KilledError(BaseException):
@@ -81,7 +81,7 @@ def test_a_budget_of_just_the_quote_is_enough_where_an_answer_was_lost(
     monkeypatch.setattr(submission, "Policy", lambda: Policy(settle=1.0))
     sandbox.inject("reset_before_accept", 1, {"prompt": "last"})
     items = [{"image": uri, "prompt": "last" if n == 3 else ""} for n, uri in enumerate(upload(folder, 4))]
-    job = Job(folder, {"manifest": items})
+    job = BatchTask(folder, {"manifest": items})
     quoted = job.try_(dry_run=True)
 
     result = job.try_(max_cost=quoted["cost"])
@@ -96,10 +96,10 @@ def test_another_run_with_the_same_content_pays_nothing_and_has_its_own_copies(
 ) -> None:
     images = upload(folder, 12)
     more = {"manifest": images, "reuse": "content", "ledger_uri": folder.uri("ledger")}
-    first = Job(folder, more, run_id="one").try_()
+    first = BatchTask(folder, more, run_id="one").try_()
     paid = len(charges_by_request(sandbox))
 
-    job = Job(folder, {**more, "output_prefix": folder.uri("other/")}, run_id="two")
+    job = BatchTask(folder, {**more, "output_prefix": folder.uri("other/")}, run_id="two")
     result = job.try_()
 
     assert (first["archived"], first["reused"], paid) == (12, 0, 12)
@@ -118,7 +118,7 @@ def test_clips_may_go_below_their_images_and_a_second_run_finds_no_others(
     place = folder.uri("images/")
     more = {"manifest": place, "output_prefix": place, "reuse": "content", "ledger_uri": folder.uri("ledger")}
 
-    items = [Job(folder, more, run_id=run_id).try_()["items"] for run_id in ("one", "two")]
+    items = [BatchTask(folder, more, run_id=run_id).try_()["items"] for run_id in ("one", "two")]
 
     assert any(name.startswith("images/_ingest/") for name in folder.names())
     assert items == [3, 3]
@@ -128,7 +128,7 @@ def test_clips_may_go_below_their_images_and_a_second_run_finds_no_others(
 def test_equal_bytes_under_two_names_are_paid_for_once(folder: Folder, sandbox: SandboxServer) -> None:
     (data,) = crops(1)
     images = [folder.put("images/a.png", data), folder.put("images/b.png", data)]
-    job = Job(folder, {"manifest": [*images, images[0]]})
+    job = BatchTask(folder, {"manifest": [*images, images[0]]})
 
     result = job.try_()
 
@@ -145,7 +145,7 @@ def test_a_failed_row_is_tried_again_by_the_next_try_and_a_finished_one_is_not(
     images = upload(folder, 6)
     torn = folder.put("images/torn.png", b"torn")
     sandbox.inject("failed_string", 1, {"prompt": "refused"})
-    job = Job(folder, {"manifest": [*({"image": uri} for uri in images), {"image": torn}]})
+    job = BatchTask(folder, {"manifest": [*({"image": uri} for uri in images), {"image": torn}]})
 
     with pytest.raises(WanError, match=r"1 of 7 rows have no clip.*rejected\.jsonl"):
         job.try_()
@@ -161,7 +161,7 @@ def test_a_failed_row_is_tried_again_by_the_next_try_and_a_finished_one_is_not(
 def test_a_refusal_by_content_is_for_good_and_named(folder: Folder, sandbox: SandboxServer) -> None:
     items = [{"image": uri, "prompt": f"p{n}"} for n, uri in enumerate(upload(folder, 4))]
     sandbox.inject("message_error_400", 1, {"prompt": "p2"})
-    job = Job(folder, {"manifest": items, "max_failed_fraction": 0.5})
+    job = BatchTask(folder, {"manifest": items, "max_failed_fraction": 0.5})
 
     result = job.try_()
 
@@ -172,7 +172,7 @@ def test_a_refusal_by_content_is_for_good_and_named(folder: Folder, sandbox: San
 def test_fail_fast_submits_nothing_more_and_archives_what_is_under_way(folder: Folder, sandbox: SandboxServer) -> None:
     images = upload(folder, 40)
     images.insert(10, folder.put("images/torn.png", b"torn"))
-    job = Job(folder, {"manifest": images, "on_item_failure": "fail_fast", "submits_per_second": 20})
+    job = BatchTask(folder, {"manifest": images, "on_item_failure": "fail_fast", "submits_per_second": 20})
 
     with pytest.raises(WanError, match="row 11 is rejected"):
         job.try_()
@@ -183,7 +183,7 @@ def test_fail_fast_submits_nothing_more_and_archives_what_is_under_way(folder: F
 
 
 def test_no_credit_stops_all_and_the_next_try_goes_on(folder: Folder, sandbox: SandboxServer) -> None:
-    job = Job(folder, {"manifest": upload(folder, 12)})
+    job = BatchTask(folder, {"manifest": upload(folder, 12)})
     sandbox.call(lambda core: core.admin.state({"credits": 2.5}))
 
     with pytest.raises(AirflowFailException, match="Insufficient credits"):
@@ -202,7 +202,7 @@ def test_a_429_halves_the_window_and_everything_is_made_in_the_end(
     sandbox.inject("rate_limit_429_bare", 1, {"prompt": "limit"})
     items = [{"image": uri, "prompt": "limit" if n == 6 else ""} for n, uri in enumerate(upload(folder, 12))]
 
-    result = Job(folder, {"manifest": items}).try_(max_in_flight=8)
+    result = BatchTask(folder, {"manifest": items}).try_(max_in_flight=8)
 
     assert "window is 4" in caplog.text + capsys.readouterr().out
     assert result["archived"] == len(charges_by_request(sandbox)) == 12
@@ -213,7 +213,7 @@ def test_a_clip_that_never_runs_is_left_to_the_next_try_which_does_not_pay_again
 ) -> None:
     items = [{"image": uri, "prompt": f"p{n}"} for n, uri in enumerate(upload(folder, 3))]
     sandbox.inject("never_runs", 1, {"prompt": "p1"})
-    job = Job(folder, {"manifest": items, "item_timeout": 4})
+    job = BatchTask(folder, {"manifest": items, "item_timeout": 4})
 
     # On a busy machine the others may be late as well.
     with pytest.raises(WanError, match="of 3 rows have no clip"):
@@ -235,7 +235,7 @@ def test_in_waves_too_a_request_that_the_api_does_not_know_comes_to_an_end(
     monkeypatch.setattr(wan_batch, "SETTLE_SECONDS", 0.0)
     sandbox.inject("get_404", None, {"prompt": "lost"})
     items = [{"image": uri, "prompt": "lost" if n == 1 else ""} for n, uri in enumerate(upload(folder, 2))]
-    job = Job(folder, {"manifest": items, "deferrable": True})
+    job = BatchTask(folder, {"manifest": items, "deferrable": True})
 
     with pytest.raises(WanError, match="1 of 2 rows have no clip"):
         job.try_()
@@ -255,7 +255,7 @@ def test_a_request_that_the_api_does_not_know_has_its_row_where_the_batch_stoppe
     sandbox.inject("no_credit_402", 1, {"prompt": "second"})
     words = ("lost", "second")
     items = [{"image": uri, "prompt": word} for uri, word in zip(upload(folder, 2), words, strict=True)]
-    job = Job(folder, {"manifest": items})
+    job = BatchTask(folder, {"manifest": items})
 
     with pytest.raises(AirflowFailException, match=r"The batch stopped.*credit"):
         job.try_()
@@ -268,7 +268,7 @@ def test_a_request_that_the_api_does_not_know_has_its_row_where_the_batch_stoppe
 def test_a_key_where_another_clip_lies_is_refused_before_it_is_paid_for(folder: Folder, sandbox: SandboxServer) -> None:
     (image,) = upload(folder, 1)
     folder.put("clips/tom.mp4", b"somebody else's")
-    job = Job(folder, {"manifest": [{"image": image, "name": "tom"}]})
+    job = BatchTask(folder, {"manifest": [{"image": image, "name": "tom"}]})
 
     with pytest.raises(AirflowFailException, match="1 of 1 rows"):
         job.try_()
@@ -279,7 +279,7 @@ def test_a_key_where_another_clip_lies_is_refused_before_it_is_paid_for(folder: 
 
 def test_a_dry_run_sends_nothing_and_tells_what_the_ledger_has(folder: Folder, sandbox: SandboxServer) -> None:
     items = [{"image": f"https://images.example.com/{n}.png"} for n in range(5)]
-    job = Job(folder, {"manifest": [*items, {"image": "https://images.example.com/x.png", "duration": 7}]})
+    job = BatchTask(folder, {"manifest": [*items, {"image": "https://images.example.com/x.png", "duration": 7}]})
     seen = len(sandbox.journal())
 
     quoted = job.try_(dry_run=True)
@@ -292,7 +292,7 @@ def test_a_dry_run_sends_nothing_and_tells_what_the_ledger_has(folder: Folder, s
 
 
 def test_results_sheet_asset_and_link_are_there(folder: Folder, sandbox: SandboxServer) -> None:
-    job = Job(folder, {"manifest": upload(folder, 3)})
+    job = BatchTask(folder, {"manifest": upload(folder, 3)})
 
     result = job.try_()
 
@@ -315,7 +315,7 @@ def test_an_alias_among_the_outlets_tells_of_the_prefix_that_a_template_gave(
     folder: Folder, sandbox: SandboxServer
 ) -> None:
     alias = AssetAlias("clips of the day")
-    job = Job(folder, {"manifest": upload(folder, 1), "outlets": [alias]})
+    job = BatchTask(folder, {"manifest": upload(folder, 1), "outlets": [alias]})
 
     job.try_()
 
@@ -326,7 +326,7 @@ def test_an_alias_among_the_outlets_tells_of_the_prefix_that_a_template_gave(
 
 def test_openlineage_is_told_what_was_read_and_written(folder: Folder, sandbox: SandboxServer) -> None:
     rows = manifest(folder, [{"image": uri} for uri in upload(folder, 1)])
-    job = Job(folder, {"manifest": rows})
+    job = BatchTask(folder, {"manifest": rows})
     result = job.try_()
 
     told = DefaultExtractor(job.last).extract_on_complete(job.context()["ti"])

@@ -20,7 +20,7 @@ from PIL import Image
 
 from airflow_provider_wan.operators import wan_batch
 from airflow_provider_wan.sandbox import SandboxServer
-from dev.testkit.batch_runs import Job, charges_by_request, check_clip, manifest, paid_images, upload
+from dev.testkit.batch_runs import BatchTask, charges_by_request, check_clip, manifest, paid_images, upload
 from dev.testkit.s3_folder import Folder
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -56,7 +56,7 @@ def test_every_good_image_is_archived_once_and_every_bad_one_is_named(folder: Fo
     bad |= {61: folder.put("images/flat.png", small.getvalue()), 84: folder.uri("images/missing.png")}
     for at, uri in bad.items():
         items.insert(at - 1, {"image": uri})
-    job = Job(folder, {"manifest": manifest(folder, items), "max_failed_fraction": 0.05})
+    job = BatchTask(folder, {"manifest": manifest(folder, items), "max_failed_fraction": 0.05})
 
     result = job.try_()
 
@@ -79,7 +79,7 @@ def test_waves_make_the_same_as_the_loop_and_hold_no_secret(
     folder: Folder, busy: SandboxServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(wan_batch, "SETTLE_SECONDS", 0.0)
-    job = Job(folder, {"manifest": upload(folder, 36), "deferrable": True, "prompt": "a secret prompt"})
+    job = BatchTask(folder, {"manifest": upload(folder, 36), "deferrable": True, "prompt": "a secret prompt"})
 
     result = job.try_(max_in_flight=16)
 
@@ -126,5 +126,5 @@ def test_a_batch_that_is_killed_again_and_again_pays_once_for_each_clip(
     charges = charges_by_request(busy)
     assert len(set(paid_images(busy))) == len(charges) == 40
     assert result["cost"] == pytest.approx(sum(charges.values()))
-    for row in Job(folder, {}).rows():
+    for row in BatchTask(folder, {}).rows():
         check_clip(folder, row)

@@ -17,7 +17,7 @@ from airflow_provider_wan.ledger import (
     LedgerUnavailableError,
     LedgerUnsafeError,
     LedgerVersionError,
-    Submission,
+    Submitter,
     open_store,
 )
 from airflow_provider_wan.ledger.entry import posting, submitted
@@ -219,7 +219,7 @@ def test_a_server_that_can_not_be_reached_is_an_error(client, prefix):
 def test_a_clip_goes_its_whole_way(store):
     clock = Clock()
     api = Api(clock)
-    submission = Submission(api, store, clock=clock, sleep=clock.sleep)
+    submission = Submitter(api, store, clock=clock, sleep=clock.sleep)
     submission.ensure(REQUEST, fingerprint=FINGERPRINT, owner=ME)
     submission.finish(FINGERPRINT, api.turn("r1", "success"))
     entry = submission.archive(FINGERPRINT, "r1", "s3://clips/r1.mp4", "f" * 64)

@@ -19,8 +19,8 @@ import pytest
 
 from dev.airflow_home import airflow_command, clean_environment
 from dev.stack import ROOT, Stack
-from dev.testkit.batch_runs import crops
 from dev.testkit.airflow_harness import BUCKET, AirflowHarness
+from dev.testkit.batch_runs import crops
 
 DAG = "wan_dataset_backfill"
 FULL = bool(os.environ.get("WAN_FULL_BACKFILL"))

@@ -8,8 +8,8 @@ from typing import Any
 
 from airflow_provider_wan.sandbox import SandboxServer
 from dev.stack import Stack
-from dev.testkit.batch_runs import charges_by_request, crops
 from dev.testkit.airflow_harness import BUCKET, AirflowHarness, DagRunHandle
+from dev.testkit.batch_runs import charges_by_request, crops
 from dev.testkit.process_killer import Killer
 
 WORDS = "seen by nobody but the service"

@@ -12,7 +12,9 @@ from dev.stack import Stack
 from dev.testkit.airflow_harness import BUCKET, AirflowHarness, DagRunHandle
 
 
-def test_the_fields_of_the_trigger_form_reach_the_api_with_their_types(stack: Stack, harness: AirflowHarness, s3: Any) -> None:
+def test_the_fields_of_the_trigger_form_reach_the_api_with_their_types(
+    stack: Stack, harness: AirflowHarness, s3: Any
+) -> None:
     given = {
         "resolution": "720P",
         "duration": 10,
@@ -36,7 +38,9 @@ def test_the_fields_of_the_trigger_form_reach_the_api_with_their_types(stack: St
     assert s3.head_object(Bucket=BUCKET, Key="made/form.mp4")["ContentType"] == "video/mp4"
 
 
-def test_a_job_that_is_not_deferrable_keeps_a_worker_busy_and_gives_the_same_clip(harness: AirflowHarness, stack: Stack) -> None:
+def test_a_job_that_is_not_deferrable_keeps_a_worker_busy_and_gives_the_same_clip(
+    harness: AirflowHarness, stack: Stack
+) -> None:
     with harness.held():
         run = harness.start("blocking_clip", "blocking")
         wait_for("the request", lambda: harness.accepted("blocking"), seconds=60, parts=list(stack.components.values()))
@@ -86,7 +90,9 @@ def test_the_task_log_of_a_clip_that_never_came_says_what_happened_and_what_it_c
     assert request_id not in harness.charges()
 
 
-def test_the_task_log_of_a_refused_request_says_that_nothing_was_paid(unhappy: dict[str, DagRunHandle], harness: AirflowHarness) -> None:
+def test_the_task_log_of_a_refused_request_says_that_nothing_was_paid(
+    unhappy: dict[str, DagRunHandle], harness: AirflowHarness
+) -> None:
     log = unhappy["refused"].log("generate")
 
     assert "WanBadRequestError" in log
@@ -94,7 +100,9 @@ def test_the_task_log_of_a_refused_request_says_that_nothing_was_paid(unhappy: d
     assert harness.accepted("refused") == []
 
 
-def test_a_clip_that_came_too_late_is_picked_up_by_clearing_the_task(unhappy: dict[str, DagRunHandle], harness: AirflowHarness) -> None:
+def test_a_clip_that_came_too_late_is_picked_up_by_clearing_the_task(
+    unhappy: dict[str, DagRunHandle], harness: AirflowHarness
+) -> None:
     (request_id,) = harness.accepted("never")
     harness.force(request_id, "success")
 

@@ -28,7 +28,9 @@ def test_a_wait_survives_the_loss_of_the_triggerer(stack: Stack, harness: Airflo
     assert run.result("archive")["request_id"] == request_id
 
 
-def test_clearing_a_finished_clip_neither_pays_nor_downloads_again(stack: Stack, harness: AirflowHarness, s3: Any) -> None:
+def test_clearing_a_finished_clip_neither_pays_nor_downloads_again(
+    stack: Stack, harness: AirflowHarness, s3: Any
+) -> None:
     target = f"s3://{BUCKET}/made/cleared.mp4"
     run = harness.start("wan_single_clip", "cleared", target=target)
     assert run.end(180) == "success"
@@ -61,7 +63,9 @@ def test_marking_a_waiting_task_failed_cancels_its_queued_request(stack: Stack, 
 
 
 @pytest.mark.skipif(not hasattr(BaseTrigger, "on_kill"), reason="Airflow calls on_kill from 3.3 on")
-def test_a_request_that_runs_is_left_alone_by_a_kill_and_picked_up_by_a_clear(stack: Stack, harness: AirflowHarness) -> None:
+def test_a_request_that_runs_is_left_alone_by_a_kill_and_picked_up_by_a_clear(
+    stack: Stack, harness: AirflowHarness
+) -> None:
     with harness.held():
         run = harness.start("wan_single_clip", "killed late", target=f"s3://{BUCKET}/made/late.mp4")
         run.wait_for("generate", "deferred")

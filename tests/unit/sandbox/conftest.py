@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from dev.testkit.sandbox import SandboxHarness, ImageServer
+from dev.testkit.sandbox import ImageServer, SandboxHarness
 
 
 @pytest.fixture

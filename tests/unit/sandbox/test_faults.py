@@ -7,8 +7,8 @@ import json
 
 import pytest
 
-from airflow_provider_wan.sandbox.responses import WireBehavior
 from airflow_provider_wan.sandbox.faults import SILENTLY_ACCEPTED, Fault, InjectionPoint
+from airflow_provider_wan.sandbox.responses import WireBehavior
 from dev.testkit.sandbox import SandboxHarness
 
 REFUSALS = {
@@ -35,7 +35,9 @@ DEAD = {
 
 
 @pytest.mark.parametrize("fault", list(DEAD))
-def test_a_submission_whose_connection_dies_was_accepted_or_not_as_the_fault_says(harness: SandboxHarness, fault: Fault) -> None:
+def test_a_submission_whose_connection_dies_was_accepted_or_not_as_the_fault_says(
+    harness: SandboxHarness, fault: Fault
+) -> None:
     harness.core.faults.inject(fault)
     answer = harness.submit(seed=4)
     assert (answer.wire, answer.status, answer.body) == (DEAD[fault], 0, b"")
@@ -85,7 +87,9 @@ def test_nested_error_bodies_have_the_shapes_that_gateways_give_them(harness: Sa
         (Fault.API_STATUS_400, "API request failed with status 400: {"),
     ],
 )
-def test_a_disguised_500_leaves_a_failed_record_that_costs_nothing(harness: SandboxHarness, fault: Fault, words: str) -> None:
+def test_a_disguised_500_leaves_a_failed_record_that_costs_nothing(
+    harness: SandboxHarness, fault: Fault, words: str
+) -> None:
     harness.core.faults.inject(fault)
     answer = harness.submit(seed=8)
     assert answer.status == 500
@@ -172,7 +176,9 @@ REASON = "Video generation failed: internal inference error"
         (Fault.FAILED_TOP_REASON, {"outcome": None, "reason": REASON}),
     ],
 )
-def test_a_failure_tells_its_reason_in_each_of_the_known_places(harness: SandboxHarness, fault: Fault, told: object) -> None:
+def test_a_failure_tells_its_reason_in_each_of_the_known_places(
+    harness: SandboxHarness, fault: Fault, told: object
+) -> None:
     harness.core.faults.inject(fault)
     request_id = harness.submit_id()
     harness.wait(1000)
@@ -200,7 +206,9 @@ def test_a_request_may_be_cancelled_by_the_service_in_either_spelling(harness: S
         (Fault.UNKNOWN_STATUS, "warming_up", "warming_up"),
     ],
 )
-def test_other_status_words_are_said_on_the_way_to_success(harness: SandboxHarness, fault: Fault, queued: str, running: str) -> None:
+def test_other_status_words_are_said_on_the_way_to_success(
+    harness: SandboxHarness, fault: Fault, queued: str, running: str
+) -> None:
     harness.core.faults.inject(fault)
     told = harness.submit().json()
     assert told["status"] == queued
@@ -247,7 +255,9 @@ def test_the_echo_may_be_empty_and_the_model_another(harness: SandboxHarness) ->
         (Fault.GET_401, 401, WireBehavior.SEND), (Fault.GET_429, 429, WireBehavior.SEND), (Fault.GET_429_BARE, 429, WireBehavior.SEND),
     ],
 )  # fmt: skip
-def test_one_bad_status_answer_changes_nothing(harness: SandboxHarness, fault: Fault, status: int, wire: WireBehavior) -> None:
+def test_one_bad_status_answer_changes_nothing(
+    harness: SandboxHarness, fault: Fault, status: int, wire: WireBehavior
+) -> None:
     request_id = harness.submit_id()
     harness.core.faults.inject(fault)
     answer = harness.call("GET", f"/requests/{request_id}")

@@ -104,7 +104,9 @@ def test_a_success_is_charged_once_when_it_ends_by_seconds_and_resolution() -> N
 
 def test_two_sandboxes_with_one_seed_tell_the_same_story() -> None:
     def story(seed: int) -> list[object]:
-        harness = SandboxHarness(seed=seed, queue_sigma=0.8, run_sigma=0.3, rates={"late_failure": 0.3, "reset_after_accept": 0.3})
+        harness = SandboxHarness(
+            seed=seed, queue_sigma=0.8, run_sigma=0.3, rates={"late_failure": 0.3, "reset_after_accept": 0.3}
+        )
         told: list[object] = []
         for number in range(30):
             told.append(harness.submit(seed=number))

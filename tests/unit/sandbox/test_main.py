@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import requests
 
-from airflow_provider_wan.sandbox.__main__ import build_config, main, build_parser
+from airflow_provider_wan.sandbox.__main__ import build_config, build_parser, main
 
 ROOT = Path(__file__).parents[3]
 COMMAND = [sys.executable, "-m", "airflow_provider_wan.sandbox"]

@@ -127,5 +127,7 @@ def test_a_reset_forgets_everything_and_gives_no_id_twice(harness: SandboxHarnes
         ("GET", "/admin/nothing", None, 404), ("POST", "/admin/seed", {"count": 1, "payload": {}}, 400),
     ],
 )  # fmt: skip
-def test_a_wrong_control_is_an_error(harness: SandboxHarness, method: str, path: str, value: object, status: int) -> None:
+def test_a_wrong_control_is_an_error(
+    harness: SandboxHarness, method: str, path: str, value: object, status: int
+) -> None:
     assert harness.call(method, path, value).status == status

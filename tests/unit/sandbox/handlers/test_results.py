@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from airflow_provider_wan.sandbox.rendering.mp4_boxes import padded, skeleton
 from airflow_provider_wan.sandbox.faults import Fault
+from airflow_provider_wan.sandbox.rendering.mp4_boxes import padded, skeleton
 from dev.testkit.sandbox import SandboxHarness
 
 CLIP = bytes(range(256)) * 40

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from airflow_provider_wan.sandbox.rendering.media_download import MediaError, download, read_image
 from airflow_provider_wan.sandbox.rendering.animation import output_size
+from airflow_provider_wan.sandbox.rendering.media_download import MediaError, download, read_image
 from airflow_provider_wan.sandbox.rendering.sound import RATE, read_audio
 from dev.testkit.sandbox import ImageServer, encoded, picture
 

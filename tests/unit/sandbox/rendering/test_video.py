@@ -17,7 +17,7 @@ from PIL import Image
 
 from airflow_provider_wan.sandbox.rendering.animation import poster
 from airflow_provider_wan.sandbox.server.thread import SandboxServer
-from dev.testkit.sandbox import SandboxClient, ImageServer, encoded, picture
+from dev.testkit.sandbox import ImageServer, SandboxClient, encoded, picture
 
 PHOTO = picture()
 
@@ -109,7 +109,9 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_does_not(
     assert make(client, img_url=photo_url, seed=8) != clip.data
 
 
-def test_a_silent_clip_with_a_watermark_shows_it_and_has_no_audio(client: SandboxClient, photo_url: str, clip: Clip) -> None:
+def test_a_silent_clip_with_a_watermark_shows_it_and_has_no_audio(
+    client: SandboxClient, photo_url: str, clip: Clip
+) -> None:
     marked = decode(make(client, img_url=photo_url, audio=False, watermark=True))
     assert marked.audio is None
     corner = (slice(-110, None), slice(-380, None))
@@ -162,7 +164,9 @@ def test_a_bad_image_makes_a_failed_record_that_says_why_and_costs_nothing(
     assert len(client.server.charges()) == before
 
 
-def test_tiny_clips_have_the_right_size_and_length_and_are_told_apart(image_server: ImageServer, photo_url: str) -> None:
+def test_tiny_clips_have_the_right_size_and_length_and_are_told_apart(
+    image_server: ImageServer, photo_url: str
+) -> None:
     with SandboxServer(speed=1000, render="tiny") as server:
         client = SandboxClient(server)
         first = make(client, img_url=photo_url, duration=5)

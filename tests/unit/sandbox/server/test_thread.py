@@ -14,9 +14,9 @@ import aiohttp
 import pytest
 import requests
 
-from airflow_provider_wan.sandbox.server.app import SandboxApp
 from airflow_provider_wan.sandbox.config import RenderMode, SandboxConfig
 from airflow_provider_wan.sandbox.faults import Fault
+from airflow_provider_wan.sandbox.server.app import SandboxApp
 from airflow_provider_wan.sandbox.server.thread import SandboxServer
 from dev.testkit.sandbox import SandboxClient
 
