@@ -52,7 +52,7 @@ def _text(limit: int) -> Callable[[object], str | None]:
     return check
 
 
-def _one_of(*allowed: str | int) -> Callable[[object], str | None]:
+def _choice(*allowed: str | int) -> Callable[[object], str | None]:
     kind = "integer" if isinstance(allowed[0], int) else "string"
     names = ", ".join(str(value) for value in allowed)
 
@@ -79,10 +79,10 @@ RULES: dict[str, Callable[[object], str | None]] = {
     "prompt": _text(1500),
     "negative_prompt": _text(500),
     "audio_url": _nullable_url,
-    "resolution": _one_of("720P", "1080P"),
-    "duration": _one_of(5, 10, 15),
+    "resolution": _choice("720P", "1080P"),
+    "duration": _choice(5, 10, 15),
     "prompt_extend": _boolean,
-    "shot_type": _one_of("single", "multi"),
+    "shot_type": _choice("single", "multi"),
     "audio": _boolean,
     "watermark": _boolean,
     "seed": _seed,

@@ -117,16 +117,16 @@ class SandboxJob:
         }
 
     @classmethod
-    def from_dict(cls, kept: Mapping[str, Any]) -> SandboxJob:
+    def from_dict(cls, stored: Mapping[str, Any]) -> SandboxJob:
         """Build a request from its persisted form."""
         return cls(
             **{
-                **kept,
-                "origin": JobOrigin(kept["origin"]),
-                "life": Fault(kept["life"]) if kept["life"] else None,
-                "shapes": frozenset(Fault(name) for name in kept["shapes"]),
-                "result_fault": Fault(kept["result_fault"]) if kept["result_fault"] else None,
-                "updated_at": kept["created_at"],
+                **stored,
+                "origin": JobOrigin(stored["origin"]),
+                "life": Fault(stored["life"]) if stored["life"] else None,
+                "shapes": frozenset(Fault(name) for name in stored["shapes"]),
+                "result_fault": Fault(stored["result_fault"]) if stored["result_fault"] else None,
+                "updated_at": stored["created_at"],
             }
         )
 

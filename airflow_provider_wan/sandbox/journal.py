@@ -31,8 +31,8 @@ class CallRecord:
         """Return the kind of call, for counting."""
         parts = self.path.strip("/").split("/")
         named = len(parts) > 1 or self.host == "result"
-        kept = "/".join((*parts[:1][: len(parts) - 1], "{id}")) if named else parts[0]
-        return f"{self.host} {self.method} /{kept} {self.status or self.wire}"
+        normalized = "/".join((*parts[:1][: len(parts) - 1], "{id}")) if named else parts[0]
+        return f"{self.host} {self.method} /{normalized} {self.status or self.wire}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -63,6 +63,6 @@ def read_audio(data: bytes, seconds: int) -> Samples:
     if not MIN_SECONDS - 0.05 <= length <= MAX_SECONDS + 0.05:
         raise MediaError(f"The audio is {length:.1f} s long: 3 to 30 s are expected")
     whole = np.zeros((2, seconds * RATE), dtype=np.float32)
-    kept = min(whole.shape[1], sound.shape[1])
-    whole[:, :kept] = sound[:, :kept]
+    copied = min(whole.shape[1], sound.shape[1])
+    whole[:, :copied] = sound[:, :copied]
     return whole
