@@ -9,7 +9,7 @@ SHELL := /bin/bash
 PYTHON ?= $(shell for each in python3 python3.13 python3.12 python3.11; do \
 	$$each -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$each && break; done)
 FLOOR ?= 3.1.8
-PYTHONS ?= python3.12 python3.13
+PYTHONS ?= python3.12 python3.13 python3.14
 
 VENV := .venv
 FLOOR_VENV := .venv-floor
@@ -18,6 +18,7 @@ READY := $(VENV)/.ready
 CLUSTER_READY := $(VENV)/.cluster-ready
 FLOOR_READY := $(FLOOR_VENV)/.ready
 BENCH_READY := $(BENCH_VENV)/.ready
+DOCS_READY := $(VENV)/.docs-ready
 
 export TMPDIR := $(CURDIR)/.run/tmp
 export AIRFLOW_HOME := $(CURDIR)/.run/airflow
@@ -48,6 +49,11 @@ $(FLOOR_READY): pyproject.toml
 $(CLUSTER_READY): $(READY)
 	@echo "Adding what the cluster needs to $(VENV)."
 	@$(VENV)/bin/python -m pip install --quiet -e '.[dev,cluster]'
+	@touch $@
+
+$(DOCS_READY): $(READY)
+	@echo "Adding what the documentation needs to $(VENV)."
+	@$(VENV)/bin/python -m pip install --quiet -e '.[dev,docs]'
 	@touch $@
 
 $(BENCH_READY): pyproject.toml
@@ -87,7 +93,7 @@ NOT_ON_FLOOR := $(foreach each,backfill batches component,--ignore tests/system/
 
 .PHONY: test-floor
 test-floor: $(FLOOR_READY) ## Run the tests that Airflow has a part in on the oldest one that is supported
-	$(call run_tests,$(FLOOR_VENV),pytest-floor,tests/unit tests/integration,$(NOT_ON_FLOOR))
+	$(call run_tests,$(FLOOR_VENV),pytest-floor,tests/unit tests/integration --ignore tests/unit/sandbox,$(NOT_ON_FLOOR))
 
 .PHONY: test-pythons
 test-pythons: ## Run all tests but those with a whole Airflow on other Pythons (PYTHONS="python3.12 python3.13"); names those that are not there
@@ -134,11 +140,40 @@ bench-batch: $(READY) ## Measure a batch of 1,000 images: loop, waves, killed te
 explore: $(READY) ## Let processes die at random moments of random histories (ARGS="--seed 7 --seconds 600")
 	@$(VENV)/bin/python -m dev.explore $(ARGS)
 
+.PHONY: docs
+docs: $(DOCS_READY) ## Build the documentation as a site in .run/docs; warnings are errors
+	@$(VENV)/bin/python -m sphinx --builder html --fail-on-warning --keep-going --quiet docs .run/docs
+	@echo "Built: .run/docs/index.html"
+
+.PHONY: docs-serve
+docs-serve: $(DOCS_READY) ## Serve the documentation on a free port, and rebuild it when a page changes
+	@$(VENV)/bin/python -m sphinx_autobuild --port 0 --watch airflow_provider_wan docs .run/docs
+
 .PHONY: lint
-lint: $(READY) ## Check style and types
+lint: $(READY) ## Check style, spelling, names, imports, dependencies and types
 	@$(VENV)/bin/ruff check .
 	@$(VENV)/bin/ruff format --check .
+	@$(VENV)/bin/codespell
+	@$(VENV)/bin/python -m dev.naming
+	@$(VENV)/bin/lint-imports --no-logo --cache-dir .run/import-linter
+	@$(VENV)/bin/deptry airflow_provider_wan dags --no-ansi
 	@$(VENV)/bin/mypy
+
+# What decides about money: every line and every branch is tested.
+MONEY := airflow_provider_wan/ledger/*,airflow_provider_wan/batch/submitter.py,airflow_provider_wan/batch/budget.py
+
+.PHONY: coverage
+coverage: $(READY) ## Measure branch coverage; fails below 100% for the code that decides about money
+	@rm -f .run/coverage*
+	@COVERAGE_FILE=.run/coverage $(VENV)/bin/python -m pytest -q --basetemp=.run/pytest-coverage $(SIDE_BY_SIDE) \
+		--cov --cov-report= $(or $(ARGS),tests/unit tests/integration tests/explore)
+	@COVERAGE_FILE=.run/coverage $(VENV)/bin/coverage report
+	@COVERAGE_FILE=.run/coverage $(VENV)/bin/coverage html -q -d .run/coverage-html
+	@COVERAGE_FILE=.run/coverage $(VENV)/bin/coverage report --include='$(MONEY)' --fail-under=100
+
+.PHONY: audit
+audit: $(READY) ## Look for known vulnerabilities in what is installed
+	@$(VENV)/bin/pip-audit --skip-editable --progress-spinner off
 
 .PHONY: format
 format: $(READY) ## Put the code into shape

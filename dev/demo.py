@@ -21,9 +21,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, NoReturn
 
+from airflow_provider_wan.media import contact_sheet
 from dev import leaks
 from dev.component import StackError
-from dev.contact_sheet import write_page, write_picture
 from dev.demo_checks import BUCKET, DAG, OUTPUT, PHOTOS, Watch, collect, verdict
 from dev.stack import ROOT, Stack
 
@@ -129,15 +129,15 @@ def run(stack: Stack, clock: Clock) -> bool:
     clock.say(f"triggered {DAG}")
     seen = watch(stack, run_id, clock)
     show_failures(stack, run_id)
-    clips, cards, failed = collect(stack, run_id)
+    clips, tiles, failed = collect(stack, run_id)
     clock.say(f"looked at every frame of {len(clips)} clips")
-    if cards:
+    if tiles:
         cost = sum(clip.cost for clip in clips)
         length = sum(clip.facts.seconds for clip in clips)
         title = f"{DAG}: {len(photos)} photographs, {len(clips)} clips"
         subtitle = f"{day}  ·  720P  ·  {length:.0f} seconds of video  ·  ${cost:.2f} at list price, one charge a clip"
-        write_picture(cards, OUTPUT / "contact-sheet.png", title=title, subtitle=subtitle)
-        write_page(cards, OUTPUT / "index.html", title=title, subtitle=subtitle)
+        (OUTPUT / "contact-sheet.png").write_bytes(contact_sheet.picture(tiles, title=title, subtitle=subtitle))
+        (OUTPUT / "index.html").write_bytes(contact_sheet.page(tiles, title=title, subtitle=subtitle))
     good = verdict(stack, photos, clips, failed, seen)
     print(f"\nSee {OUTPUT.name}/index.html and {OUTPUT.name}/contact-sheet.png\n")
     clock.say("every clip is good" if good else "NOT everything is good")

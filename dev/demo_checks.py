@@ -12,9 +12,9 @@ from pathlib import Path, PurePosixPath
 
 from PIL import Image
 
+from airflow_provider_wan.media.contact_sheet import Tile
 from dev import leaks
 from dev.clips import ClipFacts, faults, inspect
-from dev.contact_sheet import Card
 from dev.stack import ROOT, Stack
 
 DAG = "wan_image_to_video"
@@ -47,16 +47,16 @@ class Clip:
     faults: tuple[str, ...]
 
 
-def collect(stack: Stack, run_id: str) -> tuple[list[Clip], list[Card], list[str]]:
+def collect(stack: Stack, run_id: str) -> tuple[list[Clip], list[Tile], list[str]]:
     """Fetch every clip from S3 and look at each frame of it.
 
-    :return: clips, their cards for the contact sheet, and what failed on the way.
+    :return: clips, their tiles of the contact sheet, and what failed on the way.
     """
     s3, airflow = stack.s3_client(), stack.airflow
     for name in ("clips", "posters"):
         (OUTPUT / name).mkdir(parents=True, exist_ok=True)
     waits = {i["map_index"]: i for i in airflow.task_instances(DAG, run_id, "clip.generate")}
-    found, cards, failed = [], [], []
+    found, tiles, failed = [], [], []
     for index, item in enumerate(airflow.xcom(DAG, run_id, "find_images")):
         name = PurePosixPath(item["source"]).stem
         try:
@@ -88,28 +88,22 @@ def collect(stack: Stack, run_id: str) -> tuple[list[Clip], list[Card], list[str
             faults=tuple(wrong),
         )
         found.append(clip)
-        cards.append(card(clip))
-    return found, cards, failed
+        tiles.append(build_tile(clip))
+    return found, tiles, failed
 
 
-def card(clip: Clip) -> Card:
+def build_tile(clip: Clip) -> Tile:
+    """Build the clip's tile of the contact sheet, and write its poster."""
     poster = OUTPUT / "posters" / f"{clip.name}.jpg"
     clip.facts.stills[0].convert("RGB").save(poster, quality=85)
-    return Card(
-        name=clip.name,
+    facts = clip.facts
+    size = f"{facts.width}x{facts.height}, {facts.seconds:.1f} s, {facts.size / 1e6:.1f} MB"
+    return Tile(
+        title=clip.name,
+        note=f"{size}, ${clip.cost:.2f}, waited {clip.waited:.0f} s",
         video=f"clips/{clip.name}.mp4",
-        record=f"clips/{clip.name}.json",
         poster=f"posters/{clip.name}.jpg",
-        stills=clip.facts.stills,
-        width=clip.facts.width,
-        height=clip.facts.height,
-        seconds=clip.facts.seconds,
-        size=clip.facts.size,
-        cost=clip.cost,
-        waited=clip.waited,
-        request_id=clip.request_id,
-        sha256=clip.facts.sha256,
-        prompt=clip.prompt,
+        picture=poster.read_bytes(),
     )
 
 

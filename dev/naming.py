@@ -53,9 +53,21 @@ PRIVATE_WORDS = {
 }
 #: Whole identifiers that were replaced.
 PRIVATE_NAMES = {
-    "AfterPost", "BadRow", "Keeper", "ListHealth", "Situation", "Turns", "Waiter", "in_between", "run_here", "under_way",
-    "wait_here", "at_once", "post_within", "read_back",
-}  # fmt: skip
+    "AfterPost",
+    "BadRow",
+    "Keeper",
+    "ListHealth",
+    "Situation",
+    "Turns",
+    "Waiter",
+    "in_between",
+    "run_here",
+    "under_way",
+    "wait_here",
+    "at_once",
+    "post_within",
+    "read_back",
+}
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 
 
@@ -116,7 +128,9 @@ def find_duplicate_classes(package: Path = PACKAGE) -> list[str]:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.ClassDef):
                 places[node.name].append(f"{path.relative_to(package.parent)}:{node.lineno}")
-    return [f"class {name} exists {len(found)} times: {', '.join(found)}" for name, found in places.items() if found[1:]]
+    return [
+        f"class {name} exists {len(found)} times: {', '.join(found)}" for name, found in places.items() if found[1:]
+    ]
 
 
 def main() -> int:

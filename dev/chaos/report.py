@@ -12,27 +12,27 @@ from dev.chaos.account import Account
 from dev.chaos.play import Course
 
 HEAD = """\
-# Chaos
+# Chaos tests
 
-`make chaos` makes clips through a mapped DAG and a batch DAG on the [cluster](cluster.md), while services are killed
-with SIGKILL and come back, S3 is away for 30 s, the API answers 429 and 503 for a minute, resets connections and
-loses answers, and its clock is two minutes ahead of Airflow's. What happens when is drawn from a seed. Clips and money
-are counted at the sandbox and in the bucket, not in Airflow.
+`make chaos` makes clips through a mapped DAG and a batch DAG on the [cluster](how-to/cluster.md) while faults occur:
+services are killed with SIGKILL and come back, S3 is unavailable for 30 s, the API answers 429 and 503 for a minute,
+resets connections, loses responses, and its clock is two minutes ahead of Airflow's. A seed determines the time of each
+fault. Clips and charges are counted at the sandbox and in the bucket, not in Airflow.
 
 ```bash
 make chaos ARGS="--seed 1 2 3 --write docs"
 ```
 
-wrote this page, with 200 clips for each seed; without `--write` it is written to `.run/chaos`.
+generates this page, with 200 clips for each seed. Without `--write` the page is written to `.run/chaos`.
 
-It ends with 0 only when every clip is in the bucket, none was paid for twice and none was paid for and lost.
+The command succeeds only if every clip is in the bucket, no clip was paid for twice, and no clip was paid for and lost.
 
-The API accepts more requests than there are clips: while S3 is away it can't fetch the images. Such a request fails, is
-not charged, and is made anew.
+The API accepts more requests than there are clips, because it cannot fetch images while S3 is unavailable. Such a
+request fails, is not charged, and is submitted again.
 """
 COLUMNS = (
     "seed", "clips", "accepted by the API", "charges", "in the bucket", "paid twice", "paid and lost",
-    "task retries", "services killed", "restarts by themselves", "time",
+    "task retries", "services killed", "automatic restarts", "time",
 )  # fmt: skip
 
 
@@ -72,7 +72,7 @@ def page(told: Sequence[Mapping[str, Any]]) -> str:
     for each in told:
         seed, by_hand = each["seed"], each["by_hand"]
         lines += ["", f"### Seed {seed}", "", f"![Timeline of seed {seed}](images/chaos-{seed}.png)", ""]
-        lines += [f"- {text}" for text in by_hand] or ["Nothing had to be mended by hand."]
+        lines += [f"- {text}" for text in by_hand] or ["No manual repair was needed."]
     return "\n".join(lines) + "\n"
 
 

@@ -52,7 +52,7 @@ def prices() -> str:
 
 
 def next_attempt() -> str:
-    from airflow_provider_wan.ledger.decision import as_markdown
+    from airflow_provider_wan.ledger.rules import as_markdown
 
     return as_markdown()
 
@@ -66,7 +66,7 @@ def failures() -> str:
 
 
 def policy() -> str:
-    from airflow_provider_wan.ledger.decision import Policy
+    from airflow_provider_wan.ledger.rules import Policy
 
     told = parameters(Policy)
     rows = [(f"`{field.name}`", f"{field.default:g}", told[field.name]) for field in fields(Policy)]
@@ -74,15 +74,15 @@ def policy() -> str:
 
 
 def faults() -> str:
-    from airflow_provider_wan.sandbox.faults import Fault, Point
+    from airflow_provider_wan.sandbox.faults import Fault, InjectionPoint
 
     where = {
-        Point.SUBMIT: "the answer to the POST",
-        Point.LIFE: "what becomes of an accepted request",
-        Point.SHAPE: "how a request is told of",
-        Point.GET: "the answer to a look-up",
-        Point.LIST: "the answer to the list",
-        Point.RESULT: "the file of the clip",
+        InjectionPoint.SUBMIT: "the answer to the POST",
+        InjectionPoint.LIFE: "what becomes of an accepted request",
+        InjectionPoint.SHAPE: "how a request is told of",
+        InjectionPoint.GET: "the answer to a look-up",
+        InjectionPoint.LIST: "the answer to the list",
+        InjectionPoint.RESULT: "the file of the clip",
     }
     rows = [
         (text, ", ".join(f"`{fault.value}`" for fault in Fault if fault.point is point))
@@ -92,10 +92,10 @@ def faults() -> str:
 
 
 def sandbox_options() -> str:
-    from airflow_provider_wan.sandbox.__main__ import parser
+    from airflow_provider_wan.sandbox.__main__ import build_parser
 
     rows = []
-    for action in parser()._actions:
+    for action in build_parser()._actions:
         if isinstance(action, argparse._HelpAction):
             continue
         flag = action.option_strings[0]

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 
-from airflow_provider_wan.ledger import Submission
+from airflow_provider_wan.ledger import Submitter
 from dev.explore.histories import History, play
 from dev.explore.seams import Make
 from dev.explore.stage import Switch
@@ -41,7 +41,7 @@ class Explorer:
     :param make: makes the submission; a test of the test puts a broken one here.
     """
 
-    def __init__(self, make: Make = Submission) -> None:
+    def __init__(self, make: Make = Submitter) -> None:
         self.coverage = Coverage()
         self._make = make
 

@@ -7,7 +7,7 @@ import random
 from dataclasses import dataclass
 from enum import StrEnum
 
-from airflow_provider_wan.ledger import Advance, EntryState, Submission
+from airflow_provider_wan.ledger import EntryState, Ledger, Submitter
 from airflow_provider_wan.sandbox.config import CancelMode
 from airflow_provider_wan.sandbox.faults import Fault
 from dev.explore.seams import Make, seams
@@ -20,7 +20,7 @@ FINAL_TRIES = 8
 
 
 @dataclass(frozen=True)
-class Answer:
+class SandboxResponse:
     """
     How the API takes the first submission.
 
@@ -34,15 +34,15 @@ class Answer:
     last_words: tuple[str, ...] = ()
 
 
-ACCEPTED = Answer("accepted")
-RESET_ACCEPTED = Answer("accepted, connection reset", (Fault.RESET_AFTER_ACCEPT,))
-RESET_LATE = Answer("accepted 40 s after the reset", late=40.0)
-RESET_REFUSED = Answer("not accepted, connection reset", (Fault.RESET_BEFORE_ACCEPT,))
-BUSY = Answer("429", (Fault.RATE_LIMIT_429,))
-FAILS_LATE = Answer("fails late", (Fault.LATE_FAILURE,))
-CANCELLED = Answer("cancelled by the service", (Fault.CANCELLED,))
+ACCEPTED = SandboxResponse("accepted")
+RESET_ACCEPTED = SandboxResponse("accepted, connection reset", (Fault.RESET_AFTER_ACCEPT,))
+RESET_LATE = SandboxResponse("accepted 40 s after the reset", late=40.0)
+RESET_REFUSED = SandboxResponse("not accepted, connection reset", (Fault.RESET_BEFORE_ACCEPT,))
+BUSY = SandboxResponse("429", (Fault.RATE_LIMIT_429,))
+FAILS_LATE = SandboxResponse("fails late", (Fault.LATE_FAILURE,))
+CANCELLED = SandboxResponse("cancelled by the service", (Fault.CANCELLED,))
 
-ANSWERS = (
+RESPONSE_RULES = (
     ACCEPTED,
     RESET_ACCEPTED,
     RESET_LATE,
@@ -50,25 +50,27 @@ ANSWERS = (
     BUSY,
     FAILS_LATE,
     CANCELLED,
-    Answer("201", (Fault.ANSWER_201,)),
-    Answer("accepted, done at once", (Fault.IMMEDIATE_SUCCESS,)),
-    Answer("accepted, time-out", (Fault.HANG_AFTER_ACCEPT,)),
-    Answer("accepted, 500", (Fault.ERROR_500_ACCEPTED,)),
-    Answer("accepted, 502 page", (Fault.HTML_502_ACCEPTED,)),
-    Answer("accepted, garbage", (Fault.GARBAGE_ACCEPTED,)),
-    Answer("accepted, no id", (Fault.NO_ID_ACCEPTED,)),
-    Answer("not accepted, time-out", (Fault.HANG_BEFORE_ACCEPT,)),
-    Answer("not accepted, 500", (Fault.ERROR_500_REFUSED,)),
-    Answer("429 without Retry-After", (Fault.RATE_LIMIT_429_BARE,)),
-    Answer("503", (Fault.CAPACITY_503,)),
-    Answer("400", (Fault.MESSAGE_ERROR_400,)),
-    Answer("500 around a 400", (Fault.API_STATUS_400,), last_words=("WanClipFailedError",)),
-    Answer("402", (Fault.NO_CREDIT_402,)),
-    Answer("accepted, reset, and its payload hidden in the list", (Fault.RESET_AFTER_ACCEPT, Fault.EMPTY_ECHO)),
-    Answer("accepted, and its payload hidden in the list", (Fault.EMPTY_ECHO,)),
-    Answer("never runs", (Fault.NEVER_RUNS,), last_words=("WanClipTimeoutError",)),
-    Answer("rate limit as a failed record", (Fault.RATE_LIMIT_RECORD,)),
-    Answer("reset after acceptance, fails late", (Fault.RESET_AFTER_ACCEPT, Fault.LATE_FAILURE)),
+    SandboxResponse("201", (Fault.ANSWER_201,)),
+    SandboxResponse("accepted, done at once", (Fault.IMMEDIATE_SUCCESS,)),
+    SandboxResponse("accepted, time-out", (Fault.HANG_AFTER_ACCEPT,)),
+    SandboxResponse("accepted, 500", (Fault.ERROR_500_ACCEPTED,)),
+    SandboxResponse("accepted, 502 page", (Fault.HTML_502_ACCEPTED,)),
+    SandboxResponse("accepted, garbage", (Fault.GARBAGE_ACCEPTED,)),
+    SandboxResponse("accepted, no id", (Fault.NO_ID_ACCEPTED,)),
+    SandboxResponse("not accepted, time-out", (Fault.HANG_BEFORE_ACCEPT,)),
+    SandboxResponse("not accepted, 500", (Fault.ERROR_500_REFUSED,)),
+    SandboxResponse("429 without Retry-After", (Fault.RATE_LIMIT_429_BARE,)),
+    SandboxResponse("503", (Fault.CAPACITY_503,)),
+    SandboxResponse("400", (Fault.MESSAGE_ERROR_400,)),
+    SandboxResponse("500 around a 400", (Fault.API_STATUS_400,), last_words=("WanClipFailedError",)),
+    SandboxResponse("402", (Fault.NO_CREDIT_402,)),
+    SandboxResponse(
+        "accepted, reset, and its payload hidden in the list", (Fault.RESET_AFTER_ACCEPT, Fault.EMPTY_ECHO)
+    ),
+    SandboxResponse("accepted, and its payload hidden in the list", (Fault.EMPTY_ECHO,)),
+    SandboxResponse("never runs", (Fault.NEVER_RUNS,), last_words=("WanClipTimeoutError",)),
+    SandboxResponse("rate limit as a failed record", (Fault.RATE_LIMIT_RECORD,)),
+    SandboxResponse("reset after acceptance, fails late", (Fault.RESET_AFTER_ACCEPT, Fault.LATE_FAILURE)),
 )
 
 
@@ -104,7 +106,7 @@ class History:
     :param cancel: what the service makes of a cancellation.
     """
 
-    answer: Answer = ACCEPTED
+    answer: SandboxResponse = ACCEPTED
     sequel: Sequel = Sequel.RETRY
     first: tuple[Strike, ...] = ()
     second: tuple[Strike, ...] = ()
@@ -173,7 +175,7 @@ class Played:
         return [*self.first.trace, *self.second.trace, *self.killer.trace]
 
 
-def play(history: History, make: Make = Submission) -> Played:
+def play(history: History, make: Make = Submitter) -> Played:
     """
     Play a history, and then what Airflow and people do until there is a clip or nothing helps.
 
@@ -233,7 +235,7 @@ def _a_person_settles(world: World) -> None:
     """Do what the error asks for where the list shows requests whose payload is hidden: look, and tell."""
     if not any(not job.payload or Fault.EMPTY_ECHO in job.shapes for job in world.core.jobs):
         raise Broken("a doubt that a person must settle, although the list shows everything")
-    ledger = Advance(world.ledger, lambda: world.now)
+    ledger = Ledger(world.ledger, lambda: world.now)
     for held in world.ledger.entries():
         if held.entry.state in (EntryState.IN_DOUBT, EntryState.CLAIMED):
             ledger.adopt(held.entry.fingerprint, world.accepted()[-1])
@@ -257,5 +259,5 @@ def _check(played: Played) -> None:
         raise Broken(f"{problem}\n{history}\n{told}\n{traces}\n{pretty(world)}")
 
 
-def _ended_well(task: Task, answer: Answer) -> bool:
+def _ended_well(task: Task, answer: SandboxResponse) -> bool:
     return any(word in task.told[-1] for word in answer.last_words)

@@ -11,13 +11,13 @@ from airflow_provider_wan.sandbox.config import CancelMode
 from dev.explore.explorer import Explorer
 from dev.explore.histories import (
     ACCEPTED,
-    ANSWERS,
     BUSY,
     CANCELLED,
     FAILS_LATE,
     RESET_ACCEPTED,
     RESET_LATE,
     RESET_REFUSED,
+    RESPONSE_RULES,
     History,
     Played,
     Sequel,
@@ -59,7 +59,7 @@ DEATH = Kind.DIE_AFTER
 
 def explore(explorer: Explorer) -> None:
     """All histories with one fault for each answer, and those with two for the answers that differ most."""
-    for answer in ANSWERS:
+    for answer in RESPONSE_RULES:
         explorer.one_fault(History(answer), Kind)
         explorer.one_fault(History(answer, deferrable=False), (DEATH, Kind.TERM_BEFORE))
         explorer.one_fault(History(answer, Sequel.SECOND_RUN), (DEATH,))
@@ -95,7 +95,7 @@ def at_random(seed: int) -> Iterator[History]:
     while True:
         sequel = rng.choice(list(Sequel))
         history = History(
-            answer=rng.choice(ANSWERS),
+            answer=rng.choice(RESPONSE_RULES),
             sequel=sequel,
             first=some(2, 26),
             second=some(2, 26),

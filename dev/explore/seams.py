@@ -18,10 +18,10 @@ from typing import Any
 from unittest.mock import patch
 
 import airflow_provider_wan.ledger as ledger
-from airflow_provider_wan.api.aio import AsyncWanClient
+from airflow_provider_wan.api.async_client import AsyncWanClient
 from airflow_provider_wan.api.wire import HttpAnswer, HttpCall
 from airflow_provider_wan.hooks.wan import WanHook
-from airflow_provider_wan.ledger import Submission
+from airflow_provider_wan.ledger import Submitter
 from airflow_provider_wan.operators import memory
 from airflow_provider_wan.operators import wan as operator_module
 from airflow_provider_wan.operators.wan import WanI2VOperator
@@ -34,7 +34,7 @@ from airflow_provider_wan.triggers import wan as trigger_module
 from airflow_provider_wan.triggers.wan import WanI2VTrigger
 from dev.explore.world import CONFIG, Process
 
-Make = Callable[..., Submission]
+Make = Callable[..., Submitter]
 
 _running = threading.local()
 _SILENT = logging.Logger("explore", level=logging.CRITICAL + 1)
@@ -79,15 +79,15 @@ def seams(make: Make) -> Iterator[None]:
         stack.enter_context(patch.object(turns_module, "_turns", _Forgetful()))
         stack.enter_context(patch.object(trigger_hook, "_imported", [True]))
         stack.enter_context(patch.object(WanI2VTrigger, "_was_killed", _was_killed))
-        stack.enter_context(patch.object(ledger, "Submission", _submission(make)))
+        stack.enter_context(patch.object(ledger, "Submitter", _submission(make)))
         for kind in (WanI2VOperator, WanI2VTrigger):
             stack.enter_context(patch.object(kind, "log", _SILENT))
         stack.enter_context(patch.object(WanI2VTrigger, "logger", lambda *_: _SILENT))
         yield
 
 
-def _submission(make: Make) -> Callable[..., Submission]:
-    def build(api: Any, store: Any) -> Submission:
+def _submission(make: Make) -> Callable[..., Submitter]:
+    def build(api: Any, store: Any) -> Submitter:
         process = here()
         rng = random.Random(process.world.nonce())
         return make(api, store, clock=process.clock, sleep=lambda seconds: process.sleep(seconds), rng=rng)

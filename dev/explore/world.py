@@ -22,10 +22,10 @@ from airflow_provider_wan.api.wire import HttpAnswer, HttpCall, TransportError
 from airflow_provider_wan.ledger.entry import LedgerEntry
 from airflow_provider_wan.ledger.errors import AlreadyExistsError, ConflictError, LedgerUnavailableError
 from airflow_provider_wan.ledger.stores.base import StoredEntry
-from airflow_provider_wan.sandbox.responses import SandboxResponse, WireBehavior
 from airflow_provider_wan.sandbox.config import CancelMode, RenderMode, SandboxConfig
 from airflow_provider_wan.sandbox.core import SandboxCore
 from airflow_provider_wan.sandbox.faults import Fault
+from airflow_provider_wan.sandbox.responses import SandboxResponse, WireBehavior
 
 T = TypeVar("T")
 
