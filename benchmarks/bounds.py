@@ -46,11 +46,11 @@ def _large(ours: Row, idle: Row | None) -> list[Bound]:
     steady, ending = ours["steady"], ours["ending"]
     block, later = ours["longest_block_of_the_loop"], ours["longest_block_later"]
     zero = (
-        f"Airflow's own start: with {idle['waiting']:,} triggers that only sleep, the loop is blocked for"
-        f" {idle['longest_block_of_the_loop']:.2f} s, and {idle['blocks_over_0.2']} times for over {BLOCK} s, while it"
-        f" takes them in; with ours {ours['blocks_over_0.2']} times. Later it is Python's garbage collector, which goes"
-        " through what Airflow keeps for each trigger (a task instance and a context) as others end. While it takes in"
-        " so many at once, Airflow may also log that its loop seems dead (nothing heard for 30 s)."
+        f"Airflow's own start: with {idle['waiting']:,} triggers that only sleep, the loop is blocked for up to"
+        f" {idle['longest_block_of_the_loop']:.2f} s, and {idle['blocks_over_0.2']} times for over {BLOCK} s, while the"
+        f" triggers start; with ours {ours['blocks_over_0.2']} times. Later blocks are Python's garbage collector:"
+        " it traverses what Airflow keeps for each trigger (a task instance and a context) as others end. While so many"
+        " triggers start at once, Airflow may also log that its loop seems dead (no heartbeat for 30 s)."
         if idle and idle["longest_block_of_the_loop"] > BLOCK
         else ""
     )
@@ -58,7 +58,7 @@ def _large(ours: Row, idle: Row | None) -> list[Bound]:
     return [
         Bound(
             f"10,000 waiting: no block of the loop over {BLOCK} s, start included",
-            f"{block:.2f} s; {later:.2f} s after all were looked at once",
+            f"{block:.2f} s; {later:.2f} s after each was polled once",
             block <= BLOCK,
             zero if block > BLOCK else "",
         ),
@@ -66,8 +66,8 @@ def _large(ours: Row, idle: Row | None) -> list[Bound]:
             f"10,000 waiting: under {CORE:.0%} of a core",
             f"{cpu:.1%}, and {other:.1%} in the process beside it",
             cpu + other < CORE,
-            f"The process beside it, which speaks with the database: it takes {idle['steady']['cpu_of_supervisor']:.1%}"
-            " where the triggers only sleep."
+            f"The process beside it, which accesses the database, takes {idle['steady']['cpu_of_supervisor']:.1%}"
+            " with triggers that only sleep."
             if idle and cpu + other >= CORE
             else "",
         ),
@@ -78,15 +78,15 @@ def _large(ours: Row, idle: Row | None) -> list[Bound]:
             steady["memory_of_runner_mb"] < MEMORY_MB,
         ),
         Bound(
-            f"10,000 waiting: never more than {RATE:g} requests a second",
-            f"{ours['most_in_ten_seconds'] / 10:g} a second in the ten seconds with most",
+            f"10,000 waiting: never more than {RATE:g} requests per second",
+            f"{ours['most_in_ten_seconds'] / 10:g} per second in the busiest ten seconds",
             ours["most_in_ten_seconds"] <= 10 * RATE + 1,
         ),
         Bound(
             f"10,000 waiting: median lag under {MEDIAN_LAG:g} s",
             f"{ending['lag_p50']} s (p99 {ending['lag_p99']} s)",
             (ending["lag_p50"] or 1e9) < MEDIAN_LAG,
-            "" if (ending["lag_p50"] or 1e9) < MEDIAN_LAG else "See the lag of the others, and of Airflow's own part.",
+            "" if (ending["lag_p50"] or 1e9) < MEDIAN_LAG else "See the lag of the others, and Airflow's own share.",
         ),
     ]
 
@@ -121,23 +121,23 @@ def _small(ours: Row, rows: Sequence[Row]) -> list[Bound]:
     idle = next((each for each in rows if each["contestant"] == "idle" and each["waiting"] == ours["waiting"]), None)
     steady = ours["steady"]
     own = (
-        f"Taking the event of a clip is Airflow's own work, and the same for all: {steady['cpu_of_runner']:.1%} of a"
-        f" core in the loop's process while nothing ends, against {cheapest['steady']['cpu_of_runner']:.1%}"
+        f"Airflow itself processes the events, at the same cost for all: {steady['cpu_of_runner']:.1%} of a"
+        f" core in the loop's process while no job ends, compared with {cheapest['steady']['cpu_of_runner']:.1%}"
         f" ({cheapest['contestant']})"
-        + (f" and {idle['steady']['cpu_of_runner']:.1%} where the triggers only sleep." if idle else ".")
+        + (f" and {idle['steady']['cpu_of_runner']:.1%} with triggers that only sleep." if idle else ".")
     )
     return [
         Bound(
-            f"1,000 waiting: {FEWER_REQUESTS} times fewer requests a finished clip than the best peer at the same or a"
-            " better median lag",
-            f"{fewer:.0f} times: {requests:.2f} against {per_clip(least)[0]:.1f} ({least['contestant']}; median lag"
-            f" {lag} s against {least['ending']['lag_p50']} s)",
+            f"1,000 waiting: {FEWER_REQUESTS} times fewer requests per finished clip than the best peer with the same"
+            " or a better median lag",
+            f"{fewer:.0f} times: {requests:.2f} compared with {per_clip(least)[0]:.1f} ({least['contestant']}; median"
+            f" lag {lag} s compared with {least['ending']['lag_p50']} s)",
             fewer >= FEWER_REQUESTS,
         ),
         Bound(
-            f"1,000 waiting: {LESS_CPU} times less CPU a finished clip than that",
-            f"{less:.1f} times: {1000 * cpu:.0f} ms against {1000 * per_clip(cheapest)[1]:.0f} ms"
-            f" ({cheapest['contestant']}), both processes. The cheapest of all: {thrifty['contestant']},"
+            f"1,000 waiting: {LESS_CPU} times less CPU per finished clip than that peer",
+            f"{less:.1f} times: {1000 * cpu:.0f} ms compared with {1000 * per_clip(cheapest)[1]:.0f} ms"
+            f" ({cheapest['contestant']}), both processes. The cheapest peer at any lag: {thrifty['contestant']},"
             f" {1000 * per_clip(thrifty)[1]:.0f} ms at {thrifty['ending']['lag_p50']} s",
             less >= LESS_CPU,
             own if less < LESS_CPU else "",
@@ -157,7 +157,7 @@ def _lag(each: Row) -> Bound:
     real = ways[next(name for name in ways if name.startswith("even sweep of the list"))]
     figure = (
         f"{p50:g}, {share:g}, {p99:g} with pages of up to {LARGE}; {usual['p50_in_bounds']:g},"
-        f" {usual['of_even_sweep_s_requests']:g}, {usual['p99_in_sweeps']:g} where the service gives {USUAL}."
+        f" {usual['of_even_sweep_s_requests']:g}, {usual['p99_in_sweeps']:g} if the service returns {USUAL}."
         f" A sweep of the list as it is: {real['p50_in_bounds']:g}, {real['of_even_sweep_s_requests']:g}."
         f" Oracle: {oracle['lag_p50']:g} s for {oracle['of_even_sweep_s_requests']:g}"
     )
@@ -165,19 +165,20 @@ def _lag(each: Row) -> Bound:
     least = each["least_of_even_sweep_s_requests"]
     if share > SHARE and least is not None:
         why.append(
-            "One page shows all, so a look costs one request whatever is known of ages. Looks planned with the true"
-            " distribution of the run times, and with when each clip began to run, take at least"
-            f" {least:g} of the sweep's requests for these lags (what looks tell of who still runs is not in that)."
+            "One page contains all clips, so each poll costs one request whatever is known about ages. Polls that are"
+            " scheduled with the true distribution of the run times, and with the start of each clip, need at least"
+            f" {least:g} of the sweep's requests for these lags (without using which clips earlier polls showed"
+            " running)."
         )
     elif share > SHARE:
         why.append(
-            "The bound's pages hold nothing but clips that wait; the list's hold the finished ones between them too,"
-            " so that it costs more than the bound to see all once."
+            "The bound's pages contain only clips that wait. The pages of the list also contain finished clips, so that"
+            " one scan of all clips costs more than the bound."
         )
     if p50 > P50 or p99 > P99:
-        why.append("Fewer looks, where few clips end, weigh on the lag.")
+        why.append("Fewer polls while few clips end increase the lag.")
     return Bound(
-        f"{each['in_flight']:,} in flight, {each['load']}: p50 ≤ {P50:g} of the even sweep's bound, ≤ {SHARE:g} of its"
+        f"{each['in_flight']:,} in flight, {each['load']}: p50 ≤ {P50:g} of the even sweep, ≤ {SHARE:g} of its"
         f" requests, p99 < {P99:g} sweeps",
         figure,
         met,
@@ -217,7 +218,7 @@ def imports(rows: Sequence[Row]) -> list[Bound]:
             ours["wall_ms_median"] < IMPORT_MS,
         ),
         Bound(
-            "it imports none of requests, aiohttp, boto3, PIL and av",
+            "the operators import none of requests, aiohttp, boto3, PIL and av",
             ", ".join(ours["heavy"]) or "none of them",
             not ours["heavy"],
         ),

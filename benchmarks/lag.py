@@ -15,7 +15,8 @@ from concurrent.futures import ProcessPoolExecutor
 from typing import Any
 
 from airflow_provider_wan.polling.look import PAGE
-from airflow_provider_wan.polling.plan import LARGEST_PAGE
+
+from airflow_provider_wan.polling.scheduler import LARGEST_PAGE
 from benchmarks.floor import ends, fewest
 from benchmarks.report import save
 from benchmarks.service import LOADS, Service

@@ -23,7 +23,7 @@ import urllib.request
 from asyncio.events import Handle
 from contextlib import aclosing
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 WATCH_SECONDS = 0.01
 SHOWN = 8
@@ -48,7 +48,7 @@ class Steps:
             if took > 0.003:
                 self._note(took, time.thread_time() - cpu - self.collections.took, told_of(handle))
 
-        Handle._run = timed  # type: ignore[method-assign]
+        Handle._run = timed  # type: ignore[method-assign, assignment]
 
     def told(self) -> list[dict[str, Any]]:
         longest = sorted(self.longest, reverse=True)
@@ -97,7 +97,9 @@ async def watchdog(blocks: list[tuple[float, float]], began: float) -> None:
 async def wait_all(count: int, seconds: float, ended: int, url: str) -> dict[str, Any]:
     from airflow_provider_wan.triggers.wan import WanI2VTrigger
 
-    began, noted, events = time.perf_counter(), [], []
+    began = time.perf_counter()
+    noted: list[Any] = []
+    events: list[Any] = []
     watching = asyncio.create_task(watchdog(noted, began))
     collections = Collections()
     steps = Steps(collections)
@@ -105,7 +107,7 @@ async def wait_all(count: int, seconds: float, ended: int, url: str) -> dict[str
 
     async def run(number: int) -> None:
         trigger = WanI2VTrigger(f"r{number:06}", time.time() + 3600, resolution="720P", duration=5)
-        async with aclosing(trigger.run()) as told:
+        async with aclosing(cast(AsyncGenerator[Any], trigger.run())) as told:
             events.extend([event async for event in told])
 
     tasks = []

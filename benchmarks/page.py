@@ -18,9 +18,11 @@ HEAD = """# Benchmarks
 
 <!-- Written by `python -m benchmarks.page` from the JSON files beside it: change those, or the program. -->
 
-`make bench` measures all of it and writes this page, its plots and the JSON files that hold every figure with its
-command. `make bench ARGS=lag` measures a part of `imports archive lag waiting`.
-`make bench ARGS=--quick` tries all of it in a short form that is written nowhere.
+`make bench` runs all benchmarks and writes this page, its plots, and the JSON files with every figure and its command.
+`make bench ARGS=lag` runs one part of `imports archive lag waiting`. `make bench ARGS=--quick` runs a short form of all
+parts and writes nothing.
+
+Each part begins with a table of goals. A goal that is not met says why.
 """
 
 
@@ -35,7 +37,7 @@ def _cell(value: object) -> str:
 
 def bounds_of(bounds: Sequence[Bound]) -> str:
     rows = [(each.wanted, each.figure, "yes" if each.met else "**no**", each.why) for each in bounds]
-    return table(("bound", "figure", "met", "what stands in the way"), rows)
+    return table(("goal", "result", "met", "reason if not met"), rows)
 
 
 def measured(name: str) -> str:
@@ -47,8 +49,8 @@ def measured(name: str) -> str:
     commands = "".join(f"- `{command}` ({date})\n" for command, date in sorted(stamps))
     return (
         f"{commands}\n{machine['cores']} cores of {machine['processor']}, {machine['memory_gb']} GB,"
-        f" {machine['system']}, Python {machine['python']}; load of the machine in the"
-        f" minutes before: {min(loads)} to {max(loads)}. "
+        f" {machine['system']}, Python {machine['python']}; load average before the"
+        f" runs: {min(loads)} to {max(loads)}. "
         + ", ".join(f"{package} {version}" for package, version in versions.items())
         + f". All figures: [{name}.json]({name}.json).\n"
     )
@@ -72,23 +74,23 @@ def waiting_part(rows: Rows) -> str:
             )
         )
     return (
-        "Jobs that wait in a real `airflow triggerer`, asked every 10 s. `idle` is a trigger that only sleeps: what"
-        " is measured with it is Airflow's own. CPU and memory are those of the process that runs the loop, and of"
-        " the one beside it that speaks with the database. Blocks are those that the triggerer's watchdog tells of,"
-        " over the whole run, and after all jobs were looked at once; it sleeps for 0.1 s between looks, which is in"
-        " its figures, and tells of nothing under 0.13 s. Lag is from the end of a job to Airflow's taking its"
-        " event.\n\n"
+        "Jobs wait in a real `airflow triggerer` and are polled every 10 s. `idle` is a trigger that only sleeps; it"
+        " shows what Airflow itself needs. CPU and memory are given for the process that runs the event loop, and"
+        " for the process beside it that accesses the database. A block is a time in which the event loop was"
+        " blocked, as the triggerer's watchdog reports it: over the whole run, and after every job was polled once."
+        " The watchdog sleeps for 0.1 s between checks, which is included, and reports no block under 0.13 s. Lag is"
+        " the time from the end of a job until Airflow receives its event.\n\n"
         + table(
             (
                 "trigger",
                 "jobs",
-                "requests a second",
+                "requests per second",
                 "CPU, loop / other",
                 "MB, loop / other",
                 "longest block, all / later, s",
                 "lag p50, s",
                 "lag p99, s",
-                "told",
+                "events received",
             ),
             lines,
         )
@@ -97,18 +99,21 @@ def waiting_part(rows: Rows) -> str:
 
 def lag_part(rows: Rows) -> str:
     told = (
-        f"Simulated, with no sockets: clips of all six kinds, with run times lognormal around the medians that are"
-        f" plausible for the service (sigma {RUN_SIGMA:g}), behind a queue that takes 20 s in the middle (sigma 0.8); "
-        f"`poll_interval` {POLL:g} s, at most {RATE:g} requests a second; an answer takes 0.2 s, which is in the lags"
-        f" of all. *steady*: they come at random. *waves*: all within a minute, every half an hour, of two kinds"
-        f" in turn. *queued*: the service runs a tenth of them at a time. {_hours(rows)} The time before, in which"
-        " the run times of all kinds are learnt, does not count.\n\n"
-        "The *even sweep* is a bound, not a way: each page of 100 holds nothing but clips that wait. The list as it is"
-        " has finished ones between them; the sweeps of it are shown as well. The *oracle* knows when each clip ends"
-        " and pays one request for it: where more than 5 clips a second end, that is more than the rate allows, and"
-        " pages beat it.\n\n"
-        "Most of what is saved against the bound is saved by larger pages, if the service gives them; what is known of"
-        " ages and run times is the difference to the sweeps of the list as it is, at the same size of page.\n"
+        "A simulation without sockets. Clips are of all six kinds (resolution and duration). Run times are lognormal"
+        f" around medians that are plausible for the service (sigma {RUN_SIGMA:g}); queue times have a median of 20 s"
+        f" (sigma 0.8). `poll_interval` is {POLL:g} s, with at most {RATE:g} requests per second. A response takes"
+        " 0.2 s, which is included in every lag.\n\n"
+        "- *steady*: clips arrive at random times.\n"
+        "- *waves*: every half an hour, clips of two kinds in turn arrive within a minute.\n"
+        "- *queued*: the service runs a tenth of the clips at a time.\n\n"
+        f"Simulated times: {_hours(rows)} The warm-up, in which the run times of all kinds are learnt, is not"
+        " counted.\n\n"
+        "The *even sweep* reads the whole list at even intervals. As a bound it is idealized: each page of 100 contains"
+        " only clips that still wait. In the real list there are finished clips between them; sweeps of the list as it"
+        " is are shown too. The *oracle* knows when each clip ends and uses one request for it. If more than 5 clips"
+        " per second end, that exceeds the rate limit, and pages are better.\n\n"
+        "Larger pages account for most of the savings against the bound, if the service returns them. The knowledge of"
+        " ages and run times accounts for the difference to the sweeps of the list as it is, at the same page size.\n"
     )
     parts = [told]
     for each in sorted(rows, key=lambda row: (row["in_flight"], row["load"])):
@@ -132,9 +137,9 @@ def lag_part(rows: Rows) -> str:
                     "way",
                     "lag p50, s",
                     "lag p99, s",
-                    "requests a clip",
-                    "of the sweep's requests",
-                    "p50 of the bound",
+                    "requests per clip",
+                    "share of the bound's requests",
+                    "p50 relative to the bound",
                     "p99 in sweeps",
                 ),
                 lines,
@@ -150,10 +155,20 @@ def _hours(rows: Rows) -> str:
 
 def archive_part(rows: Rows) -> str:
     return (
-        "One result from a local server into SeaweedFS, in turns; medians. Ours also checks the MP4, hashes it and"
-        " writes its record. rclone is a process of its own: all of its memory counts as added.\n\n"
+        "One result is copied from a local server into SeaweedFS. The contestants take turns; figures are medians. Ours"
+        " also checks the MP4, hashes it and writes its record. rclone runs as a separate process, so all of its memory"
+        " counts as added.\n\n"
         + table(
-            ("contestant", "MB", "MB a second", "of rclone", "CPU, s", "peak, MB", "added, MB", "each run, s"),
+            (
+                "contestant",
+                "MB",
+                "MB per second",
+                "relative to rclone",
+                "CPU, s",
+                "peak, MB",
+                "added, MB",
+                "each run, s",
+            ),
             [
                 (
                     each["contestant"],
@@ -173,10 +188,11 @@ def archive_part(rows: Rows) -> str:
 
 def imports_part(rows: Rows) -> str:
     return (
-        "A fresh process each, in turns: `from airflow.sdk import DAG, BaseOperator, BaseSensorOperator, BaseHook,"
-        " conf`, then the operators. What that adds:\n\n"
+        "Each measurement uses a fresh process, and the contestants take turns. The process first runs `from"
+        " airflow.sdk import DAG, BaseOperator, BaseSensorOperator, BaseHook, conf`, then imports the operators."
+        " The table shows what the second import adds:\n\n"
         + table(
-            ("operators of", "wall, ms (median)", "quartiles", "CPU, ms (median)", "modules", "heavy ones"),
+            ("operators of", "wall, ms (median)", "quartiles", "CPU, ms (median)", "modules", "heavy modules"),
             [
                 (
                     each["contestant"],

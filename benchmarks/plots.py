@@ -14,9 +14,9 @@ from matplotlib import pyplot
 from matplotlib.ticker import NullFormatter
 
 from airflow_provider_wan.api.record import RequestRecord, RequestStatus
-from airflow_provider_wan.polling.durations import Durations
-from airflow_provider_wan.polling.plan import Plan
-from airflow_provider_wan.polling.schedule import Wait
+from airflow_provider_wan.polling.decision import Wait
+from airflow_provider_wan.polling.runtime_stats import Durations
+from airflow_provider_wan.polling.scheduler import Plan
 from benchmarks.report import FOLDER, read
 
 KIND = ("720P", 5)

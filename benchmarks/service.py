@@ -84,7 +84,8 @@ def steady(flight: int, hours: float, seed: int) -> list[Job]:
     roll = random.Random(f"steady:{seed}")
     run = sum(RUN_SECONDS[d] * (FULL_HD if r == "1080P" else 1.0) for r, d in KINDS) / len(KINDS)
     stay = run * math.exp(RUN_SIGMA**2 / 2) + QUEUE_SECONDS * math.exp(QUEUE_SIGMA**2 / 2)
-    jobs, now = [], 0.0
+    jobs: list[Job] = []
+    now = 0.0
     while now < hours * 3600:
         now += roll.expovariate(flight / stay)
         kind = roll.choice(KINDS)
@@ -96,7 +97,7 @@ def steady(flight: int, hours: float, seed: int) -> list[Job]:
 def waves(flight: int, hours: float, seed: int) -> list[Job]:
     """Two hourly Dags in turn, each with a kind of its own, that submit ``flight`` clips within a minute."""
     roll = random.Random(f"waves:{seed}")
-    jobs = []
+    jobs: list[Job] = []
     for wave in range(math.ceil(hours * 2)):
         kind = WAVE_KINDS[wave % len(WAVE_KINDS)]
         for number in range(flight):

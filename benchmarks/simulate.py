@@ -8,12 +8,14 @@ import math
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from airflow_provider_wan.polling.durations import Durations
 from airflow_provider_wan.polling.look import PAGE
-from airflow_provider_wan.polling.plan import TICK, Plan
-from airflow_provider_wan.polling.schedule import Wait
 from airflow_provider_wan.polling.turns import Turns
+
+from airflow_provider_wan.polling.decision import Wait
+from airflow_provider_wan.polling.runtime_stats import Durations
+from airflow_provider_wan.polling.scheduler import TICK, Plan
 from benchmarks.service import Job, Service
 
 # A request is answered so much later.
@@ -44,8 +46,8 @@ def ours(service: Service, warm: float, poll: float, rate: float, largest: int =
     answers: list[tuple[float, int, Callable[[float], None]]] = []
     count = 0
 
-    def page_came(look, asked_at):
-        def take(at):
+    def page_came(look: Any, asked_at: Any) -> Any:
+        def take(at: Any) -> None:
             for record in plan.page_came(
                 look, service.page(look.offset, min(look.limit, largest), asked_at), asked_at, at
             ):
@@ -53,15 +55,15 @@ def ours(service: Service, warm: float, poll: float, rate: float, largest: int =
 
         return take
 
-    def record_came(look, asked_at):
-        def take(at):
+    def record_came(look: Any, asked_at: Any) -> Any:
+        def take(at: Any) -> None:
             record = service.by_id[look.request_id].record(asked_at)
             plan.record_came(look, record, asked_at, at)
             end(record, at)
 
         return take
 
-    def end(record, at):
+    def end(record: Any, at: Any) -> None:
         # A page may have told it while it was asked for by its id.
         if record.status.is_terminal and record.request_id in plan.clips:
             job = service.by_id[record.request_id]

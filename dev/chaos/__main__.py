@@ -39,7 +39,8 @@ def one(seed: int, count: int, trouble_seconds: float, seconds: float) -> Told:
         cluster.s3_client().put_object(Bucket=cluster.bucket, Key="chaos-images/one.jpg", Body=body)
         mapped = count * 3 // 10
         asked = {MAPPED: ("mapped", mapped), BATCH: ("batch", count - mapped)}
-        wanted, runs = {}, {}
+        wanted: dict[str, str] = {}
+        runs: dict[str, str] = {}
         player = Player(cluster, (), say)
         player.tell_api()
         for dag_id, (word, number) in asked.items():

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The parts of the documentation that are made from the code.
+"""The parts of the documentation that are generated from the code.
 
-They stand between ``<!-- made: name -->`` and ``<!-- end -->``. ``python -m dev.docs.generated`` writes them anew,
-and likewise the examples that are cut from ``dags/``.
+They stand between ``<!-- made: name -->`` and ``<!-- end -->``. ``python -m dev.docs.generated`` rewrites them,
+and the examples that are extracted from ``dags/``.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import argparse
 import inspect
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -28,15 +28,15 @@ def connection_fields() -> str:
     form = get_provider_info()["connection-types"][0]
     names = form["ui-field-behaviour"]["relabeling"]
     rows = [
-        (names["password"], "`password`", "none: it is needed", "Kept encrypted by Airflow."),
-        (names["host"], "`host`", f"`{DEFAULT_BASE_URL}`", "http or https, without user, password and query."),
+        (names["password"], "`password`", "required", "Stored encrypted by Airflow."),
+        (names["host"], "`host`", f"`{DEFAULT_BASE_URL}`", "http or https, without user, password and query string."),
     ]
     prices = "{" + ", ".join(f'"{name}": {price:.2f}' for name, price in DEFAULT_PRICES.items()) + "}"
     for name, field in form["conn-fields"].items():
         default = {"prices": prices}.get(name, field["schema"].get("default"))
         shown = "none" if default is None else f"`{default}`"
         rows.append((field["label"], f"`{name}` in `extra`", shown, field["description"]))
-    return table(("field of the form", "field of the connection", "default", "meaning"), rows)
+    return table(("form field", "connection field", "default", "meaning"), rows)
 
 
 def prices() -> str:
@@ -48,7 +48,7 @@ def prices() -> str:
     for resolution, price in DEFAULT_PRICES.items():
         clips = [f"${config.cost(resolution, seconds):.2f}" for seconds in DURATIONS]
         rows.append((resolution, f"${price:.2f}", *clips))
-    return table(("resolution", "a second", *(f"clip of {seconds} s" for seconds in DURATIONS)), rows)
+    return table(("resolution", "per second", *(f"clip of {seconds} s" for seconds in DURATIONS)), rows)
 
 
 def next_attempt() -> str:
@@ -61,8 +61,8 @@ def failures() -> str:
     from airflow_provider_wan.ledger.failures import FAILURES
 
     rows = [(row.meaning, row.nature.value, "`" + row.words.replace("|", "\\|") + "`") for row in FAILURES]
-    rows.append(("anything else, or no reason at all", "passing", ""))
-    return table(("what the reason says", "nature", "told by (regular expression, any case)"), rows)
+    rows.append(("anything else, or no reason at all", "transient", ""))
+    return table(("reason", "kind", "matches (regular expression, case-insensitive)"), rows)
 
 
 def policy() -> str:
@@ -77,18 +77,18 @@ def faults() -> str:
     from airflow_provider_wan.sandbox.faults import Fault, InjectionPoint
 
     where = {
-        InjectionPoint.SUBMIT: "the answer to the POST",
-        InjectionPoint.LIFE: "what becomes of an accepted request",
-        InjectionPoint.SHAPE: "how a request is told of",
-        InjectionPoint.GET: "the answer to a look-up",
-        InjectionPoint.LIST: "the answer to the list",
-        InjectionPoint.RESULT: "the file of the clip",
+        InjectionPoint.SUBMIT: "the response to the POST",
+        InjectionPoint.LIFE: "the outcome of an accepted request",
+        InjectionPoint.SHAPE: "how a request is reported",
+        InjectionPoint.GET: "the response to a poll",
+        InjectionPoint.LIST: "the response to the list",
+        InjectionPoint.RESULT: "the result file",
     }
     rows = [
         (text, ", ".join(f"`{fault.value}`" for fault in Fault if fault.point is point))
         for point, text in where.items()
     ]
-    return table(("what it strikes", "faults"), rows)
+    return table(("affects", "faults"), rows)
 
 
 def sandbox_options() -> str:
@@ -116,9 +116,9 @@ def batch_parts() -> dict[str, Any]:
 def batch_figures() -> str:
     parts = batch_parts()
     names = {
-        "loop": "loop in the worker, `max_in_flight=60`",
-        "waves": "waves, `max_in_flight=100`, each in a process of its own, without Airflow's own delays",
-        "killed": "loop, killed 10 times",
+        "loop": "`deferrable=False`, `max_in_flight=60`",
+        "waves": "deferral cycles, `max_in_flight=100`, each in a separate process, without Airflow's own delays",
+        "killed": "`deferrable=False`, killed 10 times",
     }
     rows = [
         (
@@ -131,7 +131,7 @@ def batch_figures() -> str:
         for name in names
         for part in (parts[name],)
     ]
-    header = ("", "time", "service's limit used", "charges", "memory: first third, last third")
+    header = ("", "time", "share of the API limit used", "charges", "memory: first third, last third")
     dry = parts["dry-run"]
     text = f"A dry run over {dry['rows']:,} rows takes {dry['seconds']:.0f} s and {dry['memory_most']:.0f} MB."
     return f"{table(header, rows)}\n\n{text}"
@@ -143,7 +143,7 @@ def ways_figures() -> str:
         (name, str(each["workers"]), f"{each['cpu_seconds']:.0f} s", f"{each['seconds']:.0f} s", str(each["charges"]))
         for name, each in told["figures"].items()
     ]
-    return table(("", "workers started", "CPU of scheduler and workers", "from start to end", "charges"), rows)
+    return table(("", "worker starts", "CPU of scheduler and workers", "elapsed", "charges"), rows)
 
 
 def make_targets() -> str:
@@ -162,7 +162,7 @@ def arguments(name: str) -> Callable[[], str]:
             if parameter.kind is not inspect.Parameter.KEYWORD_ONLY:
                 continue
             needed = parameter.default is inspect.Parameter.empty
-            default = "needed" if needed else DEFAULTS.get((name, parameter.name), _code(repr(parameter.default)))
+            default = "required" if needed else DEFAULTS.get((name, parameter.name), _code(repr(parameter.default)))
             templated = "yes" if parameter.name in operator.template_fields else ""
             meaning = MEANINGS.get((name, parameter.name)) or told[parameter.name]
             rows.append((f"`{parameter.name}`", default, templated, meaning))
@@ -208,14 +208,14 @@ OPERATORS: dict[str, Callable[[], Any]] = {
     "S3ToWanOperator": _ingest,
     "WanToS3Operator": _archive,
 }
-# Those that depend on the configuration, or that read better otherwise.
+# Defaults that depend on the configuration, or that read better otherwise.
 DEFAULTS = {
     ("WanI2VOperator", "deferrable"): "`[operators] default_deferrable`",
     ("WanI2VBatchOperator", "deferrable"): "`[operators] default_deferrable`",
     ("WanRequestSensor", "deferrable"): "`[operators] default_deferrable`",
     ("WanToS3Operator", "max_bytes"): "2 GiB",
 }
-# Of what a base class documents.
+# Arguments that a base class documents.
 MEANINGS = {("WanRequestSensor", "timeout"): "seconds, or a timedelta, until the sensor gives up."}
 PARTS: dict[str, Callable[[], str]] = {
     "connection-fields": connection_fields,
@@ -239,7 +239,7 @@ def parameters(documented: Any) -> dict[str, str]:
     return {name: _markdown(said) for name, said in found}
 
 
-def table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+def table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
     lines = [head, ("---",) * len(head), *rows]
     return "\n".join("| " + " | ".join(cell.replace("\n", " ") for cell in line) + " |" for line in lines)
 

@@ -63,12 +63,20 @@ class Explorer:
     def one_fault(self, base: History, kinds: Iterable[Kind]) -> None:
         """One fault at every boundary of the first try."""
         for kind in kinds:
-            self.row(f"one fault · {base.sequel}", _later(lambda n, k=kind: replace(base, first=(Strike(n, k),))))
+
+            def struck(n: int, kind: Kind = kind) -> History:
+                return replace(base, first=(Strike(n, kind),))
+
+            self.row(f"one fault · {base.sequel}", _later(struck))
 
     def fault_in_kill(self, base: History, kinds: Iterable[Kind]) -> None:
         """One fault at every boundary of the triggerer's cancellation after a clear."""
         for kind in kinds:
-            self.row(f"one fault · {base.sequel}", _later(lambda n, k=kind: replace(base, killer=(Strike(n, k),))))
+
+            def struck(n: int, kind: Kind = kind) -> History:
+                return replace(base, killer=(Strike(n, kind),))
+
+            self.row(f"one fault · {base.sequel}", _later(struck))
 
     def two_faults(self, base: History, first: Kind, second: Kind) -> None:
         """A fault at every boundary of the first try, and one at every boundary of what follows."""
@@ -76,7 +84,11 @@ class Explorer:
             struck = replace(base, first=(Strike(n, first),))
             if play(struck, self._make).beyond:
                 break
-            self.row(f"two faults · {base.sequel}", _later(lambda m, s=struck: replace(s, second=(Strike(m, second),))))
+
+            def struck_twice(m: int, struck: History = struck) -> History:
+                return replace(struck, second=(Strike(m, second),))
+
+            self.row(f"two faults · {base.sequel}", _later(struck_twice))
 
     def two_in_one_try(self, base: History, first: Kind, second: Kind) -> None:
         """A fault that the try survives at every boundary, and one at every later boundary of the same try."""
@@ -91,7 +103,11 @@ class Explorer:
         """Two processes: a change to the second at every boundary of the first, and back at every one of the second."""
         for n in range(1, FURTHEST):
             to = replace(base, switches=(Switch(n),))
-            if not self.row(f"two at once · {base.sequel}", _later(lambda m, t=to: replace(t, back=(Switch(m),)))):
+
+            def and_back(m: int, to: History = to) -> History:
+                return replace(to, back=(Switch(m),))
+
+            if not self.row(f"two at once · {base.sequel}", _later(and_back)):
                 break
 
     def back_only(self, base: History) -> None:

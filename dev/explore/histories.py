@@ -238,7 +238,7 @@ def _a_person_settles(world: World) -> None:
     ledger = Ledger(world.ledger, lambda: world.now)
     for held in world.ledger.entries():
         if held.entry.state in (EntryState.IN_DOUBT, EntryState.CLAIMED):
-            ledger.adopt(held.entry.fingerprint, world.accepted()[-1])
+            ledger.adopt_request(held.entry.fingerprint, world.accepted()[-1])
 
 
 def _check(played: Played) -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any, cast
 
 from airflow_provider_wan.sandbox.config import CancelMode
 from dev.explore.explorer import Explorer
@@ -123,7 +124,7 @@ def shortest(history: History) -> tuple[History, str]:
         going = False
         for name in ("first", "second", "killer", "switches", "back"):
             for at in getattr(history, name):
-                smaller = replace(history, **{name: tuple(x for x in getattr(history, name) if x is not at)})
+                smaller = replace(history, **cast(Any, {name: tuple(x for x in getattr(history, name) if x is not at)}))
                 if failure := failure_of(smaller):
                     history, told, going = smaller, failure, True
                     break

@@ -19,7 +19,7 @@ from unittest.mock import patch
 
 import airflow_provider_wan.ledger as ledger
 from airflow_provider_wan.api.async_client import AsyncWanClient
-from airflow_provider_wan.api.wire import HttpAnswer, HttpCall
+from airflow_provider_wan.api.wire import HttpRequest, HttpResponse
 from airflow_provider_wan.hooks.wan import WanHook
 from airflow_provider_wan.ledger import Submitter
 from airflow_provider_wan.operators import memory
@@ -109,7 +109,7 @@ class _Forgetful(dict[Any, Any]):
 
 
 class _AsyncTransport:
-    async def send(self, call: HttpCall) -> HttpAnswer:
+    async def send(self, call: HttpRequest) -> HttpResponse:
         return here().transport().send(call)
 
     async def close(self) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -101,7 +102,7 @@ class Task:
                 event = self._triggered(process, self.trigger)
                 # The worker that resumes is another process, with nothing but the event.
                 resumed = getattr(self._operator(), deferred.method_name)
-                step = lambda resumed=resumed, event=event: resumed(context, event)  # noqa: E731
+                step = partial(resumed, context, event)
             else:
                 self._succeeded(process, json.loads(json.dumps(result)))
                 return

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 from airflow_provider_wan.api.client import WanClient
 from airflow_provider_wan.api.config import WanConfig
-from airflow_provider_wan.api.wire import HttpAnswer, HttpCall, TransportError
+from airflow_provider_wan.api.wire import HttpRequest, HttpResponse, TransportError
 from airflow_provider_wan.ledger.entry import LedgerEntry
 from airflow_provider_wan.ledger.errors import AlreadyExistsError, ConflictError, LedgerUnavailableError
 from airflow_provider_wan.ledger.stores.base import StoredEntry
@@ -133,7 +133,7 @@ class World:
     def accepted(self) -> list[str]:
         return [accepted.request_id for accepted in self.core.journal.accepted]
 
-    def serve(self, call: HttpCall) -> HttpAnswer:
+    def serve(self, call: HttpRequest) -> HttpResponse:
         """Answer one call; the time that it takes passes."""
         if call.method == "POST" and self.late is not None:
             after, self.late = self.late, None
@@ -149,9 +149,9 @@ class World:
             self.advance(self.now + 1.0)
             answer = self.core.build_submission_response(answer.wait_for)
         headers = {"content-type": answer.content_type, **{k.lower(): v for k, v in answer.headers.items()}}
-        return HttpAnswer(answer.status, headers, answer.body)
+        return HttpResponse(answer.status, headers, answer.body)
 
-    def _handle(self, call: HttpCall) -> SandboxResponse:
+    def _handle(self, call: HttpRequest) -> SandboxResponse:
         headers = {"Authorization": f"Bearer {CONFIG.api_key}", "Content-Type": call.content_type or ""}
         path = urlsplit(call.url).path
         return self.core.handle(call.method, path, dict(call.params), headers, call.body or b"")
@@ -242,7 +242,7 @@ class Transport:
     def __init__(self, process: Process) -> None:
         self._process = process
 
-    def send(self, call: HttpCall) -> HttpAnswer:
+    def send(self, call: HttpRequest) -> HttpResponse:
         path = urlsplit(call.url).path.removeprefix(urlsplit(BASE).path)
         parts = path.strip("/").split("/")
         name = f"api {call.method} /{parts[0]}{'/{id}' if len(parts) > 1 else ''}"

@@ -7,12 +7,12 @@ import json
 import sys
 from functools import partial
 
-from airflow_provider_wan.ledger import Policy, submission
+from airflow_provider_wan.ledger import Policy, submitter
 
 
 def main() -> None:
     # Two looks that prove an absence are 90 s apart: here, seconds are enough for a POST to end.
-    submission.Policy = partial(Policy, settle=4.0)  # type: ignore[misc, assignment]
+    submitter.Policy = partial(Policy, absence_confirm_interval=4.0)  # type: ignore[misc, assignment]
     from dev.testkit.batch_runs import BatchTask
     from dev.testkit.s3_folder import Folder
 

@@ -58,7 +58,7 @@ class BatchTask:
     outlet_events: OutletEventAccessors = field(default_factory=OutletEventAccessors)
     last: WanI2VBatchOperator | None = None
 
-    def context(self) -> dict[str, Any]:
+    def context(self) -> Any:
         ti = SimpleNamespace(
             dag_id="batch",
             run_id=self.run_id,

@@ -12,8 +12,8 @@ from airflow_provider_wan.api.errors import WanNotFoundError
 from airflow_provider_wan.api.record import RequestPage, RequestRecord, RequestStatus
 from airflow_provider_wan.api.request import I2VRequest
 from airflow_provider_wan.ledger import LedgerEntry, Owner, compute_fingerprint
-from airflow_provider_wan.ledger.entry import claim, posting
-from airflow_provider_wan.ledger.fingerprint import payload_sha256
+from airflow_provider_wan.ledger.entry import claim, record_intent
+from airflow_provider_wan.ledger.fingerprint import hash_payload
 
 NOW = 1_700_000_000.0
 REQUEST = I2VRequest(img_url="https://images.example.com/cat.png?sig=1", prompt="a cat", resolution="720P")
@@ -34,14 +34,14 @@ def a_claim(owner: Owner = ME, *, seed: int = 7, drawn: bool = True, now: float 
         duration=5,
         seed=seed,
         seed_drawn=drawn,
-        payload_sha256=payload_sha256(REQUEST.with_seed(seed).to_payload()),
+        payload_sha256=hash_payload(REQUEST.with_seed(seed).to_payload()),
         cost_estimate=0.5,
     )
     return replace(entry, **more)
 
 
 def a_post(owner: Owner = ME, **more: Any) -> LedgerEntry:
-    return posting(a_claim(owner, **more), more.get("now", NOW))
+    return record_intent(a_claim(owner, **more), more.get("now", NOW))
 
 
 class Clock:

@@ -44,7 +44,7 @@ def video(
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "clip.mp4"
         with av.open(str(path), "w", options={"movflags": movflags} if movflags else {}) as container:
-            pictures = container.add_stream(codec, rate=30)
+            pictures: Any = container.add_stream(codec, rate=30)
             pictures.width, pictures.height, pictures.pix_fmt = width, height, "yuv420p"
             sound = container.add_stream("aac", rate=44100) if audio else None
             for number in range(seconds * 30):

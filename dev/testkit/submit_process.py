@@ -11,6 +11,7 @@ import os
 import sys
 import time
 import uuid
+from typing import Any
 
 from airflow_provider_wan.api.client import WanClient
 from airflow_provider_wan.api.config import WanConfig
@@ -20,7 +21,7 @@ from airflow_provider_wan.ledger import Owner, Policy, Submitter, compute_finger
 REQUEST = I2VRequest(img_url="https://images.example.com/cat.png", prompt="a cat", resolution="720P")
 
 
-def s3_client():
+def s3_client() -> Any:
     import boto3
 
     return boto3.client(
@@ -35,12 +36,12 @@ def s3_client():
 def main(ledger: str, base_url: str, key: str, task: str, attempt: str) -> None:
     client = WanClient(WanConfig(api_key=key, base_url=base_url))
     # Times of a sandbox that answers at once.
-    policy = Policy(lease=6.0, settle=2.0, claim_poll_interval=0.1)
+    policy = Policy(lease=6.0, absence_confirm_interval=2.0, claim_poll_interval=0.1)
     submission = Submitter(client, open_store(ledger, s3_client=s3_client), policy=policy)
     print("ready", flush=True)
     sys.stdin.readline()
     fingerprint = compute_fingerprint(REQUEST)
-    held = submission.ensure(
+    held = submission.submit_once(
         REQUEST, fingerprint=fingerprint, owner=Owner(task, int(attempt), uuid.uuid4().hex), deadline=time.time() + 60
     )
     record = held.record
@@ -48,7 +49,7 @@ def main(ledger: str, base_url: str, key: str, task: str, attempt: str) -> None:
         time.sleep(0.1)
         record = client.get_request(record.request_id)
     if record is not None:
-        submission.finish(fingerprint, record)
+        submission.ledger.record_result(fingerprint, record)
     print(json.dumps({"request_id": held.entry.request_id, "paid_now": held.paid_now}), flush=True)
 
 

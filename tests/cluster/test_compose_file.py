@@ -26,7 +26,8 @@ SECRETS = sorted(name for name, value in read_variables(EXAMPLE).items() if not 
 
 @pytest.fixture(scope="module")
 def written() -> dict[str, Any]:
-    return yaml.safe_load(COMPOSE.read_text())
+    loaded: dict[str, Any] = yaml.safe_load(COMPOSE.read_text())
+    return loaded
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)

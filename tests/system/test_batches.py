@@ -28,7 +28,8 @@ def keys(s3: Any, prefix: str) -> set[str]:
 
 
 def test_each_chunk_of_a_manifest_is_a_task_of_its_own(harness: AirflowHarness, stack: Stack, s3: Any) -> None:
-    rows = [{"image": uri, "name": f"clip-{n}", "prompt": WORDS} for n, uri in enumerate(put_images(s3, "rows", 5, 8))]
+    images = put_images(s3, "rows", 5, 8)
+    rows: list[dict[str, Any]] = [{"image": uri, "name": f"clip-{n}", "prompt": WORDS} for n, uri in enumerate(images)]
     rows.append({"image": rows[0]["image"], "duration": 7})
     s3.put_object(Bucket=BUCKET, Key="rows.jsonl", Body="\n".join(map(json.dumps, rows)))
     before = len(harness.charges())

@@ -14,7 +14,7 @@ from airflow_provider_wan.transfers.s3_to_wan import S3ToWanOperator
 from airflow_provider_wan.transfers.wan_to_s3 import WanToS3Operator
 
 # What dies is tried again soon, and as often as it dies.
-TENACIOUS = {"retries": 30, "retry_delay": timedelta(seconds=5)}
+TENACIOUS: dict[str, Any] = {"retries": 30, "retry_delay": timedelta(seconds=5)}
 PARAMS = {"image": Param(type="string"), "count": Param(100, type="integer"), "prefix": Param(type="string")}
 
 

@@ -13,7 +13,7 @@ from airflow_provider_wan.operators.wan_batch import WanI2VBatchOperator
 from airflow_provider_wan.transfers.wan_to_s3 import WanToS3Operator
 
 # What dies is tried again at once, and as often as it dies.
-TENACIOUS = {"retries": 60, "retry_delay": timedelta(seconds=1)}
+TENACIOUS: dict[str, Any] = {"retries": 60, "retry_delay": timedelta(seconds=1)}
 PARAMS = {
     "image": Param(type="string"),
     "count": Param(12, type="integer"),

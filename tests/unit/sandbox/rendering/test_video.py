@@ -37,14 +37,14 @@ class Clip:
 
 
 def decode(data: bytes) -> Clip:
-    with av.open(io.BytesIO(data)) as container:
-        video = container.streams.video[0]
+    with av.open(io.BytesIO(data), "r") as container:
+        video: Any = container.streams.video[0]
         frames = [frame.to_ndarray(format="gray") for frame in container.decode(video)]
         told = (video.codec_context.width, video.codec_context.height)
         seconds, rate = float(video.duration * video.time_base), float(video.average_rate)
         codec, pixels = video.codec_context.name, video.codec_context.pix_fmt
-    with av.open(io.BytesIO(data)) as container:
-        audio = container.streams.audio[0] if container.streams.audio else None
+    with av.open(io.BytesIO(data), "r") as container:
+        audio: Any = container.streams.audio[0] if container.streams.audio else None
         sound = [frame.to_ndarray() for frame in container.decode(audio)] if audio else []
         return Clip(
             data, told, frames, seconds, rate, codec, pixels,
@@ -80,7 +80,8 @@ def test_a_clip_is_h264_at_30_frames_with_the_size_and_length_of_the_contract(cl
     assert (clip.codec, clip.pixels, clip.rate) == ("h264", "yuv420p", 30.0)
     assert clip.size == (816, 1104)
     assert (clip.seconds, len(clip.frames)) == (5.0, 150)
-    assert (clip.audio, clip.audio_seconds) == ("aac", pytest.approx(5.0, abs=0.03))
+    assert clip.audio == "aac"
+    assert clip.audio_seconds == pytest.approx(5.0, abs=0.03)
     assert clip.loudness > 0.05
 
 
