@@ -90,12 +90,12 @@ def test_exported_variables_are_options_of_the_provider() -> None:
 
 
 def test_the_sandbox_takes_its_options() -> None:
-    from airflow_provider_wan.sandbox.__main__ import config_of, parser
+    from airflow_provider_wan.sandbox.__main__ import build_config, build_parser
 
     found = of("python", "-m", "airflow_provider_wan.sandbox")
     assert found
     for _, words in found:
-        config_of(parser().parse_args(words[3:]))
+        build_config(build_parser().parse_args(words[3:]))
 
 
 def test_the_command_that_renews_the_pages_exists() -> None:
@@ -129,7 +129,7 @@ def test_the_calls_of_the_sandboxs_controls_are_answered(sandbox: SandboxServer)
 
 
 def test_the_controls_in_the_table_exist(sandbox: SandboxServer) -> None:
-    text = (ROOT / "docs" / "sandbox.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs" / "reference" / "sandbox.md").read_text(encoding="utf-8")
     bodies = {"faults": {"fault": "get_500"}, "rates": {"get_500": 0}, "advance": {"seconds": 0}}
     for method, path in re.findall(r"^\| `(\w+) /admin/(\S*)`", text, re.MULTILINE):
         if path in ("requests/ID", "reset"):

@@ -18,11 +18,11 @@ from airflow_provider_wan.ledger import errors as ledger_errors
 from airflow_provider_wan.media import fetch
 from dev.docs.pages import ROOT, rows
 
-PAGE = ROOT / "docs" / "errors.md"
+PAGE = ROOT / "docs" / "reference" / "errors.md"
 HEADINGS = (
     "Nothing was accepted",
     "Something may have been accepted",
-    "A look-up went unanswered",
+    "A poll received no answer",
     "The request was accepted, and there is no clip",
     "The clip was made, and its file is not good",
     "The ledger",
@@ -51,7 +51,7 @@ def test_every_error_has_a_row_that_says_whether_it_is_paid_and_whether_a_retry_
     expected = {}
     for module in (api_errors, ledger_errors, fetch):
         for error in defined(module):
-            retry = "yes" if error.retryable is True else "no"
+            retry = "yes" if error.retry in (api_errors.Retry.LATER, api_errors.Retry.RESUME) else "no"
             expected[error.__name__] = (error.paid.value, SPECIAL.get(error.__name__, retry))
     assert told() == expected
 
@@ -82,7 +82,7 @@ def without_values(text: str) -> str:
 
 
 def symptoms() -> list[str]:
-    cells = [row[0] for row in rows(ROOT / "docs" / "troubleshooting.md", "Find the message")]
+    cells = [row[0] for row in rows(ROOT / "docs" / "how-to" / "troubleshooting.md", "Find the message")]
     return [text for cell in cells for text in re.findall(r"`([^`]+)`", cell)]
 
 
@@ -107,6 +107,8 @@ def test_the_example_of_a_refusal_is_what_the_refusal_says() -> None:
 
     with pytest.raises(WanValidationError) as refusal:
         I2VRequest(img_url="https://images.example.com/cat.jpg", duration="5")  # type: ignore[arg-type]
-    shown = re.search(r"`(duration='5'[^`]+)`", (ROOT / "docs" / "operators.md").read_text(encoding="utf-8"))
+    shown = re.search(
+        r"`(duration='5'[^`]+)`", (ROOT / "docs" / "reference" / "operators.md").read_text(encoding="utf-8")
+    )
     assert shown
     assert str(refusal.value).startswith(shown[1])

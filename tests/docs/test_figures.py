@@ -12,31 +12,36 @@ from airflow_provider_wan.media import archive, audio, image
 from airflow_provider_wan.operators import source, wan
 from airflow_provider_wan.polling import schedule
 from airflow_provider_wan.sandbox import SandboxConfig
-from airflow_provider_wan.sandbox.faults import ACCEPTED_UNSAID
+from airflow_provider_wan.sandbox.faults import SILENTLY_ACCEPTED
 from dev.docs.pages import ROOT
 
 MB = 1_000_000
 FIGURES = {
-    "operators.md": {
+    "reference/operators.md": {
         f"{image.MIN_SIDE}–{image.MAX_SIDE} pixels a side": "sides",
         f"{image.MAX_SIDE / image.MIN_SIDE:.2f} times the other": "aspect",
         f"more than {image.MAX_SOURCE_BYTES // MB} MB or {image.MAX_SOURCE_PIXELS // MB} million pixels": "source",
         f"| at most {image.MAX_IMAGE_BYTES // MB} MB | at most {audio.MAX_AUDIO_BYTES // MB} MB |": "sizes",
         f"{audio.MIN_SECONDS:.0f}–{audio.MAX_SECONDS:.0f} s;": "audio",
     },
-    "waiting.md": {
-        f"within the first {schedule.SETTLE_SECONDS:.0f} s": "no event before",
-        f"comes {wan.BACKSTOP // timedelta(minutes=1)}\nminutes after": "backstop",
+    "explanation/waiting.md": {
+        f"within the first {schedule.MIN_DEFERRAL_SECONDS:.0f} s": "no event before",
+        f"comes {wan.DEFERRAL_TIMEOUT_GRACE // timedelta(minutes=1)} minutes after": "backstop",
     },
-    "troubleshooting.md": {f"must live for {source.MIN_URL_SECONDS:.0f} s more": "URL"},
-    "archive.md": {f"tried {['', 'one', 'two', 'three', 'four'][archive._ATTEMPTS]} times": "downloads"},
-    "sandbox.md": {f"waits for about {SandboxConfig().queue_seconds:.0f} s": "queue"},
+    "how-to/troubleshooting.md": {f"must live for {source.MIN_URL_SECONDS:.0f} s more": "URL"},
+    "explanation/archive.md": {f"tried {['', 'one', 'two', 'three', 'four'][archive._ATTEMPTS]} times": "downloads"},
+    "reference/sandbox.md": {f"waits for about {SandboxConfig().queue_seconds:.0f} s": "queue"},
 }
+
+
+def unwrapped(page: str) -> str:
+    """Return the text of a page with its line breaks as spaces."""
+    return " ".join((ROOT / "docs" / page).read_text(encoding="utf-8").split())
 
 
 @pytest.mark.parametrize(("page", "text"), [(page, text) for page, texts in FIGURES.items() for text in texts])
 def test_a_figure_is_that_of_the_code(page: str, text: str) -> None:
-    assert text in (ROOT / "docs" / page).read_text(encoding="utf-8")
+    assert text in unwrapped(page)
 
 
 def test_a_minute_until_an_unknown_id_ends_the_wait_and_for_a_clip_in_the_sandbox() -> None:
@@ -45,12 +50,12 @@ def test_a_minute_until_an_unknown_id_ends_the_wait_and_for_a_clip_in_the_sandbo
 
 def test_the_times_of_the_retry_policy_are_told() -> None:
     retry = pytest.importorskip("airflow_provider_wan.retry")
-    text = (ROOT / "docs" / "errors.md").read_text(encoding="utf-8")
-    assert f"in {retry.DOUBT_DELAY // timedelta(minutes=1)} minutes after a\ndoubt" in text
-    assert f"in {retry.PICK_UP_DELAY.seconds} s where a clip" in text
+    text = unwrapped("reference/errors.md")
+    assert f"in {retry.RECONCILE_DELAY // timedelta(minutes=1)} minutes after a doubt" in text
+    assert f"in {retry.RESUME_DELAY.seconds} s where a clip" in text
 
 
 def test_the_faults_that_take_a_request_in_unsaid_are_told() -> None:
-    text = (ROOT / "docs" / "sandbox.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs" / "reference" / "sandbox.md").read_text(encoding="utf-8")
     sentence = next(part for part in text.split("\n\n") if "although the answer does not say so" in part)
-    assert set(re.findall(r"`(\w+)`", sentence)) == {fault.value for fault in ACCEPTED_UNSAID}
+    assert set(re.findall(r"`(\w+)`", sentence)) == {fault.value for fault in SILENTLY_ACCEPTED}

@@ -9,7 +9,7 @@ import pytest
 from airflow.sdk import Connection
 
 from airflow_provider_wan.api.record import RequestRecord
-from airflow_provider_wan.hooks.wan import config_of
+from airflow_provider_wan.hooks.wan import parse_connection
 from airflow_provider_wan.ledger import LedgerEntry
 from airflow_provider_wan.media.clip_record import read_record, write_record
 from dev.docs.pages import Block, blocks
@@ -28,7 +28,7 @@ def test_a_connection_is_one_that_the_hook_takes(block: Block) -> None:
         password=value["password"].replace(" ", "-"),
         extra=json.dumps(value["extra"]),
     )
-    config = config_of(connection)
+    config = parse_connection(connection)
     assert value["conn_type"] == "wan"
     assert config.prices == {"720P": 0.10, "1080P": 0.15}
 

@@ -3,11 +3,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
 from dev.docs.pages import PAGES, ROOT, anchors, links, target_of
+
+TREE = re.compile(r"^:::\{toctree\}\n(.*?)^:::$", re.MULTILINE | re.DOTALL)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -20,8 +23,28 @@ def test_links_lead_to_a_file_and_to_a_heading_in_it(page: Path) -> None:
     assert not dead
 
 
-def test_every_page_is_reached_from_the_readme_and_from_the_index() -> None:
-    pages = {page for page in PAGES if page.parent.name == "docs"}
-    for start in (ROOT / "README.md", ROOT / "docs" / "index.md"):
-        reached = {target_of(start, link)[0] for link in links(start)}
-        assert pages - reached <= {start}
+def reachable(start: Path) -> set[Path]:
+    """Return the pages that a reader reaches from a page by following links."""
+    seen: set[Path] = set()
+    waiting = [start]
+    while waiting:
+        page = waiting.pop()
+        if page not in seen:
+            seen.add(page)
+            waiting += [target for target, _ in (target_of(page, link) for link in links(page)) if target in PAGES]
+    return seen
+
+
+@pytest.mark.parametrize("start", [ROOT / "README.md", ROOT / "docs" / "index.md"], ids=lambda page: page.name)
+def test_every_page_of_the_documentation_can_be_reached(start: Path) -> None:
+    pages = {page for page in PAGES if page.is_relative_to(ROOT / "docs")}
+    assert pages - reachable(start) == set()
+
+
+def test_every_page_of_the_documentation_is_in_the_navigation_of_the_site() -> None:
+    listed = {ROOT / "docs" / "index.md"}
+    for page in PAGES:
+        for tree in TREE.findall(page.read_text(encoding="utf-8")):
+            names = [line for line in tree.splitlines() if line and not line.startswith(":")]
+            listed |= {(page.parent / f"{name}.md").resolve() for name in names}
+    assert listed == {page for page in PAGES if page.is_relative_to(ROOT / "docs")}

@@ -48,7 +48,12 @@ def first_dag() -> Block:
 def test_the_first_dag_is_a_chain_of_three(monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[DAG] = []
     leave = DAG.__exit__
-    monkeypatch.setattr(DAG, "__exit__", lambda dag, *rest: (made.append(dag), leave(dag, *rest))[1])
+
+    def leave_and_record(dag: DAG, *rest: Any) -> Any:
+        made.append(dag)
+        return leave(dag, *rest)
+
+    monkeypatch.setattr(DAG, "__exit__", leave_and_record)
     run(first_dag())
     (dag,) = made
     assert dag.dag_id == "first_clip"
@@ -57,7 +62,7 @@ def test_the_first_dag_is_a_chain_of_three(monkeypatch: pytest.MonkeyPatch) -> N
         "clip": {"archive"},
         "archive": set(),
     }
-    assert dag.get_task("clip").deferrable
+    assert getattr(dag.get_task("clip"), "deferrable", None)
 
 
 def test_the_clip_that_is_too_dear_is_refused_before_it_is_submitted(account: SandboxServer, tmp_path: Path) -> None:
