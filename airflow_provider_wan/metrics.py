@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Figures for Airflow's own metrics (StatsD, Datadog or OpenTelemetry, as ``[metrics]`` says).
+Metrics, sent through Airflow's own metrics (StatsD, Datadog or OpenTelemetry, as configured in ``[metrics]``).
 
-This module is below all floors: it imports Airflow only where Airflow is already there, and without it nothing is
+This module is below all layers. It imports Airflow only where Airflow is already imported; without it, nothing is
 counted. The names are few and fixed; no id, URL or name of a Dag is part of one.
 """
 
@@ -21,64 +21,89 @@ from urllib.parse import urlsplit
 
 log = logging.getLogger(__name__)
 
-NO_ANSWER: Final = "no_answer"
+NO_RESPONSE: Final = "no_response"
 
-_waiting = 0
+_in_flight = 0
 
 
-def kind_of(method: str, url: str) -> str:
-    """Name the kind of a call to the API: ``submit``, ``look_up``, ``list``, ``cancel`` or ``other``."""
+def classify_call(method: str, url: str) -> str:
+    """
+    Return the kind of a call to the API: ``submit``, ``get``, ``list``, ``cancel`` or ``other``.
+
+    :param method: HTTP method.
+    :param url: URL of the call.
+    """
     path = urlsplit(url).path
     if path.endswith("/requests"):
         return "submit" if method == "POST" else "list"
     if "/requests/" in path:
-        return "cancel" if method == "DELETE" else "look_up"
+        return "cancel" if method == "DELETE" else "get"
     return "other"
 
 
-def answered(method: str, url: str, status: int | None) -> None:
-    """Count a call to the API. :param status: of its answer; None where none came."""
-    count(f"wan.api.{kind_of(method, url)}.{NO_ANSWER if status is None else status}")
+def count_response(method: str, url: str, status: int | None) -> None:
+    """
+    Count a call to the API.
+
+    :param method: HTTP method.
+    :param url: URL of the call.
+    :param status: HTTP status of the response; None if there was none.
+    """
+    increment(f"wan.api.{classify_call(method, url)}.{NO_RESPONSE if status is None else status}")
 
 
 @contextmanager
-def waiting(requests: int = 1) -> Iterator[None]:
-    """Tell how many requests this process waits for."""
-    _wait(requests)
+def track_in_flight(requests: int = 1) -> Iterator[None]:
+    """
+    Report how many requests this process waits for.
+
+    :param requests: number of requests to add while the context lasts.
+    """
+    _add_in_flight(requests)
     try:
         yield
     finally:
-        _wait(-requests)
+        _add_in_flight(-requests)
 
 
-def prepare() -> None:
-    """Import and connect what tells Airflow, so that the first figure holds nobody up."""
+def initialize() -> None:
+    """Import and connect Airflow's metrics client, so that the first metric causes no delay."""
     with suppress(Exception):
         _stats()
 
 
-def count(name: str, by: int = 1) -> None:
-    """Add to a counter."""
-    _tell("incr", name, by)
+def increment(name: str, by: int = 1) -> None:
+    """
+    Add to a counter.
+
+    :param name: name of the metric.
+    :param by: amount.
+    """
+    _emit("incr", name, by)
 
 
-def seconds(name: str, value: float) -> None:
-    """Note a duration."""
-    _tell("timing", name, value * 1000.0)
+def record_seconds(name: str, value: float) -> None:
+    """
+    Record a duration.
+
+    :param name: name of the metric.
+    :param value: seconds.
+    """
+    _emit("timing", name, value * 1000.0)
 
 
-def _wait(more: int) -> None:
-    global _waiting
-    _waiting += more
-    _tell("gauge", f"wan.in_flight.{_host()}", _waiting)
+def _add_in_flight(change: int) -> None:
+    global _in_flight
+    _in_flight += change
+    _emit("gauge", f"wan.in_flight.{_host()}", _in_flight)
 
 
-def _tell(what: str, name: str, value: float) -> None:
-    # Before Airflow is imported there is nobody to tell; and no figure is worth a clip.
+def _emit(method: str, name: str, value: float) -> None:
+    # Before Airflow is imported there is no client; and no metric may break a task.
     if "airflow" not in sys.modules:
         return
     try:
-        getattr(_stats(), what)(name, value)
+        getattr(_stats(), method)(name, value)
     except Exception as error:
         log.debug("%s is not counted: %s", name, type(error).__name__)
 
@@ -97,7 +122,7 @@ def _stats() -> Any:
         from airflow.sdk.observability.metrics import stats_utils
     except ImportError:
         return Stats
-    # From 3.3 on somebody has to set them up: Airflow does in a task's process, and not in the triggerer's.
+    # From 3.3 on the client must be initialized: Airflow does so in a task's process, but not in the triggerer's.
     legacy = conf.getboolean("metrics", "legacy_names_on", fallback=True)
     Stats.initialize(factory=stats_utils.get_stats_factory(), export_legacy_names=legacy)
     return Stats

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-``wan-provider``: looks into the ledger, and settles by a person's word what can't be settled otherwise.
+The command ``wan-provider``: shows the ledger, and records a person's verdict on a submission in doubt.
 
-It runs where Airflow is installed and configured, and uses its connections. No call of it spends money.
+It runs where Airflow is installed and configured, and uses its connections. No command spends money.
 """
 
 from __future__ import annotations
@@ -22,8 +22,13 @@ if TYPE_CHECKING:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command. :return: the exit status: 0, or 1 with a message on standard error."""
-    args = _parser().parse_args(arguments)
+    """
+    Run a command.
+
+    :param arguments: command line without the program's name; None for the process's own.
+    :returns: exit status: 0, or 1 with a message on standard error.
+    """
+    args = _build_parser().parse_args(arguments)
     try:
         command: Any = args.command
         return int(command(args))
@@ -33,106 +38,119 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def list_entries(args: argparse.Namespace) -> int:
-    """Print a line an entry."""
-    found = 0
-    for held in _store(args).entries():
-        entry = held.entry
+    """
+    Print one line per entry.
+
+    :param args: parsed command line.
+    """
+    count = 0
+    for stored in _open_store(args).entries():
+        entry = stored.entry
         if args.state and entry.state != args.state:
             continue
-        found += 1
-        print(_line(entry))
-    print(f"{found} entries" if found != 1 else "1 entry", file=sys.stderr)
+        count += 1
+        print(_format_line(entry))
+    print(f"{count} entries" if count != 1 else "1 entry", file=sys.stderr)
     return 0
 
 
 def reconcile(args: argparse.Namespace) -> int:
-    """Look an entry up in the API's list, or take a person's verdict on it."""
-    from airflow_provider_wan.ledger import Advance, Policy
-    from airflow_provider_wan.ledger.reconcile import Finding, look
+    """
+    Look for an entry's request in the API's list, or record a person's verdict on it.
 
-    store = _store(args)
-    held = store.read(args.fingerprint)
-    if held is None:
+    :param args: parsed command line.
+    """
+    from airflow_provider_wan.ledger import Ledger, Policy
+    from airflow_provider_wan.ledger.reconcile import Finding, reconcile_entry
+
+    store = _open_store(args)
+    stored = store.read(args.fingerprint)
+    if stored is None:
         raise WanValidationError(
             "fingerprint", args.fingerprint, f"is not in the ledger at {store.uri}", "`wan-provider ledger` lists all"
         )
-    entry = held.entry
-    print(_line(entry))
-    undecided = entry.state is EntryState.IN_DOUBT or (
-        entry.state is EntryState.CLAIMED and entry.posting_at is not None
-    )
-    if not undecided:
-        print("There is no doubt about it.")
+    entry = stored.entry
+    print(_format_line(entry))
+    if not entry.may_have_been_sent:
+        print("The entry is not in doubt; nothing to reconcile.")
         return 0
-    hook = _hook(args)
+    hook = _open_hook(args)
+    ledger = Ledger(store)
     if args.absent:
-        advanced = Advance(store).absent(args.fingerprint)
-        print(f"Noted that it was never accepted. The next attempt submits it. Now {advanced and advanced.state}.")
+        updated = ledger.confirm_absence(args.fingerprint)
+        print(
+            "Recorded that it was never accepted. The next attempt submits it. "
+            f"State: {updated.state if updated else 'no entry'}."
+        )
         return 0
     if args.request_id:
         record = hook.get_request(args.request_id)
-        advance = Advance(store)
-        advance.adopt(args.fingerprint, record.request_id)
-        advanced = advance.finish(args.fingerprint, record)
-        print(f"Noted request {record.request_id} ({record.status_text}). Now {advanced and advanced.state}.")
+        ledger.adopt_request(args.fingerprint, record.request_id)
+        updated = ledger.record_result(args.fingerprint, record)
+        print(
+            f"Recorded request {record.request_id} ({record.status_text}). "
+            f"State: {updated.state if updated else 'no entry'}."
+        )
         return 0
-    shown = look(hook.client, store, entry, None, Policy())
-    if shown.finding is Finding.FOUND and shown.record is not None:
-        print(f"The API's list has it: request {shown.record.request_id} ({shown.record.status_text}).")
-        print("The next attempt of the task picks it up by itself; --request-id notes it now.")
+    result = reconcile_entry(hook.client, store, entry, None, Policy())
+    if result.finding is Finding.FOUND and result.record is not None:
+        print(f"Found in the API's list: request {result.record.request_id} ({result.record.status_text}).")
+        print("The next attempt of the task continues with it; --request-id records it now.")
         return 0
-    if shown.finding is Finding.ABSENT:
-        print("The API's list does not have it. The next attempt looks twice, and then submits; --absent skips that.")
+    if result.finding is Finding.ABSENT:
+        print(
+            "Not in the API's list. The next attempt scans the list twice, and then submits; --absent skips the scans."
+        )
         return 0
-    print(f"It can't be told: {shown.reason}. Look in the console for a request with seed {entry.seed}.")
+    print(f"Inconclusive: {result.reason}. Look in the console for a request with seed {entry.seed}.")
     return 1
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="wan-provider", description="Looks after clips and their ledger.")
+def _build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="wan-provider", description="Inspect clips and their ledger.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    ledger = commands.add_parser("ledger", help="list what the ledger holds")
+    ledger = commands.add_parser("ledger", help="list the entries of the ledger")
     ledger.add_argument("--state", choices=[state.value for state in EntryState], help="only entries in this state")
     ledger.set_defaults(command=list_entries)
 
-    doubt = commands.add_parser("reconcile", help="settle whether a submission was accepted")
-    doubt.add_argument("fingerprint", help="as the task's log and `wan-provider ledger` tell it")
-    verdict = doubt.add_mutually_exclusive_group()
-    verdict.add_argument("--request-id", metavar="ID", help="it was accepted, as this request")
-    verdict.add_argument("--absent", action="store_true", help="it was certainly never accepted: it may be submitted")
-    doubt.add_argument("--wan-conn-id", default="wan_default", help="connection (default: %(default)s)")
-    doubt.set_defaults(command=reconcile)
+    reconciling = commands.add_parser("reconcile", help="find out, or record, whether a submission was accepted")
+    reconciling.add_argument("fingerprint", help="as shown in the task's log and by `wan-provider ledger`")
+    answer = reconciling.add_mutually_exclusive_group()
+    answer.add_argument("--request-id", metavar="ID", help="it was accepted, as this request")
+    answer.add_argument("--absent", action="store_true", help="it was certainly never accepted: it may be submitted")
+    reconciling.add_argument("--wan-conn-id", default="wan_default", help="connection (default: %(default)s)")
+    reconciling.set_defaults(command=reconcile)
 
-    for command in (ledger, doubt):
+    for command in (ledger, reconciling):
         command.add_argument("--ledger", metavar="URI", help="s3://… or file:///…; default: [wan] ledger_uri")
         command.add_argument("--aws-conn-id", default="aws_default", help="for s3:// (default: %(default)s)")
     return parser
 
 
-def _store(args: argparse.Namespace) -> LedgerStore:
-    from airflow_provider_wan.operators.memory import ledger_uri_of, open_ledger
+def _open_store(args: argparse.Namespace) -> LedgerStore:
+    from airflow_provider_wan.operators.ledger_context import resolve_ledger_uri, open_ledger
 
-    uri = ledger_uri_of(args.ledger)
+    uri = resolve_ledger_uri(args.ledger)
     if uri is None:
         raise WanValidationError(
             "--ledger",
             None,
-            "is needed, since [wan] ledger_uri is not set",
+            "is required, because [wan] ledger_uri is not set",
             "Entries in Airflow's task state store can't be reached from here",
         )
     return open_ledger({}, uri, args.aws_conn_id)
 
 
-def _hook(args: argparse.Namespace) -> WanHook:
+def _open_hook(args: argparse.Namespace) -> WanHook:
     from airflow_provider_wan.hooks.wan import WanHook
 
     return WanHook(args.wan_conn_id)
 
 
-def _line(entry: LedgerEntry) -> str:
+def _format_line(entry: LedgerEntry) -> str:
     when = datetime.fromtimestamp(entry.claimed_at, UTC).isoformat(timespec="seconds")
     cost = "-" if entry.cost is None else f"${entry.cost:.2f}"
     request = entry.request_id or "-"
-    where = entry.archive_uri or (entry.outcome.error if entry.outcome and entry.outcome.error else "-")
-    return f"{entry.fingerprint}  {entry.state:<9}  {when}  {cost:>7}  {request}  {entry.owner.split('#')[0]}  {where}"
+    detail = entry.archive_uri or (entry.outcome.error if entry.outcome and entry.outcome.error else "-")
+    return f"{entry.fingerprint}  {entry.state:<9}  {when}  {cost:>7}  {request}  {entry.owner.split('#')[0]}  {detail}"

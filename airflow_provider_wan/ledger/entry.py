@@ -1,47 +1,53 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-The ledger's entry: what is known of one clip, and the only ways in which it may change.
+The ledger entry: what is known of one clip, and the only transitions that it may make.
 
 ::
 
-    (none)                    ─claim→      claimed
-    claimed                   ─posting→    claimed, posting_at set    the paid POST leaves now
-    claimed                   ─renew→      claimed                    its owner is alive
-    claimed                   ─unsent→     claimed, posting_at unset  a 429: nothing was accepted
-    claimed                   ─in_doubt→   in_doubt                   the answer was lost
-    claimed · in_doubt        ─submitted→  submitted                  accepted, or found in the list
-    claimed · in_doubt        ─refused→    failed                     nothing was accepted
-    submitted                 ─succeeded→  succeeded ─archived→ archived
-    submitted                 ─failed→     failed
-    submitted                 ─cancelled→  cancelled
-    failed · cancelled · in_doubt · claimed  ─reclaim→  claimed       with proof; see decision.py
+    (none)                    ─claim→          claimed
+    claimed                   ─record_intent→  claimed, intent_at set    the paid POST is about to be sent
+    claimed                   ─renew→          claimed                   its owner is alive
+    claimed                   ─clear_intent→   claimed, intent_at unset  nothing was accepted (a 429, for example)
+    claimed                   ─in_doubt→       in_doubt                  the response was lost
+    claimed · in_doubt        ─submitted→      submitted                 accepted, or found in the list
+    claimed · in_doubt        ─rejected→       failed                    nothing was accepted
+    submitted                 ─succeeded→      succeeded ─archived→ archived
+    submitted                 ─failed→         failed
+    submitted                 ─cancelled→      cancelled
+    failed · cancelled · in_doubt · claimed  ─reclaim→  claimed          with proof; see rules.py
 
-``posting_at`` is written immediately before the paid POST: a claim without it proves that nothing was
+``intent_at`` is written immediately before the paid POST: a claim without it proves that nothing was
 sent. An entry holds no prompt, no query string of a URL and no key.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from enum import StrEnum
-from typing import Any
+from functools import cache
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from airflow_provider_wan.api.redact import redact
+from airflow_provider_wan.api.redaction import redact
 from airflow_provider_wan.ledger.errors import (
     IllegalTransitionError,
     LedgerCorruptError,
     LedgerVersionError,
 )
 
-VERSION = 1
-MAX_ERROR = 500
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
+
+VERSION = 2
+MAX_ERROR_LENGTH = 500
 MAX_HISTORY = 50
+
+# For pydantic, which reads a dataclass's settings from this attribute. Unknown fields are ignored.
+_STRICT = {"strict": True, "allow_inf_nan": False}
 
 
 class EntryState(StrEnum):
-    """Where a clip stands."""
+    """State of a clip."""
 
     CLAIMED = "claimed"
     SUBMITTED = "submitted"
@@ -52,38 +58,50 @@ class EntryState(StrEnum):
     IN_DOUBT = "in_doubt"
 
 
+class PastEnd(StrEnum):
+    """How an earlier request for a clip ended."""
+
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    ABSENT = "absent"
+    UNSENT = "unsent"
+    DUPLICATE = "duplicate"
+
+
 @dataclass(frozen=True)
 class Owner:
     """
-    Who claims a clip: one process of one task instance.
+    The process of a task instance that claims a clip.
 
-    :param task: names the task instance for good, through retries and clears: ``dag/run/task/map index``.
-    :param attempt: its try number.
-    :param nonce: drawn anew by each process, so that no two claims are equal.
+    :param task: name of the task instance, stable across retries and clears: ``dag/run/task/map index``.
+    :param try_number: Airflow's try number.
+    :param nonce: random for each process, so that no two claims are equal.
     """
 
     task: str
-    attempt: int
+    try_number: int
     nonce: str
 
     def __str__(self) -> str:
-        return f"{self.task}#{self.attempt}#{self.nonce}"
+        return f"{self.task}#{self.try_number}#{self.nonce}"
 
     @staticmethod
-    def task_of(owner: str) -> str:
-        """Return the task instance that an entry's ``owner`` names."""
+    def parse_task(owner: str) -> str:
+        """Return the task instance named by an entry's ``owner``."""
         return owner.rsplit("#", 2)[0]
 
 
 @dataclass(frozen=True)
 class Outcome:
     """
-    How it ended, or why nothing is known.
+    How the current request ended, or why its state is unknown.
 
-    :param error: the reason in few words; None after a success.
+    :param error: the reason; None after a success.
     :param permanent: whether the same clip would fail again.
     :param finished_at: Unix seconds.
     """
+
+    __pydantic_config__: ClassVar[dict[str, bool]] = _STRICT
 
     error: str | None
     permanent: bool
@@ -91,21 +109,23 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class Attempt:
+class PastRequest:
     """
     An earlier request for the same clip.
 
-    :param request_id: its id, or None where none was ever given.
-    :param seed: the seed that it was sent with.
-    :param ended: ``failed``, ``cancelled``, ``absent`` (proven never to have arrived), ``unsent``, or
-        ``stray`` (accepted beside another one: paid for, and not the one that is waited for).
+    :param request_id: its id, or None if the API never returned one.
+    :param seed: the seed it was sent with.
+    :param ended: how it ended: ``failed``, ``cancelled``, ``absent`` (proven never to have been accepted), ``unsent``,
+        or ``duplicate`` (accepted beside another request: charged, and not the one that is waited for).
     :param ended_at: Unix seconds.
-    :param error: the reason, where there is one.
+    :param error: the reason, if there is one.
     """
+
+    __pydantic_config__: ClassVar[dict[str, bool]] = _STRICT
 
     request_id: str | None
     seed: int
-    ended: str
+    ended: PastEnd
     ended_at: float
     error: str | None = None
 
@@ -115,28 +135,30 @@ class LedgerEntry:
     """
     What is known of one clip.
 
-    :param fingerprint: under which it lies.
-    :param state: where it stands.
+    :param fingerprint: key of the entry.
+    :param state: state of the clip.
     :param model: model id as sent.
-    :param scope: within what it is shared: a dag run, a task instance, or empty for everything.
-    :param owner: the :class:`Owner` that claimed it last, as text.
+    :param scope: where the clip is shared: a dag run, a task instance, or everywhere (empty).
+    :param owner: the :class:`Owner` of the last claim, as text.
     :param claimed_at: Unix seconds of the claim, by the owner's clock.
     :param renewed_at: Unix seconds of the owner's last sign of life.
-    :param posting_at: Unix seconds just before the paid POST; None: nothing was sent under this claim.
-    :param seed: the seed sent, the user's or drawn.
-    :param seed_drawn: whether it was drawn for this claim, and so is found nowhere else.
-    :param payload_sha256: of the payload as sent, without query strings.
+    :param intent_at: Unix seconds just before the paid POST; None if nothing was sent under this claim.
+    :param seed: the seed sent: the user's, or one that was drawn.
+    :param seed_drawn: whether the seed was drawn for this claim, and so is unique.
+    :param payload_sha256: SHA-256 of the payload as sent, without query strings.
     :param resolution: ``720P`` or ``1080P``.
     :param duration: seconds of video.
-    :param request_id: the API's id, once accepted.
+    :param request_id: the API's id, once the request is accepted.
     :param submitted_at: Unix seconds of the acceptance.
-    :param outcome: how it ended.
-    :param history: earlier requests for the same clip, the oldest first.
-    :param cost_estimate: US dollars, by the connection's prices at the claim; None without a price.
-    :param cost: US dollars charged, as far as prices tell: the estimate after a success, 0 after a failure.
+    :param outcome: how the request ended.
+    :param history: earlier requests for the same clip, oldest first.
+    :param cost_estimate: US dollars, by the connection's prices at the time of the claim; None without a price.
+    :param cost: US dollars charged, as far as prices are known: the estimate after a success, 0 after a failure.
     :param archive_uri: where the clip was archived.
-    :param archive_sha256: of the archived clip.
+    :param archive_sha256: SHA-256 of the archived clip.
     """
+
+    __pydantic_config__: ClassVar[dict[str, bool]] = _STRICT
 
     fingerprint: str
     state: EntryState
@@ -150,11 +172,11 @@ class LedgerEntry:
     payload_sha256: str
     resolution: str
     duration: int
-    posting_at: float | None = None
+    intent_at: float | None = None
     request_id: str | None = None
     submitted_at: float | None = None
     outcome: Outcome | None = None
-    history: tuple[Attempt, ...] = ()
+    history: tuple[PastRequest, ...] = ()
     cost_estimate: float | None = None
     cost: float | None = None
     archive_uri: str | None = None
@@ -162,14 +184,29 @@ class LedgerEntry:
 
     @property
     def request_ids(self) -> frozenset[str]:
-        """Return the ids of every request that was ever made for the clip."""
-        known = {self.request_id, *(attempt.request_id for attempt in self.history)}
-        return frozenset(request_id for request_id in known if request_id)
+        """Ids of all requests that were ever made for the clip."""
+        ids = {self.request_id, *(past.request_id for past in self.history)}
+        return frozenset(request_id for request_id in ids if request_id)
 
     @property
     def attempts(self) -> int:
-        """Return how many requests the API has accepted for the clip."""
+        """Number of requests that the API has accepted for the clip."""
         return len(self.request_ids)
+
+    @property
+    def duplicates(self) -> tuple[PastRequest, ...]:
+        """Duplicate charges: requests that were accepted beside another one."""
+        return tuple(past for past in self.history if past.ended is PastEnd.DUPLICATE)
+
+    @property
+    def may_have_been_sent(self) -> bool:
+        """Whether a paid POST may have been accepted whose request id is unknown."""
+        return self.state is EntryState.IN_DOUBT or (self.state is EntryState.CLAIMED and self.intent_at is not None)
+
+    @property
+    def last_sent_at(self) -> float:
+        """Unix seconds of the last intent to send, or else of the claim."""
+        return self.claimed_at if self.intent_at is None else self.intent_at
 
     def to_json(self) -> str:
         """Return the entry as JSON, with keys in a fixed order."""
@@ -178,26 +215,32 @@ class LedgerEntry:
     @classmethod
     def from_json(cls, text: str | bytes) -> LedgerEntry:
         """
-        Read an entry.
+        Read an entry. Unknown fields are ignored.
 
-        :raises LedgerVersionError: a newer version wrote it.
-        :raises LedgerCorruptError: it is anything else than a whole entry.
+        :raises LedgerVersionError: if it has the format of an older or newer version.
+        :raises LedgerCorruptError: if it is not a complete entry.
         """
+        from pydantic import ValidationError
+
         try:
             data = json.loads(text)
         except (ValueError, RecursionError):
             raise LedgerCorruptError(f"A ledger entry of {len(text)} characters is not JSON. {_REPAIR}") from None
         if not isinstance(data, dict):
             raise LedgerCorruptError(f"A ledger entry is not a JSON object. {_REPAIR}")
-        version = data.pop("version", None)
-        if isinstance(version, int) and not isinstance(version, bool) and version > VERSION:
-            raise LedgerVersionError(
-                f"Ledger entry {data.get('fingerprint')} is of version {version}; this provider reads up to "
-                f"{VERSION}. Upgrade airflow-provider-wan here to the version that wrote it."
-            )
-        if version != VERSION:
-            raise LedgerCorruptError(f"A ledger entry names no known version ({version!r}). {_REPAIR}")
-        entry: LedgerEntry = _read(cls, data)
+        _check_version(data)
+        # A field with a default is required too: an absent `intent_at` must not be read as "nothing was sent".
+        missing = sorted({field.name for field in fields(cls)} - data.keys())
+        if missing:
+            raise LedgerCorruptError(f"A ledger entry lacks these fields: {', '.join(missing)}. {_REPAIR}")
+        try:
+            entry = _adapter().validate_json(text)
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_input=False)[0]
+            where = ".".join(str(part) for part in first["loc"])
+            raise LedgerCorruptError(f"A ledger entry's {where} is invalid: {first['msg']}. {_REPAIR}") from None
+        if entry.state in _STATES_WITH_ID and not entry.request_id:
+            raise LedgerCorruptError(f"A ledger entry is {entry.state} without a request id. {_REPAIR}")
         return entry
 
 
@@ -215,7 +258,7 @@ def claim(
     payload_sha256: str,
     cost_estimate: float | None,
 ) -> LedgerEntry:
-    """Make the first entry of a clip."""
+    """Return the first entry of a clip."""
     return LedgerEntry(
         fingerprint=fingerprint,
         state=EntryState.CLAIMED,
@@ -235,145 +278,139 @@ def claim(
 
 def reclaim(entry: LedgerEntry, fresh: LedgerEntry) -> LedgerEntry:
     """
-    Claim a clip anew, and keep what was there in its history.
+    Claim a clip again, and move its last request to the history.
 
-    :param fresh: the claim as :func:`claim` makes it.
+    :param fresh: the new claim, from :func:`claim`.
     """
     _only_from(entry, "reclaim", EntryState.FAILED, EntryState.CANCELLED, EntryState.IN_DOUBT, EntryState.CLAIMED)
-    ended = {
-        EntryState.FAILED: "failed",
-        EntryState.CANCELLED: "cancelled",
-        EntryState.IN_DOUBT: "absent",
-    }.get(entry.state, "absent" if entry.posting_at is not None else "unsent")
+    if entry.state is EntryState.CLAIMED:
+        ended = PastEnd.UNSENT if entry.intent_at is None else PastEnd.ABSENT
+    else:
+        ended = _PAST_ENDS[entry.state]
     error = entry.outcome.error if entry.outcome else None
-    past = Attempt(entry.request_id, entry.seed, ended, fresh.claimed_at, error)
-    # Those without an id prove nothing later, and a long wait may make many: the last ones will do.
-    history = [*entry.history, past]
+    history = [*entry.history, PastRequest(entry.request_id, entry.seed, ended, fresh.claimed_at, error)]
+    # Past requests without an id prove nothing later, so they are the first to be dropped.
     while len(history) > MAX_HISTORY:
-        history.remove(next((a for a in history if a.request_id is None), history[0]))
+        history.remove(next((past for past in history if past.request_id is None), history[0]))
     return replace(fresh, history=tuple(history))
 
 
 def renew(entry: LedgerEntry, now: float) -> LedgerEntry:
-    """Show that the owner of a claim is alive while it waits."""
+    """Record that the owner of a claim is alive while it waits."""
     _only_from(entry, "renew", EntryState.CLAIMED)
     return replace(entry, renewed_at=now)
 
 
-def posting(entry: LedgerEntry, now: float) -> LedgerEntry:
-    """Say that the paid POST is about to leave."""
-    _only_from(entry, "posting", EntryState.CLAIMED)
-    return replace(entry, posting_at=now, renewed_at=now)
+def record_intent(entry: LedgerEntry, now: float) -> LedgerEntry:
+    """Record that the paid POST is about to be sent."""
+    _only_from(entry, "record_intent", EntryState.CLAIMED)
+    return replace(entry, intent_at=now, renewed_at=now)
 
 
-def unsent(entry: LedgerEntry, now: float) -> LedgerEntry:
-    """Take :func:`posting` back: the API has proved that it accepted nothing."""
-    _only_from(entry, "unsent", EntryState.CLAIMED)
-    return replace(entry, posting_at=None, renewed_at=now)
+def clear_intent(entry: LedgerEntry, now: float) -> LedgerEntry:
+    """Undo :func:`record_intent`: it is proven that nothing was accepted."""
+    _only_from(entry, "clear_intent", EntryState.CLAIMED)
+    return replace(entry, intent_at=None, renewed_at=now)
 
 
 def submitted(entry: LedgerEntry, request_id: str, now: float) -> LedgerEntry:
-    """Note the API's id: from here on the clip is paid for."""
+    """Record the API's request id: from here on the clip is paid for."""
     _only_from(entry, "submitted", EntryState.CLAIMED, EntryState.IN_DOUBT)
     if not request_id:
         raise IllegalTransitionError(f"Ledger entry {entry.fingerprint}: submitted without a request id")
     return replace(entry, state=EntryState.SUBMITTED, request_id=request_id, submitted_at=now, outcome=None)
 
 
-def refused(entry: LedgerEntry, error: str, now: float) -> LedgerEntry:
-    """Note that the API accepted nothing. Asking again costs nothing, so it is never permanent."""
-    _only_from(entry, "refused", EntryState.CLAIMED, EntryState.IN_DOUBT)
-    return replace(entry, state=EntryState.FAILED, posting_at=None, outcome=Outcome(scrub(error), False, now), cost=0.0)
+def rejected(entry: LedgerEntry, error: str, now: float) -> LedgerEntry:
+    """Record that the API accepted nothing. Another attempt costs nothing, so it is never permanent."""
+    _only_from(entry, "rejected", EntryState.CLAIMED, EntryState.IN_DOUBT)
+    outcome = Outcome(clean_reason(error), False, now)
+    return replace(entry, state=EntryState.FAILED, intent_at=None, outcome=outcome, cost=0.0)
 
 
 def in_doubt(entry: LedgerEntry, reason: str, now: float) -> LedgerEntry:
-    """Note that the paid POST may have been accepted."""
+    """Record that the paid POST may have been accepted."""
     _only_from(entry, "in_doubt", EntryState.CLAIMED)
-    return replace(entry, state=EntryState.IN_DOUBT, outcome=Outcome(scrub(reason), False, now))
+    return replace(entry, state=EntryState.IN_DOUBT, outcome=Outcome(clean_reason(reason), False, now))
 
 
 def succeeded(entry: LedgerEntry, now: float) -> LedgerEntry:
-    """Note that the clip was made."""
+    """Record that the clip was made."""
     _only_from(entry, "succeeded", EntryState.SUBMITTED)
     return replace(entry, state=EntryState.SUCCEEDED, outcome=Outcome(None, False, now), cost=entry.cost_estimate)
 
 
 def failed(entry: LedgerEntry, error: str | None, permanent: bool, now: float) -> LedgerEntry:
-    """Note that the API accepted the request and then failed it; it does not charge for that."""
+    """Record that the API accepted the request and then failed it; it does not charge for that."""
     _only_from(entry, "failed", EntryState.SUBMITTED)
-    outcome = Outcome(scrub(error or "the API gave no reason"), permanent, now)
+    outcome = Outcome(clean_reason(error or "the API gave no reason"), permanent, now)
     return replace(entry, state=EntryState.FAILED, outcome=outcome, cost=0.0)
 
 
 def cancelled(entry: LedgerEntry, now: float) -> LedgerEntry:
-    """Note that the request was cancelled; the API does not charge for that."""
+    """Record that the request was cancelled; the API does not charge for that."""
     _only_from(entry, "cancelled", EntryState.SUBMITTED)
     return replace(entry, state=EntryState.CANCELLED, outcome=Outcome("cancelled", False, now), cost=0.0)
 
 
 def archived(entry: LedgerEntry, uri: str, sha256: str) -> LedgerEntry:
-    """Note where the clip lies for good."""
+    """Record where the clip is archived."""
     _only_from(entry, "archived", EntryState.SUCCEEDED)
     return replace(entry, state=EntryState.ARCHIVED, archive_uri=uri, archive_sha256=sha256)
 
 
-def strayed(entry: LedgerEntry, request_id: str, seed: int, now: float) -> LedgerEntry:
-    """Note a request that was accepted beside the one that is waited for, so that it can be harvested."""
+def record_duplicate(entry: LedgerEntry, request_id: str, seed: int, now: float) -> LedgerEntry:
+    """Record a duplicate charge: a request that was accepted beside the one that is waited for."""
     if request_id in entry.request_ids:
         return entry
-    return replace(entry, history=(*entry.history, Attempt(request_id, seed, "stray", now)))
+    return replace(entry, history=(*entry.history, PastRequest(request_id, seed, PastEnd.DUPLICATE, now)))
 
 
-def scrub(text: str) -> str:
-    """Shorten a reason, and take out what is secret in its URLs."""
-    return redact(text)[:MAX_ERROR]
+def clean_reason(text: str) -> str:
+    """Shorten a reason, and remove the secrets in its URLs."""
+    return redact(text, MAX_ERROR_LENGTH)
 
 
 _REPAIR = (
     "Nothing is paid while it is there. Restore it from a copy, or, once the API's list of requests shows "
     "that no clip was made for it, delete it."
 )
-_TYPES: Mapping[str, tuple[type, ...]] = {
-    "str": (str,),
-    "int": (int,),
-    "bool": (bool,),
-    "float": (int, float),
-    "EntryState": (str,),
-    "Outcome": (dict,),
-    "tuple[Attempt, ...]": (list,),
-    "None": (type(None),),
+_STATES_WITH_ID = (EntryState.SUBMITTED, EntryState.SUCCEEDED, EntryState.ARCHIVED, EntryState.CANCELLED)
+_PAST_ENDS = {
+    EntryState.FAILED: PastEnd.FAILED,
+    EntryState.CANCELLED: PastEnd.CANCELLED,
+    EntryState.IN_DOUBT: PastEnd.ABSENT,
 }
-_ID_STATES = (EntryState.SUBMITTED, EntryState.SUCCEEDED, EntryState.ARCHIVED, EntryState.CANCELLED)
 
 
-def _read(kind: type[Any], data: dict[str, Any]) -> Any:
-    """Build a dataclass of this module from JSON, strictly."""
-    known = {field.name: str(field.type) for field in fields(kind)}
-    if set(data) != set(known):
-        odd = sorted(set(data) ^ set(known))
-        raise LedgerCorruptError(f"A ledger entry lacks or has too many fields: {odd}. {_REPAIR}")
-    values = dict(data)
-    for name, declared in known.items():
-        value = data[name]
-        allowed = tuple(t for part in declared.split(" | ") for t in _TYPES[part])
-        if not isinstance(value, allowed) or (isinstance(value, bool) and bool not in allowed):
-            raise LedgerCorruptError(f"A ledger entry's {name} is of the wrong type. {_REPAIR}")
-    if kind is LedgerEntry:
-        try:
-            values["state"] = EntryState(data["state"])
-        except ValueError:
-            raise LedgerCorruptError(f"A ledger entry's state is {data['state']!r}. {_REPAIR}") from None
-        if values["state"] in _ID_STATES and not data["request_id"]:
-            raise LedgerCorruptError(f"A ledger entry is {values['state']} without a request id. {_REPAIR}")
-        values["outcome"] = _read(Outcome, data["outcome"]) if data["outcome"] is not None else None
-        if not all(isinstance(item, dict) for item in data["history"]):
-            raise LedgerCorruptError(f"A ledger entry's history is not a list of objects. {_REPAIR}")
-        values["history"] = tuple(_read(Attempt, item) for item in data["history"])
-    return kind(**values)
+@cache
+def _adapter() -> TypeAdapter[LedgerEntry]:
+    # Imported at the first entry that is read: a Dag file that is only parsed does not need it.
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(LedgerEntry)
 
 
-def _only_from(entry: LedgerEntry, change: str, *states: EntryState) -> None:
+def _check_version(data: dict[str, Any]) -> None:
+    version = data.get("version")
+    if isinstance(version, bool) or not isinstance(version, int) or version < 1:
+        raise LedgerCorruptError(f"A ledger entry names no known version ({version!r}). {_REPAIR}")
+    if version > VERSION:
+        raise LedgerVersionError(
+            f"Ledger entry {data.get('fingerprint')} has version {version}; this provider reads version {VERSION}. "
+            "Upgrade airflow-provider-wan here to the version that wrote it."
+        )
+    if version < VERSION:
+        raise LedgerVersionError(
+            f"Ledger entry {data.get('fingerprint')} has version {version}, written by an older airflow-provider-wan; "
+            f"this one reads version {VERSION}. Nothing is paid for this clip while the entry is there. Let the "
+            "version that wrote it finish its clips, or use another ledger_uri."
+        )
+
+
+def _only_from(entry: LedgerEntry, transition: str, *states: EntryState) -> None:
     if entry.state not in states:
         raise IllegalTransitionError(
-            f"Ledger entry {entry.fingerprint} is {entry.state}: '{change}' is allowed only from {', '.join(states)}"
+            f"Ledger entry {entry.fingerprint} is {entry.state}: '{transition}' is allowed only from "
+            f"{', '.join(states)}"
         )

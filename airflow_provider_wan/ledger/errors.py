@@ -1,47 +1,47 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-What can go wrong with the ledger. None of these spends money, and none is ever taken for "no entry".
+Errors of the ledger. None of them spends money, and none is ever treated as "no entry".
 
 ::
 
     WanError
      └── LedgerError
-          ├── LedgerUnavailableError   it can't be read or written now           retry: yes
+          ├── LedgerUnavailableError   cannot be read or written now             retry: yes
           ├── LedgerBusyError          another task has claimed the clip         retry: yes
-          ├── LedgerCorruptError       an entry is there and can't be read       retry: no
-          ├── LedgerVersionError       written by a newer version of this code   retry: no
-          ├── LedgerUnsafeError        its server does not honour conditions     retry: no
-          ├── AlreadyExistsError       `create` came second                      (answer of a store)
-          └── ConflictError            `replace` came second                     (answer of a store)
+          ├── LedgerCorruptError       an entry exists and cannot be read        retry: no
+          ├── LedgerVersionError       written by another version of this code   retry: no
+          ├── LedgerUnsafeError        the store ignores conditional writes      retry: no
+          ├── AlreadyExistsError       `create` lost the race                    (answer of a store)
+          └── ConflictError            `replace` lost the race                   (answer of a store)
 """
 
 from __future__ import annotations
 
-from airflow_provider_wan.api.errors import WanError
+from airflow_provider_wan.api.errors import Retry, WanError
 
 
 class LedgerError(WanError):
-    """Root of the ledger's errors."""
+    """Base class of the ledger's errors."""
 
 
 class LedgerUnavailableError(LedgerError):
-    """The ledger can't be read or written now; what it holds is not known, so nothing is paid."""
+    """The ledger cannot be read or written now. Its content is unknown, so nothing is paid."""
 
-    retryable = True
+    retry = Retry.LATER
 
 
 class LedgerBusyError(LedgerError):
-    """Another task has claimed the clip and is about to pay for it; following it took too long."""
+    """Another task has claimed the clip and is about to pay for it; waiting for it took too long."""
 
-    retryable = True
+    retry = Retry.LATER
 
 
 class LedgerCorruptError(LedgerError):
-    """An entry exists and is not what this code writes (empty, cut off, edited)."""
+    """An entry exists and is not what this code writes (empty, truncated or edited)."""
 
 
 class LedgerVersionError(LedgerError):
-    """An entry was written by a newer version of this code."""
+    """An entry was written in the format of another version of this code."""
 
 
 class LedgerUnsafeError(LedgerError):
@@ -49,7 +49,7 @@ class LedgerUnsafeError(LedgerError):
 
 
 class AlreadyExistsError(LedgerError):
-    """There is an entry under that fingerprint already."""
+    """An entry with that fingerprint already exists."""
 
 
 class ConflictError(LedgerError):
@@ -57,4 +57,4 @@ class ConflictError(LedgerError):
 
 
 class IllegalTransitionError(LedgerError):
-    """A change of state that the ledger does not allow; a mistake in the code that asks for it."""
+    """A state change that the ledger does not allow; an error in the calling code."""

@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Which failures of an accepted request would come again, and which pass.
+Which failures of an accepted request would happen again, and which are transient.
 
-The API gives free text. The first row whose words occur in it decides; a text that matches none, or no
-text at all, passes: a failed request is not charged, and Airflow bounds the number of retries.
+The API returns free text. The first rule whose pattern occurs in it decides; a text that matches none, or no text at
+all, counts as transient: a failed request is not charged, and Airflow limits the number of retries.
+
+What an *error* of this provider means (was money spent, does a retry help) is declared by its class, in
+:mod:`airflow_provider_wan.api.errors`.
 """
 
 from __future__ import annotations
@@ -14,79 +17,84 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 
-class Nature(StrEnum):
+class FailureKind(StrEnum):
     """What a failure says about the next attempt."""
 
-    PASSING = "passing"
-    ONCE = "passing the first time"
+    TRANSIENT = "transient"
+    RATE_LIMIT = "transient, rate limit"
+    TRANSIENT_ONCE = "transient the first time"
     PERMANENT = "permanent"
 
 
 @dataclass(frozen=True)
-class FailureRow:
+class FailureRule:
     """
     One row of the table.
 
-    :param words: regular expression, without regard to case.
-    :param nature: what it means.
-    :param meaning: in words, for the documentation.
+    :param pattern: regular expression, case-insensitive.
+    :param kind: what the failure says about the next attempt.
+    :param meaning: description for the documentation.
     """
 
-    words: str
-    nature: Nature
+    pattern: str
+    kind: FailureKind
     meaning: str
 
 
-FAILURES: tuple[FailureRow, ...] = (
-    FailureRow(
+FAILURE_RULES: tuple[FailureRule, ...] = (
+    FailureRule(
         r"rate.?limit|\bRPM\b|too many requests|throttl|quota|status.{0,4}\b429\b",
-        Nature.PASSING,
-        "the service's own limit, told as a failure",
+        FailureKind.RATE_LIMIT,
+        "the service's own limit, reported as a failure",
     ),
-    FailureRow(
+    FailureRule(
         r"capacity|overload|unavailable|\b50[234]\b|busy|try again later",
-        Nature.PASSING,
+        FailureKind.TRANSIENT,
         "no capacity",
     ),
-    FailureRow(
+    FailureRule(
         r"data.?inspection|inappropriate|sensitive|moderat|content.{0,20}(policy|refus|reject|block|violat)"
         r"|(policy|safety).{0,20}violat|nsfw|copyright|prohibited",
-        Nature.PERMANENT,
+        FailureKind.PERMANENT,
         "the content is refused",
     ),
-    FailureRow(
+    FailureRule(
         r"(fail|unable|cannot|can't|error).{0,30}(download|fetch|retriev)|download.{0,40}(fail|time|error)",
-        Nature.ONCE,
-        "the media could not be fetched: a passing fault of the network the first time, a URL that is "
-        "wrong or has expired when it comes again",
+        FailureKind.TRANSIENT_ONCE,
+        "the media could not be fetched: a transient network fault the first time, a wrong or expired URL when it "
+        "happens again",
     ),
-    FailureRow(r"time.?out|timed out|time limit|deadline", Nature.PASSING, "it took the service too long"),
-    FailureRow(
+    FailureRule(
+        r"time.?out|timed out|time limit|deadline",
+        FailureKind.TRANSIENT,
+        "the service took too long",
+    ),
+    FailureRule(
         r"invalid|unsupported|not supported|illegal|missing|must (be|have)|out of range|exceed|too (large|small|long)"
         r"|corrupt|decod|resolution of the|image (size|format)|bad request|\b4(00|13|15|22)\b",
-        Nature.PERMANENT,
+        FailureKind.PERMANENT,
         "a parameter, the image or the audio is not acceptable",
     ),
-    FailureRow(r"internal|\b500\b|unknown error", Nature.PASSING, "a fault of the service"),
+    FailureRule(r"internal|\b500\b|unknown error", FailureKind.TRANSIENT, "a fault of the service"),
 )
 
 
-def nature_of(error: str | None) -> Nature:
-    """Return what the API's words mean."""
-    for row in FAILURES:
-        if error and re.search(row.words, error, re.IGNORECASE):
-            return row.nature
-    return Nature.PASSING
+def classify_failure(error: str | None) -> FailureKind:
+    """Return what the API's reason for a failure means."""
+    for rule in FAILURE_RULES:
+        if error and re.search(rule.pattern, error, re.IGNORECASE):
+            return rule.kind
+    return FailureKind.TRANSIENT
 
 
 def is_permanent(error: str | None, earlier: Sequence[str | None] = ()) -> bool:
     """
-    Tell whether the same request would fail again.
+    Return whether the same request would fail again.
 
-    :param error: the API's words.
+    :param error: the API's reason.
     :param earlier: the reasons of earlier requests for the same clip.
     """
-    nature = nature_of(error)
-    if nature is Nature.ONCE:
-        return any(nature_of(reason) is Nature.ONCE for reason in earlier)
-    return nature is Nature.PERMANENT
+    kind = classify_failure(error)
+    if kind is FailureKind.TRANSIENT_ONCE:
+        return any(classify_failure(reason) is FailureKind.TRANSIENT_ONCE for reason in earlier)
+    return kind is FailureKind.PERMANENT

@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Was a POST accepted whose answer was lost? The API's list knows.
+Finds out from the API's list whether a POST was accepted whose response was lost.
 
-There is no idempotency key. What makes a request known again is its payload: with a drawn seed it is
-the only one of its kind. Three answers are possible, and the third stops everything:
+The API has no idempotency key. A request is identified by its payload: with a drawn seed the payload is unique.
+There are three findings, and the third stops everything:
 
 * **found**: one record is ours.
-* **absent**: the list was read back past the time of the POST, and nothing in it can be ours. One such
-  look proves nothing while the POST may be under way; two, ``settle`` apart, do.
-* **can't tell**: the list can't be read, moved, or shows requests whose payload is hidden.
+* **absent**: the list was read back past the time of the POST, and nothing in it can be ours. One such scan proves
+  nothing while the POST may be in flight; two, ``absence_confirm_interval`` apart, do.
+* **inconclusive**: the list can't be read, moved, or shows requests whose payload is hidden.
 """
 
 from __future__ import annotations
@@ -19,34 +19,31 @@ from enum import StrEnum
 from typing import Any, Protocol
 
 from airflow_provider_wan.api.errors import WanError, WanNotFoundError
-from airflow_provider_wan.api.record import RequestPage, RequestRecord, RequestStatus
+from airflow_provider_wan.api.record import RequestRecord, RequestStatus
 from airflow_provider_wan.api.request import I2VRequest
-from airflow_provider_wan.ledger.decision import Policy
-from airflow_provider_wan.ledger.entry import EntryState, LedgerEntry
-from airflow_provider_wan.ledger.fingerprint import URL_FIELDS, comparable, payload_sha256
-from airflow_provider_wan.ledger.listing import read_back
-from airflow_provider_wan.ledger.store import LedgerStore
+from airflow_provider_wan.ledger.entry import LedgerEntry
+from airflow_provider_wan.ledger.fingerprint import URL_FIELDS, hash_payload, normalize_payload
+from airflow_provider_wan.ledger.request_history import RequestLister, list_requests_since
+from airflow_provider_wan.ledger.rules import Policy
+from airflow_provider_wan.ledger.stores.base import LedgerStore
 
-# The list is read back this much further than need be: it costs little, and clocks are wrong at times.
+# The list is read back this much further (in seconds) than necessary: it costs little, and clocks may be wrong.
 EXTRA_DEPTH = 3600.0
 
 
-class LookApi(Protocol):
-    """What is used of the client."""
+class RequestReader(RequestLister, Protocol):
+    """The part of the client that is used here."""
 
     def get_request(self, request_id: str) -> RequestRecord:
         """Return one request."""
 
-    def list_requests(self, *, model_id: str | None = None, limit: int = 100, offset: int = 0) -> RequestPage:
-        """Return one page of the list."""
-
 
 class Finding(StrEnum):
-    """What a look into the list shows."""
+    """What a scan of the list shows."""
 
     FOUND = "found"
     ABSENT = "absent"
-    UNTOLD = "can't tell"
+    INCONCLUSIVE = "inconclusive"
 
 
 class Match(StrEnum):
@@ -54,79 +51,93 @@ class Match(StrEnum):
 
     YES = "yes"
     NO = "no"
-    SILENT = "its payload is hidden"
-    ODD = "it has our seed and another payload"
+    PAYLOAD_HIDDEN = "its payload is hidden"
+    SEED_ONLY = "it has our seed and another payload"
 
 
 @dataclass(frozen=True)
-class Look:
+class ReconcileResult:
     """
-    What one look into the list showed.
+    The result of one scan of the list.
 
-    :param record: ours, where found.
-    :param reason: why it can't be told.
-    :param strays: further requests that are ours as well: accepted, and not the one that is adopted.
+    :param finding: found, absent or inconclusive.
+    :param record: our request, if found.
+    :param reason: why the scan is inconclusive.
+    :param duplicates: further requests that are ours: accepted and charged, beside the one that is adopted.
     """
 
     finding: Finding
     record: RequestRecord | None = None
     reason: str = ""
-    strays: tuple[RequestRecord, ...] = ()
+    duplicates: tuple[RequestRecord, ...] = ()
 
 
-def look(api: LookApi, store: LedgerStore, entry: LedgerEntry, request: I2VRequest | None, policy: Policy) -> Look:
+def reconcile_entry(
+    api: RequestReader, store: LedgerStore, entry: LedgerEntry, request: I2VRequest | None, policy: Policy
+) -> ReconcileResult:
     """
-    Look into the API's list for the request of an entry.
+    Scan the API's list for the request of an entry.
 
-    :param request: what this attempt would send, where there is one: it sharpens the comparison.
+    :param api: the client.
+    :param store: the ledger's store, for what other entries say.
+    :param entry: the entry.
+    :param request: what this attempt would send, if known; it makes the comparison more precise.
+    :param policy: times and limits.
     """
-    posted = entry.posting_at if entry.posting_at is not None else entry.claimed_at
-    since = posted - policy.clock_margin
-    listing = read_back(api, entry.model, since - EXTRA_DEPTH, page_size=policy.page_size, max_pages=policy.max_pages)
+    since = entry.last_sent_at - policy.clock_margin
+    history = list_requests_since(
+        api, entry.model, since - EXTRA_DEPTH, page_size=policy.page_size, max_pages=policy.max_pages
+    )
     ours: list[RequestRecord] = []
     unclear: list[str] = []
-    others: _Others | None = None
-    for record in listing.records:
+    others: _OtherEntries | None = None
+    for record in history.records:
         if record.request_id in entry.request_ids:
             continue
-        match = compare(entry, request, record)
-        if match is Match.SILENT and _may_be_ours_by_time(record, since, posted, policy):
-            match = _asked_again(api, entry, request, record)
-        elif match is Match.SILENT:
+        match = match_record(entry, request, record)
+        if match is Match.PAYLOAD_HIDDEN and _is_time_plausible(record, since, entry.last_sent_at, policy):
+            match = _match_single(api, entry, request, record)
+        elif match is Match.PAYLOAD_HIDDEN:
             match = Match.NO
         if match is Match.YES and not entry.seed_drawn and (record.created_at or since) < since:
             match = Match.NO
-        if match in (Match.YES, Match.SILENT) and not (match is Match.YES and entry.seed_drawn):
-            others = others or _Others.of(store, entry, since)
+        if match in (Match.YES, Match.PAYLOAD_HIDDEN) and not (match is Match.YES and entry.seed_drawn):
+            others = others or _OtherEntries.read(store, entry, since)
             if record.request_id in others.request_ids:
                 match = Match.NO
         if match is Match.YES:
             ours.append(record)
         elif match is not Match.NO:
             unclear.append(f"{record.request_id} ({match})")
-    return _conclude(entry, ours, unclear, listing.gap, others or _Others())
+    return _conclude(entry, ours, unclear, history.gap, others or _OtherEntries())
 
 
-def compare(entry: LedgerEntry, request: I2VRequest | None, record: RequestRecord) -> Match:
-    """Tell whether a record's echo is what the entry says was sent."""
-    echo = {name: value for name, value in comparable(record.payload).items() if value is not None}
+def match_record(entry: LedgerEntry, request: I2VRequest | None, record: RequestRecord) -> Match:
+    """
+    Return whether a record's echo is what the entry says was sent.
+
+    :param entry: the entry.
+    :param request: what this attempt would send, if known.
+    :param record: a record of the list.
+    """
+    echo = {name: value for name, value in normalize_payload(record.payload).items() if value is not None}
     if "seed" not in echo:
-        return Match.NO if _differ(echo, request, with_urls=False) else Match.SILENT
+        return Match.NO if _contradicts(echo, request, with_urls=False) else Match.PAYLOAD_HIDDEN
     if str(echo["seed"]) != str(entry.seed):
         return Match.NO
-    if payload_sha256(record.payload) == entry.payload_sha256:
+    if hash_payload(record.payload) == entry.payload_sha256:
         return Match.YES
     if entry.seed_drawn:
-        # One in two thousand million; the service may have put the image elsewhere, or left fields out.
-        return Match.ODD if _differ(echo, request, with_urls=False) else Match.YES
-    return Match.NO if request is None or _differ(echo, request, with_urls=True) else Match.YES
+        # A drawn seed is one in two billion; the service may have copied the image elsewhere, or left fields out.
+        return Match.SEED_ONLY if _contradicts(echo, request, with_urls=False) else Match.YES
+    return Match.NO if request is None or _contradicts(echo, request, with_urls=True) else Match.YES
 
 
-def _differ(echo: dict[str, Any], request: I2VRequest | None, *, with_urls: bool) -> bool:
-    """Tell whether a field that the echo has, but the seed, is not as this request has it."""
+def _contradicts(echo: dict[str, Any], request: I2VRequest | None, *, with_urls: bool) -> bool:
+    """Return whether a field of the echo, except the seed, differs from this request's."""
     if request is None:
         return False
-    sent = comparable(request.to_payload())
+    sent = normalize_payload(request.to_payload())
     return any(
         str(value) != str(sent.get(name))
         for name, value in echo.items()
@@ -134,48 +145,45 @@ def _differ(echo: dict[str, Any], request: I2VRequest | None, *, with_urls: bool
     )
 
 
-def _may_be_ours_by_time(record: RequestRecord, since: float, posted: float, policy: Policy) -> bool:
-    until = posted + policy.lease + policy.clock_margin
+def _is_time_plausible(record: RequestRecord, since: float, sent_at: float, policy: Policy) -> bool:
+    until = sent_at + policy.lease + policy.clock_margin
     return record.created_at is None or since <= record.created_at <= until
 
 
-def _asked_again(api: LookApi, entry: LedgerEntry, request: I2VRequest | None, record: RequestRecord) -> Match:
-    """Ask by id, where the echo may be whole. Requests of the web console are not known by id: not ours."""
+def _match_single(api: RequestReader, entry: LedgerEntry, request: I2VRequest | None, record: RequestRecord) -> Match:
+    """Fetch a record on its own, which may show a payload that the list hides."""
     try:
-        return compare(entry, request, api.get_request(record.request_id))
+        return match_record(entry, request, api.get_request(record.request_id))
     except WanNotFoundError:
         return Match.NO
     except WanError:
-        return Match.SILENT
+        return Match.PAYLOAD_HIDDEN
 
 
 @dataclass(frozen=True)
-class _Others:
+class _OtherEntries:
     """
-    What other entries of the ledger say, which matters where payloads are not unique.
+    What other entries of the ledger say. It matters if payloads are not unique.
 
-    :param request_ids: requests that are theirs.
-    :param in_doubt: the entries that may have sent the same payload and know no request id, in order of time.
+    :param request_ids: requests that belong to them.
+    :param undecided: time and fingerprint of the entries that may have sent the same payload and have no request id.
     """
 
     request_ids: frozenset[str] = frozenset()
-    in_doubt: tuple[tuple[float, str], ...] = ()
+    undecided: tuple[tuple[float, str], ...] = ()
 
     @classmethod
-    def of(cls, store: LedgerStore, entry: LedgerEntry, since: float) -> _Others:
-        ids: set[str] = set()
-        doubtful = []
-        for held in store.entries(modified_since=since):
-            other = held.entry
+    def read(cls, store: LedgerStore, entry: LedgerEntry, since: float) -> _OtherEntries:
+        request_ids: set[str] = set()
+        undecided = []
+        for stored in store.entries(modified_since=since):
+            other = stored.entry
             if other.fingerprint == entry.fingerprint:
                 continue
-            ids |= other.request_ids
-            undecided = other.state is EntryState.IN_DOUBT or (
-                other.state is EntryState.CLAIMED and other.posting_at is not None
-            )
-            if undecided and other.payload_sha256 == entry.payload_sha256:
-                doubtful.append((other.posting_at or other.claimed_at, other.fingerprint))
-        return cls(frozenset(ids), tuple(sorted(doubtful)))
+            request_ids |= other.request_ids
+            if other.may_have_been_sent and other.payload_sha256 == entry.payload_sha256:
+                undecided.append((other.last_sent_at, other.fingerprint))
+        return cls(frozenset(request_ids), tuple(sorted(undecided)))
 
 
 def _conclude(
@@ -183,31 +191,33 @@ def _conclude(
     ours: Sequence[RequestRecord],
     unclear: Sequence[str],
     gap: str | None,
-    others: _Others,
-) -> Look:
-    # What failed costs nothing, so what runs or has succeeded goes first; of what failed, the newest.
-    live = sorted((r for r in ours if r.status not in _UNPAID), key=_age)
-    ranked = [*live, *sorted((r for r in ours if r.status in _UNPAID), key=_age, reverse=True)]
+    others: _OtherEntries,
+) -> ReconcileResult:
+    # A failed request is not charged, so those that run or succeeded come first; of the failed ones, the newest.
+    live = sorted((r for r in ours if r.status not in _NOT_CHARGED), key=_age)
+    ranked = [*live, *sorted((r for r in ours if r.status in _NOT_CHARGED), key=_age, reverse=True)]
     if entry.seed_drawn and ranked:
-        return Look(Finding.FOUND, ranked[0], strays=tuple(live[1:]))
-    # With a seed of the user's, several entries may have sent the very same payload. Each takes the
-    # record of its own rank: so none is taken twice and none is left.
-    me = (entry.posting_at or entry.claimed_at, entry.fingerprint)
-    rank = sum(other < me for other in others.in_doubt)
-    if len(live) > len(others.in_doubt) + 1:
+        return ReconcileResult(Finding.FOUND, ranked[0], duplicates=tuple(live[1:]))
+    # With a user's seed, several entries may have sent the same payload. Each takes the record of its own rank, so
+    # that no record is taken twice and none is left over.
+    own = (entry.last_sent_at, entry.fingerprint)
+    rank = sum(other < own for other in others.undecided)
+    if len(live) > len(others.undecided) + 1:
         several = ", ".join(record.request_id for record in live)
-        return Look(Finding.UNTOLD, reason=f"several requests have this very payload and seed: {several}")
+        return ReconcileResult(
+            Finding.INCONCLUSIVE, reason=f"several requests have the same payload and seed: {several}"
+        )
     if rank < len(ranked):
-        return Look(Finding.FOUND, ranked[rank])
+        return ReconcileResult(Finding.FOUND, ranked[rank])
     if unclear:
-        return Look(Finding.UNTOLD, reason="these requests may be it: " + ", ".join(unclear))
+        return ReconcileResult(Finding.INCONCLUSIVE, reason="these requests may be it: " + ", ".join(unclear))
     if gap:
-        return Look(Finding.UNTOLD, reason=f"the API's list of requests does not tell: {gap}")
-    return Look(Finding.ABSENT)
+        return ReconcileResult(Finding.INCONCLUSIVE, reason=f"the API's list of requests is inconclusive: {gap}")
+    return ReconcileResult(Finding.ABSENT)
 
 
 def _age(record: RequestRecord) -> tuple[float, str]:
     return record.created_at or 0.0, record.request_id
 
 
-_UNPAID = (RequestStatus.FAILED, RequestStatus.CANCELLED)
+_NOT_CHARGED = (RequestStatus.FAILED, RequestStatus.CANCELLED)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is counted, as Airflow's own StatsD client sends it: read from a socket."""
+"""Which metrics are sent, and when."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ import pytest
 from airflow_provider_wan import metrics
 from airflow_provider_wan.api.client import RequestsTransport, WanConfig
 from airflow_provider_wan.api.record import RequestRecord
-from airflow_provider_wan.api.wire import TransportError, request_call, submit_call
-from airflow_provider_wan.ledger import Advance
+from airflow_provider_wan.api.wire import TransportError, build_request_by_id, build_submit_request
+from airflow_provider_wan.ledger import Ledger
 from airflow_provider_wan.sandbox import SandboxServer
 from dev.testkit.ledger import FINGERPRINT, REQUEST
-from tests.unit.ledger.conftest import api, clock, ensure, store, submission  # noqa: F401
+from tests.unit.ledger.conftest import api, clock, store, submit, submitter  # noqa: F401
 
 
-class Told:
-    """Stands where Airflow's stats are."""
+class FakeStats:
+    """Replaces Airflow's metrics client."""
 
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
@@ -39,40 +39,40 @@ class Told:
 
 
 @pytest.fixture
-def told(monkeypatch: pytest.MonkeyPatch) -> Told:
-    # Nothing is told before somebody has imported Airflow.
+def stats(monkeypatch: pytest.MonkeyPatch) -> FakeStats:
+    # Nothing is sent before Airflow is imported.
     import airflow  # noqa: F401
 
-    found = Told()
-    monkeypatch.setattr(metrics, "_stats", lambda: found)
-    return found
+    fake = FakeStats()
+    monkeypatch.setattr(metrics, "_stats", lambda: fake)
+    return fake
 
 
-def test_calls_are_counted_by_kind_and_answer(told: Told) -> None:
+def test_calls_are_counted_by_kind_and_response(stats: FakeStats) -> None:
     with SandboxServer(api_key="key", render="none") as sandbox:
         config = WanConfig(base_url=sandbox.base_url, api_key="key")
         transport = RequestsTransport(config)
         sandbox.inject("capacity_503")
-        transport.send(submit_call(sandbox.base_url, REQUEST))
-        transport.send(submit_call(sandbox.base_url, REQUEST))
-        transport.send(request_call(sandbox.base_url, "unknown"))
-        transport.send(request_call(sandbox.base_url, "unknown", "DELETE"))
+        transport.send(build_submit_request(sandbox.base_url, REQUEST))
+        transport.send(build_submit_request(sandbox.base_url, REQUEST))
+        transport.send(build_request_by_id(sandbox.base_url, "unknown"))
+        transport.send(build_request_by_id(sandbox.base_url, "unknown", "DELETE"))
         transport.close()
     with pytest.raises(TransportError):
-        transport.send(request_call(sandbox.base_url, "unknown"))
+        transport.send(build_request_by_id(sandbox.base_url, "unknown"))
 
-    assert told.counts == {
+    assert stats.counts == {
         "wan.api.submit.503": 1,
         "wan.api.submit.200": 1,
-        "wan.api.look_up.404": 1,
+        "wan.api.get.404": 1,
         "wan.api.cancel.404": 1,
-        "wan.api.look_up.no_answer": 1,
+        "wan.api.get.no_response": 1,
     }
 
 
-def test_each_change_of_a_clip_is_counted_once_and_logged_with_its_request(told, ensure, store, clock, caplog) -> None:  # noqa: F811
+def test_each_transition_is_counted_once_and_logged_with_its_request(stats, submit, store, clock, caplog) -> None:  # noqa: F811
     caplog.set_level("INFO")
-    ensure()
+    submit()
     answer = {
         "request_id": "r1",
         "status": "success",
@@ -80,49 +80,49 @@ def test_each_change_of_a_clip_is_counted_once_and_logged_with_its_request(told,
         "outcome": {"video_url": "https://r/v"},
     }
     for _ in range(2):
-        Advance(store, clock).finish(FINGERPRINT, RequestRecord.parse(answer))
-        Advance(store, clock).archive(FINGERPRINT, "r1", "s3://b/k", "0" * 64)
+        Ledger(store, clock).record_result(FINGERPRINT, RequestRecord.parse(answer))
+        Ledger(store, clock).record_archive(FINGERPRINT, "r1", "s3://b/k", "0" * 64)
         clock.now += 60
 
-    assert told.counts == {
+    assert stats.counts == {
         "wan.clips.claimed": 1,
         "wan.clips.submitted": 1,
         "wan.clips.succeeded": 1,
         "wan.clips.archived": 1,
         "wan.cost_cents": 50,
     }
-    assert told.timings == [("wan.lag", 3000.0)]
+    assert stats.timings == [("wan.lag", 3000.0)]
     lines = [record.getMessage() for record in caplog.records]
     for state in ("submitted", "succeeded", "archived"):
         assert lines.count(f"Clip {FINGERPRINT} is {state}, request r1") == 1
 
 
-def test_what_waits_is_told_as_a_gauge_of_this_host(told: Told) -> None:
-    with metrics.waiting(), metrics.waiting(3):
+def test_requests_in_flight_are_a_gauge_of_this_host(stats: FakeStats) -> None:
+    with metrics.track_in_flight(), metrics.track_in_flight(3):
         pass
 
-    assert [value for _, value in told.gauges] == [1, 4, 1, 0]
-    assert all(re.fullmatch(r"wan\.in_flight\.[\w-]+", name) for name, _ in told.gauges)
+    assert [value for _, value in stats.gauges] == [1, 4, 1, 0]
+    assert all(re.fullmatch(r"wan\.in_flight\.[\w-]+", name) for name, _ in stats.gauges)
 
 
-def test_a_figure_that_can_not_be_told_breaks_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_metric_that_cannot_be_sent_breaks_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken() -> None:
         raise OSError("no such host")
 
     monkeypatch.setattr(metrics, "_stats", broken)
 
-    metrics.count("wan.clips.claimed")
+    metrics.increment("wan.clips.claimed")
 
 
-def test_airflow_is_not_imported_for_it() -> None:
-    code = "import sys; from airflow_provider_wan import metrics as m; m.count('x'); sys.exit('airflow' in sys.modules)"
+def test_metrics_do_not_import_airflow() -> None:
+    code = "import sys; from airflow_provider_wan import metrics as m; m.increment('x'); sys.exit('airflow' in sys.modules)"
 
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-def test_airflows_own_stats_take_it() -> None:
+def test_airflows_own_client_accepts_them() -> None:
     stats = metrics._stats()
 
     for name in ("incr", "gauge", "timing"):
         assert callable(getattr(stats, name))
-    metrics.count("wan.clips.claimed")
+    metrics.increment("wan.clips.claimed")

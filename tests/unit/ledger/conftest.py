@@ -5,8 +5,8 @@ import random
 
 import pytest
 
-from airflow_provider_wan.ledger import Submission
-from airflow_provider_wan.ledger.file_store import FileStore
+from airflow_provider_wan.ledger import Submitter
+from airflow_provider_wan.ledger.stores.file import FileStore
 from dev.testkit.ledger import FINGERPRINT, ME, REQUEST, Api, Clock
 
 PRICES = {"720P": 0.1, "1080P": 0.15}
@@ -28,13 +28,13 @@ def store(tmp_path):
 
 
 @pytest.fixture
-def submission(api, store, clock):
-    return Submission(api, store, clock=clock, sleep=clock.sleep, rng=random.Random(1))
+def submitter(api, store, clock):
+    return Submitter(api, store, clock=clock, sleep=clock.sleep, rng=random.Random(1))
 
 
 @pytest.fixture
-def ensure(submission):
+def submit(submitter):
     def call(owner=ME, request=REQUEST, **more):
-        return submission.ensure(request, fingerprint=FINGERPRINT, owner=owner, prices=PRICES, **more)
+        return submitter.submit_once(request, fingerprint=FINGERPRINT, owner=owner, prices=PRICES, **more)
 
     return call

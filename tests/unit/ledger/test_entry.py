@@ -4,13 +4,13 @@ from __future__ import annotations
 import json
 import random
 import string
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import pytest
 
 from airflow_provider_wan.ledger import EntryState, LedgerCorruptError, LedgerEntry, LedgerVersionError, Owner
 from airflow_provider_wan.ledger import entry as entries
-from airflow_provider_wan.ledger.entry import Attempt, Outcome
+from airflow_provider_wan.ledger.entry import Outcome, PastEnd, PastRequest
 from airflow_provider_wan.ledger.errors import IllegalTransitionError
 from dev.testkit.ledger import ME, NOW, OTHER, a_claim, a_post
 
@@ -31,12 +31,14 @@ def _random_entry(rng: random.Random) -> LedgerEntry:
         seed=rng.randrange(2**31),
         seed_drawn=rng.random() < 0.5,
         claimed_at=rng.uniform(0, 2e9),
-        posting_at=maybe(rng.uniform(0, 2e9)),
+        intent_at=maybe(rng.uniform(0, 2e9)),
         request_id=text(),
         submitted_at=maybe(rng.randrange(2_000_000_000)),
         outcome=maybe(Outcome(maybe(text()), rng.random() < 0.5, rng.uniform(0, 2e9))),
         history=tuple(
-            Attempt(maybe(text()), rng.randrange(2**31), text(), rng.uniform(0, 2e9), maybe(text()))
+            PastRequest(
+                maybe(text()), rng.randrange(2**31), rng.choice(list(PastEnd)), rng.uniform(0, 2e9), maybe(text())
+            )
             for _ in range(rng.randint(0, 3))
         ),
         cost_estimate=maybe(rng.uniform(0, 9)),
@@ -51,7 +53,7 @@ def test_an_entry_survives_json_whatever_it_holds():
         assert LedgerEntry.from_json(entry.to_json()) == entry
 
 
-def test_an_entry_cut_off_anywhere_is_refused():
+def test_an_entry_truncated_anywhere_is_refused():
     text = a_post().to_json()
     for length in range(len(text)):
         with pytest.raises(LedgerCorruptError):
@@ -59,13 +61,13 @@ def test_an_entry_cut_off_anywhere_is_refused():
 
 
 @pytest.mark.parametrize("text", ["", "null", "[]", "{}", '{"version": 0}', '{"version": true}', "\x00", "[" * 100_000])
-def test_what_is_no_entry_is_refused(text):
+def test_anything_but_an_entry_is_refused(text):
     with pytest.raises(LedgerCorruptError, match="Nothing is paid"):
         LedgerEntry.from_json(text)
 
 
 def test_an_entry_of_a_newer_version_is_refused_with_the_remedy():
-    data = {**json.loads(a_claim().to_json()), "version": 2, "new_field": 1}
+    data = {**json.loads(a_claim().to_json()), "version": entries.VERSION + 1, "new_field": 1}
     with pytest.raises(LedgerVersionError, match="Upgrade"):
         LedgerEntry.from_json(json.dumps(data))
 
@@ -82,7 +84,8 @@ def test_an_entry_of_a_newer_version_is_refused_with_the_remedy():
         {"outcome": {"error": None}},
         {"history": {}},
         {"history": [1]},
-        {"surplus": 1},
+        {"history": [{"request_id": None, "seed": 1, "ended": "lost", "ended_at": 1.0, "error": None}]},
+        {"claimed_at": float("nan")},
         {"state": "submitted", "request_id": None},
     ],
 )
@@ -100,7 +103,7 @@ def test_an_entry_holds_neither_prompt_nor_query_string():
     assert "https://x.example/a.png at all" in text
 
 
-def test_the_way_of_a_clip_to_the_archive():
+def test_a_clip_proceeds_to_the_archive():
     entry = entries.submitted(a_post(), "r1", NOW + 2)
     assert (entry.state, entry.request_id, entry.attempts) == (EntryState.SUBMITTED, "r1", 1)
     entry = entries.succeeded(entry, NOW + 60)
@@ -109,29 +112,56 @@ def test_the_way_of_a_clip_to_the_archive():
     assert (entry.state, entry.archive_uri) == (EntryState.ARCHIVED, "s3://b/c.mp4")
 
 
+def test_unknown_fields_are_ignored():
+    data = {**json.loads(a_claim().to_json()), "added_later": 1}
+    assert LedgerEntry.from_json(json.dumps(data)) == a_claim()
+
+
+@pytest.mark.parametrize("name", [field.name for field in fields(LedgerEntry)])
+def test_an_entry_that_lacks_a_field_is_refused(name):
+    data = json.loads(a_claim().to_json())
+    del data[name]
+    with pytest.raises(LedgerCorruptError, match=name):
+        LedgerEntry.from_json(json.dumps(data))
+
+
+def test_an_entry_of_an_older_version_is_refused_with_the_remedy():
+    data = {**json.loads(a_claim().to_json()), "version": 1, "posting_at": 1.0}
+    del data["intent_at"]
+    with pytest.raises(LedgerVersionError, match=r"older.*ledger_uri"):
+        LedgerEntry.from_json(json.dumps(data))
+
+
+def test_duplicate_charges_are_recorded_once():
+    entry = entries.submitted(a_post(), "r1", NOW)
+    twice = entries.record_duplicate(entries.record_duplicate(entry, "r2", 7, NOW), "r2", 7, NOW)
+    assert [past.request_id for past in twice.duplicates] == ["r2"]
+    assert entries.record_duplicate(entry, "r1", 7, NOW) == entry
+
+
 def test_a_failed_clip_costs_nothing_and_stays_in_the_history_of_the_next_claim():
     failed = entries.failed(entries.submitted(a_post(), "r1", NOW), "internal error", False, NOW + 9)
     assert failed.cost == 0
     again = entries.reclaim(failed, a_claim(OTHER, seed=8, now=NOW + 10))
-    assert (again.owner, again.seed, again.request_id, again.posting_at) == (str(OTHER), 8, None, None)
-    assert again.history == (Attempt("r1", 7, "failed", NOW + 10, "internal error"),)
+    assert (again.owner, again.seed, again.request_id, again.intent_at) == (str(OTHER), 8, None, None)
+    assert again.history == (PastRequest("r1", 7, "failed", NOW + 10, "internal error"),)
     assert again.request_ids == {"r1"}
 
 
 def test_a_long_history_forgets_those_without_a_request_id_first():
     entry = entries.failed(entries.submitted(a_post(), "r1", NOW), "x", False, NOW)
     for n in range(2 * entries.MAX_HISTORY):
-        entry = entries.refused(entries.reclaim(entry, a_claim(now=NOW + n)), "HTTP 402", NOW + n)
+        entry = entries.rejected(entries.reclaim(entry, a_claim(now=NOW + n)), "HTTP 402", NOW + n)
     assert len(entry.history) == entries.MAX_HISTORY
     assert "r1" in entry.request_ids
 
 
 _ALLOWED = {
-    "posting": {"claimed"},
+    "record_intent": {"claimed"},
     "renew": {"claimed"},
-    "unsent": {"claimed"},
+    "clear_intent": {"claimed"},
     "in_doubt": {"claimed"},
-    "refused": {"claimed", "in_doubt"},
+    "rejected": {"claimed", "in_doubt"},
     "submitted": {"claimed", "in_doubt"},
     "succeeded": {"submitted"},
     "failed": {"submitted"},
@@ -139,12 +169,12 @@ _ALLOWED = {
     "archived": {"succeeded"},
     "reclaim": {"failed", "cancelled", "in_doubt", "claimed"},
 }
-_CHANGES = {
-    "posting": lambda e: entries.posting(e, NOW),
+_TRANSITIONS = {
+    "record_intent": lambda e: entries.record_intent(e, NOW),
     "renew": lambda e: entries.renew(e, NOW),
-    "unsent": lambda e: entries.unsent(e, NOW),
+    "clear_intent": lambda e: entries.clear_intent(e, NOW),
     "in_doubt": lambda e: entries.in_doubt(e, "x", NOW),
-    "refused": lambda e: entries.refused(e, "x", NOW),
+    "rejected": lambda e: entries.rejected(e, "x", NOW),
     "submitted": lambda e: entries.submitted(e, "r", NOW),
     "succeeded": lambda e: entries.succeeded(e, NOW),
     "failed": lambda e: entries.failed(e, "x", False, NOW),
@@ -154,18 +184,18 @@ _CHANGES = {
 }
 
 
-@pytest.mark.parametrize("change", _CHANGES)
+@pytest.mark.parametrize("transition", _TRANSITIONS)
 @pytest.mark.parametrize("state", list(EntryState))
-def test_a_change_is_made_only_from_the_states_that_allow_it(change, state):
+def test_a_transition_is_allowed_only_from_its_states(transition, state):
     entry = replace(a_claim(), state=state, request_id="r0")
-    if state in _ALLOWED[change]:
-        _CHANGES[change](entry)
+    if state in _ALLOWED[transition]:
+        _TRANSITIONS[transition](entry)
     else:
-        with pytest.raises(IllegalTransitionError, match=change):
-            _CHANGES[change](entry)
+        with pytest.raises(IllegalTransitionError, match=transition):
+            _TRANSITIONS[transition](entry)
 
 
-def test_the_task_of_an_owner_is_known_whatever_its_name():
+def test_the_task_of_an_owner_is_parsed_whatever_its_name():
     owner = Owner("dag/manual__2026-01-01T00:00:00#1/task/3", 2, "abc")
-    assert Owner.task_of(str(owner)) == owner.task
-    assert Owner.task_of(str(ME)) != Owner.task_of(str(OTHER))
+    assert Owner.parse_task(str(owner)) == owner.task
+    assert Owner.parse_task(str(ME)) != Owner.parse_task(str(OTHER))

@@ -6,21 +6,21 @@ from dataclasses import replace
 import pytest
 
 from airflow_provider_wan.api.errors import WanValidationError
-from airflow_provider_wan.ledger import fingerprint_of, scope_of
-from airflow_provider_wan.ledger.fingerprint import payload_sha256
+from airflow_provider_wan.ledger import build_scope, compute_fingerprint
+from airflow_provider_wan.ledger.fingerprint import hash_payload
 from dev.testkit.ledger import REQUEST
 
 
-def test_presigned_anew_is_the_same_clip():
+def test_a_new_presigned_url_is_the_same_clip():
     again = replace(REQUEST, img_url="https://images.example.com/cat.png?sig=2#x")
-    assert fingerprint_of(again) == fingerprint_of(REQUEST)
+    assert compute_fingerprint(again) == compute_fingerprint(REQUEST)
 
 
-def test_the_same_bytes_elsewhere_are_the_same_clip_where_their_hash_is_known():
+def test_the_same_bytes_elsewhere_are_the_same_clip_if_their_hash_is_known():
     elsewhere = replace(REQUEST, img_url="https://elsewhere.example.com/dog.png")
-    assert fingerprint_of(elsewhere) != fingerprint_of(REQUEST)
-    assert fingerprint_of(elsewhere, image_sha256="a" * 64) == fingerprint_of(REQUEST, image_sha256="a" * 64)
-    assert fingerprint_of(REQUEST, image_sha256="b" * 64) != fingerprint_of(REQUEST, image_sha256="a" * 64)
+    assert compute_fingerprint(elsewhere) != compute_fingerprint(REQUEST)
+    assert compute_fingerprint(elsewhere, image_sha256="a" * 64) == compute_fingerprint(REQUEST, image_sha256="a" * 64)
+    assert compute_fingerprint(REQUEST, image_sha256="b" * 64) != compute_fingerprint(REQUEST, image_sha256="a" * 64)
 
 
 @pytest.mark.parametrize(
@@ -41,20 +41,20 @@ def test_the_same_bytes_elsewhere_are_the_same_clip_where_their_hash_is_known():
     ],
 )
 def test_any_other_parameter_is_another_clip(change):
-    assert fingerprint_of(replace(REQUEST, **change)) != fingerprint_of(REQUEST)
+    assert compute_fingerprint(replace(REQUEST, **change)) != compute_fingerprint(REQUEST)
 
 
 def test_audio_counts_by_its_bytes_like_the_image():
     one, two = (replace(REQUEST, audio_url=f"https://x.example/{name}.mp3") for name in "ab")
-    assert fingerprint_of(one, audio_sha256="a" * 64) == fingerprint_of(two, audio_sha256="a" * 64)
-    assert fingerprint_of(one) != fingerprint_of(two)
+    assert compute_fingerprint(one, audio_sha256="a" * 64) == compute_fingerprint(two, audio_sha256="a" * 64)
+    assert compute_fingerprint(one) != compute_fingerprint(two)
 
 
 def _clip(reuse, run, task, force=None):
-    return fingerprint_of(REQUEST, scope=scope_of(reuse, run=run, task=task), force_token=force)
+    return compute_fingerprint(REQUEST, scope=build_scope(reuse, run=run, task=task), force_token=force)
 
 
-def test_run_shares_within_a_run_content_everywhere_and_never_with_nobody():
+def test_run_shares_within_a_run_content_everywhere_and_never_nowhere():
     assert _clip("run", "d/1", "d/1/a/-1") == _clip("run", "d/1", "d/1/b/-1")
     assert _clip("run", "d/1", "d/1/a/-1") != _clip("run", "d/2", "d/2/a/-1")
     assert _clip("content", "d/1", "d/1/a/-1") == _clip("content", "e/2", "e/2/b/-1")
@@ -65,35 +65,35 @@ def test_never_is_the_same_for_a_retry_of_the_same_task_instance():
     assert _clip("never", "d/1", "d/1/a/3") == _clip("never", "d/1", "d/1/a/3")
 
 
-def test_a_run_and_a_task_of_the_same_name_are_not_mixed_up():
+def test_a_run_and_a_task_of_the_same_name_differ():
     assert _clip("run", "x", "x") != _clip("never", "x", "x")
 
 
-def test_force_makes_one_new_clip_a_token():
+def test_each_force_token_makes_one_new_clip():
     plain = _clip("content", "d/1", "d/1/a/-1")
     forced = _clip("content", "d/1", "d/1/a/-1", "t1")
     assert len({plain, forced, _clip("content", "d/1", "d/1/a/-1", "t2")}) == 3
     assert forced == _clip("content", "d/1", "d/1/a/-1", "t1")
 
 
-def test_the_fingerprint_of_a_clip_stays_what_it_is_from_version_to_version():
-    assert fingerprint_of(REQUEST) == "e316a004faaae41481cc54629b2187e0e454bd19908771f07432093521808fc7"
+def test_the_fingerprint_of_a_clip_is_stable_across_versions():
+    assert compute_fingerprint(REQUEST) == "e316a004faaae41481cc54629b2187e0e454bd19908771f07432093521808fc7"
 
 
 @pytest.mark.parametrize("digest", ["", "A" * 64, "a" * 63, "sha256:" + "a" * 64])
-def test_a_hash_that_is_none_is_refused(digest):
+def test_an_invalid_hash_is_refused(digest):
     with pytest.raises(WanValidationError, match="image_sha256"):
-        fingerprint_of(REQUEST, image_sha256=digest)
+        compute_fingerprint(REQUEST, image_sha256=digest)
 
 
 @pytest.mark.parametrize(("reuse", "run"), [("always", "d/1"), ("run", "")])
 def test_a_wrong_reuse_is_refused(reuse, run):
     with pytest.raises(WanValidationError, match="reuse"):
-        scope_of(reuse, run=run, task="d/1/a/-1")
+        build_scope(reuse, run=run, task="d/1/a/-1")
 
 
 def test_a_payload_and_its_echo_have_the_same_hash():
     sent = REQUEST.with_seed(7).to_payload()
     echo = {**sent, "img_url": sent["img_url"].replace("sig=1", "sig=2"), "audio_url": None, "internal": 1}
-    assert payload_sha256(echo) == payload_sha256(sent)
-    assert payload_sha256({**sent, "seed": 8}) != payload_sha256(sent)
+    assert hash_payload(echo) == hash_payload(sent)
+    assert hash_payload({**sent, "seed": 8}) != hash_payload(sent)

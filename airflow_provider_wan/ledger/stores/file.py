@@ -17,18 +17,24 @@ from airflow_provider_wan.ledger.errors import (
     LedgerUnavailableError,
     LedgerUnsafeError,
 )
-from airflow_provider_wan.ledger.store import Versioned, checked_name, content_version
+from airflow_provider_wan.ledger.stores.base import (
+    ENTRY_SUFFIX,
+    StoredEntry,
+    hash_content,
+    parse_entry_name,
+    validate_fingerprint,
+)
 
 
 class FileStore:
     """
-    :class:`~airflow_provider_wan.ledger.store.LedgerStore` in a folder.
+    :class:`~airflow_provider_wan.ledger.stores.base.LedgerStore` in a folder.
 
-    A first entry appears by a hard link, which fails where there is one; a later one by an atomic
-    rename under a lock. Both are on the disk when the call returns. The folder must be on one
-    machine's disk, or on a network file system whose links and ``flock`` are honoured (:meth:`probe`).
+    A first entry is created by a hard link, which fails if the file exists; a later version by an atomic rename
+    under a lock. Both are flushed to disk when the call returns. The folder must be on one machine's disk, or on a
+    network file system that honours hard links and ``flock`` (:meth:`probe`).
 
-    :param folder: made when missing.
+    :param folder: absolute path; created if missing.
     """
 
     lists = True
@@ -38,62 +44,62 @@ class FileStore:
 
     @property
     def uri(self) -> str:
-        """``file://`` and the folder."""
+        """URI of the folder: ``file://`` and its path."""
         return f"file://{self._folder}"
 
-    def read(self, fingerprint: str) -> Versioned | None:
+    def read(self, fingerprint: str) -> StoredEntry | None:
         """See :meth:`LedgerStore.read`."""
-        content = self._content(self._path(fingerprint))
-        return None if content is None else Versioned(LedgerEntry.from_json(content), content_version(content))
+        content = self._read_bytes(self._path(fingerprint))
+        return None if content is None else StoredEntry(LedgerEntry.from_json(content), hash_content(content))
 
     def create(self, entry: LedgerEntry) -> str:
         """See :meth:`LedgerStore.create`."""
         content = entry.to_json().encode()
-        with self._written(content) as part:
+        with self._temporary_file(content) as part:
             try:
                 os.link(part, self._path(entry.fingerprint))
             except FileExistsError:
                 raise AlreadyExistsError(f"Ledger entry {entry.fingerprint} exists already") from None
             self._sync_folder()
-        return content_version(content)
+        return hash_content(content)
 
     def replace(self, entry: LedgerEntry, version: str) -> str:
         """See :meth:`LedgerStore.replace`."""
         content = entry.to_json().encode()
         path = self._path(entry.fingerprint)
-        with self._written(content) as part, self._lock():
-            held = self._content(path)
-            if held is None or content_version(held) != version:
+        with self._temporary_file(content) as part, self._lock():
+            current = self._read_bytes(path)
+            if current is None or hash_content(current) != version:
                 raise ConflictError(f"Ledger entry {entry.fingerprint} has changed")
             os.replace(part, path)
             self._sync_folder()
-        return content_version(content)
+        return hash_content(content)
 
-    def entries(self, *, modified_since: float | None = None) -> Iterator[Versioned]:
+    def entries(self, *, modified_since: float | None = None) -> Iterator[StoredEntry]:
         """See :meth:`LedgerStore.entries`."""
         for item in self._items():
             with contextlib.suppress(FileNotFoundError):
                 if modified_since is not None and item.stat().st_mtime < modified_since:
                     continue
-            if held := self.read(item.name.removesuffix(".json")):
-                yield held
+            if stored := self.read(item.name.removesuffix(ENTRY_SUFFIX)):
+                yield stored
 
     def fingerprints(self) -> Iterator[str]:
         """See :meth:`LedgerStore.fingerprints`."""
-        return (item.name.removesuffix(".json") for item in self._items())
+        return (item.name.removesuffix(ENTRY_SUFFIX) for item in self._items())
 
     def _items(self) -> Iterator[os.DirEntry[str]]:
-        with _told("listed", self._folder):
+        with _translate_errors("listed", self._folder):
             if not self._folder.exists():
                 return
-            with os.scandir(self._folder) as found:
-                for item in found:
-                    if item.name.endswith(".json") and not item.name.startswith("."):
+            with os.scandir(self._folder) as items:
+                for item in items:
+                    if parse_entry_name(item.name) is not None:
                         yield item
 
     def probe(self) -> None:
-        """See :meth:`LedgerStore.probe`: a second link to one name must fail, and so must a second lock."""
-        with _told("probed", self._folder), self._written(b"probe") as part, self._lock():
+        """See :meth:`LedgerStore.probe`: a second hard link to one name must fail, and so must a second lock."""
+        with _translate_errors("probed", self._folder), self._temporary_file(b"probe") as part, self._lock():
             twice = part.with_name(part.name + "-twice")
             os.link(part, twice)
             try:
@@ -101,7 +107,7 @@ class FileStore:
             except FileExistsError:
                 pass
             else:
-                raise LedgerUnsafeError(f"{self.uri}: the file system lets two processes make the same file")
+                raise LedgerUnsafeError(f"{self.uri}: the file system lets two processes create the same file")
             finally:
                 twice.unlink()
             with (self._folder / ".lock").open("rb") as second:
@@ -112,18 +118,18 @@ class FileStore:
             raise LedgerUnsafeError(f"{self.uri}: the file system does not honour locks")
 
     def _path(self, fingerprint: str) -> Path:
-        return self._folder / f"{checked_name(fingerprint)}.json"
+        return self._folder / f"{validate_fingerprint(fingerprint)}{ENTRY_SUFFIX}"
 
-    def _content(self, path: Path) -> bytes | None:
-        with _told("read", path):
+    def _read_bytes(self, path: Path) -> bytes | None:
+        with _translate_errors("read", path):
             try:
                 return path.read_bytes()
             except FileNotFoundError:
                 return None
 
     @contextlib.contextmanager
-    def _written(self, content: bytes) -> Iterator[Path]:
-        with _told("written", self._folder):
+    def _temporary_file(self, content: bytes) -> Iterator[Path]:
+        with _translate_errors("written", self._folder):
             self._folder.mkdir(parents=True, exist_ok=True)
             handle, name = tempfile.mkstemp(prefix=".part-", dir=self._folder)
             part = Path(name)
@@ -151,7 +157,7 @@ class FileStore:
 
 
 @contextlib.contextmanager
-def _told(what: str, path: Path) -> Iterator[None]:
+def _translate_errors(what: str, path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:

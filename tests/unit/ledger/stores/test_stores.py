@@ -14,17 +14,17 @@ from airflow_provider_wan.ledger import (
     LedgerUnavailableError,
     LedgerUnsafeError,
     LedgerVersionError,
-    StateStore,
+    TaskStateStore,
     open_store,
 )
-from airflow_provider_wan.ledger.entry import posting, submitted
+from airflow_provider_wan.ledger.entry import VERSION, record_intent, submitted
 from airflow_provider_wan.ledger.errors import AlreadyExistsError, ConflictError
-from airflow_provider_wan.ledger.file_store import FileStore
+from airflow_provider_wan.ledger.stores.file import FileStore
 from dev.testkit.ledger import FINGERPRINT, ME, NOW, OTHER, a_claim
 
 
-class State:
-    """What Airflow's task state store does."""
+class FakeTaskState:
+    """Behaves like Airflow's task state store."""
 
     def __init__(self):
         self.values = {}
@@ -47,20 +47,20 @@ class State:
 
 @pytest.fixture(params=["file", "state"])
 def store(request, tmp_path):
-    return FileStore(tmp_path / "ledger") if request.param == "file" else StateStore(State())
+    return FileStore(tmp_path / "ledger") if request.param == "file" else TaskStateStore(FakeTaskState())
 
 
-def test_what_was_put_is_read_again(store):
+def test_a_stored_entry_is_read_back(store):
     assert store.read(FINGERPRINT) is None
     version = store.create(a_claim())
-    held = store.read(FINGERPRINT)
-    assert (held.entry, held.version) == (a_claim(), version)
-    newer = posting(a_claim(), NOW)
+    stored = store.read(FINGERPRINT)
+    assert (stored.entry, stored.version) == (a_claim(), version)
+    newer = record_intent(a_claim(), NOW)
     version = store.replace(newer, version)
     assert (store.read(FINGERPRINT).entry, store.read(FINGERPRINT).version) == (newer, version)
 
 
-def test_a_second_first_entry_is_refused(store):
+def test_a_second_create_is_refused(store):
     store.create(a_claim(ME))
     with pytest.raises(AlreadyExistsError):
         store.create(a_claim(OTHER))
@@ -69,25 +69,25 @@ def test_a_second_first_entry_is_refused(store):
 
 def test_an_entry_that_has_changed_is_not_replaced(store):
     old = store.create(a_claim())
-    store.replace(posting(a_claim(), NOW), old)
+    store.replace(record_intent(a_claim(), NOW), old)
     with pytest.raises(ConflictError):
         store.replace(submitted(a_claim(), "r1", NOW), old)
     with pytest.raises(ConflictError):
         store.replace(a_claim(fingerprint="gone"), old)
 
 
-def test_the_state_store_does_not_take_trouble_for_an_empty_ledger():
-    state = State()
+def test_an_unavailable_state_store_is_not_an_empty_ledger():
+    state = FakeTaskState()
     state.error = RuntimeError("API server is away")
     with pytest.raises(LedgerUnavailableError, match="away"):
-        StateStore(state).read(FINGERPRINT)
+        TaskStateStore(state).read(FINGERPRINT)
     with pytest.raises(LedgerUnavailableError, match="away"):
-        StateStore(state).create(a_claim())
+        TaskStateStore(state).create(a_claim())
 
 
-def test_what_lies_in_the_state_store_and_is_no_entry_is_refused():
-    state = State()
-    store = StateStore(state)
+def test_a_foreign_value_in_the_state_store_is_refused():
+    state = FakeTaskState()
+    store = TaskStateStore(state)
     store.create(a_claim())
     state.values = {key: {"job": 1} for key in state.values}
     with pytest.raises(LedgerCorruptError):
@@ -108,7 +108,7 @@ def test_a_damaged_file_is_an_error_and_not_an_empty_ledger(tmp_path, content):
 def test_a_file_of_a_newer_version_is_refused(tmp_path):
     FileStore(tmp_path).create(a_claim())
     path = tmp_path / f"{FINGERPRINT}.json"
-    path.write_text(path.read_text().replace('"version": 1', '"version": 9'))
+    path.write_text(path.read_text().replace(f'"version": {VERSION}', '"version": 9'))
     with pytest.raises(LedgerVersionError):
         FileStore(tmp_path).read(FINGERPRINT)
 
@@ -124,44 +124,44 @@ def test_a_folder_that_can_not_be_read_or_written_is_an_error(tmp_path):
 
 def test_of_many_threads_one_creates_and_one_replaces(tmp_path):
     store = FileStore(tmp_path)
-    won = []
+    winners = []
     start = threading.Barrier(8)
 
     def race(act, refused):
         start.wait()
         with contextlib.suppress(refused):
-            won.append(act())
+            winners.append(act())
 
     def run(act, refused):
-        won.clear()
+        winners.clear()
         threads = [threading.Thread(target=race, args=(act, refused)) for _ in range(8)]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
-        return won
+        return winners
 
     (version,) = run(lambda: store.create(a_claim()), AlreadyExistsError)
-    assert len(run(lambda: store.replace(posting(a_claim(), NOW), version), ConflictError)) == 1
+    assert len(run(lambda: store.replace(record_intent(a_claim(), NOW), version), ConflictError)) == 1
 
 
-def test_nothing_half_written_is_left_or_listed(tmp_path):
+def test_no_partial_file_is_left_or_listed(tmp_path):
     store = FileStore(tmp_path)
     version = store.create(a_claim())
-    store.replace(posting(a_claim(), NOW), version)
+    store.replace(record_intent(a_claim(), NOW), version)
     with pytest.raises(AlreadyExistsError):
         store.create(a_claim())
     assert sorted(path.name for path in tmp_path.iterdir()) == [".lock", f"{FINGERPRINT}.json"]
-    assert [held.entry for held in store.entries()] == [posting(a_claim(), NOW)]
+    assert [stored.entry for stored in store.entries()] == [record_intent(a_claim(), NOW)]
 
 
-def test_entries_not_written_since_a_time_are_left_out(tmp_path):
+def test_entries_not_modified_since_are_left_out(tmp_path):
     store = FileStore(tmp_path)
     for name in ("old", "new"):
         store.create(a_claim(fingerprint=name))
     os.utime(tmp_path / "old.json", (NOW - 100, NOW - 100))
     os.utime(tmp_path / "new.json", (NOW, NOW))
-    assert [held.entry.fingerprint for held in store.entries(modified_since=NOW - 50)] == ["new"]
+    assert [stored.entry.fingerprint for stored in store.entries(modified_since=NOW - 50)] == ["new"]
     assert list(FileStore(tmp_path / "missing").entries()) == []
 
 
@@ -180,7 +180,7 @@ def test_a_file_system_without_exclusive_links_or_locks_is_refused(tmp_path, mon
         FileStore(tmp_path).probe()
 
 
-def test_a_uri_leads_to_its_store(tmp_path):
+def test_a_uri_opens_its_store(tmp_path):
     assert open_store(f"file://{tmp_path}").uri == f"file://{tmp_path}"
     assert open_store("s3://bucket/a/b/", s3_client=lambda: None).uri == "s3://bucket/a/b"
     assert open_store("s3://bucket", s3_client=lambda: None).uri == "s3://bucket"

@@ -1,0 +1,188 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Compare-and-set updates of entries: outcome, archive, a person's verdict. Nothing here spends money."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+
+from airflow_provider_wan import metrics
+from airflow_provider_wan.api.record import RequestRecord, RequestStatus
+from airflow_provider_wan.ledger import entry as entries
+from airflow_provider_wan.ledger.entry import EntryState, LedgerEntry
+from airflow_provider_wan.ledger.errors import ConflictError, LedgerUnavailableError
+from airflow_provider_wan.ledger.failures import is_permanent
+from airflow_provider_wan.ledger.stores.base import LedgerStore, StoredEntry
+
+log = logging.getLogger(__name__)
+
+_MAX_CONFLICTS = 20
+
+
+class Ledger:
+    """
+    Updates entries while others may update them at the same time.
+
+    :param store: where the entries are stored.
+    :param clock: returns Unix seconds.
+    """
+
+    def __init__(self, store: LedgerStore, clock: Callable[[], float] = time.time) -> None:
+        self.store = store
+        self._clock = clock
+
+    def create(self, entry: LedgerEntry) -> StoredEntry:
+        """
+        Store a first entry.
+
+        :param entry: the entry.
+        :raises AlreadyExistsError: if there is one already.
+        """
+        version = self.store.create(entry)
+        record_transition(None, entry)
+        return StoredEntry(entry, version)
+
+    def replace(self, stored: StoredEntry, entry: LedgerEntry) -> StoredEntry:
+        """
+        Replace an entry, if it is still the one that was read.
+
+        :param stored: the entry as it was read.
+        :param entry: the new entry.
+        :raises ConflictError: if it has changed since.
+        """
+        version = self.store.replace(entry, stored.version)
+        record_transition(stored.entry, entry)
+        return StoredEntry(entry, version)
+
+    def update(self, fingerprint: str, change: Callable[[LedgerEntry], LedgerEntry | None]) -> LedgerEntry | None:
+        """
+        Apply a change to an entry in its present state.
+
+        :param fingerprint: key of the entry.
+        :param change: returns the new entry, or None to leave it; called again after a conflict.
+        :returns: the entry as it is then; None if there is none.
+        :raises LedgerUnavailableError: if others change it all the time.
+        """
+        for _ in range(_MAX_CONFLICTS):
+            stored = self.store.read(fingerprint)
+            if stored is None:
+                return None
+            changed = change(stored.entry)
+            if changed is None or changed == stored.entry:
+                return stored.entry
+            try:
+                return self.replace(stored, changed).entry
+            except ConflictError:
+                continue
+        raise LedgerUnavailableError(
+            f"Ledger entry {fingerprint} changed {_MAX_CONFLICTS} times while it was being written"
+        )
+
+    def record_result(self, fingerprint: str, record: RequestRecord) -> LedgerEntry | None:
+        """
+        Record how a request ended. Safe to repeat.
+
+        Nothing changes if the record is not terminal, or is not that of the entry's current request.
+
+        :param fingerprint: key of the entry.
+        :param record: the request as the API returns it.
+        :returns: the entry as it is then; None if there is none.
+        """
+        now = self._clock()
+
+        def change(entry: LedgerEntry) -> LedgerEntry | None:
+            if entry.state is not EntryState.SUBMITTED or entry.request_id != record.request_id:
+                return None
+            if record.status is RequestStatus.SUCCESS:
+                return entries.succeeded(entry, now)
+            if record.status is RequestStatus.CANCELLED:
+                return entries.cancelled(entry, now)
+            if record.status is RequestStatus.FAILED:
+                earlier = [past.error for past in entry.history if past.ended is entries.PastEnd.FAILED]
+                return entries.failed(entry, record.error, is_permanent(record.error, earlier), now)
+            return None
+
+        entry = self.update(fingerprint, change)
+        if entry is not None and entry.outcome is not None and entry.outcome.finished_at == now and record.updated_at:
+            metrics.record_seconds("wan.lag", max(0.0, now - record.updated_at))
+        return entry
+
+    def record_archive(self, fingerprint: str, request_id: str, uri: str, sha256: str) -> LedgerEntry | None:
+        """
+        Record where the clip of a request was archived. Safe to repeat.
+
+        :param fingerprint: key of the entry.
+        :param request_id: the request that made the clip.
+        :param uri: where it is archived.
+        :param sha256: SHA-256 of the archived file.
+        :returns: the entry as it is then; None if there is none.
+        """
+        now = self._clock()
+
+        def change(entry: LedgerEntry) -> LedgerEntry | None:
+            if entry.request_id != request_id:
+                return None
+            if entry.state is EntryState.SUBMITTED:
+                entry = entries.succeeded(entry, now)
+            return entries.archived(entry, uri, sha256) if entry.state is EntryState.SUCCEEDED else None
+
+        return self.update(fingerprint, change)
+
+    def record_late_acceptance(self, claim: LedgerEntry, request_id: str) -> LedgerEntry | None:
+        """
+        Record a request that was accepted after its claim was taken over: as the clip's, or as a duplicate charge.
+
+        :param claim: the claim under which it was sent.
+        :param request_id: the API's id.
+        :returns: the entry as it is then; None if there is none.
+        """
+        now = self._clock()
+
+        def change(entry: LedgerEntry) -> LedgerEntry | None:
+            if request_id in entry.request_ids:
+                return None
+            ours = entry.owner == claim.owner or entry.intent_at is None
+            if entry.state is EntryState.IN_DOUBT or (entry.state is EntryState.CLAIMED and ours):
+                return entries.submitted(entry, request_id, now)
+            return entries.record_duplicate(entry, request_id, claim.seed, now)
+
+        return self.update(claim.fingerprint, change)
+
+    def adopt_request(self, fingerprint: str, request_id: str) -> LedgerEntry | None:
+        """
+        Record a person's verdict: the submission in doubt was accepted as this request.
+
+        :param fingerprint: key of the entry.
+        :param request_id: the API's id.
+        """
+        now = self._clock()
+        return self.update(fingerprint, lambda entry: entries.submitted(entry, request_id, now))
+
+    def confirm_absence(self, fingerprint: str) -> LedgerEntry | None:
+        """
+        Record a person's verdict: the submission in doubt was never accepted, and may be sent again.
+
+        :param fingerprint: key of the entry.
+        """
+        now = self._clock()
+        reason = "a person confirmed that it was never accepted"
+        return self.update(fingerprint, lambda entry: entries.rejected(entry, reason, now))
+
+
+def record_transition(before: LedgerEntry | None, after: LedgerEntry) -> None:
+    """
+    Log and count a transition that was just written, if the state or the request has changed.
+
+    This is the only place that does: each transition is counted once, when it is written.
+
+    :param before: the entry before; None for a new entry.
+    :param after: the entry as written.
+    """
+    if before is not None and (before.state, before.request_id) == (after.state, after.request_id):
+        return
+    request = f", request {after.request_id}" if after.request_id else ""
+    log.info("Clip %s is %s%s", after.fingerprint, after.state.value, request)
+    metrics.increment(f"wan.clips.{after.state.value}")
+    if after.state is EntryState.SUCCEEDED and after.cost is not None:
+        metrics.increment("wan.cost_cents", round(after.cost * 100))

@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Messages for the person on call."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from airflow_provider_wan.ledger.entry import LedgerEntry
+from airflow_provider_wan.ledger.stores.base import LedgerStore
+
+
+def in_doubt_message(entry: LedgerEntry, reason: str, store: LedgerStore) -> str:
+    """
+    Return what is in doubt, why, how to check it, and what to do.
+
+    :param entry: the entry in doubt.
+    :param reason: why it could not be reconciled.
+    :param store: the store of the entry: Airflow's task state store cannot be changed from outside.
+    """
+    query = f"GET /requests?model_id={entry.model}, for a request made since then with seed {entry.seed}"
+    if store.lists:
+        advice = (
+            f"To check: `wan-provider reconcile {entry.fingerprint}`, or {query}. "
+            "If the request exists: `wan-provider reconcile FINGERPRINT --request-id ID`. If it certainly does not: "
+            "`wan-provider reconcile FINGERPRINT --absent`."
+        )
+    else:
+        advice = (
+            f"To check: {query}. If the request exists, wait for it, and retry the task. If it certainly does not: "
+            "clear the task with force_new set on it."
+        )
+    when = datetime.fromtimestamp(entry.last_sent_at, UTC).isoformat(timespec="seconds")
+    cause = f" Cause: {entry.outcome.error}" if entry.outcome and entry.outcome.error else ""
+    return (
+        f"Clip {entry.fingerprint}: it is not known whether its submission at {when} was accepted ({reason}). "
+        f"Nothing was submitted again.{cause} "
+        f"{advice} A retry or a clear of the task checks again, and is safe."
+    )
+
+
+def permanent_failure_message(entry: LedgerEntry) -> str:
+    """Return why a clip failed permanently, and what to do."""
+    reason = entry.outcome.error if entry.outcome else "no reason given"
+    return (
+        f"Clip {entry.fingerprint} failed permanently as request {entry.request_id}: {reason}. Nothing was submitted "
+        "again. Change the image or the parameters; or set force_new to make the same clip again."
+    )

@@ -1,0 +1,525 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+The one place where money is spent.
+
+:meth:`Submitter.submit_once` claims a clip in the ledger, submits it once, and records its request id; or finds that
+one of these was done before, by any process, and continues from there. What it does with each entry and each response
+is defined in :mod:`airflow_provider_wan.ledger.rules`.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Literal, NoReturn, Protocol
+
+from airflow_provider_wan.api.errors import (
+    WanClipFailedError,
+    WanConnectError,
+    WanError,
+    WanInDoubtError,
+    WanNotFoundError,
+    WanValidationError,
+)
+from airflow_provider_wan.api.pricing import estimate_cost_within_budget
+from airflow_provider_wan.api.record import RequestRecord
+from airflow_provider_wan.api.request import MAX_SEED, I2VRequest
+from airflow_provider_wan.ledger import entry as entries
+from airflow_provider_wan.ledger.entry import EntryState, LedgerEntry, Owner
+from airflow_provider_wan.ledger.errors import (
+    AlreadyExistsError,
+    ConflictError,
+    LedgerBusyError,
+    LedgerUnavailableError,
+)
+from airflow_provider_wan.ledger.fingerprint import hash_payload
+from airflow_provider_wan.ledger.ledger import Ledger
+from airflow_provider_wan.ledger.messages import in_doubt_message, permanent_failure_message
+from airflow_provider_wan.ledger.reconcile import Finding, ReconcileResult, RequestReader, reconcile_entry
+from airflow_provider_wan.ledger.rules import (
+    Decision,
+    DecisionInput,
+    Policy,
+    SubmitOutcome,
+    classify_response,
+    decide,
+)
+from airflow_provider_wan.ledger.stores.base import LedgerStore, StoredEntry
+
+log = logging.getLogger(__name__)
+
+OnDoubt = Literal["reconcile", "fail"]
+
+
+class SubmitApi(RequestReader, Protocol):
+    """The part of :class:`~airflow_provider_wan.api.client.WanClient` that is used here."""
+
+    def submit(self, request: I2VRequest) -> RequestRecord:
+        """Send the paid POST, once."""
+
+    def cancel(self, request_id: str) -> bool:
+        """Ask for a cancellation."""
+
+
+@dataclass(frozen=True)
+class SubmitRequest:
+    """
+    What is to be submitted, and by whom.
+
+    :param request: the payload; with a seed only if the user gave one.
+    :param fingerprint: key of the clip in the ledger.
+    :param owner: this process.
+    :param scope: recorded in the entry.
+    :param prices: US dollars per second of video, by resolution.
+    :param max_cost: US dollars; more than that is not spent.
+    :param before_pay: called with the claim before anything is written or sent; if it raises, nothing is paid.
+    :param deadline: Unix seconds until which it may wait (for a 429 or 503 to pass, for another task's claim, for the
+        second scan of a proof of absence); None for no limit.
+    """
+
+    request: I2VRequest
+    fingerprint: str
+    owner: Owner
+    scope: str = ""
+    prices: Mapping[str, float] | None = None
+    max_cost: float | None = None
+    before_pay: Callable[[LedgerEntry], None] | None = None
+    deadline: float | None = None
+
+
+@dataclass(frozen=True)
+class SubmitResult:
+    """
+    A clip that is paid for.
+
+    :param entry: the ledger's entry: ``submitted``, ``succeeded`` or ``archived``.
+    :param record: the request as the API just returned it; None if the API was not asked (archived) or no longer
+        knows the request.
+    :param paid_now: whether a submission of this very call returned the request id. A submission whose response was
+        lost, and which was then found in the list, does not count.
+    """
+
+    entry: LedgerEntry
+    record: RequestRecord | None
+    paid_now: bool
+
+
+class WaitReason(StrEnum):
+    """Why a clip can't be submitted now."""
+
+    REFUSED = "refused for now"
+    CLAIMED = "claimed by another task"
+    IN_DOUBT = "in doubt"
+
+
+@dataclass(frozen=True)
+class RetryLater:
+    """
+    Nothing more can be done now: try again after a delay.
+
+    :param reason: ``REFUSED``: a 429, a 503 or no connection, so nothing was accepted. ``CLAIMED``: another task is
+        about to pay. ``IN_DOUBT``: a response was lost, the API's list does not show the request, and a second scan
+        will prove that it was not accepted.
+    :param delay: seconds.
+    :param entry: the ledger's entry.
+    :param error: the API's error, for ``REFUSED``.
+    """
+
+    reason: WaitReason
+    delay: float
+    entry: LedgerEntry
+    error: WanError | None = None
+
+
+@dataclass
+class RefusedClaim:
+    """
+    A claim of this process whose submission the API has refused for now.
+
+    :param stored: the claim as this process wrote it.
+    :param tries: number of refusals.
+    :param retry_at: Unix seconds of the next try.
+    """
+
+    stored: StoredEntry
+    tries: int
+    retry_at: float
+
+
+class Submitter:
+    """
+    Submits each clip exactly once.
+
+    :param api: a client or hook.
+    :param store: the ledger's store.
+    :param clock: returns Unix seconds.
+    :param sleep: waits for seconds.
+    :param rng: draws seeds and jitter; seeds must not repeat, so the default is the system's.
+    :param policy: times and limits.
+    """
+
+    def __init__(
+        self,
+        api: SubmitApi,
+        store: LedgerStore,
+        *,
+        clock: Callable[[], float] = time.time,
+        sleep: Callable[[float], None] = time.sleep,
+        rng: random.Random | None = None,
+        policy: Policy | None = None,
+    ) -> None:
+        self.ledger = Ledger(store, clock)
+        self._store = store
+        self._clock = clock
+        self._api = api
+        self._sleep = sleep
+        self._rng = rng or random.SystemRandom()
+        self._policy = policy or Policy()
+        self._probed = False
+        # By fingerprint: the version that this process saw, or did not find in the list, and since when.
+        self._seen: dict[str, tuple[str, float]] = {}
+        self._absent: dict[str, tuple[str, float]] = {}
+        self._refused: dict[str, RefusedClaim] = {}
+
+    def submit_once(
+        self,
+        request: I2VRequest,
+        *,
+        fingerprint: str,
+        owner: Owner,
+        scope: str = "",
+        prices: Mapping[str, float] | None = None,
+        max_cost: float | None = None,
+        on_doubt: OnDoubt = "reconcile",
+        before_pay: Callable[[LedgerEntry], None] | None = None,
+        deadline: float | None = None,
+    ) -> SubmitResult:
+        """
+        Return the clip of a fingerprint, and submit it if that was not done yet. Waits as needed.
+
+        The other arguments are those of :class:`SubmitRequest`.
+
+        :param on_doubt: ``reconcile``: find a submission whose response was lost in the API's list; ``fail``: stop.
+        :raises WanRefusedError: if nothing was accepted; its class says why.
+        :raises WanClipFailedError: if the clip failed permanently before.
+        :raises WanInDoubtError: if it is not known, or not yet, whether a submission was accepted.
+        :raises WanLookupError: if it was submitted and the API does not return its state.
+        :raises LedgerError: if the ledger can't be used; nothing was paid by this call, unless it says so.
+        """
+        if on_doubt not in ("reconcile", "fail"):
+            raise WanValidationError("on_doubt", on_doubt, "must be 'reconcile' or 'fail'")
+        submission = SubmitRequest(request, fingerprint, owner, scope, prices, max_cost, before_pay, deadline)
+        while isinstance(result := self.try_submit(submission, on_doubt), RetryLater):
+            self._wait(submission, result)
+        return result
+
+    def try_submit(self, submission: SubmitRequest, on_doubt: OnDoubt = "reconcile") -> SubmitResult | RetryLater:
+        """
+        Proceed until the clip is submitted, or nothing more can be done now. Never waits.
+
+        The state between two calls (the claim that a 429 left, the first of two scans of the list) is kept in this
+        object; another process starts from what the ledger says.
+
+        :param submission: the same in each call for a clip, except for its budget and its URLs' signatures.
+        :param on_doubt: as for :meth:`submit_once`.
+        :returns: the clip; or ``RetryLater``: call again after its delay. Errors as :meth:`submit_once`.
+        """
+        result: SubmitResult | RetryLater | None = None
+        while result is None:
+            refused = self._refused.pop(submission.fingerprint, None)
+            if refused is not None and self._clock() < refused.retry_at:
+                self._refused[submission.fingerprint] = refused
+                return RetryLater(WaitReason.REFUSED, refused.retry_at - self._clock(), refused.stored.entry)
+            if refused is not None:
+                result = self._retry_claim(submission, refused)
+            else:
+                result = self._step(submission, self._store.read(submission.fingerprint), on_doubt)
+        if isinstance(result, SubmitResult):
+            self._seen.pop(submission.fingerprint, None)
+            self._absent.pop(submission.fingerprint, None)
+        return result
+
+    def _wait(self, submission: SubmitRequest, later: RetryLater) -> None:
+        """Wait, and renew a claim of ours meanwhile."""
+        refused = self._refused.get(submission.fingerprint)
+        if refused is None:
+            self._sleep(later.delay)
+            return
+        while (remaining := refused.retry_at - self._clock()) > 0:
+            self._sleep(min(remaining, self._policy.lease / 3))
+            if refused.retry_at - self._clock() > 0:
+                try:
+                    refused.stored = self._replace(refused.stored, entries.renew(refused.stored.entry, self._clock()))
+                except ConflictError:
+                    del self._refused[submission.fingerprint]
+                    return
+
+    # Each of the following returns None if the entry has changed and the ledger must be read again.
+
+    def _step(
+        self, submission: SubmitRequest, stored: StoredEntry | None, on_doubt: OnDoubt
+    ) -> SubmitResult | RetryLater | None:
+        """Do what the rules say for the entry."""
+        if stored is None:
+            return self._claim_and_post(submission, None, keep_seed=False)
+        now = self._clock()
+        unchanged = now - _first_seen_at(self._seen, stored, now)
+        match decide(DecisionInput(stored.entry, submission.owner, now, unchanged, self._policy)):
+            case Decision.ARCHIVED:
+                return SubmitResult(stored.entry, None, False)
+            case Decision.FINISHED | Decision.RUNNING:
+                return self._attach(stored)
+            case Decision.FAILED_PERMANENT:
+                raise WanClipFailedError(permanent_failure_message(stored.entry), permanent=True)
+            case Decision.CLAIMED_BY_OTHER:
+                return self._wait_for_owner(submission, stored)
+            case Decision.CLAIM_UNSENT:
+                return self._steal_expired_claim(submission, stored)
+            case Decision.CLAIM_STALE | Decision.IN_DOUBT:
+                return self._reconcile(submission, stored, on_doubt)
+            case _:
+                return self._claim_and_post(submission, stored, keep_seed=False)
+
+    def _attach(self, stored: StoredEntry) -> SubmitResult | None:
+        """Continue with a request that was accepted before; None if it ended without a clip."""
+        entry = stored.entry
+        request_id = entry.request_id or ""
+        try:
+            record = self._api.get_request(request_id)
+        except WanNotFoundError as error:
+            if entry.state is EntryState.SUCCEEDED:
+                return SubmitResult(entry, None, False)
+            raise WanInDoubtError(
+                f"Request {request_id} was accepted for clip {entry.fingerprint}, and the API no longer knows it "
+                f"({error}). Nothing was submitted again. Check that the connection uses the same account "
+                "and service; if the request is permanently lost, force_new makes the clip again and pays for it."
+            ) from error
+        if entry.state is EntryState.SUCCEEDED:
+            return SubmitResult(entry, record, False)
+        entry = self.ledger.record_result(entry.fingerprint, record) or entry
+        if entry.state in (EntryState.SUBMITTED, EntryState.SUCCEEDED, EntryState.ARCHIVED):
+            return SubmitResult(entry, record, False)
+        return None
+
+    def _wait_for_owner(self, submission: SubmitRequest, stored: StoredEntry) -> RetryLater:
+        """Wait for the task that is about to pay."""
+        now = self._clock()
+        if submission.deadline is not None and now >= submission.deadline:
+            raise LedgerBusyError(
+                f"Clip {submission.fingerprint} is claimed by {stored.entry.owner}, which has not submitted it yet "
+                f"(for {now - stored.entry.claimed_at:.0f} s). Nothing was paid here; a retry checks again."
+            )
+        interval = self._policy.claim_poll_interval
+        delay = interval if submission.deadline is None else min(interval, submission.deadline - now)
+        return RetryLater(WaitReason.CLAIMED, delay, stored.entry)
+
+    def _steal_expired_claim(self, submission: SubmitRequest, stored: StoredEntry) -> SubmitResult | RetryLater | None:
+        """Take over a claim under which nothing was sent; the conditional write keeps its owner from sending."""
+        result = reconcile_entry(self._api, self._store, stored.entry, submission.request, self._policy)
+        if result.finding is Finding.FOUND:
+            return self._adopt(stored, result)
+        return self._claim_and_post(submission, stored, keep_seed=True)
+
+    def _reconcile(
+        self, submission: SubmitRequest, stored: StoredEntry, on_doubt: OnDoubt
+    ) -> SubmitResult | RetryLater | None:
+        """Find out whether a POST was accepted."""
+        entry = stored.entry
+        if on_doubt == "fail":
+            raise WanInDoubtError(in_doubt_message(entry, "on_doubt='fail' leaves it to a person", self._store))
+        result = reconcile_entry(self._api, self._store, entry, submission.request, self._policy)
+        if result.finding is Finding.FOUND:
+            return self._adopt(stored, result)
+        if result.finding is Finding.INCONCLUSIVE:
+            self._absent.pop(submission.fingerprint, None)
+            raise WanInDoubtError(in_doubt_message(entry, result.reason, self._store))
+        now = self._clock()
+        delay = _first_seen_at(self._absent, stored, now) + self._policy.absence_confirm_interval - now
+        if delay <= 0:
+            log.info("Clip %s: two scans prove that nothing was accepted; submitting.", submission.fingerprint)
+            return self._claim_and_post(submission, stored, keep_seed=True)
+        if submission.deadline is not None and now + delay > submission.deadline:
+            reason = f"the list does not show it; a second scan in {delay:.0f} s would prove that"
+            raise WanInDoubtError(in_doubt_message(entry, reason, self._store))
+        log.info(
+            "Clip %s: not in the API's list; scanning again in %.0f s before submitting.",
+            submission.fingerprint,
+            delay,
+        )
+        return RetryLater(WaitReason.IN_DOUBT, delay, entry)
+
+    def _adopt(self, stored: StoredEntry, result: ReconcileResult) -> SubmitResult | None:
+        """Record the request that was found."""
+        record = result.record
+        if record is None:
+            return None
+        entry = entries.submitted(stored.entry, record.request_id, record.created_at or self._clock())
+        for duplicate in result.duplicates:
+            entry = entries.record_duplicate(entry, duplicate.request_id, stored.entry.seed, self._clock())
+        try:
+            adopted = self._replace(stored, entry)
+        except ConflictError:
+            return None
+        log.info(
+            "Clip %s: found request %s in the API's list; continuing with it.", entry.fingerprint, record.request_id
+        )
+        return self._attach(adopted)
+
+    def _claim_and_post(
+        self, submission: SubmitRequest, stored: StoredEntry | None, *, keep_seed: bool
+    ) -> SubmitResult | RetryLater | None:
+        """Claim the clip, submit it once, and record the id."""
+        claim, request = self._build_claim(submission, stored.entry if stored else None, keep_seed)
+        if submission.before_pay is not None:
+            submission.before_pay(claim)
+        if not self._probed:
+            self._store.probe()
+            self._probed = True
+        try:
+            claimed = self._replace(stored, claim) if stored else self.ledger.create(claim)
+            return self._post(submission, claimed, request, 0)
+        except (AlreadyExistsError, ConflictError):
+            return None
+
+    def _retry_claim(self, submission: SubmitRequest, refused: RefusedClaim) -> SubmitResult | RetryLater | None:
+        """Submit under the claim that a refusal left."""
+        request = submission.request.with_seed(refused.stored.entry.seed)
+        if hash_payload(request.to_payload()) != refused.stored.entry.payload_sha256:
+            return None
+        estimate_cost_within_budget(request, submission.prices, submission.max_cost)
+        try:
+            return self._post(submission, refused.stored, request, refused.tries)
+        except ConflictError:
+            return None
+
+    def _post(
+        self, submission: SubmitRequest, claimed: StoredEntry, request: I2VRequest, tries: int
+    ) -> SubmitResult | RetryLater | None:
+        """Send the paid POST under a claim, and record what came of it. Nothing else sends it."""
+        claimed = self._record_intent(claimed)
+        try:
+            record = self._api.submit(request)
+        except WanError as error:
+            outcome = classify_response(error)
+            if outcome is SubmitOutcome.IN_DOUBT:
+                log.warning("Clip %s: %s", submission.fingerprint, error)
+                self._replace(claimed, entries.in_doubt(claimed.entry, str(error), self._clock()))
+                return None
+            if outcome is SubmitOutcome.REJECTED:
+                self._reject(claimed, error)
+            return self._back_off(submission, claimed, error, tries)
+        return self._record_accepted(claimed, record)
+
+    def _build_claim(
+        self, submission: SubmitRequest, before: LedgerEntry | None, keep_seed: bool
+    ) -> tuple[LedgerEntry, I2VRequest]:
+        drawn = submission.request.seed is None
+        seed = submission.request.seed
+        if seed is None:
+            # With the same seed, a request that appears late after all is still identified as ours.
+            seed = before.seed if before and keep_seed and before.seed_drawn else self._rng.randrange(MAX_SEED + 1)
+        request = submission.request.with_seed(seed)
+        claim = entries.claim(
+            fingerprint=submission.fingerprint,
+            owner=submission.owner,
+            scope=submission.scope,
+            now=self._clock(),
+            model=request.model,
+            resolution=str(request.resolution),
+            duration=request.duration,
+            seed=seed,
+            seed_drawn=drawn,
+            payload_sha256=hash_payload(request.to_payload()),
+            cost_estimate=estimate_cost_within_budget(request, submission.prices, submission.max_cost),
+        )
+        return (entries.reclaim(before, claim) if before else claim), request
+
+    def _replace(self, stored: StoredEntry, entry: LedgerEntry) -> StoredEntry:
+        return self.ledger.replace(stored, entry)
+
+    def _record_intent(self, claimed: StoredEntry) -> StoredEntry:
+        """
+        Record that the POST is about to be sent.
+
+        Other processes time their proof of absence from this moment. So if the ledger was slow to answer, the intent
+        is recorded again; the write then fails if the claim was taken over meanwhile.
+        """
+        for _ in range(self._policy.max_intent_tries):
+            intent_at = self._clock()
+            claimed = self._replace(claimed, entries.record_intent(claimed.entry, intent_at))
+            if self._clock() - intent_at <= self._policy.max_intent_age:
+                return claimed
+        self._replace(claimed, entries.clear_intent(claimed.entry, self._clock()))
+        raise LedgerUnavailableError(
+            f"The ledger takes longer than {self._policy.max_intent_age:.0f} s to answer, which is too long to pay "
+            "safely. Nothing was paid."
+        )
+
+    def _reject(self, claimed: StoredEntry, error: WanError) -> NoReturn:
+        self._replace(claimed, entries.rejected(claimed.entry, str(error), self._clock()))
+        raise error
+
+    def _back_off(self, submission: SubmitRequest, claimed: StoredEntry, error: WanError, tries: int) -> RetryLater:
+        """Keep the claim after a transient refusal."""
+        delay = getattr(error, "retry_after", None)
+        if delay is None:
+            longest = min(self._policy.backoff_limit, self._policy.backoff * 2 ** min(tries, 16))
+            delay = longest * self._rng.uniform(0.5, 1.0)
+        retry_at = self._clock() + max(float(delay), 1.0)
+        exhausted = isinstance(error, WanConnectError) and tries + 1 >= self._policy.connect_tries
+        if exhausted or (submission.deadline is not None and retry_at > submission.deadline):
+            self._reject(claimed, error)
+        log.info("Clip %s: %s; submitting again in %.0f s.", submission.fingerprint, error, delay)
+        claimed = self._replace(claimed, entries.clear_intent(claimed.entry, self._clock()))
+        self._refused[submission.fingerprint] = RefusedClaim(claimed, tries + 1, retry_at)
+        return RetryLater(WaitReason.REFUSED, max(0.0, retry_at - self._clock()), claimed.entry, error)
+
+    def _record_accepted(self, claimed: StoredEntry, record: RequestRecord) -> SubmitResult | None:
+        """Record the id of the request that was just paid for, retrying as long as it makes sense."""
+        entry = entries.submitted(claimed.entry, record.request_id, self._clock())
+        for attempt in range(1, self._policy.record_tries + 1):
+            try:
+                self._replace(claimed, entry)
+                return SubmitResult(entry, record, True)
+            except ConflictError:
+                return self._record_lost_claim(entry, record)
+            except WanError as error:
+                log.error(
+                    "Clip %s is paid for as request %s, and the ledger can't record it (try %d of %d): %s",
+                    entry.fingerprint,
+                    record.request_id,
+                    attempt,
+                    self._policy.record_tries,
+                    error,
+                )
+                if attempt == self._policy.record_tries:
+                    raise
+                self._sleep(2.0 ** (attempt - 1))
+        return None
+
+    def _record_lost_claim(self, entry: LedgerEntry, record: RequestRecord) -> SubmitResult | None:
+        """Record a request that was accepted although our claim was taken over while its POST was in flight."""
+        current = self.ledger.record_late_acceptance(entry, record.request_id)
+        if current is not None and current.request_id == record.request_id:
+            return SubmitResult(current, record, True)
+        cancelled = self._api.cancel(record.request_id)
+        log.error(
+            "Clip %s: request %s was accepted after another task had taken the claim over; it is in the entry's "
+            "history as a duplicate charge, and its cancellation was %s.",
+            entry.fingerprint,
+            record.request_id,
+            "requested" if cancelled else "refused",
+        )
+        return None
+
+
+def _first_seen_at(memory: dict[str, tuple[str, float]], stored: StoredEntry, now: float) -> float:
+    """Return since when this process knows this version of an entry, in Unix seconds."""
+    version, moment = memory.get(stored.entry.fingerprint, ("", now))
+    if version != stored.version:
+        memory[stored.entry.fingerprint] = (stored.version, moment := now)
+    return moment

@@ -1,0 +1,270 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the exploration in ``dev/explore`` can't show: messages, delays, order and costs."""
+
+from __future__ import annotations
+
+import pytest
+
+from airflow_provider_wan.api.errors import (
+    WanBudgetError,
+    WanCapacityError,
+    WanClipFailedError,
+    WanConnectError,
+    WanCreditError,
+    WanInDoubtError,
+    WanRateLimitError,
+    WanValidationError,
+)
+from airflow_provider_wan.ledger import (
+    EntryState,
+    LedgerUnavailableError,
+    LedgerUnsafeError,
+    Policy,
+)
+from dev.testkit.ledger import FINGERPRINT, ME, MY_RETRY, NOW, REQUEST
+from tests.unit.ledger.conftest import PRICES
+
+P = Policy()
+
+
+def entry_in(store):
+    return store.read(FINGERPRINT).entry
+
+
+def test_a_new_clip_is_claimed_submitted_once_and_recorded(submit, store, api):
+    got = submit(scope="run:d/1")
+    assert (got.paid_now, got.record.request_id, got.entry) == (True, "r1", entry_in(store))
+    entry = got.entry
+    assert (entry.state, entry.request_id, entry.owner, entry.scope) == (
+        EntryState.SUBMITTED,
+        "r1",
+        str(ME),
+        "run:d/1",
+    )
+    assert (entry.cost_estimate, entry.cost, entry.seed_drawn) == (0.5, None, True)
+    assert api.posts == [REQUEST.with_seed(entry.seed).to_payload()]
+
+
+def test_the_users_seed_is_sent_and_none_is_drawn(submit, store, api):
+    submit(request=REQUEST.with_seed(0))
+    assert api.posts[0]["seed"] == 0
+    assert (entry_in(store).seed, entry_in(store).seed_drawn) == (0, False)
+
+
+def test_the_seed_is_in_the_ledger_before_it_is_sent(submit, store, api, clock):
+    seen = []
+    api_submit = api.submit
+    api.submit = lambda request: (seen.append((entry_in(store), request.seed)), api_submit(request))[1]
+    submit()
+    ((entry, seed),) = seen
+    assert (entry.state, entry.seed, entry.intent_at) == (EntryState.CLAIMED, seed, NOW)
+
+
+def test_a_second_call_picks_up_the_first_and_pays_nothing(submit, api):
+    submit()
+    again = submit(MY_RETRY)
+    assert (again.paid_now, again.record.request_id, len(api.posts)) == (False, "r1", 1)
+
+
+def test_what_fails_before_the_payment_leaves_nothing_behind(submit, store, api):
+    def build(entry):
+        assert entry.fingerprint == FINGERPRINT
+        raise TypeError("can't serialize the trigger")
+
+    with pytest.raises(TypeError, match="serialize"):
+        submit(before_pay=build)
+    assert (store.read(FINGERPRINT), api.posts) == (None, [])
+
+
+@pytest.mark.parametrize(
+    ("prices", "max_cost", "words"),
+    [(PRICES, 0.49, r"\$0.50"), ({}, 10.0, "no price for 720P"), (None, 1.0, "no price")],
+)
+def test_a_clip_over_budget_is_not_paid_for(submitter, api, store, prices, max_cost, words):
+    with pytest.raises(WanBudgetError, match=words):
+        submitter.submit_once(REQUEST, fingerprint=FINGERPRINT, owner=ME, prices=prices, max_cost=max_cost)
+    assert (store.read(FINGERPRINT), api.posts) == (None, [])
+
+
+def test_a_budget_that_is_just_enough_is_enough(submit):
+    assert submit(max_cost=0.5).paid_now
+
+
+def test_a_budget_does_not_stop_what_is_paid_for_already(submit, api):
+    submit()
+    assert not submit(MY_RETRY, max_cost=0.01).paid_now
+
+
+def test_a_store_that_ignores_conditions_is_refused_before_any_payment(submit, store, api, monkeypatch):
+    monkeypatch.setattr(store, "probe", lambda: (_ for _ in ()).throw(LedgerUnsafeError("ignores If-None-Match")))
+    with pytest.raises(LedgerUnsafeError):
+        submit()
+    assert (store.read(FINGERPRINT), api.posts) == (None, [])
+
+
+def test_retry_after_is_obeyed_under_the_same_claim(submit, store, api, clock):
+    api.answers = [WanRateLimitError("429", 700.0)]
+    submit()
+    assert sum(clock.slept) == pytest.approx(700)
+    assert max(clock.slept) <= P.lease / 3
+    assert api.posts[0] == api.posts[1]
+    assert entry_in(store).history == ()
+
+
+def test_a_waiting_claim_shows_that_nothing_was_sent_and_is_renewed(submit, store, api, clock):
+    api.answers = [WanCapacityError("503", 600.0)]
+    seen = []
+    clock.on_sleep = lambda: seen.append((entry_in(store).intent_at, clock.now - entry_in(store).renewed_at))
+    submit()
+    assert {intent_at for intent_at, _ in seen} == {None}
+    assert max(silent for _, silent in seen) <= P.lease / 3
+
+
+def test_without_retry_after_the_waits_grow_and_stay_bounded(submit, api, clock):
+    api.answers = [WanCapacityError("503") for _ in range(12)]
+    waits, last = [], NOW
+    api_submit = api.submit
+
+    def timed(request):
+        nonlocal last
+        waits.append(clock.now - last)
+        last = clock.now
+        return api_submit(request)
+
+    api.submit = timed
+    submit()
+    assert waits[1] <= P.backoff < waits[3] < waits[5] <= P.backoff_limit
+    assert max(waits) <= P.backoff_limit
+
+
+def test_at_the_deadline_a_refusal_is_raised_and_the_clip_may_be_retried(submit, store, api, clock):
+    api.answers = [WanRateLimitError("429", 100.0)]
+    with pytest.raises(WanRateLimitError):
+        submit(deadline=NOW + 99)
+    assert clock.slept == []
+    assert (entry_in(store).state, entry_in(store).outcome.permanent, entry_in(store).cost) == (
+        EntryState.FAILED,
+        False,
+        0,
+    )
+    assert submit(MY_RETRY).paid_now
+
+
+def test_failing_connections_are_given_up_after_some_tries(submit, api):
+    api.answers = [WanConnectError("refused") for _ in range(99)]
+    with pytest.raises(WanConnectError):
+        submit()
+    assert len(api.posts) == P.connect_tries
+
+
+def test_once_credit_is_there_a_refused_clip_is_submitted(submit, api):
+    api.answers = [WanCreditError("402")]
+    with pytest.raises(WanCreditError):
+        submit()
+    got = submit(MY_RETRY)
+    assert (got.paid_now, got.entry.history[0].request_id, got.entry.history[0].error) == (True, None, "402")
+
+
+def test_a_transient_failure_is_paid_for_again_with_another_seed(submit, api, submitter):
+    first = submit().entry
+    assert (
+        submitter.ledger.record_result(FINGERPRINT, api.turn("r1", "failed", "internal error")).state
+        is EntryState.FAILED
+    )
+    again = submit(MY_RETRY)
+    assert (again.paid_now, again.entry.request_id, again.entry.attempts) == (True, "r2", 2)
+    assert again.entry.seed != first.seed
+
+
+def test_a_permanent_failure_is_not_paid_for_again_and_names_the_remedy(submit, api, submitter):
+    submit()
+    submitter.ledger.record_result(FINGERPRINT, api.turn("r1", "failed", "DataInspectionFailed"))
+    with pytest.raises(WanClipFailedError, match=r"DataInspectionFailed.*force_new") as caught:
+        submit(MY_RETRY)
+    assert (caught.value.permanent, len(api.posts)) == (True, 1)
+
+
+def test_media_that_could_not_be_fetched_twice_is_not_tried_a_third_time(submit, api, submitter):
+    for request_id in ("r1", "r2"):
+        submit()
+        submitter.ledger.record_result(FINGERPRINT, api.turn(request_id, "failed", "Failed to download media"))
+    with pytest.raises(WanClipFailedError):
+        submit()
+
+
+def test_a_cancelled_request_is_submitted_again_once(submit, api):
+    submit()
+    api.turn("r1", "cancelled")
+    assert submit(MY_RETRY).entry.request_id == "r2"
+    assert submit(MY_RETRY).entry.request_id == "r2"
+    assert len(api.posts) == 2
+
+
+def test_a_finished_clip_has_a_fresh_record_and_an_archived_one_without_a_call(submit, api, submitter):
+    submit()
+    submitter.ledger.record_result(FINGERPRINT, api.turn("r1", "success"))
+    assert submit().record.status == "success"
+    assert submitter.ledger.record_archive(FINGERPRINT, "r1", "s3://b/k.mp4", "f" * 64).state is EntryState.ARCHIVED
+    api.hidden.add("r1")
+    got = submit()
+    assert (got.record, got.entry.archive_uri, got.paid_now) == (None, "s3://b/k.mp4", False)
+
+
+def test_a_finished_clip_that_the_api_forgot_has_no_record(submit, api, submitter):
+    submit()
+    submitter.ledger.record_result(FINGERPRINT, api.turn("r1", "success"))
+    api.hidden.add("r1")
+    assert (submit().record, len(api.posts)) == (None, 1)
+
+
+def test_a_running_clip_that_the_api_does_not_know_is_not_paid_for_again(submit, api):
+    submit()
+    api.hidden.add("r1")
+    with pytest.raises(WanInDoubtError, match=r"r1.*same account"):
+        submit(MY_RETRY)
+    assert len(api.posts) == 1
+
+
+def test_a_ledger_that_is_away_when_the_id_must_be_recorded_is_tried_again(submit, store, api, clock, monkeypatch):
+    replace, failures = store.replace, [3]
+
+    def flaky(entry, version):
+        if entry.state is EntryState.SUBMITTED and failures[0]:
+            failures[0] -= 1
+            raise LedgerUnavailableError("S3 is away")
+        return replace(entry, version)
+
+    monkeypatch.setattr(store, "replace", flaky)
+    assert submit().paid_now
+    assert (entry_in(store).request_id, clock.slept) == ("r1", [1, 2, 4])
+
+
+def test_a_ledger_that_stays_away_loses_nothing(submit, store, api, monkeypatch, caplog):
+    replace = store.replace
+
+    def away(entry, version):
+        if entry.state is EntryState.SUBMITTED:
+            raise LedgerUnavailableError("S3 is away")
+        return replace(entry, version)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "replace", away)
+        with pytest.raises(LedgerUnavailableError):
+            submit()
+    assert "paid for as request r1" in caplog.text
+    assert (submit(MY_RETRY).entry.request_id, len(api.posts)) == ("r1", 1)
+
+
+def test_a_ledger_that_can_not_be_read_stops_before_the_payment(submit, store, api, monkeypatch):
+    def away(fingerprint):
+        raise LedgerUnavailableError("S3 is away")
+
+    monkeypatch.setattr(store, "read", away)
+    with pytest.raises(LedgerUnavailableError):
+        submit()
+    assert api.posts == []
+
+
+def test_an_unknown_on_doubt_is_refused(submit):
+    with pytest.raises(WanValidationError, match="on_doubt"):
+        submit(on_doubt="guess")
