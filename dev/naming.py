@@ -19,7 +19,6 @@ PACKAGE = Path(__file__).resolve().parent.parent / "airflow_provider_wan"
 #: Words that no identifier may contain, with the standard term for each.
 PRIVATE_WORDS = {
     "backstop": "timeout grace",
-    "evt": "event",
     "had": "existing",
     "held": "stored",
     "kept": "stored",
@@ -28,7 +27,6 @@ PRIVATE_WORDS = {
     "looks": "polls",
     "mistyped": "suggest_column",
     "occasion": "key",
-    "odd": "seed only",
     "paying": "submitter",
     "quote": "estimate",
     "reckon": "compute",
@@ -37,7 +35,6 @@ PRIVATE_WORDS = {
     "settle": "confirm, reconcile or minimum deferral",
     "settled": "confirmed",
     "shown": "reported",
-    "splinter": "part",
     "stands": "status",
     "stray": "duplicate charge",
     "taken": "last row",
@@ -51,22 +48,22 @@ PRIVATE_WORDS = {
     "waves": "deferral cycles",
     "wish": "option",
 }
-#: Whole identifiers that were replaced.
+#: Whole identifiers that were replaced, as words.
 PRIVATE_NAMES = {
-    "AfterPost",
-    "BadRow",
-    "Keeper",
-    "ListHealth",
-    "Situation",
-    "Turns",
-    "Waiter",
-    "in_between",
-    "run_here",
-    "under_way",
-    "wait_here",
-    "at_once",
-    "post_within",
-    "read_back",
+    "after post",
+    "at once",
+    "bad row",
+    "in between",
+    "keeper",
+    "list health",
+    "post within",
+    "read back",
+    "run here",
+    "situation",
+    "turns",
+    "under way",
+    "wait here",
+    "waiter",
 }
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 
@@ -97,7 +94,7 @@ def find_identifiers(tree: ast.AST) -> Iterator[tuple[int, str]]:
 
 def check_identifier(identifier: str) -> str | None:
     """Return what is wrong with an identifier, or None."""
-    if identifier in PRIVATE_NAMES:
+    if " ".join(split_words(identifier)) in PRIVATE_NAMES:
         return "is a private name"
     if identifier.endswith("_of") and len(identifier) > 3:
         return "does not say what it does: parse_, build_, fetch_, hash_ …"
