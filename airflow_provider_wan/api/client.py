@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""
-The synchronous client, on requests.
+"""The synchronous client, on requests.
 
-:class:`Transport` is the one seam: what speaks HTTP can be exchanged, and all that decides stays.
+:class:`Transport` is the only seam: the HTTP library can be replaced, while all decisions stay here.
 """
 
 from __future__ import annotations
@@ -21,19 +20,19 @@ from airflow_provider_wan.api.errors import (
     WanProtocolError,
     WanValidationError,
 )
-from airflow_provider_wan.api.record import ModelInfo, RequestPage, RequestRecord, model_ids
+from airflow_provider_wan.api.record import ModelInfo, RequestPage, RequestRecord, parse_model_ids
 from airflow_provider_wan.api.wire import (
     CONNECT_TIMEOUT,
     MAX_BODY,
-    HttpAnswer,
-    HttpCall,
+    HttpRequest,
+    HttpResponse,
     TransportError,
-    list_call,
-    read_json,
-    read_submission,
-    request_call,
-    submission_lost,
-    submit_call,
+    build_list_request,
+    build_request_by_id,
+    build_submit_request,
+    classify_lost_submission,
+    parse_lookup_response,
+    parse_submit_response,
 )
 
 if TYPE_CHECKING:
@@ -46,9 +45,9 @@ __all__ = ["RequestsTransport", "Transport", "WanClient", "WanConfig"]
 T = TypeVar("T")
 
 LOOKUP_ATTEMPTS = 5
-MAX_WAIT = 60.0
+MAX_RETRY_WAIT = 60.0
 
-# The type with which the API signs an upload, where it is not the registered one.
+# The content types with which the API signs uploads; not all of them are the registered ones.
 UPLOAD_TYPES = {
     "jpeg": "image/jpeg",
     "jpg": "image/jpg",
@@ -60,43 +59,42 @@ UPLOAD_TYPES = {
 
 
 class Transport(Protocol):
-    """What carries one HTTP request and brings its response."""
+    """Sends one HTTP request and returns its response."""
 
-    def send(self, call: HttpCall) -> HttpAnswer:
-        """
-        Carry it exactly once.
+    def send(self, request: HttpRequest) -> HttpResponse:
+        """Send a request exactly once.
 
-        :raises TransportError: where no whole response came back.
+        :raises TransportError: if no complete response was received.
         """
 
     def close(self) -> None:
-        """Give back what it holds."""
+        """Release all resources."""
 
 
 class RequestsTransport:
-    """:class:`Transport` on a requests session. Redirects are not followed, nothing is repeated."""
+    """A :class:`Transport` on a requests session. It neither follows redirects nor retries."""
 
     def __init__(self, config: WanConfig) -> None:
         self._config = config
         self._session: requests.Session | None = None
 
-    def send(self, call: HttpCall) -> HttpAnswer:
+    def send(self, request: HttpRequest) -> HttpResponse:
         """See :meth:`Transport.send`."""
         import requests
 
         status = None
         try:
-            if call.fresh:
+            if request.fresh:
                 with requests.Session() as session:
-                    answer = self._send(session, call)
+                    response = self._send(session, request)
             else:
                 if self._session is None:
                     self._session = requests.Session()
-                answer = self._send(self._session, call)
-            status = answer.status
-            return answer
+                response = self._send(self._session, request)
+            status = response.status
+            return response
         finally:
-            metrics.answered(call.method, call.url, status)
+            metrics.count_response(request.method, request.url, status)
 
     def close(self) -> None:
         """Close the connections."""
@@ -104,19 +102,19 @@ class RequestsTransport:
             self._session.close()
             self._session = None
 
-    def _send(self, session: requests.Session, call: HttpCall) -> HttpAnswer:
+    def _send(self, session: requests.Session, request: HttpRequest) -> HttpResponse:
         import requests
 
         try:
             with session.request(
-                call.method,
-                call.url,
-                params=call.params or None,
-                data=call.body,
-                headers={"Content-Type": call.content_type} if call.content_type else None,
+                request.method,
+                request.url,
+                params=request.params or None,
+                data=request.body,
+                headers={"Content-Type": request.content_type} if request.content_type else None,
                 # An auth object, since without one requests would look into ~/.netrc.
-                auth=self._authorize if call.authorized else _no_credentials,
-                timeout=(CONNECT_TIMEOUT, call.timeout),
+                auth=self._authorize if request.authorized else _no_credentials,
+                timeout=(CONNECT_TIMEOUT, request.timeout),
                 allow_redirects=False,
                 stream=True,
             ) as response:
@@ -124,11 +122,11 @@ class RequestsTransport:
                 for chunk in response.iter_content(64 * 1024):
                     body += chunk
                     if len(body) > MAX_BODY:
-                        raise TransportError(f"an answer of over {MAX_BODY} bytes", sent=True)
+                        raise TransportError(f"a response of over {MAX_BODY} bytes", sent=True)
                 headers = {name.lower(): value for name, value in response.headers.items()}
-                return HttpAnswer(response.status_code, headers, bytes(body))
+                return HttpResponse(response.status_code, headers, bytes(body))
         except requests.RequestException as error:
-            raise TransportError(_told(error), sent=not _never_connected(error)) from None
+            raise TransportError(_describe(error), sent=not _is_unsent(error)) from None
 
     def _authorize(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
         request.headers["Authorization"] = f"Bearer {self._config.api_key}"
@@ -138,16 +136,16 @@ class RequestsTransport:
 
 
 class WanClient:
-    """
-    The calls of the API.
+    """The synchronous API client.
+
+    A submission is sent exactly once and never retried here. Everything else is attempted up to 5 times with jittered
+    backoff if the error is retryable; ``Retry-After`` is respected up to a minute.
 
     :param config: account and deployment.
-    :param transport: what speaks HTTP; by default :class:`RequestsTransport`.
-    :param sleep: waits the given seconds between the tries of a look-up.
-    :param turn: asked before each try of a look-up: the seconds after which to ask again, 0 to go ahead.
-
-    The submission is sent exactly once and never repeated here. Everything else is repeated, up to
-    5 times with jitter, where the error is a passing one; ``Retry-After`` is obeyed up to a minute.
+    :param transport: the HTTP transport; by default :class:`RequestsTransport`.
+    :param sleep: waits the given number of seconds between the attempts of a lookup.
+    :param acquire_slot: asked before each attempt of a lookup; returns the seconds after which to ask again, 0 to
+        proceed.
     """
 
     def __init__(
@@ -156,76 +154,79 @@ class WanClient:
         transport: Transport | None = None,
         *,
         sleep: Callable[[float], None] = time.sleep,
-        turn: Callable[[], float] = lambda: 0.0,
+        acquire_slot: Callable[[], float] = lambda: 0.0,
     ) -> None:
         self.config = config
         self._transport = transport if transport is not None else RequestsTransport(config)
         self._sleep = sleep
-        self._turn = turn
+        self._acquire_slot = acquire_slot
 
     def submit(self, request: I2VRequest) -> RequestRecord:
-        """
-        Send the paid POST, once.
+        """Send the paid POST, once.
 
-        :raises WanRefusedError: nothing was accepted, nothing is paid.
-        :raises WanInDoubtError: it may have been accepted.
+        :param request: the clip to make.
+        :returns: the accepted request.
+        :raises WanRefusedError: if nothing was accepted and nothing is paid.
+        :raises WanInDoubtError: if the request may have been accepted.
         """
         try:
-            answer = self._transport.send(submit_call(self.config.base_url, request))
+            response = self._transport.send(build_submit_request(self.config.base_url, request))
         except TransportError as error:
-            raise submission_lost(error) from None
-        return read_submission(answer)
+            raise classify_lost_submission(error) from None
+        return parse_submit_response(response)
 
     def get_request(self, request_id: str) -> RequestRecord:
-        """
-        Look up one request.
+        """Get one request.
 
-        :raises WanNotFoundError: where the API knows no such request.
-        :raises WanLookupError: where it does not answer.
+        :param request_id: id of the request.
+        :raises WanNotFoundError: if the API knows no such request.
+        :raises WanLookupError: if there is no usable response.
         """
-        call = request_call(self.config.base_url, checked_id(request_id))
-        return RequestRecord.parse(self._look_up(call, f"Request {request_id}"))
+        http_request = build_request_by_id(self.config.base_url, validate_request_id(request_id))
+        return RequestRecord.parse(self._get_json(http_request, f"Request {request_id}"))
 
     def list_requests(self, *, model_id: str | None = None, limit: int = 100, offset: int = 0) -> RequestPage:
-        """Look up one page of one's own requests of a model (default: the connection's)."""
-        call = list_call(self.config.base_url, model_id or self.config.model, limit, offset)
-        return RequestPage.parse(self._look_up(call, "The list of requests"))
+        """Get one page of the account's requests of a model, by default the connection's model."""
+        http_request = build_list_request(self.config.base_url, model_id or self.config.model, limit, offset)
+        return RequestPage.parse(self._get_json(http_request, "The list of requests"))
 
     def cancel(self, request_id: str) -> bool:
-        """
-        Ask for a cancellation, once; the API documents none, so this is best effort.
+        """Ask for a cancellation, once. The API does not document it, so this is best effort.
 
-        :return: whether the API took the call. Only a later look-up tells whether it is cancelled.
+        :param request_id: id of the request.
+        :returns: whether the API accepted the call. Only a later lookup shows whether the request is cancelled.
         """
         try:
-            answer = self._transport.send(request_call(self.config.base_url, checked_id(request_id), "DELETE"))
+            response = self._transport.send(
+                build_request_by_id(self.config.base_url, validate_request_id(request_id), "DELETE")
+            )
         except TransportError:
             return False
-        return 200 <= answer.status < 300
+        return 200 <= response.status < 300
 
     def upload(self, data: bytes, file_type: str) -> str:
-        """
-        Put a file where the API can fetch it.
+        """Upload a file to a location from which the API can download it.
 
+        :param data: the content.
         :param file_type: ``jpeg``, ``jpg``, ``png``, ``mp4``, ``mp3`` or ``wav``.
-        :return: its public URL.
+        :returns: its public URL.
         """
         if file_type not in UPLOAD_TYPES:
             raise WanValidationError("file_type", file_type, f"must be one of {', '.join(UPLOAD_TYPES)}")
         import json
 
-        call = HttpCall(
+        http_request = HttpRequest(
             "POST",
             self.config.url("/upload-url"),
             body=json.dumps({"file_type": file_type}).encode(),
             content_type="application/json",
         )
-        answer = self._look_up(call, "The upload address")
-        urls = answer if isinstance(answer, dict) else {}
+        response = self._get_json(http_request, "The upload address")
+        urls = response if isinstance(response, dict) else {}
         upload_url, public_url = urls.get("upload_url"), urls.get("public_url")
         if not isinstance(upload_url, str) or not isinstance(public_url, str):
-            raise WanProtocolError("The API's answer has no upload_url and public_url")
-        put = HttpCall(
+            raise WanProtocolError("The API's response has no upload_url and public_url")
+        put = HttpRequest(
             "PUT",
             upload_url,
             body=data,
@@ -233,56 +234,63 @@ class WanClient:
             authorized=False,
             timeout=120.0,
         )
-        self._repeat(lambda: self._put(put))
+        self._retry(lambda: self._put(put))
         return public_url
 
     def list_models(self) -> list[str]:
-        """Return the ids of the models that the key may use."""
-        return model_ids(self._look_up(HttpCall("GET", self.config.url("/models")), "The list of models"))
+        """List the ids of the models that the key may use."""
+        return parse_model_ids(self._get_json(HttpRequest("GET", self.config.url("/models")), "The list of models"))
 
     def get_model(self, model_id: str) -> ModelInfo:
-        """Return what the API tells of a model. :raises WanNotFoundError: where it knows none of that id."""
+        """Get the API's description of a model.
+
+        :param model_id: id of the model.
+        :raises WanNotFoundError: if the API knows no such model.
+        """
         from urllib.parse import quote
 
-        call = HttpCall("GET", self.config.url(f"/models/{quote(model_id, safe='')}"))
-        return ModelInfo.parse(model_id, self._look_up(call, f"Model {model_id}"))
+        http_request = HttpRequest("GET", self.config.url(f"/models/{quote(model_id, safe='')}"))
+        return ModelInfo.parse(model_id, self._get_json(http_request, f"Model {model_id}"))
 
     def close(self) -> None:
         """Close the connections."""
         self._transport.close()
 
-    def _put(self, call: HttpCall) -> None:
+    def _put(self, request: HttpRequest) -> None:
         try:
-            answer = self._transport.send(call)
+            response = self._transport.send(request)
         except TransportError as error:
             raise WanLookupError(f"The upload: {error}") from None
-        if not 200 <= answer.status < 300:
-            raise WanLookupError(f"The upload: HTTP {answer.status}")
+        if not 200 <= response.status < 300:
+            raise WanLookupError(f"The upload: HTTP {response.status}")
 
-    def _look_up(self, call: HttpCall, what: str) -> object:
-        def once() -> object:
-            while call.method == "GET" and (wait := self._turn()) > 0:
-                self._sleep(wait)
+    def _get_json(self, request: HttpRequest, what: str) -> object:
+        def attempt() -> object:
+            while request.method == "GET" and (delay := self._acquire_slot()) > 0:
+                self._sleep(delay)
             try:
-                answer = self._transport.send(call)
+                response = self._transport.send(request)
             except TransportError as error:
-                raise WanLookupError(f"{what}: no answer ({error})") from None
-            return read_json(answer, what)
+                raise WanLookupError(f"{what}: no response ({error})") from None
+            return parse_lookup_response(response, what)
 
-        return self._repeat(once)
+        return self._retry(attempt)
 
-    def _repeat(self, once: Callable[[], T]) -> T:
+    def _retry(self, attempt: Callable[[], T]) -> T:
         return Retrying(
             stop=stop_after_attempt(LOOKUP_ATTEMPTS),
             retry=retry_if_exception(lambda error: isinstance(error, WanError) and error.retryable),
-            wait=_wait,
+            wait=_retry_wait,
             sleep=self._sleep,
             reraise=True,
-        )(once)
+        )(attempt)
 
 
-def checked_id(request_id: str) -> str:
-    """Refuse what can't be a request id, and would turn into another path."""
+def validate_request_id(request_id: str) -> str:
+    """Return a request id unchanged.
+
+    :raises WanValidationError: if it can't be a request id, and would change the path of the URL.
+    """
     if not isinstance(request_id, str) or not request_id.strip() or request_id in (".", ".."):
         raise WanValidationError("request_id", request_id, "must be the id of a request")
     return request_id
@@ -291,26 +299,26 @@ def checked_id(request_id: str) -> str:
 _backoff = wait_random_exponential(multiplier=1, max=20)
 
 
-def _wait(state: RetryCallState) -> float:
+def _retry_wait(state: RetryCallState) -> float:
     error = state.outcome.exception() if state.outcome else None
-    asked = getattr(error, "retry_after", None)
+    retry_after = getattr(error, "retry_after", None)
     jittered = _backoff(state)
-    return jittered if asked is None else min(float(asked), MAX_WAIT) + jittered / 10
+    return jittered if retry_after is None else min(float(retry_after), MAX_RETRY_WAIT) + jittered / 10
 
 
 def _no_credentials(request: requests.PreparedRequest) -> requests.PreparedRequest:
     return request
 
 
-def _never_connected(error: requests.RequestException) -> bool:
-    """Whether it is certain that no byte of the request left."""
+def _is_unsent(error: requests.RequestException) -> bool:
+    """Return whether it is certain that no byte of the request was sent."""
     import ssl
 
     import requests
     from urllib3.exceptions import NewConnectionError
 
-    # urllib3 says ProxyError only before the proxy, or the tunnel through it, stands.
-    never: tuple[type[BaseException], ...] = (
+    # urllib3 raises ProxyError only before the connection to the proxy, or the tunnel through it, is established.
+    unsent_errors: tuple[type[BaseException], ...] = (
         requests.exceptions.ConnectTimeout,
         requests.exceptions.ProxyError,
         requests.exceptions.InvalidURL,
@@ -321,17 +329,17 @@ def _never_connected(error: requests.RequestException) -> bool:
         NewConnectionError,
         ssl.SSLCertVerificationError,
     )
-    seen: object = error
+    cause: object = error
     for _ in range(6):
-        if isinstance(seen, never):
+        if isinstance(cause, unsent_errors):
             return True
-        if isinstance(seen, BaseException):
-            seen = getattr(seen, "reason", None) or (seen.args[0] if seen.args else None)
+        if isinstance(cause, BaseException):
+            cause = getattr(cause, "reason", None) or (cause.args[0] if cause.args else None)
     return False
 
 
-def _told(error: requests.RequestException) -> str:
-    """Name the kind of error only: the texts of requests hold whole URLs."""
+def _describe(error: requests.RequestException) -> str:
+    """Return the classes of an error and its cause only: the messages of requests contain whole URLs."""
     inner: object = error
     for _ in range(6):
         nested = getattr(inner, "reason", None) or (

@@ -1,36 +1,33 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a client needs to know of an account and its service, checked when it is made."""
+"""The configuration of a client: an account and its service, validated on construction."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from urllib.parse import urlsplit
 
 from airflow_provider_wan.api.errors import WanValidationError
-from airflow_provider_wan.api.request import DEFAULT_MODEL, Resolution
+from airflow_provider_wan.api.pricing import DEFAULT_PRICES, compute_cost
+from airflow_provider_wan.api.request import DEFAULT_MODEL
 
 DEFAULT_BASE_URL = "https://console.gmicloud.ai/api/v1/ie/requestqueue/apikey"
 DEFAULT_STATUS_REQUESTS_PER_SECOND = 5.0
-# The model vendor's list prices; a connection overrides them.
-DEFAULT_PRICES: Mapping[str, float] = MappingProxyType({Resolution.P720.value: 0.10, Resolution.P1080.value: 0.15})
 
 
 @dataclass(frozen=True)
 class WanConfig:
-    """
-    One account at one deployment of the API.
+    """One account at one deployment of the API.
 
-    :param api_key: the key; it is in no representation of this object.
+    :param api_key: the key; it is excluded from the representation of this object.
     :param base_url: http(s) URL of the request queue, to which ``/requests`` is added.
     :param organization_id: sent as ``X-Organization-ID``, for accounts in several organisations.
-    :param model: the model id used where a task names none.
-    :param status_requests_per_second: the most look-ups a second of one process.
-    :param result_hosts: hosts from which clips may be fetched; empty allows the one that the API names.
+    :param model: model id for tasks that name none.
+    :param status_requests_per_second: maximum number of status requests per second and process.
+    :param result_hosts: hosts from which clips may be downloaded; empty allows the one that the API names.
     :param prices: US dollars per second of video, by resolution.
-    :raises WanValidationError: naming the field, in the words of the connection.
+    :raises WanValidationError: naming the invalid field as the connection calls it.
     """
 
     api_key: str = field(repr=False)
@@ -42,15 +39,15 @@ class WanConfig:
     prices: Mapping[str, float] = field(default_factory=lambda: dict(DEFAULT_PRICES))
 
     def __post_init__(self) -> None:
-        # The value is not shown: it is the secret.
+        # The value is not included: it is the secret.
         if not isinstance(self.api_key, str) or not self.api_key:
             raise WanValidationError("api_key", "", "is empty", "Put the API key into the connection's password field")
         if not self.api_key.isascii() or not self.api_key.isprintable() or " " in self.api_key:
             raise WanValidationError(
                 "api_key",
                 "***",
-                "holds a space, a line break or another character that no key has",
-                "Copy it anew",
+                "contains a space, a line break or another character that no key has",
+                "Copy it again",
             )
         parts = urlsplit(self.base_url)
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.username:
@@ -80,6 +77,5 @@ class WanConfig:
         return self.base_url + path
 
     def cost(self, resolution: str, seconds: float) -> float | None:
-        """Return the price of a clip in US dollars, or None where no price is set for its resolution."""
-        price = self.prices.get(resolution)
-        return None if price is None else round(price * seconds, 6)
+        """Return the price of a clip in US dollars; see :func:`~airflow_provider_wan.api.pricing.compute_cost`."""
+        return compute_cost(resolution, seconds, self.prices)

@@ -1,33 +1,32 @@
 # SPDX-License-Identifier: Apache-2.0
-"""
-What can go wrong with a clip, and of each case: was anything paid, and does a retry help.
+"""The errors of this provider. Each class says whether money was spent and whether a retry helps.
 
 ::
 
     WanError
-     ├── WanRefusedError             nothing was accepted            paid: no
-     │    ├── WanValidationError     a value that we refuse          paid: no     retry: no
-     │    ├── WanBudgetError         it would cost more than allowed paid: no     retry: no
-     │    ├── WanBadRequestError     400, 422, a 500 around a 400    paid: no     retry: no
-     │    ├── WanAuthError           401, 403: the key               paid: no     retry: no
-     │    ├── WanCreditError         402: no credit left             paid: no     retry: no
-     │    ├── WanNotFoundError       404: model or request unknown   paid: no     retry: no
-     │    ├── WanRateLimitError      429                             paid: no     retry: yes, later
-     │    ├── WanCapacityError       503                             paid: no     retry: yes, later
-     │    └── WanConnectError        never connected                 paid: no     retry: yes
-     ├── WanInDoubtError             the submission may have arrived paid: maybe  retry: only by the ledger
-     ├── WanLookupError              a look-up went unanswered       paid: no     retry: yes
-     │    └── WanProtocolError       an answer outside the contract  paid: no     retry: yes
-     ├── WanClipError                accepted, and there is no clip
-     │    ├── WanClipFailedError     the request failed              paid: no     retry: unless permanent
-     │    ├── WanClipCancelledError  the request was cancelled       paid: no     retry: yes
-     │    └── WanClipTimeoutError    our deadline passed, it may run paid: maybe  retry: picks it up again
-     └── WanResultError              the clip exists, its file is not good
-          │                                                          paid: yes    retry: the download only
-          ├── WanResultRefusedError  a foreign host, or too large    paid: yes    retry: no
-          └── WanResultGoneError     403, 404, 410 at its host       paid: yes    retry: no
+     ├── WanRefusedError             nothing was accepted             paid: no
+     │    ├── WanValidationError     a value rejected before sending  paid: no     retry: no
+     │    ├── WanBudgetError         exceeds the budget               paid: no     retry: no
+     │    ├── WanBadRequestError     400, 422, a 500 around a 400     paid: no     retry: no
+     │    ├── WanAuthError           401, 403: the key                paid: no     retry: no
+     │    ├── WanCreditError         402: no credit left              paid: no     retry: no
+     │    ├── WanNotFoundError       404: unknown model or request    paid: no     retry: no
+     │    ├── WanRateLimitError      429                              paid: no     retry: yes, later
+     │    ├── WanCapacityError       503                              paid: no     retry: yes, later
+     │    └── WanConnectError        no connection                    paid: no     retry: yes, later
+     ├── WanInDoubtError             may have been accepted           paid: maybe  retry: only by the ledger
+     ├── WanLookupError              a lookup got no usable answer    paid: no     retry: yes, later
+     │    └── WanProtocolError       a response outside the contract  paid: no     retry: yes, later
+     ├── WanClipError                accepted, but there is no clip
+     │    ├── WanClipFailedError     the request failed               paid: no     retry: unless permanent
+     │    ├── WanClipCancelledError  the request was cancelled        paid: no     retry: yes, later
+     │    └── WanClipTimeoutError    our deadline passed, it may run  paid: maybe  retry: resumes the request
+     └── WanResultError              the clip exists, its file is unusable
+          │                                                           paid: yes    retry: resumes at the download
+          ├── WanResultRefusedError  a foreign host, or too large     paid: yes    retry: no
+          └── WanResultGoneError     403, 404, 410 at its host        paid: yes    retry: no
 
-"paid: no" of a look-up says that the look-up itself changed nothing; the request it asked about may be paid for.
+For a lookup, "paid: no" means that the lookup itself spends nothing; the request that it asks about may be paid for.
 The API does not charge for failed or cancelled requests, hence "no" for those.
 """
 
@@ -36,7 +35,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import ClassVar
 
-from airflow_provider_wan.api.redact import redact
+from airflow_provider_wan.api.redaction import redact
 
 
 class Paid(StrEnum):
@@ -47,16 +46,33 @@ class Paid(StrEnum):
     YES = "yes"
 
 
+class Retry(StrEnum):
+    """What a retry of the failed operation can achieve."""
+
+    NEVER = "never"
+    """The same call fails again until a person changes something."""
+    LATER = "later"
+    """The same call may succeed later; nothing has been paid for."""
+    RESUME = "resume"
+    """A retry continues with what is, or may be, paid for. It does not pay again."""
+    RECONCILE = "reconcile"
+    """Only the ledger may decide whether to send the request again."""
+
+
 class WanError(Exception):
-    """
-    Root of all errors of this provider.
+    """Root of all errors of this provider.
 
     :cvar paid: whether money was spent.
-    :cvar retryable: whether the same call may succeed later without a change by a person.
+    :cvar retry: what a retry can achieve; an instance may override it.
     """
 
     paid: ClassVar[Paid] = Paid.NO
-    retryable: ClassVar[bool] = False
+    retry: Retry = Retry.NEVER
+
+    @property
+    def retryable(self) -> bool:
+        """Whether the same call may succeed later without a change by a person."""
+        return self.retry in (Retry.LATER, Retry.RESUME)
 
 
 class WanRefusedError(WanError):
@@ -64,13 +80,12 @@ class WanRefusedError(WanError):
 
 
 class WanValidationError(WanRefusedError, ValueError):
-    """
-    A value that is refused before anything is sent.
+    """A value that is rejected before anything is sent.
 
-    :param field: the name of the argument or payload field.
-    :param value: the value, shortened where it is long.
+    :param field: name of the argument or payload field.
+    :param value: the value, shortened in the message.
     :param rule: what is allowed.
-    :param remedy: what to do about it, where the rule alone does not tell.
+    :param remedy: what to do about it, if the rule alone does not say.
     """
 
     def __init__(self, field: str, value: object, rule: str, remedy: str = "") -> None:
@@ -78,10 +93,10 @@ class WanValidationError(WanRefusedError, ValueError):
         self.value = value
         self.rule = rule
         self.remedy = remedy
-        shown = redact(repr(value))
-        if len(shown) > 120:
-            shown = f"{shown[:100]}… ({len(shown)} characters)"
-        super().__init__(f"{field}={shown}: {rule}{'. ' + remedy if remedy else ''}")
+        display = redact(repr(value))
+        if len(display) > 120:
+            display = f"{display[:100]}… ({len(display)} characters)"
+        super().__init__(f"{field}={display}: {rule}{'. ' + remedy if remedy else ''}")
 
     def __reduce__(self) -> tuple[type[WanValidationError], tuple[str, object, str, str]]:
         return type(self), (self.field, self.value, self.rule, self.remedy)
@@ -92,83 +107,86 @@ class WanBudgetError(WanRefusedError):
 
 
 class WanBadRequestError(WanRefusedError):
-    """The API refuses the parameters: HTTP 400 or 422, or the 500 that wraps a backend's 400."""
+    """The API rejects the parameters: HTTP 400 or 422, or a 500 that wraps a backend's 400."""
 
 
 class WanAuthError(WanRefusedError):
-    """The API refuses the key: HTTP 401 or 403."""
+    """The API rejects the key: HTTP 401 or 403."""
 
 
 class WanCreditError(WanRefusedError):
-    """The account has no credit left: HTTP 402. Nothing goes on until a person pays."""
+    """The account has no credit left: HTTP 402. A person must add credit."""
 
 
 class WanNotFoundError(WanRefusedError):
     """The API knows no such model or request: HTTP 404."""
 
 
-class _WaitAndRepeatError(WanRefusedError):
-    """:param retry_after: seconds that the API asks to wait, or None where it does not say."""
+class _BackpressureError(WanRefusedError):
+    """The API asks to send fewer requests.
 
-    retryable = True
+    :param message: what happened.
+    :param retry_after: seconds that the API asks to wait; ``None`` if it does not say.
+    """
+
+    retry = Retry.LATER
 
     def __init__(self, message: str, retry_after: float | None = None) -> None:
         self.retry_after = retry_after
         super().__init__(message)
 
-    def __reduce__(self) -> tuple[type[_WaitAndRepeatError], tuple[str, float | None]]:
+    def __reduce__(self) -> tuple[type[_BackpressureError], tuple[str, float | None]]:
         return type(self), (str(self), self.retry_after)
 
 
-class WanRateLimitError(_WaitAndRepeatError):
-    """The organisation's limit is reached: HTTP 429."""
+class WanRateLimitError(_BackpressureError):
+    """The organisation's rate limit is reached: HTTP 429."""
 
 
-class WanCapacityError(_WaitAndRepeatError):
-    """The service has no capacity for now: HTTP 503."""
+class WanCapacityError(_BackpressureError):
+    """The service has no capacity at the moment: HTTP 503."""
 
 
 class WanConnectError(WanRefusedError):
-    """No connection came about (refused, no such name, time-out while connecting, certificate)."""
+    """No connection was made (refused, unknown host, connect timeout, certificate)."""
 
-    retryable = True
+    retry = Retry.LATER
 
 
 class WanInDoubtError(WanError):
-    """The submission may have arrived: the answer was lost. It must not be sent again blindly."""
+    """The submission may have been accepted, but no response arrived. It must not be sent again blindly."""
 
     paid = Paid.MAYBE
+    retry = Retry.RECONCILE
 
 
 class WanLookupError(WanError):
-    """A look-up went unanswered. It changed nothing, and may be repeated."""
+    """A lookup got no usable answer. It changed nothing and may be repeated."""
 
-    retryable = True
+    retry = Retry.LATER
 
 
 class WanProtocolError(WanLookupError):
-    """An answer that is not the contract's: not JSON, no request id, the wrong shape."""
+    """A response that violates the contract: not JSON, no request id, or the wrong shape."""
 
 
 class WanClipError(WanError):
-    """The request was accepted, and there is no clip."""
+    """The request was accepted, but there is no clip."""
 
 
 class WanClipFailedError(WanClipError):
-    """
-    The request ended as ``failed``.
+    """The request ended as ``failed``.
 
     :param message: what happened, with the request id.
-    :param permanent: whether the same request would fail again (content refused, bad media).
+    :param permanent: whether the same request would fail again (rejected content, bad media).
     """
+
+    retry = Retry.LATER
 
     def __init__(self, message: str, permanent: bool = False) -> None:
         self.permanent = permanent
+        self.retry = Retry.NEVER if permanent else Retry.LATER
         super().__init__(message)
-
-    @property
-    def retryable(self) -> bool:  # type: ignore[override]
-        return not self.permanent
 
     def __reduce__(self) -> tuple[type[WanClipFailedError], tuple[str, bool]]:
         return type(self), (str(self), self.permanent)
@@ -177,30 +195,30 @@ class WanClipFailedError(WanClipError):
 class WanClipCancelledError(WanClipError):
     """The request ended as ``cancelled``."""
 
-    retryable = True
+    retry = Retry.LATER
 
 
 class WanClipTimeoutError(WanClipError):
-    """Our own deadline passed. The request may still run and be charged: the next attempt picks it up."""
+    """Our own deadline passed. The request may still run and be charged; the next attempt resumes it."""
 
     paid = Paid.MAYBE
-    retryable = True
+    retry = Retry.RESUME
 
 
 class WanResultError(WanError):
-    """The clip was made and paid for, and its file is not good, or can't be fetched for now."""
+    """The clip was made and paid for, but its file is unusable or can't be downloaded at the moment."""
 
     paid = Paid.YES
-    retryable = True
+    retry = Retry.RESUME
 
 
 class WanResultRefusedError(WanResultError):
-    """We refuse to fetch the result: it lies on a foreign host, or is beyond the size that is allowed."""
+    """The result is not downloaded: it is on a foreign host, or larger than allowed."""
 
-    retryable = False
+    retry = Retry.NEVER
 
 
 class WanResultGoneError(WanResultError):
-    """The result's host no longer gives the file: HTTP 403, 404 or 410."""
+    """The result's host no longer serves the file: HTTP 403, 404 or 410."""
 
-    retryable = False
+    retry = Retry.NEVER

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The parameters of one clip, checked when they are made."""
+"""The parameters of one clip, validated on construction."""
 
 from __future__ import annotations
 
@@ -9,51 +9,46 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from airflow_provider_wan.api.errors import WanValidationError
+from airflow_provider_wan.api.redaction import strip_query
 
 DEFAULT_MODEL = "wan2.6-i2v"
 DURATIONS = (5, 10, 15)
-MAX_PROMPT = 1500
-MAX_NEGATIVE_PROMPT = 500
+MAX_PROMPT_LENGTH = 1500
+MAX_NEGATIVE_PROMPT_LENGTH = 500
 MAX_SEED = 2**31 - 1
 
 
 class Resolution(StrEnum):
-    """The output's size class; the aspect ratio follows the image."""
+    """Size class of the output; the aspect ratio is that of the image."""
 
     P720 = "720P"
     P1080 = "1080P"
 
 
 class ShotType(StrEnum):
-    """One shot or several; has effect only when the prompt is extended."""
+    """One shot or several; only effective if the prompt is extended."""
 
     SINGLE = "single"
     MULTI = "multi"
 
 
-def without_query(url: str) -> str:
-    """Return a URL without query string and fragment: those of a presigned URL are a secret."""
-    return url.split("?", 1)[0].split("#", 1)[0]
-
-
 @dataclass(frozen=True)
 class I2VRequest:
-    """
-    One image-to-video request, with the documented fields and the documented defaults.
+    """One image-to-video request with the documented fields and defaults.
 
-    :param img_url: http(s) URL of the image, which the API fetches itself.
-    :param prompt: what happens in the clip; at most 1500 characters.
-    :param negative_prompt: what must not be seen; at most 500 characters.
-    :param audio_url: http(s) URL of a wav or mp3 of 3-30 s; what exceeds ``duration`` is trimmed.
+    :param img_url: http(s) URL of the image, which the API downloads.
+    :param prompt: what happens in the clip; up to 1500 characters.
+    :param negative_prompt: what the clip must not show; up to 500 characters.
+    :param audio_url: http(s) URL of a wav or mp3 of 3-30 s; it is trimmed to ``duration``.
     :param resolution: ``720P`` or ``1080P``.
     :param duration: length of the clip in seconds: the integer 5, 10 or 15.
     :param prompt_extend: let the service elaborate the prompt.
     :param shot_type: ``single`` or ``multi``.
-    :param audio: generate audio where ``audio_url`` is not set.
-    :param watermark: put the service's watermark on the clip.
-    :param seed: 0-2147483647; None leaves it open.
+    :param audio: generate audio if ``audio_url`` is not set.
+    :param watermark: add the service's watermark to the clip.
+    :param seed: 0-2147483647; ``None`` for a random one.
     :param model: the model id; case sensitive.
-    :raises WanValidationError: naming the first field that is refused, its value and the rule.
+    :raises WanValidationError: naming the first invalid field, its value and the rule.
 
     Source: GMI Cloud, request queue API, model ``wan2.6-i2v``.
     """
@@ -73,14 +68,14 @@ class I2VRequest:
 
     def __post_init__(self) -> None:
         _check_url("img_url", self.img_url)
-        _check_text("prompt", self.prompt, MAX_PROMPT)
-        _check_text("negative_prompt", self.negative_prompt, MAX_NEGATIVE_PROMPT)
+        _check_text("prompt", self.prompt, MAX_PROMPT_LENGTH)
+        _check_text("negative_prompt", self.negative_prompt, MAX_NEGATIVE_PROMPT_LENGTH)
         if self.audio_url is not None:
             _check_url("audio_url", self.audio_url)
         _check_choice("resolution", self.resolution, Resolution)
-        _check_integer("duration", self.duration, f"must be one of the integers {_listed(DURATIONS)} (seconds)")
+        _check_integer("duration", self.duration, f"must be one of the integers {_join(DURATIONS)} (seconds)")
         if self.duration not in DURATIONS:
-            raise WanValidationError("duration", self.duration, f"must be one of {_listed(DURATIONS)} (seconds)")
+            raise WanValidationError("duration", self.duration, f"must be one of {_join(DURATIONS)} (seconds)")
         _check_choice("shot_type", self.shot_type, ShotType)
         for name in ("prompt_extend", "audio", "watermark"):
             if not isinstance(value := getattr(self, name), bool):
@@ -94,7 +89,7 @@ class I2VRequest:
             raise WanValidationError("model", self.model, f"must be a model id such as {DEFAULT_MODEL!r}")
 
     def to_payload(self) -> dict[str, Any]:
-        """Return the ``payload`` of the submission: plain JSON values, ``None`` left out."""
+        """Return the ``payload`` of the submission as plain JSON values, without ``None``."""
         values = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "model"}
         return {
             name: str(value) if isinstance(value, StrEnum) else value
@@ -103,7 +98,7 @@ class I2VRequest:
         }
 
     def with_seed(self, seed: int) -> I2VRequest:
-        """Return the same request with a seed of its own."""
+        """Return a copy of the request with another seed."""
         return replace(self, seed=seed)
 
 
@@ -113,7 +108,7 @@ _TYPED_REMEDY = (
 )
 
 
-def _listed(values: tuple[object, ...]) -> str:
+def _join(values: tuple[object, ...]) -> str:
     return ", ".join(str(value) for value in values)
 
 
@@ -121,15 +116,15 @@ def _check_url(field: str, value: object) -> None:
     rule = "must be an http or https URL that the API can fetch"
     if not isinstance(value, str) or not value.strip():
         raise WanValidationError(field, value, rule)
-    shown = without_query(value)
+    display = strip_query(value)
     try:
         parts = urlsplit(value)
         host = parts.hostname
     except ValueError:
-        raise WanValidationError(field, shown, rule) from None
+        raise WanValidationError(field, display, rule) from None
     if parts.scheme.lower() not in ("http", "https") or not host or any(c.isspace() for c in value):
         raise WanValidationError(
-            field, shown, rule, "S3ToWanOperator turns an S3 key, a local file or another URL into one"
+            field, display, rule, "S3ToWanOperator turns an S3 key, a local file or another URL into one"
         )
     if parts.username is not None or parts.password is not None:
         raise WanValidationError(field, f"{parts.scheme}://***@{host}", "must not hold a user name or password")
@@ -146,7 +141,7 @@ def _check_text(field: str, value: object, limit: int) -> None:
 
 def _check_choice(field: str, value: object, choices: type[StrEnum]) -> None:
     if not isinstance(value, str) or value not in tuple(choices):
-        raise WanValidationError(field, value, f"must be one of {_listed(tuple(choices))}")
+        raise WanValidationError(field, value, f"must be one of {_join(tuple(choices))}")
 
 
 def _check_integer(field: str, value: object, rule: str) -> None:

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""
-The API's calls and answers as values, without I/O: both clients share them.
+"""The API's requests and responses as values, without I/O, shared by both clients.
 
-Here it is decided what an answer means for the money: :func:`read_submission` is the only place that
-tells a refusal, which proves that nothing was accepted, from a doubt.
+:func:`parse_submit_response` is the only place that decides what a response means for the money: it distinguishes
+a refusal, which proves that nothing was accepted, from a submission that is in doubt.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ from airflow_provider_wan.api.errors import (
     WanProtocolError,
     WanRateLimitError,
 )
-from airflow_provider_wan.api.record import RequestRecord, error_text
+from airflow_provider_wan.api.record import RequestRecord, extract_error
 from airflow_provider_wan.api.request import I2VRequest
 
 CONNECT_TIMEOUT: Final = 10.0
@@ -40,14 +39,17 @@ MAX_BODY: Final = 32 * 1024 * 1024
 
 
 @dataclass(frozen=True)
-class HttpCall:
-    """
-    One HTTP request.
+class HttpRequest:
+    """One HTTP request.
 
-    :param url: absolute.
-    :param authorized: whether the key goes with it; only calls to the API itself are.
-    :param timeout: seconds without a byte before it is given up.
-    :param fresh: use a new connection, so that no stale one can die under it.
+    :param method: HTTP method.
+    :param url: absolute URL.
+    :param params: query parameters.
+    :param body: the content.
+    :param content_type: media type of the content.
+    :param authorized: whether to send the key; only for requests to the API itself.
+    :param timeout: seconds without a byte after which the request fails.
+    :param fresh: use a new connection, since a reused one may have been closed by the peer.
     """
 
     method: str
@@ -61,8 +63,8 @@ class HttpCall:
 
 
 @dataclass(frozen=True)
-class HttpAnswer:
-    """One HTTP response: its status, headers (names in lower case) and whole body."""
+class HttpResponse:
+    """One HTTP response: status, headers with lower-case names, and complete body."""
 
     status: int
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -70,11 +72,10 @@ class HttpAnswer:
 
 
 class TransportError(Exception):
-    """
-    No HTTP response arrived.
+    """No complete HTTP response was received.
 
     :param reason: what happened, without URL queries and headers.
-    :param sent: whether bytes of the request may have left; False only where that is certain.
+    :param sent: whether bytes of the request may have been sent; ``False`` only if it is certain that none were.
     """
 
     def __init__(self, reason: str, *, sent: bool) -> None:
@@ -82,10 +83,10 @@ class TransportError(Exception):
         super().__init__(reason)
 
 
-def submit_call(base_url: str, request: I2VRequest) -> HttpCall:
+def build_submit_request(base_url: str, request: I2VRequest) -> HttpRequest:
     """Build the paid POST."""
     body = {"model": request.model, "payload": request.to_payload()}
-    return HttpCall(
+    return HttpRequest(
         "POST",
         f"{base_url}/requests",
         body=json.dumps(body).encode(),
@@ -95,64 +96,75 @@ def submit_call(base_url: str, request: I2VRequest) -> HttpCall:
     )
 
 
-def request_call(base_url: str, request_id: str, method: str = "GET") -> HttpCall:
-    """Build the look-up of one request, or with ``DELETE`` its cancellation."""
-    return HttpCall(method, f"{base_url}/requests/{quote(request_id, safe='')}")
+def build_request_by_id(base_url: str, request_id: str, method: str = "GET") -> HttpRequest:
+    """Build the lookup of one request or, with ``DELETE``, its cancellation."""
+    return HttpRequest(method, f"{base_url}/requests/{quote(request_id, safe='')}")
 
 
-def list_call(base_url: str, model_id: str, limit: int, offset: int) -> HttpCall:
-    """Build the look-up of one page of the list."""
+def build_list_request(base_url: str, model_id: str, limit: int, offset: int) -> HttpRequest:
+    """Build the lookup of one page of the list."""
     params = {"model_id": model_id, "limit": str(limit), "offset": str(offset)}
-    return HttpCall("GET", f"{base_url}/requests", params=params)
+    return HttpRequest("GET", f"{base_url}/requests", params=params)
 
 
-def read_submission(answer: HttpAnswer) -> RequestRecord:
+def parse_submit_response(response: HttpResponse) -> RequestRecord:
+    """Parse the response to the paid POST.
+
+    :param response: the response.
+    :returns: the accepted request.
+    :raises WanRefusedError: a subclass of it, if the response proves that nothing was accepted.
+    :raises WanInDoubtError: if it does not.
     """
-    Read the answer to the paid POST.
-
-    :raises WanRefusedError: one of its kinds, where the answer proves that nothing was accepted.
-    :raises WanInDoubtError: where it does not.
-    """
-    status = answer.status
+    status = response.status
     if 200 <= status < 300:
         try:
-            return RequestRecord.parse(_json(answer))
+            return RequestRecord.parse(_decode_json(response))
         except WanProtocolError as error:
             raise WanInDoubtError(
-                f"The submission was answered with HTTP {status}, but the answer can't be read ({error}). "
+                f"The submission was answered with HTTP {status}, but the response can't be read ({error}). "
                 "The request was probably accepted."
             ) from None
-    if refusal := _refusal(answer):
+    if refusal := _parse_refusal(response):
         raise refusal
     raise WanInDoubtError(
-        f"The submission was answered with HTTP {status} ({_said(answer)}): it may have been accepted all the same."
+        f"The submission was answered with HTTP {status} ({_describe(response)}): "
+        "it may have been accepted nevertheless."
     )
 
 
-def submission_lost(error: TransportError) -> WanError:
-    """Say what a submission without an answer means."""
+def classify_lost_submission(error: TransportError) -> WanError:
+    """Return the error for a submission that got no response.
+
+    :param error: what happened.
+    """
     if error.sent:
-        return WanInDoubtError(f"The submission got no answer ({error}): it may have been accepted all the same.")
+        return WanInDoubtError(f"The submission got no response ({error}): it may have been accepted nevertheless.")
     return WanConnectError(f"The API could not be reached, nothing was sent: {error}")
 
 
-def read_json(answer: HttpAnswer, what: str) -> object:
-    """
-    Read the answer to a call that spends nothing.
+def parse_lookup_response(response: HttpResponse, what: str) -> object:
+    """Parse the response to a request that spends nothing.
 
-    :param what: what was asked for, for the message.
-    :raises WanRefusedError: one of its kinds.
-    :raises WanLookupError: for any other answer but 2xx with JSON.
+    :param response: the response.
+    :param what: what was requested, for the message.
+    :returns: the decoded JSON.
+    :raises WanRefusedError: a subclass of it.
+    :raises WanLookupError: for any other response except 2xx with JSON.
     """
-    if 200 <= answer.status < 300:
-        return _json(answer)
-    if refusal := _refusal(answer, what):
+    if 200 <= response.status < 300:
+        return _decode_json(response)
+    if refusal := _parse_refusal(response, what):
         raise refusal
-    raise WanLookupError(f"{what}: HTTP {answer.status} ({_said(answer)})")
+    raise WanLookupError(f"{what}: HTTP {response.status} ({_describe(response)})")
 
 
-def retry_after(headers: Mapping[str, str], now: datetime | None = None) -> float | None:
-    """Read ``Retry-After``, in seconds or as a date, as seconds from now; None where absent or unreadable."""
+def parse_retry_after(headers: Mapping[str, str], now: datetime | None = None) -> float | None:
+    """Parse ``Retry-After``, in seconds or as a date.
+
+    :param headers: response headers with lower-case names.
+    :param now: the current time; the clock's by default.
+    :returns: seconds from now; ``None`` if absent or unreadable.
+    """
     value = headers.get("retry-after", "").strip()
     if re.fullmatch(r"\d{1,7}(\.\d+)?", value):
         return float(value)
@@ -163,63 +175,63 @@ def retry_after(headers: Mapping[str, str], now: datetime | None = None) -> floa
     return max(0.0, (until - (now or datetime.now(UTC))).total_seconds()) if until.tzinfo else None
 
 
-# The backend's own status inside a gateway's 500, as seen live.
-_WRAPPED = re.compile(r"(?:Backend error \(|API request failed with status )(\d{3})", re.IGNORECASE)
-_REFUSED_WHEN_WRAPPED = frozenset({400, 401, 403, 404, 413, 415, 422})
-# Time-outs and aborts that a gateway reports as a 4xx prove nothing about what lies behind it.
-_UNPROVEN = frozenset({408, 425, 499})
+# The backend's own status inside a gateway's 500, as observed in production.
+_WRAPPED_STATUS = re.compile(r"(?:Backend error \(|API request failed with status )(\d{3})", re.IGNORECASE)
+_REFUSED_IF_WRAPPED = frozenset({400, 401, 403, 404, 413, 415, 422})
+# Timeouts and aborts that a gateway reports as a 4xx prove nothing about the service behind it.
+_INCONCLUSIVE_STATUSES = frozenset({408, 425, 499})
 
 
-def _refusal(answer: HttpAnswer, what: str = "The API") -> WanError | None:
-    status, said, wait = answer.status, _said(answer), retry_after(answer.headers)
-    if status == 500 and (wrapped := _WRAPPED.search(_reason(answer) or "")):
+def _parse_refusal(response: HttpResponse, what: str = "The API") -> WanError | None:
+    status, reason, delay = response.status, _describe(response), parse_retry_after(response.headers)
+    if status == 500 and (wrapped := _WRAPPED_STATUS.search(_extract_reason(response) or "")):
         inner = int(wrapped[1])
-        if inner in _REFUSED_WHEN_WRAPPED:
-            return WanBadRequestError(f"{what}: HTTP 500 around the backend's {inner}: {said}")
+        if inner in _REFUSED_IF_WRAPPED:
+            return WanBadRequestError(f"{what}: HTTP 500 around the backend's {inner}: {reason}")
         if inner == 429:
-            return WanRateLimitError(f"{what}: HTTP 500 around the backend's 429: {said}", wait)
+            return WanRateLimitError(f"{what}: HTTP 500 around the backend's 429: {reason}", delay)
     if status in (401, 403):
         return WanAuthError(
-            f"{what}: HTTP {status}, the key is refused ({said}). "
+            f"{what}: HTTP {status}, the key is rejected ({reason}). "
             "Check the password (API key) and the organisation id of the connection."
         )
     if status == 402:
-        return WanCreditError(f"{what}: HTTP 402, no credit is left ({said}). Add credit to the account.")
+        return WanCreditError(f"{what}: HTTP 402, no credit is left ({reason}). Add credit to the account.")
     if status == 404:
         return WanNotFoundError(
-            f"{what}: HTTP 404, not found ({said}). Check the id, and the model and base URL of the connection."
+            f"{what}: HTTP 404, not found ({reason}). Check the id, and the model and base URL of the connection."
         )
     if status == 429:
-        return WanRateLimitError(f"{what}: HTTP 429, the limit is reached ({said})", wait)
+        return WanRateLimitError(f"{what}: HTTP 429, the limit is reached ({reason})", delay)
     if status == 503:
-        return WanCapacityError(f"{what}: HTTP 503, no capacity for now ({said})", wait)
+        return WanCapacityError(f"{what}: HTTP 503, no capacity at the moment ({reason})", delay)
     if 300 <= status < 400:
         return WanBadRequestError(
             f"{what}: HTTP {status}, a redirect, which is not followed with the key. Correct the connection's base URL."
         )
-    if 400 <= status < 500 and status not in _UNPROVEN:
-        return WanBadRequestError(f"{what}: HTTP {status}: {said}")
+    if 400 <= status < 500 and status not in _INCONCLUSIVE_STATUSES:
+        return WanBadRequestError(f"{what}: HTTP {status}: {reason}")
     return None
 
 
-def _json(answer: HttpAnswer) -> Any:
+def _decode_json(response: HttpResponse) -> Any:
     try:
-        return json.loads(answer.body)
+        return json.loads(response.body)
     except (ValueError, RecursionError):
-        kind = answer.headers.get("content-type", "of no type")
-        raise WanProtocolError(f"The API's answer is not JSON ({len(answer.body)} bytes, {kind})") from None
+        kind = response.headers.get("content-type", "of no type")
+        raise WanProtocolError(f"The API's response is not JSON ({len(response.body)} bytes, {kind})") from None
 
 
-def _reason(answer: HttpAnswer) -> str | None:
+def _extract_reason(response: HttpResponse) -> str | None:
     try:
-        return error_text(json.loads(answer.body))
+        return extract_error(json.loads(response.body))
     except (ValueError, RecursionError):
         return None
 
 
-def _said(answer: HttpAnswer) -> str:
-    if reason := _reason(answer):
+def _describe(response: HttpResponse) -> str:
+    if reason := _extract_reason(response):
         return reason
-    if not answer.body:
+    if not response.body:
         return "no reason given"
-    return f"{len(answer.body)} bytes of {answer.headers.get('content-type', 'no type')}"
+    return f"{len(response.body)} bytes of {response.headers.get('content-type', 'no type')}"

@@ -1,45 +1,47 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The hook: an Airflow connection of type ``wan`` made into a client of the API."""
+"""The hook: it turns an Airflow connection of type ``wan`` into a client of the API."""
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow.providers.common.compat.sdk import BaseHook
 
 from airflow_provider_wan.api.config import (
     DEFAULT_BASE_URL,
-    DEFAULT_PRICES,
     DEFAULT_STATUS_REQUESTS_PER_SECOND,
     WanConfig,
 )
 from airflow_provider_wan.api.errors import WanError, WanNotFoundError, WanValidationError
+from airflow_provider_wan.api.pricing import DEFAULT_PRICES
 from airflow_provider_wan.api.request import DEFAULT_MODEL
 from airflow_provider_wan.polling.hub import shared_hub
-from airflow_provider_wan.polling.turns import turns_of
+from airflow_provider_wan.polling.throttle import shared_rate_limiter
 
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
 
-    from airflow_provider_wan.api.aio import AsyncWanClient
+    from airflow_provider_wan.api.async_client import AsyncWanClient
     from airflow_provider_wan.api.client import WanClient
     from airflow_provider_wan.api.record import ModelInfo, RequestPage, RequestRecord
     from airflow_provider_wan.api.request import I2VRequest
+    from airflow_provider_wan.polling.decision import PollTarget
     from airflow_provider_wan.polling.hub import Hub
-    from airflow_provider_wan.polling.schedule import Wait
-    from airflow_provider_wan.polling.waiter import Ended
+    from airflow_provider_wan.polling.subscription import StatusCallback, WaitOutcome
+
+T = TypeVar("T")
 
 
 class WanHook(BaseHook):
-    """
-    Talks to the wan2.6-i2v request-queue API.
+    """Interact with the wan2.6-i2v request-queue API.
 
-    The connection's password is the API key and its host the base URL; organization id, model, status
-    requests per second, result hosts and prices are extras of it.
+    The connection's password is the API key and its host the base URL. Organization id, model, status requests per
+    second, result hosts and prices are in its extra.
 
     :param wan_conn_id: id of a connection of type ``wan``.
 
@@ -57,65 +59,78 @@ class WanHook(BaseHook):
 
     @cached_property
     def config(self) -> WanConfig:
-        """
-        The connection, checked. Airflow itself masks its password in logs.
+        """The validated connection. Airflow itself masks its password in logs.
 
-        :raises WanValidationError: naming the field of the connection.
+        :raises WanValidationError: naming the invalid field of the connection.
         """
-        return config_of(self.get_connection(self.wan_conn_id))
+        return parse_connection(self.get_connection(self.wan_conn_id))
 
     @cached_property
     def client(self) -> WanClient:
         """The synchronous client."""
         from airflow_provider_wan.api.client import WanClient
 
-        turns, rate = turns_of(self.wan_conn_id), self.config.status_requests_per_second
-        return WanClient(self.config, turn=lambda: turns.take(time.monotonic(), rate))
+        rate_limiter, rate = shared_rate_limiter(self.wan_conn_id), self.config.status_requests_per_second
+        return WanClient(self.config, acquire_slot=lambda: rate_limiter.acquire(time.monotonic(), rate))
 
     def get_conn(self) -> WanClient:
         """Return the synchronous client."""
         return self.client
 
     def submit(self, request: I2VRequest) -> RequestRecord:
-        """
-        Send the paid POST, once. Operators don't call this: ``ledger.submission`` does.
+        """Send the paid POST, once. Operators don't call this: :mod:`airflow_provider_wan.ledger.submitter` does.
 
-        :raises WanRefusedError: nothing was accepted, nothing is paid.
-        :raises WanInDoubtError: it may have been accepted.
+        :param request: the clip to make.
+        :raises WanRefusedError: if nothing was accepted and nothing is paid.
+        :raises WanInDoubtError: if the request may have been accepted.
         """
         return self.client.submit(request)
 
     def get_request(self, request_id: str) -> RequestRecord:
-        """
-        Look up one request.
+        """Get one request.
 
-        :raises WanNotFoundError: where the API knows no such request.
-        :raises WanLookupError: where it does not answer.
+        :param request_id: id of the request.
+        :raises WanNotFoundError: if the API knows no such request.
+        :raises WanLookupError: if there is no usable response.
         """
         return self.client.get_request(request_id)
 
     def list_requests(self, *, model_id: str | None = None, limit: int = 100, offset: int = 0) -> RequestPage:
-        """Look up one page of one's own requests of a model (default: the connection's)."""
+        """Get one page of the account's requests of a model, by default the connection's model."""
         return self.client.list_requests(model_id=model_id, limit=limit, offset=offset)
 
     def cancel(self, request_id: str) -> bool:
-        """Ask for a cancellation, best effort. :return: whether the API took the call."""
+        """Ask for a cancellation, best effort.
+
+        :returns: whether the API accepted the call.
+        """
         return self.client.cancel(request_id)
 
     def upload(self, data: bytes, file_type: str) -> str:
-        """Put a file where the API can fetch it. :return: its public URL."""
+        """Upload a file to a location from which the API can download it.
+
+        :param data: the content.
+        :param file_type: ``jpeg``, ``jpg``, ``png``, ``mp4``, ``mp3`` or ``wav``.
+        :returns: its public URL.
+        """
         return self.client.upload(data, file_type)
 
     def list_models(self) -> list[str]:
-        """Return the ids of the models that the key may use."""
+        """List the ids of the models that the key may use."""
         return self.client.list_models()
 
     def get_model(self, model_id: str) -> ModelInfo:
-        """Return what the API tells of a model. :raises WanNotFoundError: where it knows none of that id."""
+        """Get the API's description of a model.
+
+        :raises WanNotFoundError: if the API knows no such model.
+        """
         return self.client.get_model(model_id)
 
     def test_connection(self) -> tuple[bool, str]:
-        """Ask for the list of models, which costs nothing. :return: whether it works, and words for a person."""
+        """Get the list of models, which costs nothing.
+
+        :returns: whether the connection works, and a message for a person.
+        """
         try:
             models = self.list_models()
             model = self.config.model
@@ -130,57 +145,59 @@ class WanHook(BaseHook):
         return True, f"The key works, and {model} can be used. Nothing was spent."
 
     def hub(self) -> AbstractAsyncContextManager[Hub]:
-        """
-        Enter the look-ups that all triggers of this connection in this process share.
+        """Enter the hub that all triggers of this connection in this process share.
 
-        The connection is looked up once for all of them, not for each look.
+        The connection is loaded once for all of them, not for each poll.
         """
         return shared_hub(self.wan_conn_id, self._connect)
 
-    def wait_here(self, wait: Wait, tell: Callable[[str], None]) -> Ended:
+    def wait_sync(self, target: PollTarget, status_callback: StatusCallback) -> WaitOutcome:
+        """Wait in this thread until a request ends, or until its deadline, as a trigger would.
+
+        :param target: what to wait for.
+        :param status_callback: called with the API's own word for the status each time that it changes.
+        :returns: how the wait ended.
         """
-        Wait in this thread until a request is done, or until its end time, as a trigger would.
 
-        :param tell: called with the API's word for where it stands, each time that changes.
-        """
-        from airflow_provider_wan.polling.here import run_here
+        async def wait() -> WaitOutcome:
+            # The connection is loaded by this thread, as in the rest of the worker.
+            async with shared_hub(self.wan_conn_id, self._connect_sync) as hub:
+                return await hub.wait(target, status_callback)
 
-        async def waited() -> Ended:
-            # The connection is read by this thread, as in the rest of the worker.
-            async with shared_hub(self.wan_conn_id, self._connect_here) as hub:
-                return await hub.wait(wait, tell)
-
-        return run_here(waited)
+        return run_sync(wait)
 
     async def aget_request(self, request_id: str) -> RequestRecord:
-        """Look up one request without blocking, within the rate that is shared. Errors as :meth:`get_request`."""
+        """Get one request without blocking, within the shared rate. Errors are those of :meth:`get_request`."""
         async with self.hub() as hub:
-            return await hub.look_up(request_id)
+            return await hub.get_request(request_id)
 
     async def acancel(self, request_id: str) -> bool:
-        """Ask for a cancellation without blocking. :return: whether the API took the call."""
+        """Ask for a cancellation without blocking.
+
+        :returns: whether the API accepted the call.
+        """
         async with self.hub() as hub:
             return await hub.cancel(request_id)
 
-    async def _connect_here(self) -> AsyncWanClient:
-        from airflow_provider_wan.api.aio import AsyncWanClient
+    async def _connect_sync(self) -> AsyncWanClient:
+        from airflow_provider_wan.api.async_client import AsyncWanClient
 
-        return AsyncWanClient(config_of(self.get_connection(self.wan_conn_id)))
+        return AsyncWanClient(parse_connection(self.get_connection(self.wan_conn_id)))
 
     async def _connect(self) -> AsyncWanClient:
-        from airflow_provider_wan.api.aio import AsyncWanClient
+        from airflow_provider_wan.api.async_client import AsyncWanClient
 
-        return AsyncWanClient(config_of(await _connection(self, self.wan_conn_id)))
+        return AsyncWanClient(parse_connection(await _load_connection(self, self.wan_conn_id)))
 
     @classmethod
     def get_ui_field_behaviour(cls) -> dict[str, Any]:
-        """Return the form's standard fields, for Airflow 3.1; later ones read them from the provider info."""
-        declared = _declared_form()["ui-field-behaviour"]
+        """Return the form's standard fields for Airflow 3.1; later versions read them from the provider info."""
+        declared = _load_form()["ui-field-behaviour"]
         return {key.replace("-", "_"): value for key, value in declared.items()}
 
     @classmethod
     def get_connection_form_widgets(cls) -> dict[str, Any]:
-        """Return the form's extra fields, for Airflow 3.1; later ones read them from the provider info."""
+        """Return the form's extra fields for Airflow 3.1; later versions read them from the provider info."""
         from flask_appbuilder.fieldwidgets import BS3TextFieldWidget
         from wtforms import StringField
 
@@ -193,59 +210,59 @@ class WanHook(BaseHook):
                 default=None if default is None else str(default),
             )
 
-        return {name: widget(field) for name, field in _declared_form()["conn-fields"].items()}
+        return {name: widget(field) for name, field in _load_form()["conn-fields"].items()}
 
 
-def config_of(connection: Any) -> WanConfig:
+def parse_connection(connection: Any) -> WanConfig:
+    """Parse a connection of type ``wan``.
+
+    :param connection: the Airflow connection.
+    :raises WanValidationError: naming the invalid field.
     """
-    Read a connection of type ``wan``.
-
-    :raises WanValidationError: naming the field.
-    """
-    # BaseHook's own reading of a broken extra is an empty one: a lost allow list would go unnoticed.
-    extra = _extra(connection.extra)
-    rate = _given(extra, "status_requests_per_second", DEFAULT_STATUS_REQUESTS_PER_SECOND)
+    # BaseHook parses an invalid extra as an empty one: a lost allow list would go unnoticed.
+    extra = _parse_extra(connection.extra)
+    rate = _get_extra(extra, "status_requests_per_second", DEFAULT_STATUS_REQUESTS_PER_SECOND)
     return WanConfig(
         api_key=(connection.password or "").strip(),
-        base_url=_base_url(connection),
-        organization_id=_given(extra, "organization_id", None),
-        model=_given(extra, "model", DEFAULT_MODEL),
-        status_requests_per_second=_number("status_requests_per_second", rate),
-        result_hosts=_hosts(_given(extra, "result_hosts", ())),
-        prices=_prices(_given(extra, "prices", {})),
+        base_url=_build_base_url(connection),
+        organization_id=_get_extra(extra, "organization_id", None),
+        model=_get_extra(extra, "model", DEFAULT_MODEL),
+        status_requests_per_second=_parse_number("status_requests_per_second", rate),
+        result_hosts=_parse_hosts(_get_extra(extra, "result_hosts", ())),
+        prices=_parse_prices(_get_extra(extra, "prices", {})),
     )
 
 
-def _declared_form() -> dict[str, Any]:
+def _load_form() -> dict[str, Any]:
     from airflow_provider_wan.get_provider_info import get_provider_info
 
     form: dict[str, Any] = get_provider_info()["connection-types"][0]
     return form
 
 
-async def _connection(hook: BaseHook, conn_id: str) -> Any:
+async def _load_connection(hook: BaseHook, conn_id: str) -> Any:
     if hasattr(hook, "aget_connection"):
         return await hook.aget_connection(conn_id)
-    # Airflow 3.1 has no asynchronous look-up.
+    # Airflow 3.1 can't load connections asynchronously.
     from asgiref.sync import sync_to_async
 
     return await sync_to_async(hook.get_connection)(conn_id)
 
 
-def _base_url(connection: Any) -> str:
+def _build_base_url(connection: Any) -> str:
     host = (connection.host or "").strip()
     if not host:
         return DEFAULT_BASE_URL
     if "://" in host:
         return str(host)
-    # What a connection URI was taken apart into: wan://:key@host:port/path?__extra__=…
+    # The parts of a connection URI: wan://:key@host:port/path?__extra__=…
     scheme = "http" if host.split(":")[0] in ("localhost", "127.0.0.1") else "https"
     port = f":{connection.port}" if connection.port else ""
     path = f"/{connection.schema.strip('/')}" if connection.schema else ""
     return f"{scheme}://{host}{port}{path}"
 
 
-def _extra(text: str | None) -> Mapping[str, Any]:
+def _parse_extra(text: str | None) -> Mapping[str, Any]:
     if not text:
         return {}
     try:
@@ -257,21 +274,21 @@ def _extra(text: str | None) -> Mapping[str, Any]:
     return extra
 
 
-def _given(extra: Mapping[str, Any], name: str, default: Any) -> Any:
+def _get_extra(extra: Mapping[str, Any], name: str, default: Any) -> Any:
     value = extra.get(name)
     if isinstance(value, str):
         value = value.strip()
     return default if value is None or value == "" else value
 
 
-def _number(name: str, value: object) -> float:
+def _parse_number(name: str, value: object) -> float:
     try:
         return float(value)  # type: ignore[arg-type]
     except (TypeError, ValueError):
         raise WanValidationError(name, value, "must be a number") from None
 
 
-def _hosts(value: object) -> tuple[str, ...]:
+def _parse_hosts(value: object) -> tuple[str, ...]:
     if isinstance(value, str):
         value = [host for host in value.replace(",", " ").split() if host]
     if not isinstance(value, list | tuple):
@@ -279,7 +296,7 @@ def _hosts(value: object) -> tuple[str, ...]:
     return tuple(str(host).lower() for host in value)
 
 
-def _prices(value: object) -> Mapping[str, float]:
+def _parse_prices(value: object) -> Mapping[str, float]:
     if isinstance(value, str):
         try:
             value = json.loads(value)
@@ -287,4 +304,20 @@ def _prices(value: object) -> Mapping[str, float]:
             raise WanValidationError("prices", value, 'must be JSON such as {"720P": 0.10, "1080P": 0.15}') from None
     if not isinstance(value, Mapping):
         raise WanValidationError("prices", value, 'must be an object such as {"720P": 0.10, "1080P": 0.15}')
-    return {**DEFAULT_PRICES, **{str(name): _number(f"prices[{name}]", price) for name, price in value.items()}}
+    return {**DEFAULT_PRICES, **{str(name): _parse_number(f"prices[{name}]", price) for name, price in value.items()}}
+
+
+def run_sync(start: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    """Run a coroutine to its end. If a loop runs in this thread already (a notebook), another thread runs it.
+
+    :param start: creates the coroutine.
+    :returns: its result.
+    """
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(start())
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(asyncio.run, start()).result()

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""When and how to look at requests that wait."""
+"""When and how to poll requests that are waited for, without Airflow."""

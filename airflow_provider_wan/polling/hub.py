@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""
-One hub per process and connection: all that wait share its session, its connection, its rate and its plan.
+"""One hub per process and connection: all waits share its session, its connection, its rate and its scheduler.
 
-The hub knows nothing of Airflow: how to load the configuration is handed to it.
+The hub knows nothing of Airflow: a function that loads the configuration is passed in.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Awaitable, Callable, Hashable
+from collections.abc import Awaitable, Callable, Generator, Hashable
 from contextlib import AbstractAsyncContextManager, suppress
 from contextvars import Context
 from dataclasses import replace
@@ -20,116 +19,118 @@ from weakref import WeakKeyDictionary
 
 from airflow_provider_wan.api.errors import WanAuthError, WanError, WanNotFoundError, WanProtocolError
 from airflow_provider_wan.api.record import RequestRecord
-from airflow_provider_wan.polling.durations import Durations
-from airflow_provider_wan.polling.look import Look
-from airflow_provider_wan.polling.pace import Pace
-from airflow_provider_wan.polling.plan import Plan
-from airflow_provider_wan.polling.schedule import Verdict, Wait, WaitEnd, judge
-from airflow_provider_wan.polling.steps import in_between
-from airflow_provider_wan.polling.turns import Turns, turns_of
-from airflow_provider_wan.polling.waiter import Ended, Tell, Waiter, joint
+from airflow_provider_wan.polling.decision import Poll, PollTarget, WaitDecision, WaitStatus, evaluate_poll
+from airflow_provider_wan.polling.runtime_stats import RuntimeStats
+from airflow_provider_wan.polling.scheduler import PollScheduler
+from airflow_provider_wan.polling.subscription import StatusCallback, Subscription, WaitOutcome, merge_targets
+from airflow_provider_wan.polling.throttle import CircuitBreaker, RateLimiter, shared_rate_limiter
 
 if TYPE_CHECKING:
-    from airflow_provider_wan.api.aio import AsyncWanClient
+    from airflow_provider_wan.api.async_client import AsyncWanClient
     from airflow_provider_wan.api.record import RequestPage, RequestRecord
 
 log = logging.getLogger(__name__)
 
-# How old a connection must be to be worth another look after a refused key.
-REFRESH_SECONDS = 60.0
-# Looks under way at once: a service that answers late is not asked for ever more.
-MAX_UNDER_WAY = 16
-# A wait whose time is over gets a last look, if one is to be had within this.
-LAST_LOOK_SECONDS = 60.0
-# How often to see whose time is over, where nothing is to be looked at.
+# Age at which a connection is worth loading again after its key was rejected.
+CONNECTION_REFRESH_SECONDS = 60.0
+# Concurrent polls: a slow service does not get ever more of them.
+MAX_POLLS_IN_FLIGHT = 16
+# A wait whose time is over gets a last poll if that is possible within this time.
+LAST_POLL_GRACE = 60.0
+# How often to check for waits whose time is over while there is nothing to poll.
 IDLE_SECONDS = 5.0
-
-# Hundreds may be on one page, and what each one does when told is done before the loop turns to others.
-TOLD_AT_ONCE = 20
+# A page may hold hundreds of requests, and each notification wakes a task: yield to the loop in between.
+NOTIFICATIONS_PER_STEP = 20
 
 ClientFactory = Callable[[], Awaitable["AsyncWanClient"]]
 T = TypeVar("T")
 
 
 class Hub:
-    """
-    The shared look-ups of one connection in one event loop.
+    """The shared polls of one connection in one event loop.
 
-    :param connect: makes a client from the connection as it is now; called once, and again after a
-        refused key where the client is over a minute old.
-    :param durations: what is known of run times.
-    :param turns: the rate, where it is shared with other loops and threads.
+    :param connect: makes a client from the current connection; called once, and again after a rejected key if the
+        client is over a minute old.
+    :param runtime_stats: observed run times.
+    :param rate_limiter: the rate limiter, if shared with other loops and threads.
     """
 
-    def __init__(self, connect: ClientFactory, durations: Durations | None = None, turns: Turns | None = None) -> None:
+    def __init__(
+        self,
+        connect: ClientFactory,
+        runtime_stats: RuntimeStats | None = None,
+        rate_limiter: RateLimiter | None = None,
+    ) -> None:
         self._connect = connect
         self._client: AsyncWanClient | None = None
-        self._made_at = 0.0
-        self._connecting = asyncio.Lock()
-        self._pace = Pace()
-        self._turns = turns if turns is not None else Turns()
-        self._queue = asyncio.Lock()
-        self._plan = Plan(durations if durations is not None else Durations())
-        self._waiters: dict[str, list[Waiter]] = {}
-        self._looks: set[asyncio.Task[None]] = set()
+        self._connected_at = 0.0
+        self._connect_lock = asyncio.Lock()
+        self._circuit_breaker = CircuitBreaker()
+        self._rate_limiter = rate_limiter if rate_limiter is not None else RateLimiter()
+        self._rate_lock = asyncio.Lock()
+        self._scheduler = PollScheduler(runtime_stats if runtime_stats is not None else RuntimeStats())
+        self._subscriptions: dict[str, list[Subscription]] = {}
+        self._poll_tasks: set[asyncio.Task[None]] = set()
         self._driver: asyncio.Task[None] | None = None
         self._wake = asyncio.Event()
         self.users = 0
 
-    async def wait(self, wait: Wait, tell: Tell) -> Ended:
-        """
-        Wait until a request is done, or until its end time.
+    async def wait(self, target: PollTarget, status_callback: StatusCallback) -> WaitOutcome:
+        """Wait until a request ends, or until its deadline.
 
-        :param tell: called with the API's word for where the request stands, each time that changes.
+        :param target: what to wait for.
+        :param status_callback: called with the API's own word for the status each time that it changes.
+        :returns: how the wait ended.
         """
         now = time.time()
-        latest = max(now, wait.end_time) + LAST_LOOK_SECONDS
-        waiter = Waiter(wait, latest)
-        others = self._waiters.setdefault(wait.request_id, [])
-        others.append(waiter)
-        self._plan.add(joint(others), now, random.uniform(-1, 1))
+        latest = max(now, target.end_time) + LAST_POLL_GRACE
+        subscription = Subscription(target, latest)
+        subscriptions = self._subscriptions.setdefault(target.request_id, [])
+        subscriptions.append(subscription)
+        self._scheduler.add(merge_targets(subscriptions), now, random.uniform(-1, 1))
         if self._driver is None:
-            # Not in the context of whoever came first: its log is not everybody's.
+            # Not in the context of the first caller, whose log is not everybody's.
             self._driver = asyncio.create_task(self._drive(), name="wan-hub", context=Context())
-            self._driver.add_done_callback(self._driver_ended)
+            self._driver.add_done_callback(self._on_driver_done)
         self._wake.set()
         try:
-            ended = None
-            while ended is None:
-                await waiter.signal
-                ended = waiter.hear(tell)
-            return ended
+            outcome = None
+            while outcome is None:
+                await subscription.signal
+                outcome = subscription.drain(status_callback)
+            return outcome
         finally:
-            others.remove(waiter)
-            if others:
-                self._plan.add(joint(others), time.time(), 0.0)
+            subscriptions.remove(subscription)
+            if subscriptions:
+                self._scheduler.add(merge_targets(subscriptions), time.time(), 0.0)
             else:
-                del self._waiters[wait.request_id]
-                self._plan.drop(wait.request_id)
+                del self._subscriptions[target.request_id]
+                self._scheduler.remove(target.request_id)
 
-    async def look_up(self, request_id: str) -> RequestRecord:
-        """
-        Look up one request, within the connection's rate.
+    async def get_request(self, request_id: str) -> RequestRecord:
+        """Get one request, within the connection's rate.
 
         :raises WanError: as :meth:`AsyncWanClient.get_request`.
         """
-        return await self._asked(lambda client: client.get_request(request_id))
+        return await self._call(lambda client: client.get_request(request_id))
 
     async def list_page(self, limit: int, offset: int) -> RequestPage:
-        """
-        Look up one page of one's own requests of the connection's model, within the connection's rate.
+        """Get one page of the account's requests of the connection's model, within the connection's rate.
 
         :raises WanError: as :meth:`AsyncWanClient.list_requests`.
         """
-        return await self._asked(lambda client: client.list_requests(limit=limit, offset=offset))
+        return await self._call(lambda client: client.list_requests(limit=limit, offset=offset))
 
     async def cancel(self, request_id: str) -> bool:
-        """Ask for a cancellation, once. :return: whether the API took the call."""
-        return await (await self._current()).cancel(request_id)
+        """Ask for a cancellation, once.
+
+        :returns: whether the API accepted the call.
+        """
+        return await (await self._current_client()).cancel(request_id)
 
     async def close(self) -> None:
-        """End what is under way, and close the session."""
-        tasks = [task for task in (self._driver, *self._looks) if task is not None]
+        """Cancel what is in flight, and close the session."""
+        tasks = [task for task in (self._driver, *self._poll_tasks) if task is not None]
         self._driver = None
         for task in tasks:
             task.cancel()
@@ -139,36 +140,36 @@ class Hub:
             await client.close()
 
     async def _drive(self) -> None:
-        await self._current()
+        await self._current_client()
         while True:
             now = time.time()
-            self._end_the_late(now)
-            again, tick = now + IDLE_SECONDS, self._plan.tick
-            if (pause := self._pace.pause(now)) > 0:
-                again = min(again, now + pause)
-            elif self._waiters:
-                rate = (await self._current()).config.status_requests_per_second
-                choice = self._plan.choice(now, max(1, round(rate * tick)), rate)
-                looks, then = await in_between(choice)
-                again = min(again, then)
-                for look in looks:
-                    await self._send(look)
-            await self._sleep(now + tick, again)
+            self._end_overdue(now)
+            next_wake, tick = now + IDLE_SECONDS, self._scheduler.tick
+            if (pause := self._circuit_breaker.remaining_pause(now)) > 0:
+                next_wake = min(next_wake, now + pause)
+            elif self._subscriptions:
+                rate = (await self._current_client()).config.status_requests_per_second
+                selection = self._scheduler.select_polls_stepwise(now, max(1, round(rate * tick)), rate)
+                polls, next_selection = await run_cooperatively(selection)
+                next_wake = min(next_wake, next_selection)
+                for poll in polls:
+                    await self._send(poll)
+            await self._sleep(now + tick, next_wake)
 
-    async def _send(self, look: Look) -> None:
-        """Begin a look, as soon as the rate and those that are under way allow it."""
-        while len(self._looks) >= (1 if self._pace.probing() else MAX_UNDER_WAY):
-            await asyncio.wait(self._looks, return_when=asyncio.FIRST_COMPLETED)
-        client = await self._turn()
-        if self._pace.pause(time.time()) > 0 or not self._plan.wanted(look):
-            self._plan.release(look)
+    async def _send(self, poll: Poll) -> None:
+        """Start a poll as soon as the rate and the polls in flight allow it."""
+        while len(self._poll_tasks) >= (1 if self._circuit_breaker.is_half_open() else MAX_POLLS_IN_FLIGHT):
+            await asyncio.wait(self._poll_tasks, return_when=asyncio.FIRST_COMPLETED)
+        client = await self._acquire_client()
+        if self._circuit_breaker.remaining_pause(time.time()) > 0 or not self._scheduler.is_needed(poll):
+            self._scheduler.release(poll)
             return
-        task = asyncio.create_task(self._look(client, look))
-        self._looks.add(task)
-        task.add_done_callback(self._look_ended)
+        task = asyncio.create_task(self._poll_once(client, poll))
+        self._poll_tasks.add(task)
+        task.add_done_callback(self._on_poll_done)
 
     async def _sleep(self, earliest: float, until: float) -> None:
-        """Sleep until then, or until something happens, but at least until the earliest time."""
+        """Sleep until a time or an event, but not less than until the earliest time."""
         now = time.time()
         self._wake.clear()
         if until > max(earliest, now):
@@ -177,160 +178,176 @@ class Hub:
                     await self._wake.wait()
         await asyncio.sleep(max(0.0, earliest - time.time()))
 
-    async def _look(self, client: AsyncWanClient, look: Look) -> None:
+    async def _poll_once(self, client: AsyncWanClient, poll: Poll) -> None:
+        """Send one poll, and pass its result to the scheduler and the subscriptions."""
         try:
-            await (self._one(client, look) if look.request_id is not None else self._page(client, look))
+            await (self._poll_request(client, poll) if poll.request_id is not None else self._poll_page(client, poll))
         except WanAuthError as error:
-            await self._refused(client, error)
+            await self._on_auth_error(client, error)
 
-    async def _one(self, client: AsyncWanClient, look: Look) -> None:
-        request_id, asked_at = str(look.request_id), time.time()
+    async def _poll_request(self, client: AsyncWanClient, poll: Poll) -> None:
+        request_id, polled_at = str(poll.request_id), time.time()
         try:
             record = await client.get_request(request_id)
             if record.request_id != request_id:
                 raise WanProtocolError(f"The API's answer for request {request_id} is for another one")
         except WanError as error:
             now = time.time()
-            unknown = isinstance(error, WanNotFoundError)
-            self._plan.look_failed(look, now, unknown=unknown)
+            not_found = isinstance(error, WanNotFoundError)
+            self._scheduler.on_record_error(poll, now, not_found=not_found)
             if isinstance(error, WanAuthError):
                 raise
             if error.retryable:
-                self._unanswered(error, now)
+                self._record_failure(error, now)
             else:
-                self._answered()
-            self._saw(request_id, error, now)
+                self._record_success()
+            self._publish(request_id, error, now)
         else:
-            self._answered()
+            self._record_success()
             now = time.time()
-            self._plan.record_came(look, record, asked_at, now)
-            self._saw(request_id, record, now)
+            self._scheduler.on_record(poll, record, polled_at, now)
+            self._publish(request_id, record, now)
 
-    async def _page(self, client: AsyncWanClient, look: Look) -> None:
-        asked_at = time.time()
+    async def _poll_page(self, client: AsyncWanClient, poll: Poll) -> None:
+        polled_at = time.time()
         try:
-            page = await client.list_requests(limit=look.limit, offset=look.offset)
+            page = await client.list_requests(limit=poll.limit, offset=poll.offset)
         except WanError as error:
             now = time.time()
-            # A key that may not list may look: only a request by its id proves it refused.
-            self._plan.page_failed(look, error, now)
+            # A key without permission to list may still get requests: only a request by its id proves it rejected.
+            self._scheduler.on_page_error(poll, error, now)
             if error.retryable:
-                self._unanswered(error, now)
+                self._record_failure(error, now)
             else:
                 log.warning("The list of requests can't be used: %s", error)
         else:
-            self._answered()
+            self._record_success()
             now = time.time()
-            for number, record in enumerate(self._plan.page_came(look, page, asked_at, now), 1):
-                self._saw(record.request_id, record, now)
-                if number % TOLD_AT_ONCE == 0:
+            for number, record in enumerate(self._scheduler.on_page(poll, page, polled_at, now), 1):
+                self._publish(record.request_id, record, now)
+                if number % NOTIFICATIONS_PER_STEP == 0:
                     await asyncio.sleep(0)
 
-    def _saw(self, request_id: str, seen: RequestRecord | WanError, now: float) -> None:
-        clip = self._plan.clips.get(request_id)
-        missing_since = clip.missing_since if clip is not None else None
-        for waiter in tuple(self._waiters.get(request_id, ())):
-            waiter.see(seen)
-            if verdict := judge(seen, replace(waiter.wait, missing_since=missing_since), now):
-                waiter.end(verdict)
+    def _publish(self, request_id: str, result: RequestRecord | WanError, now: float) -> None:
+        request = self._scheduler.requests.get(request_id)
+        missing_since = request.missing_since if request is not None else None
+        for subscription in tuple(self._subscriptions.get(request_id, ())):
+            subscription.observe(result)
+            target = replace(subscription.target, missing_since=missing_since)
+            if decision := evaluate_poll(result, target, now):
+                subscription.end(decision)
 
-    def _end_the_late(self, now: float) -> None:
-        for waiters in self._waiters.values():
-            for waiter in waiters:
-                if now >= waiter.latest:
-                    waiter.end(Verdict(WaitEnd.TIMEOUT))
+    def _end_overdue(self, now: float) -> None:
+        for subscriptions in self._subscriptions.values():
+            for subscription in subscriptions:
+                if now >= subscription.latest:
+                    subscription.end(WaitDecision(WaitStatus.TIMEOUT))
 
-    def _answered(self) -> None:
-        if self._pace.answered():
-            log.info("The API answers again; %d requests wait", len(self._waiters))
+    def _record_success(self) -> None:
+        if self._circuit_breaker.record_success():
+            log.info("The API responds again; %d requests are waited for", len(self._subscriptions))
             self._wake.set()
 
-    def _unanswered(self, error: WanError, now: float) -> None:
-        if self._pace.failed(error, now, self._plan.interval, random.uniform(-1, 1)):
-            log.warning("The API does not answer: looking again ever more rarely until it does. %s", error)
+    def _record_failure(self, error: WanError, now: float) -> None:
+        if self._circuit_breaker.record_failure(error, now, self._scheduler.interval, random.uniform(-1, 1)):
+            log.warning("The API does not respond: polling at increasing intervals until it does. %s", error)
 
-    async def _refused(self, client: AsyncWanClient, error: WanAuthError) -> None:
-        """Try a renewed connection once; where that is not to be had, nobody can wait any more."""
+    async def _on_auth_error(self, client: AsyncWanClient, error: WanAuthError) -> None:
+        """Load the connection again once; if it has not changed, end all waits."""
         try:
-            fresh = await self._renewed(client)
-        except WanError as broken:
-            error, fresh = WanAuthError(f"{error} The connection can't be read anew: {broken}"), client
-        if fresh is not client:
-            self._plan.hurry(time.time())
+            current = await self._refresh_client(client)
+        except WanError as load_error:
+            error, current = WanAuthError(f"{error} The connection can't be loaded again: {load_error}"), client
+        if current is not client:
+            self._scheduler.retry_failed(time.time())
             return
-        if self._waiters:
-            log.error("All %d that wait for this connection stop: %s", len(self._waiters), error)
-        for waiters in self._waiters.values():
-            for waiter in waiters:
-                waiter.seen = error
-                waiter.end(Verdict(WaitEnd.ERROR, str(error)))
+        if self._subscriptions:
+            log.error("All waits for %d requests of this connection end: %s", len(self._subscriptions), error)
+        for subscriptions in self._subscriptions.values():
+            for subscription in subscriptions:
+                subscription.last_result = error
+                subscription.end(WaitDecision(WaitStatus.ERROR, str(error)))
 
-    def _look_ended(self, task: asyncio.Task[None]) -> None:
-        self._looks.discard(task)
+    def _on_poll_done(self, task: asyncio.Task[None]) -> None:
+        self._poll_tasks.discard(task)
         self._wake.set()
         if not task.cancelled() and (error := task.exception()) is not None:
-            self._broken(error)
+            self._fail_all(error)
 
-    def _driver_ended(self, task: asyncio.Task[None]) -> None:
+    def _on_driver_done(self, task: asyncio.Task[None]) -> None:
         if self._driver is task:
             self._driver = None
         if not task.cancelled() and (error := task.exception()) is not None:
-            self._broken(error)
+            self._fail_all(error)
 
-    def _broken(self, error: BaseException) -> None:
-        """Whoever waits must hear of it: a hub that stands still would keep them until their end time."""
-        for waiters in self._waiters.values():
-            for waiter in waiters:
-                waiter.fail(error)
+    def _fail_all(self, error: BaseException) -> None:
+        """End all waits: a hub that has stopped would keep them until their deadlines."""
+        for subscriptions in self._subscriptions.values():
+            for subscription in subscriptions:
+                subscription.fail(error)
 
-    async def _current(self) -> AsyncWanClient:
-        async with self._connecting:
+    async def _current_client(self) -> AsyncWanClient:
+        async with self._connect_lock:
             if self._client is None:
                 self._client = await self._connect()
-                self._made_at = time.monotonic()
+                self._connected_at = time.monotonic()
             return self._client
 
-    async def _renewed(self, refused: AsyncWanClient) -> AsyncWanClient:
-        async with self._connecting:
-            if self._client is refused and time.monotonic() - self._made_at >= REFRESH_SECONDS:
+    async def _refresh_client(self, rejected: AsyncWanClient) -> AsyncWanClient:
+        async with self._connect_lock:
+            if self._client is rejected and time.monotonic() - self._connected_at >= CONNECTION_REFRESH_SECONDS:
                 self._client = await self._connect()
-                self._made_at = time.monotonic()
-                await refused.close()
-            return self._client or refused
+                self._connected_at = time.monotonic()
+                await rejected.close()
+            return self._client or rejected
 
-    async def _asked(self, ask: Callable[[AsyncWanClient], Awaitable[T]]) -> T:
-        client = await self._turn()
+    async def _call(self, call: Callable[[AsyncWanClient], Awaitable[T]]) -> T:
+        client = await self._acquire_client()
         try:
-            return await ask(client)
+            return await call(client)
         except WanAuthError:
-            if await self._renewed(client) is client:
+            if await self._refresh_client(client) is client:
                 raise
-            return await ask(await self._turn())
+            return await call(await self._acquire_client())
 
-    async def _turn(self) -> AsyncWanClient:
-        """Wait for the turn to begin a request; it is taken when it is used, however late that is."""
-        rate = (await self._current()).config.status_requests_per_second
-        async with self._queue:
-            wait = self._turns.take(time.monotonic(), rate)
-            while wait > 0:
-                await asyncio.sleep(wait)
-                wait = self._turns.take(time.monotonic(), rate)
-        # The one of before may have been refused, and closed, meanwhile.
-        return await self._current()
+    async def _acquire_client(self) -> AsyncWanClient:
+        """Wait for a slot of the rate limiter. It is taken when it is used, however late that is."""
+        rate = (await self._current_client()).config.status_requests_per_second
+        async with self._rate_lock:
+            delay = self._rate_limiter.acquire(time.monotonic(), rate)
+            while delay > 0:
+                await asyncio.sleep(delay)
+                delay = self._rate_limiter.acquire(time.monotonic(), rate)
+        # The previous client may have been rejected and closed meanwhile.
+        return await self._current_client()
+
+
+async def run_cooperatively(steps: Generator[None, None, T]) -> T:
+    """Run a stepwise computation with one step per iteration of the event loop.
+
+    :returns: its result.
+    """
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            result: T = end.value
+            return result
+        await asyncio.sleep(0)
 
 
 _hubs: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Hashable, Hub]] = WeakKeyDictionary()
-# What was learnt of a service stays for those that wait later.
-_durations: dict[Hashable, Durations] = {}
+# What was learnt of a service is kept for later waits.
+_runtime_stats: dict[Hashable, RuntimeStats] = {}
 
 
 def shared_hub(key: Hashable, connect: ClientFactory) -> AbstractAsyncContextManager[Hub]:
-    """Enter the running loop's hub of a connection; the last one out closes its session."""
-    return _Entry(key, connect)
+    """Enter the running loop's hub of a connection; the last one to leave closes its session."""
+    return _HubLease(key, connect)
 
 
-class _Entry:
-    # Not made of a generator: thousands are entered at once, and each would be kept with all that it refers to.
+class _HubLease:
+    # Not a generator: thousands are entered at once, and each would keep alive all that it refers to.
     __slots__ = ("_connect", "_hub", "_key")
 
     def __init__(self, key: Hashable, connect: ClientFactory) -> None:
@@ -344,7 +361,8 @@ class _Entry:
         hub = hubs.get(self._key)
         if hub is None:
             assert connect is not None
-            hub = hubs[self._key] = Hub(connect, _durations.setdefault(self._key, Durations()), turns_of(self._key))
+            runtime_stats = _runtime_stats.setdefault(self._key, RuntimeStats())
+            hub = hubs[self._key] = Hub(connect, runtime_stats, shared_rate_limiter(self._key))
         hub.users += 1
         self._hub = hub
         return hub

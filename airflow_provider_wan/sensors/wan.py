@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A sensor for a request that was made elsewhere."""
+"""The sensor for a request that was submitted elsewhere."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ from airflow.providers.common.compat.sdk import (
 from airflow_provider_wan.api.errors import WanError
 from airflow_provider_wan.api.record import RequestStatus
 from airflow_provider_wan.links.wan import WanRequestLink
-from airflow_provider_wan.operators.outcome import clip_result, error_of, not_ours
-from airflow_provider_wan.polling.schedule import SETTLE_SECONDS, WaitEnd
-from airflow_provider_wan.triggers.kill import CancelPolicy
+from airflow_provider_wan.operators.task_result import clip_result, error_of, not_ours
+from airflow_provider_wan.polling.decision import WaitStatus
+from airflow_provider_wan.triggers.cancellation import CancelPolicy
+from airflow_provider_wan.triggers.deferral import MIN_DEFERRAL_SECONDS, deferral_timeout
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,23 +31,19 @@ if TYPE_CHECKING:
     from airflow_provider_wan.api.record import RequestRecord
     from airflow_provider_wan.hooks.wan import WanHook
 
-# How much later than the trigger's own end Airflow's time-out comes, as a backstop.
-BACKSTOP = timedelta(minutes=5)
-
 
 class WanRequestSensor(BaseSensorOperator):
-    """
-    Waits for a request that was made elsewhere, and gives its result.
+    """Wait for a request that was submitted elsewhere, and return its result.
 
-    It never submits, and never cancels: the request is not its own.
+    It never submits or cancels: the request belongs to another task.
 
     :param request_id: the request (templated).
     :param wan_conn_id: id of a connection of type ``wan`` (templated).
-    :param deferrable: wait in the triggerer; default: Airflow's ``default_deferrable``.
-    :param poke_interval: seconds between looks.
-    :param timeout: how long it waits, in seconds or as a timedelta.
-    :return: ``{"request_id", "status", "video_url", "thumbnail_url"}``.
-    :raises AirflowFailException: where the request failed, was cancelled or is unknown.
+    :param deferrable: wait in the triggerer; Airflow's ``default_deferrable`` by default.
+    :param poke_interval: seconds between polls.
+    :param timeout: how long to wait, in seconds or as a timedelta.
+    :returns: ``{"request_id", "status", "video_url", "thumbnail_url"}``.
+    :raises AirflowFailException: if the request failed, was cancelled or is unknown.
     """
 
     template_fields: Sequence[str] = ("request_id", "wan_conn_id")
@@ -69,56 +66,57 @@ class WanRequestSensor(BaseSensorOperator):
         self.deferrable = deferrable
 
     def execute(self, context: Context) -> Any:
-        """Look once, then defer; or poke, where not deferrable."""
-        self._link(context)
+        """Poll once, then defer; or poke, if not deferrable."""
+        self._persist_link(context)
         if not self.deferrable:
             return super().execute(context)
-        found = self.poke(context)
-        if found.is_done:
-            return found.xcom_value
+        poke_result = self.poke(context)
+        if poke_result.is_done:
+            return poke_result.xcom_value
         from airflow_provider_wan.triggers.wan import WanI2VTrigger
 
         now = time.time()
+        end_time = now + self.timeout
         trigger = WanI2VTrigger(
             request_id=self.request_id,
-            end_time=now + self.timeout,
+            end_time=end_time,
             wan_conn_id=self.wan_conn_id,
             poll_interval=self.poke_interval,
-            not_before=now + SETTLE_SECONDS,
+            not_before=now + MIN_DEFERRAL_SECONDS,
             cancel_policy=CancelPolicy.NEVER,
         )
         self.defer(
             trigger=trigger,
             method_name="execute_complete",
-            timeout=timedelta(seconds=self.timeout) + BACKSTOP,
+            timeout=deferral_timeout(end_time),
         )
 
     def poke(self, context: Context) -> PokeReturnValue:
-        """Look once."""
+        """Poll once."""
         try:
-            return self._judged(self._hook().get_request(self.request_id))
+            return self._evaluate(self._hook().get_request(self.request_id))
         except WanError as error:
             if not error.retryable:
                 raise AirflowFailException(f"{type(error).__name__}: {error}") from error
-            self.log.warning("Looking again in %s s: %s", self.poke_interval, error)
+            self.log.warning("Polling again in %s s: %s", self.poke_interval, error)
             return PokeReturnValue(is_done=False)
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> Any:
-        """Take up the trigger's event, and look once more."""
-        self._link(context)
+        """Process the trigger's event, and poll once more."""
+        self._persist_link(context)
         try:
             record = self._hook().get_request(self.request_id)
         except WanError as error:
             raise AirflowFailException(f"{type(error).__name__}: {error}") from error
-        found = self._judged(record)
-        if found.is_done:
-            return found.xcom_value
+        poke_result = self._evaluate(record)
+        if poke_result.is_done:
+            return poke_result.xcom_value
         unfinished = error_of(record, waited=f" after {self.timeout:.0f} s")
-        if event.get("status") == WaitEnd.TIMEOUT:
+        if event.get("status") == WaitStatus.TIMEOUT:
             raise AirflowSensorTimeout(str(unfinished))
         raise AirflowFailException(f"The trigger ended with {event.get('status')!r}. {unfinished}")
 
-    def _judged(self, record: RequestRecord) -> PokeReturnValue:
+    def _evaluate(self, record: RequestRecord) -> PokeReturnValue:
         self.log.info("Request %s is %s", record.request_id, record.status_text)
         if record.status is RequestStatus.SUCCESS:
             return PokeReturnValue(is_done=True, xcom_value=clip_result(record))
@@ -131,6 +129,6 @@ class WanRequestSensor(BaseSensorOperator):
 
         return WanHook(self.wan_conn_id)
 
-    def _link(self, context: Context) -> None:
+    def _persist_link(self, context: Context) -> None:
         base_url = self._hook().config.base_url
         WanRequestLink.persist(context, f"{base_url}/requests/{self.request_id}")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The trigger that waits for one request. It only looks: it never submits and never downloads."""
+"""The trigger that waits for one request. It only polls: it never submits or downloads."""
 
 from __future__ import annotations
 
@@ -11,32 +11,31 @@ from typing import Any
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_provider_wan import metrics
-from airflow_provider_wan.polling.schedule import Verdict, Wait, WaitEnd
-from airflow_provider_wan.triggers.hook import hook_of
-from airflow_provider_wan.triggers.kill import ON_KILL_SECONDS, CancelPolicy, was_killed
+from airflow_provider_wan.polling.decision import PollTarget, WaitDecision, WaitStatus
+from airflow_provider_wan.triggers.cancellation import ON_KILL_SECONDS, CancelPolicy, was_killed
+from airflow_provider_wan.triggers.hook_loader import load_hook
 from airflow_provider_wan.triggers.wan_batch import WanI2VBatchTrigger
 
 __all__ = ["CancelPolicy", "WanI2VBatchTrigger", "WanI2VTrigger"]
 
 
 class WanI2VTrigger(BaseTrigger):
-    """
-    Waits until a request is done, or until the end time.
+    """Wait until a request ends, or until a deadline.
 
-    Fires one event: ``{"status", "request_id", "fingerprint", "end_time"}`` with a status of
-    :class:`~airflow_provider_wan.polling.schedule.WaitEnd`. Arguments and event hold ids and numbers
-    only, since Airflow keeps both in plain text; whoever resumes looks the rest up anew.
+    Fires one event, ``{"status", "request_id", "fingerprint", "end_time"}``, with a status of
+    :class:`~airflow_provider_wan.polling.decision.WaitStatus`. Arguments and event hold ids and numbers only, since
+    Airflow stores both in plain text; the resumed task gets the rest from the API.
 
-    :param request_id: what to wait for.
-    :param end_time: Unix seconds at which to give up: a restart of the triggerer does not lengthen it.
+    :param request_id: the request to wait for.
+    :param end_time: deadline in Unix seconds; a restart of the triggerer does not extend it.
     :param wan_conn_id: id of a connection of type ``wan``.
-    :param poll_interval: seconds between looks.
+    :param poll_interval: seconds between polls.
     :param not_before: Unix seconds before which no event is fired.
     :param cancel_policy: what happens when a user kills the task; see :class:`CancelPolicy`.
-    :param fingerprint: of the clip, handed through to the event.
-    :param resolution: of the clip, where known; this and the next two help to look at the right time.
-    :param duration: seconds of video.
-    :param submitted_at: Unix seconds, by the API's clock, at which it was submitted.
+    :param fingerprint: fingerprint of the clip, passed through to the event.
+    :param resolution: resolution of the clip, if known; this and the next two help to poll at the right time.
+    :param duration: seconds of video, if known.
+    :param submitted_at: Unix seconds of the submission, by the API's clock, if known.
     """
 
     def __init__(
@@ -83,23 +82,23 @@ class WanI2VTrigger(BaseTrigger):
         )
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Register, wait, and tell the end in one event."""
+        """Wait for the end of the request, and report it in one event."""
         try:
-            hook = await hook_of(self.wan_conn_id)
-            with metrics.waiting():
+            hook = await load_hook(self.wan_conn_id)
+            with metrics.track_in_flight():
                 async with hook.hub() as hub:
-                    verdict = (await hub.wait(self._what(), self._tell)).verdict
-            if verdict.message:
-                self.log.error(verdict.message)
-            # What is told sooner can fail the task.
+                    decision = (await hub.wait(self._build_target(), self._log_status)).decision
+            if decision.message:
+                self.log.error(decision.message)
+            # An earlier event can fail the task.
             await asyncio.sleep(max(0.0, self.not_before - time.time()))
         except Exception as error:
-            # A trigger that raises fails its task without a word: the resumed task says what it was.
-            self.log.exception("Request %s can't be looked at", self.request_id)
-            verdict = Verdict(WaitEnd.ERROR, f"{type(error).__name__}")
+            # A trigger that raises fails its task without a message: the resumed task reports the cause.
+            self.log.exception("Request %s can't be polled", self.request_id)
+            decision = WaitDecision(WaitStatus.ERROR, type(error).__name__)
         yield TriggerEvent(
             {
-                "status": verdict.end.value,
+                "status": decision.status.value,
                 "request_id": self.request_id,
                 "fingerprint": self.fingerprint,
                 "end_time": self.end_time,
@@ -107,24 +106,24 @@ class WanI2VTrigger(BaseTrigger):
         )
 
     async def on_kill(self) -> None:
-        """Cancel as the policy says, where a user really killed the task (Airflow 3.3 calls this)."""
+        """Apply the cancel policy if a user killed the task. Airflow 3.3 and later call this."""
         if self.cancel_policy is CancelPolicy.NEVER:
             return
         try:
             async with asyncio.timeout(ON_KILL_SECONDS):
                 if not await self._was_killed():
-                    self.log.info("Request %s is left alone: its task still waits for it", self.request_id)
+                    self.log.info("Request %s is not cancelled: its task still waits for it", self.request_id)
                     return
                 await self._cancel()
         except Exception as error:
             self.log.warning(
-                "Request %s is left alone: whether it may be cancelled can't be told (%s)",
+                "Request %s is not cancelled: it is unknown whether it may be (%s)",
                 self.request_id,
                 type(error).__name__,
             )
 
-    def _what(self) -> Wait:
-        return Wait(
+    def _build_target(self) -> PollTarget:
+        return PollTarget(
             request_id=self.request_id,
             end_time=self.end_time,
             not_before=self.not_before,
@@ -134,28 +133,28 @@ class WanI2VTrigger(BaseTrigger):
             submitted_at=self.submitted_at,
         )
 
-    def _tell(self, status: str) -> None:
-        # One for all: an instance's own is a handful of objects for each of thousands.
+    def _log_status(self, status: str) -> None:
+        # The class's logger: one per instance would be a handful of objects for each of thousands of triggers.
         self.logger().info("Request %s is %s", self.request_id, status)
 
     async def _was_killed(self) -> bool:
         return await was_killed(self.task_instance)
 
     async def _cancel(self) -> None:
-        async with (await hook_of(self.wan_conn_id)).hub() as hub:
-            record = await hub.look_up(self.request_id)
+        async with (await load_hook(self.wan_conn_id)).hub() as hub:
+            record = await hub.get_request(self.request_id)
             if not self.cancel_policy.applies_to(record):
                 self.log.info(
-                    "Request %s is %s: it is left to be picked up later (cancel_policy=%s)",
+                    "Request %s is %s: it is not cancelled, a later attempt resumes it (cancel_policy=%s)",
                     self.request_id,
                     record.status_text,
                     self.cancel_policy.value,
                 )
                 return
-            taken = await hub.cancel(self.request_id)
+            accepted = await hub.cancel(self.request_id)
             self.log.info(
-                "Request %s was %s: asked to cancel it, %s",
+                "Request %s was %s: cancellation %s",
                 self.request_id,
                 record.status_text,
-                "and the API took it" if taken else "which the API did not take",
+                "accepted by the API" if accepted else "not accepted by the API",
             )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The trigger that waits for the clips of a batch. It only looks: it never submits and never downloads."""
+"""The trigger that waits for the requests of a batch. It only polls: it never submits or downloads."""
 
 from __future__ import annotations
 
@@ -15,48 +15,46 @@ from typing import TYPE_CHECKING, Any
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_provider_wan import metrics
-from airflow_provider_wan.api.errors import WanAuthError, WanError, WanNotFoundError
+from airflow_provider_wan.api.errors import WanAuthError, WanError
 from airflow_provider_wan.api.record import RequestRecord
-from airflow_provider_wan.batch.looks import FEW, PAGE, Look
-from airflow_provider_wan.polling.schedule import Wait, WaitEnd
-from airflow_provider_wan.triggers.hook import hook_of
-from airflow_provider_wan.triggers.kill import ON_KILL_SECONDS, CancelPolicy, was_killed
+from airflow_provider_wan.polling.decision import PAGE_SIZE, PollTarget, StatusScan, WaitStatus
+from airflow_provider_wan.triggers.cancellation import ON_KILL_SECONDS, CancelPolicy, was_killed
+from airflow_provider_wan.triggers.hook_loader import load_hook
 
 if TYPE_CHECKING:
     from airflow_provider_wan.polling.hub import Hub
 
 
-class Wake(StrEnum):
-    """Why the task is woken."""
+class ResumeReason(StrEnum):
+    """Why the task is resumed."""
 
     ENOUGH = "enough"
-    """So many clips have ended that they are worth a worker, or all have."""
+    """Enough requests have ended to be worth a worker, or all have."""
     AGED = "aged"
-    """A clip has ended a while ago."""
+    """A request ended a while ago."""
     DUE = "due"
-    """The task itself asked for this time."""
+    """The task asked to be resumed at this time."""
     TIMEOUT = "timeout"
-    """The time of the batch is over."""
+    """The deadline of the batch has passed."""
     ERROR = "error"
-    """They can't be looked at."""
+    """The requests can't be polled."""
 
 
 class WanI2VBatchTrigger(BaseTrigger):
-    """
-    Waits until enough of a batch's requests have ended.
+    """Wait until enough of a batch's requests have ended.
 
-    Fires one event: ``{"status", "ended", "under_way", "end_time"}`` with a status of :class:`Wake`. Arguments and
-    event hold ids and numbers only; there are never more ids than may be under way at once.
+    Fires one event, ``{"status", "ended", "in_flight", "end_time"}``, with a status of :class:`ResumeReason`.
+    Arguments and event hold ids and numbers only; there are never more ids than requests that may be in flight.
 
-    :param request_ids: what is under way.
-    :param end_time: Unix seconds at which to give up.
-    :param wake_after: how many of them must have ended.
-    :param wake_at: Unix seconds at which the task has something to do in any case; None: never.
-    :param max_age: seconds after which a clip that has ended wakes the task although there are too few.
+    :param request_ids: the requests in flight.
+    :param end_time: deadline in Unix seconds.
+    :param wake_after: number of requests that must have ended.
+    :param wake_at: Unix seconds at which the task is resumed in any case; ``None`` for never.
+    :param max_age: seconds after which a request that has ended resumes the task although there are too few.
     :param wan_conn_id: id of a connection of type ``wan``.
-    :param poll_interval: seconds between looks.
+    :param poll_interval: seconds between polls.
     :param not_before: Unix seconds before which no event is fired.
-    :param cancel_policy: what happens when a user kills the task.
+    :param cancel_policy: what happens when a user kills the task; see :class:`CancelPolicy`.
     """
 
     def __init__(
@@ -100,131 +98,126 @@ class WanI2VBatchTrigger(BaseTrigger):
         )
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Wait until there is a reason to wake the task, and tell it in one event."""
+        """Wait until there is a reason to resume the task, and report it in one event."""
         ended: dict[str, float] = {}
         try:
-            hook = await hook_of(self.wan_conn_id)
-            with metrics.waiting(len(self.request_ids)):
+            hook = await load_hook(self.wan_conn_id)
+            with metrics.track_in_flight(len(self.request_ids)):
                 async with hook.hub() as hub:
-                    wake = await self._wait(hub, ended)
+                    reason = await self._wait(hub, ended)
         except Exception as error:
-            # A trigger that raises fails its task without a word: the resumed task looks itself, and says what it is.
-            self.log.exception("The batch's requests can't be looked at")
+            # A trigger that raises fails its task without a message: the resumed task polls and reports the cause.
+            self.log.exception("The batch's requests can't be polled")
             self.log.info("%s", type(error).__name__)
-            wake = Wake.ERROR
+            reason = ResumeReason.ERROR
         await asyncio.sleep(max(0.0, self.not_before - time.time()))
         yield TriggerEvent(
             {
-                "status": wake.value,
+                "status": reason.value,
                 "ended": len(ended),
-                "under_way": len(self.request_ids) - len(ended),
+                "in_flight": len(self.request_ids) - len(ended),
                 "end_time": self.end_time,
             }
         )
 
     async def on_kill(self) -> None:
-        """Cancel as the policy says, where a user really killed the task (Airflow 3.3 calls this)."""
+        """Apply the cancel policy if a user killed the task. Airflow 3.3 and later call this."""
         if self.cancel_policy is CancelPolicy.NEVER:
             return
         cancelled = 0
         try:
             async with asyncio.timeout(ON_KILL_SECONDS):
                 if not await was_killed(self.task_instance):
-                    self.log.info("%d requests are left alone: their task still waits for them", len(self.request_ids))
+                    self.log.info(
+                        "%d requests are not cancelled: their task still waits for them", len(self.request_ids)
+                    )
                     return
-                async for taken in self._cancel():
-                    cancelled += taken
+                async for accepted in self._cancel():
+                    cancelled += accepted
         except Exception as error:
-            self.log.warning("The other requests are left alone (%s)", type(error).__name__)
+            self.log.warning("The remaining requests are not cancelled (%s)", type(error).__name__)
         self.log.info(
-            "Of %d requests the API took the cancellation of %d; the others are left to be picked up later "
+            "The API accepted the cancellation of %d of %d requests; a later attempt resumes the others "
             "(cancel_policy=%s)",
-            len(self.request_ids),
             cancelled,
+            len(self.request_ids),
             self.cancel_policy.value,
         )
 
-    async def _wait(self, hub: Hub, ended: dict[str, float]) -> Wake:
-        news = asyncio.Event()
-        # All from one moment on, so that a page shows many of them.
-        first = max(self.not_before, time.time() + self.poll_interval)
-        waits = {each: asyncio.create_task(hub.wait(self._what(each, first), _silent)) for each in self.request_ids}
+    async def _wait(self, hub: Hub, ended: dict[str, float]) -> ResumeReason:
+        wait_done = asyncio.Event()
+        # All start at the same time, so that one page shows many of them.
+        first_poll = max(self.not_before, time.time() + self.poll_interval)
+        waits = {
+            each: asyncio.create_task(hub.wait(self._build_target(each, first_poll), _ignore_status))
+            for each in self.request_ids
+        }
         for task in waits.values():
-            task.add_done_callback(lambda _: news.set())
+            task.add_done_callback(lambda _: wait_done.set())
         try:
             while True:
                 with suppress(TimeoutError):
-                    async with asyncio.timeout(self._until(ended) - time.time()):
-                        await news.wait()
-                news.clear()
-                now, lost = time.time(), None
+                    async with asyncio.timeout(self._next_deadline(ended) - time.time()):
+                        await wait_done.wait()
+                wait_done.clear()
+                now, failure = time.time(), None
                 for request_id in [each for each, task in waits.items() if task.done()]:
-                    told = waits.pop(request_id).result()
-                    if isinstance(told.seen, RequestRecord) and told.seen.status.is_terminal:
-                        ended[request_id] = min(now, told.seen.updated_at or now)
-                    elif told.verdict.end is WaitEnd.ERROR:
-                        lost = Wake.ERROR if isinstance(told.seen, WanAuthError) else lost or Wake.AGED
-                if wake := self._judge(ended, lost, now):
+                    outcome = waits.pop(request_id).result()
+                    record = outcome.last_result
+                    if isinstance(record, RequestRecord) and record.status.is_terminal:
+                        ended[request_id] = min(now, record.updated_at or now)
+                    elif outcome.decision.status is WaitStatus.ERROR:
+                        rejected = isinstance(record, WanAuthError)
+                        failure = ResumeReason.ERROR if rejected else failure or ResumeReason.AGED
+                if reason := self._resume_reason(ended, failure, now):
                     self.log.info("%d of %d requests have ended", len(ended), len(self.request_ids))
-                    return wake
+                    return reason
         finally:
             for task in waits.values():
                 task.cancel()
             await asyncio.gather(*waits.values(), return_exceptions=True)
 
-    def _judge(self, ended: dict[str, float], lost: Wake | None, now: float) -> Wake | None:
+    def _resume_reason(self, ended: dict[str, float], failure: ResumeReason | None, now: float) -> ResumeReason | None:
         if ended and len(ended) >= min(self.wake_after, len(self.request_ids)):
-            return Wake.ENOUGH
-        if lost is not None:
-            return lost
+            return ResumeReason.ENOUGH
+        if failure is not None:
+            return failure
         if ended and now - min(ended.values()) >= self.max_age:
-            return Wake.AGED
+            return ResumeReason.AGED
         if self.wake_at is not None and now >= max(self.wake_at, self.not_before):
-            return Wake.DUE
-        return Wake.TIMEOUT if now >= self.end_time else None
+            return ResumeReason.DUE
+        return ResumeReason.TIMEOUT if now >= self.end_time else None
 
-    def _until(self, ended: dict[str, float]) -> float:
-        """Return when there is a reason to wake the task in any case."""
-        aged = min(ended.values(), default=math.inf) + self.max_age
-        due = math.inf if self.wake_at is None else max(self.wake_at, self.not_before)
-        return min(self.end_time, aged, due)
+    def _next_deadline(self, ended: dict[str, float]) -> float:
+        """Return the time at which the task is resumed in any case."""
+        aged_at = min(ended.values(), default=math.inf) + self.max_age
+        due_at = math.inf if self.wake_at is None else max(self.wake_at, self.not_before)
+        return min(self.end_time, aged_at, due_at)
 
-    def _what(self, request_id: str, first: float) -> Wait:
-        return Wait(request_id, self.end_time, first, self.poll_interval, patience=0.0)
+    def _build_target(self, request_id: str, first_poll: float) -> PollTarget:
+        return PollTarget(request_id, self.end_time, first_poll, self.poll_interval, not_found_grace=0.0)
 
-    async def _look(self, hub: Hub, wanted: list[str]) -> Look:
-        """Look at some: by pages of the list where there are many, one by one those that were not in it."""
-        look = Look()
-        names = set(wanted)
-        offset = 0
-        more = len(wanted) > FEW
-        try:
-            while more:
-                page = await hub.list_page(PAGE, offset)
-                more = look.page(page, names)
-                offset += max(1, page.size)
-        except WanError as error:
-            look.error = error
-        # Enough of them for this time: those that the list never shows come round with chance.
-        missing = [each for each in wanted if each not in look.records]
-        for request_id in random.sample(missing, min(len(missing), PAGE // 5)):
-            if isinstance(look.error, WanAuthError):
-                break
+    async def _scan(self, hub: Hub) -> StatusScan:
+        """Poll all requests once. Of those that the list does not show, a random sample is polled by id."""
+        in_random_order = random.sample(self.request_ids, len(self.request_ids))
+        scan = StatusScan(in_random_order, max_single_polls=PAGE_SIZE // 5)
+        while (poll := scan.next_poll()) is not None:
             try:
-                look.records[request_id] = await hub.look_up(request_id)
-            except WanNotFoundError:
-                look.unknown.add(request_id)
+                if poll.request_id is None:
+                    scan.on_page(await hub.list_page(poll.limit, poll.offset))
+                else:
+                    scan.on_record(poll, await hub.get_request(poll.request_id))
             except WanError as error:
-                look.error = error
-        return look
+                scan.on_error(poll, error)
+        return scan
 
     async def _cancel(self) -> AsyncIterator[bool]:
-        async with (await hook_of(self.wan_conn_id)).hub() as hub:
-            look = await self._look(hub, self.request_ids)
-            for request_id, record in look.records.items():
+        async with (await load_hook(self.wan_conn_id)).hub() as hub:
+            scan = await self._scan(hub)
+            for request_id, record in scan.records.items():
                 if self.cancel_policy.applies_to(record):
                     yield await hub.cancel(request_id)
 
 
-def _silent(_: str) -> None:
-    """Where one of hundreds stands is no news."""
+def _ignore_status(_: str) -> None:
+    """Batches do not log the status of single requests."""

@@ -6,6 +6,8 @@ from __future__ import annotations
 import json
 import socket
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -26,7 +28,7 @@ class Pauses(list):
         self.append(seconds)
 
 
-def client_of(url: str, **config) -> WanClient:
+def client_of(url: str, **config: Any) -> WanClient:
     return WanClient(WanConfig(api_key=KEY, base_url=url, **config), sleep=Pauses())
 
 
@@ -46,14 +48,14 @@ def client_of(url: str, **config) -> WanClient:
     ],
     ids=lambda death: getattr(death, "__name__", "?"),
 )
-def test_a_submission_whose_answer_is_lost_is_in_doubt_and_sent_once(death):
+def test_a_submission_whose_response_is_lost_is_in_doubt_and_sent_once(death: Any) -> None:
     with WireServer([death, wire.ACCEPTED]) as server:
         with pytest.raises(errors.WanInDoubtError):
             client_of(server.url).submit(REQUEST)
         assert len([seen for seen in server.seen if seen.head.startswith("POST")]) <= 1
 
 
-def test_a_connection_that_dies_at_once_is_never_tried_again_with_the_payment():
+def test_a_connection_that_dies_at_once_is_never_tried_again_with_the_payment() -> None:
     with WireServer([wire.reset_at_once, wire.ACCEPTED]) as server:
         # Whether the reset comes while connecting or after is up to the kernel.
         with pytest.raises((errors.WanInDoubtError, errors.WanConnectError)):
@@ -61,7 +63,7 @@ def test_a_connection_that_dies_at_once_is_never_tried_again_with_the_payment():
         assert server.seen == []
 
 
-def test_a_submission_that_is_never_answered_is_in_doubt_and_sent_once(monkeypatch):
+def test_a_submission_that_is_never_responded_is_in_doubt_and_sent_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(api_wire, "SUBMIT_TIMEOUT", 0.5)
     with WireServer([wire.never_answers, wire.ACCEPTED]) as server:
         with pytest.raises(errors.WanInDoubtError, match="ReadTimeout"):
@@ -80,26 +82,26 @@ def test_a_submission_that_is_never_answered_is_in_doubt_and_sent_once(monkeypat
         (503, errors.WanCapacityError),
     ],
 )
-def test_a_refused_submission_is_not_repeated_by_the_client_either(status, kind):
+def test_a_refused_submission_is_not_repeated_by_the_client_either(status: int, kind: Any) -> None:
     with WireServer([wire.answers(status, {"error": "no"}), wire.ACCEPTED]) as server:
         with pytest.raises(kind):
             client_of(server.url).submit(REQUEST)
         assert len(server.seen) == 1
 
 
-def test_a_refused_connection_proves_that_nothing_was_sent():
+def test_a_refused_connection_proves_that_nothing_was_sent() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     with pytest.raises(errors.WanConnectError):
         client_of(f"http://127.0.0.1:{port}/api").submit(REQUEST)
 
 
-def test_a_name_that_does_not_resolve_proves_that_nothing_was_sent():
+def test_a_name_that_does_not_resolve_proves_that_nothing_was_sent() -> None:
     with pytest.raises(errors.WanConnectError):
         client_of("http://no-such-host.invalid/api").submit(REQUEST)
 
 
-def test_a_connection_that_never_comes_about_proves_that_nothing_was_sent(monkeypatch):
+def test_a_connection_that_never_comes_about_proves_that_nothing_was_sent(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client_module, "CONNECT_TIMEOUT", 0.3)
     with socket.socket() as full:
         full.bind(("127.0.0.1", 0))
@@ -114,7 +116,7 @@ def test_a_connection_that_never_comes_about_proves_that_nothing_was_sent(monkey
             filler.close()
 
 
-def test_a_proxy_that_is_down_proves_that_nothing_was_sent(monkeypatch):
+def test_a_proxy_that_is_down_proves_that_nothing_was_sent(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{port}")
@@ -124,15 +126,15 @@ def test_a_proxy_that_is_down_proves_that_nothing_was_sent(monkeypatch):
         client_of("http://api.example.com/api").submit(REQUEST)
 
 
-def test_a_broken_tls_handshake_leaves_a_doubt_rather_than_a_second_payment():
-    def no_tls(connection):
+def test_a_broken_tls_handshake_leaves_a_doubt_rather_than_a_second_payment() -> None:
+    def no_tls(connection: Any) -> None:
         connection.sendall(b"220 mail.example.com ESMTP\r\n")
 
     with WireServer([no_tls], reads=False) as server, pytest.raises(errors.WanInDoubtError):
         client_of(server.url.replace("http:", "https:")).submit(REQUEST)
 
 
-def test_each_submission_has_a_connection_of_its_own():
+def test_each_submission_has_a_connection_of_its_own() -> None:
     accepted = {"request_id": "r1", "status": "queued"}
     with WireServer([wire.answers(200, accepted)]) as server:
         client = client_of(server.url)
@@ -141,7 +143,7 @@ def test_each_submission_has_a_connection_of_its_own():
         assert len(server.seen) == 2
 
 
-def test_the_submission_says_what_the_contract_asks_for():
+def test_the_submission_says_what_the_contract_asks_for() -> None:
     with WireServer([wire.ACCEPTED]) as server:
         client_of(server.url, organization_id="org-7").submit(REQUEST)
     seen = server.seen[0]
@@ -152,7 +154,9 @@ def test_the_submission_says_what_the_contract_asks_for():
     assert json.loads(seen.body) == {"model": "wan2.6-i2v", "payload": REQUEST.to_payload()}
 
 
-def test_credentials_of_a_netrc_file_do_not_take_the_place_of_the_key(monkeypatch, tmp_path):
+def test_credentials_of_a_netrc_file_do_not_take_the_place_of_the_key(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     netrc = tmp_path / "netrc"
     netrc.write_text("machine 127.0.0.1 login me password other\n")
     monkeypatch.setenv("NETRC", str(netrc))
@@ -161,7 +165,7 @@ def test_credentials_of_a_netrc_file_do_not_take_the_place_of_the_key(monkeypatc
     assert server.seen[0].headers["authorization"] == f"Bearer {KEY}"
 
 
-def test_a_redirect_is_not_followed_with_the_key():
+def test_a_redirect_is_not_followed_with_the_key() -> None:
     with WireServer([wire.ACCEPTED]) as other:
         moved = wire.answers(307, {}, f"Location: {other.url}/requests")
         with WireServer([moved]) as server:
@@ -172,21 +176,21 @@ def test_a_redirect_is_not_followed_with_the_key():
         assert other.seen == []
 
 
-def test_a_look_up_is_repeated_until_it_is_answered():
+def test_a_lookup_is_repeated_until_it_is_responded() -> None:
     found = wire.answers(200, {"request_id": "r1", "status": "processing"})
     with WireServer([wire.reset_after_request, wire.half_a_body, wire.answers(502, "x"), found]) as server:
         assert client_of(server.url).get_request("r1").status == "processing"
         assert len(server.seen) == 4
 
 
-def test_a_look_up_is_given_up_after_five_tries():
+def test_a_lookup_is_given_up_after_five_tries() -> None:
     with WireServer([wire.answers(500, {"error": "down"})]) as server:
         with pytest.raises(errors.WanLookupError, match="Request r1: HTTP 500"):
             client_of(server.url).get_request("r1")
         assert len(server.seen) == 5
 
 
-def test_a_look_up_waits_as_long_as_the_api_asks():
+def test_a_lookup_waits_as_long_as_the_api_asks() -> None:
     found = wire.answers(200, {"request_id": "r1", "status": "queued"})
     with WireServer([wire.answers(429, {}, "Retry-After: 7"), found]) as server:
         client = client_of(server.url)
@@ -196,14 +200,14 @@ def test_a_look_up_waits_as_long_as_the_api_asks():
 
 
 @pytest.mark.parametrize("status", [400, 401, 402, 404])
-def test_a_refused_look_up_is_not_repeated(status):
+def test_a_refused_lookup_is_not_repeated(status: int) -> None:
     with WireServer([wire.answers(status, {})]) as server:
         with pytest.raises(errors.WanRefusedError):
             client_of(server.url).get_request("r1")
         assert len(server.seen) == 1
 
 
-def test_an_id_can_not_lead_to_another_path():
+def test_an_id_can_not_lead_to_another_path() -> None:
     with WireServer([wire.answers(200, {"request_id": "r1", "status": "queued"})]) as server:
         client_of(server.url).get_request("../models?x=1")
         assert server.seen[0].head.startswith("GET /api/requests/..%2Fmodels%3Fx%3D1 ")
@@ -212,13 +216,13 @@ def test_an_id_can_not_lead_to_another_path():
                 client_of(server.url).get_request(bad)
 
 
-def test_a_page_is_asked_for_by_model_limit_and_offset():
+def test_a_page_is_asked_for_by_model_limit_and_offset() -> None:
     with WireServer([wire.answers(200, {"requests": []})]) as server:
         client_of(server.url).list_requests(limit=50, offset=100)
     assert server.seen[0].head.startswith("GET /api/requests?model_id=wan2.6-i2v&limit=50&offset=100 ")
 
 
-def test_a_cancellation_is_asked_for_once_and_never_raises():
+def test_a_cancellation_is_asked_for_once_and_never_raises() -> None:
     with WireServer([wire.answers(200, {})]) as server:
         assert client_of(server.url).cancel("r1") is True
         assert server.seen[0].head.startswith("DELETE /api/requests/r1 ")
@@ -228,7 +232,7 @@ def test_a_cancellation_is_asked_for_once_and_never_raises():
             assert len(server.seen) == 1
 
 
-def test_an_upload_goes_to_its_own_host_with_the_signed_type_and_without_the_key():
+def test_an_upload_goes_to_its_own_host_with_the_signed_type_and_without_the_key() -> None:
     with WireServer([wire.answers(200, {})]) as storage:
         urls = {"upload_url": f"{storage.url}/put?signature=s", "public_url": "https://cdn.example.com/a.jpg"}
         with WireServer([wire.answers(200, urls)]) as server:
@@ -241,19 +245,19 @@ def test_an_upload_goes_to_its_own_host_with_the_signed_type_and_without_the_key
     assert put.body == b"image"
 
 
-def test_an_upload_of_an_unknown_type_is_refused():
+def test_an_upload_of_an_unknown_type_is_refused() -> None:
     with pytest.raises(errors.WanValidationError, match="file_type='gif'"):
         client_of("http://127.0.0.1:1").upload(b"", "gif")
 
 
-def test_the_models_are_listed_and_described():
+def test_the_models_are_listed_and_described() -> None:
     with WireServer([wire.answers(200, {"model_ids": ["a", "b"]}), wire.answers(200, {"price_info": {}})]) as server:
         client = client_of(server.url)
         assert client.list_models() == ["a", "b"]
         assert client.get_model("a").model_id == "a"
 
 
-def test_no_error_tells_the_key_or_the_query_of_a_url():
+def test_no_error_reports_the_key_or_the_query_of_a_url() -> None:
     for death in (wire.reset_after_request, wire.half_a_body, wire.answers(500, "x")):
         with WireServer([death]) as server, pytest.raises(errors.WanError) as raised:
             client_of(server.url).submit(replace(REQUEST, img_url="https://i.example.com/a?X-Amz-Signature=c0ffee"))
@@ -263,7 +267,7 @@ def test_no_error_tells_the_key_or_the_query_of_a_url():
         assert raised.value.__suppress_context__ or raised.value.__context__ is None
 
 
-def test_the_key_is_in_no_representation():
+def test_the_key_is_in_no_representation() -> None:
     config = WanConfig(api_key=KEY)
     assert KEY not in repr(config)
     assert KEY not in str(vars(RequestsTransport(config)))
@@ -284,12 +288,12 @@ def test_the_key_is_in_no_representation():
         ("prices", {"720P": -1}),
     ],
 )
-def test_a_bad_connection_is_refused_by_the_name_of_its_field(field, value):
+def test_a_bad_connection_is_refused_by_the_name_of_its_field(field: str, value: Any) -> None:
     with pytest.raises(errors.WanValidationError, match=f"^{field}"):
         WanConfig(**{"api_key": KEY, field: value})
 
 
-def test_a_price_is_per_second_and_by_resolution():
+def test_a_price_is_per_second_and_by_resolution() -> None:
     config = WanConfig(api_key=KEY, prices={"720P": 0.1})
     assert config.cost("720P", 5) == 0.5
     assert config.cost("1080P", 5) is None

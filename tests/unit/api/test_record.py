@@ -1,32 +1,34 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from airflow_provider_wan.api.errors import WanProtocolError
-from airflow_provider_wan.api.record import ModelInfo, RequestPage, RequestRecord, RequestStatus, error_text
+from airflow_provider_wan.api.record import ModelInfo, RequestPage, RequestRecord, RequestStatus, extract_error
 
 VIDEO = "https://storage.example.com/r1.mp4"
 
 
-def answer(**fields):
+def answer(**fields: Any) -> Any:
     return {"request_id": "r1", "model": "wan2.6-i2v", "status": "success", "created_at": 1700000000, **fields}
 
 
 @pytest.mark.parametrize("word", ["created", "queued", "dispatched", "processing"])
-def test_a_request_under_way_is_not_terminal(word):
+def test_a_request_in_flight_is_not_terminal(word: str) -> None:
     assert not RequestRecord.parse(answer(status=word)).status.is_terminal
 
 
 @pytest.mark.parametrize(("word", "status"), [("canceled", "cancelled"), ("SUCCESS", "success"), ("failed", "failed")])
-def test_the_spellings_of_an_end_are_all_understood(word, status):
+def test_the_spellings_of_an_end_are_all_understood(word: str, status: str) -> None:
     record = RequestRecord.parse(answer(status=word))
     assert record.status == status
     assert record.status.is_terminal
     assert record.status_text == word
 
 
-def test_an_unknown_status_is_kept_and_told_once_and_not_terminal(caplog):
+def test_an_unknown_status_is_kept_and_reported_once_and_not_terminal(caplog: pytest.LogCaptureFixture) -> None:
     for _ in range(3):
         record = RequestRecord.parse(answer(status="musing"))
     assert record.status is RequestStatus.UNKNOWN
@@ -45,17 +47,17 @@ def test_an_unknown_status_is_kept_and_told_once_and_not_terminal(caplog):
         {"video_url": VIDEO},
     ],
 )
-def test_the_clip_is_found_in_every_known_shape_of_outcome(outcome):
+def test_the_clip_is_found_in_every_known_shape_of_outcome(outcome: dict[str, Any]) -> None:
     assert RequestRecord.parse(answer(outcome=outcome)).video_url == VIDEO
 
 
 @pytest.mark.parametrize("outcome", [None, {}, "done", {"media_urls": None}, {"media_urls": [{}]}])
-def test_urls_of_the_payload_echo_are_never_taken_for_the_clip(outcome):
+def test_urls_of_the_payload_echo_are_never_taken_for_the_clip(outcome: dict[str, Any] | str | None) -> None:
     record = RequestRecord.parse(answer(outcome=outcome, payload={"img_url": "https://example.com/in.jpg"}))
     assert record.video_url is None
 
 
-def test_a_thumbnail_that_is_the_clip_itself_is_none():
+def test_a_thumbnail_that_is_the_clip_itself_is_none() -> None:
     outcome = {"video_url": VIDEO, "thumbnail_image_url": VIDEO}
     assert RequestRecord.parse(answer(outcome=outcome)).thumbnail_url is None
 
@@ -70,44 +72,44 @@ def test_a_thumbnail_that_is_the_clip_itself_is_none():
         {"outcome": {}, "reason": "bad media"},
     ],
 )
-def test_the_reason_of_a_failure_is_found_wherever_it_stands(fields):
+def test_the_reason_of_a_failure_is_found_wherever_it_stands(fields: dict[str, Any]) -> None:
     assert RequestRecord.parse(answer(status="failed", **fields)).error == "bad media"
 
 
-def test_a_failure_without_a_reason_has_none():
+def test_a_failure_without_a_reason_has_none() -> None:
     assert RequestRecord.parse(answer(status="failed", outcome=None)).error is None
 
 
 @pytest.mark.parametrize("bad", [None, [], "success", {}, {"request_id": 7, "status": "queued"}, {"request_id": "r1"}])
-def test_what_is_not_a_request_is_refused(bad):
+def test_what_is_not_a_request_is_refused(bad: Any) -> None:
     with pytest.raises(WanProtocolError):
         RequestRecord.parse(bad)
 
 
-def test_urls_and_payload_are_in_no_representation_of_a_record():
+def test_urls_and_payload_are_in_no_representation_of_a_record() -> None:
     record = RequestRecord.parse(answer(outcome={"video_url": VIDEO}, payload={"prompt": "a secret cat"}))
     assert VIDEO not in repr(record)
     assert "secret" not in repr(record)
 
 
-def test_a_page_leaves_out_what_it_can_not_read_and_still_counts_it():
+def test_a_page_leaves_out_what_it_can_not_read_and_still_counts_it() -> None:
     page = RequestPage.parse({"requests": [answer(), {"status": "queued"}], "total": 2, "has_more": False})
     assert [record.request_id for record in page.records] == ["r1"]
     assert (page.size, page.total, page.has_more) == (2, 2, False)
 
 
-def test_a_page_without_totals_says_so():
+def test_a_page_without_totals_says_so() -> None:
     page = RequestPage.parse({"requests": []})
     assert (page.total, page.has_more) == (None, None)
 
 
 @pytest.mark.parametrize("bad", [None, [], {"requests": {}}, {}])
-def test_what_is_not_a_page_is_refused(bad):
+def test_what_is_not_a_page_is_refused(bad: Any) -> None:
     with pytest.raises(WanProtocolError):
         RequestPage.parse(bad)
 
 
-def test_a_price_comes_in_micro_dollars():
+def test_a_price_comes_in_micro_dollars() -> None:
     info = ModelInfo.parse("m", {"price_info": {"price": 150000, "pricing_type": "duration", "unit": "second"}})
     assert (info.price, info.unit) == (0.15, "second")
     assert ModelInfo.parse("m", {}).price is None
@@ -126,12 +128,12 @@ def test_a_price_comes_in_micro_dollars():
         ("", None),
     ],
 )
-def test_the_reason_of_a_refusal_is_found_in_every_known_shape(body, text):
-    assert error_text(body) == text
+def test_the_reason_of_a_refusal_is_found_in_every_known_shape(body: Any, text: str | None) -> None:
+    assert extract_error(body) == text
 
 
-def test_a_long_reason_is_cut():
-    assert len(error_text({"error": "x" * 10_000})) == 500
+def test_a_long_reason_is_cut() -> None:
+    assert len(extract_error({"error": "x" * 10_000})) == 500
 
 
 @pytest.mark.parametrize(
@@ -143,8 +145,8 @@ def test_a_long_reason_is_cut():
         "https://h.example.com/a.png?" + "secret" * 200,
     ],
 )
-def test_a_reason_that_repeats_our_url_tells_nothing_that_opens_it(body):
-    told = error_text(body)
+def test_a_reason_that_repeats_our_url_reports_nothing_that_opens_it(body: Any) -> None:
+    told = extract_error(body)
 
     assert "secret" not in told
     assert "h.example.com/a.png" in told

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import dataclasses
 import pickle
+from typing import Any
 
 import pytest
 
@@ -12,7 +13,7 @@ from airflow_provider_wan.api.request import I2VRequest
 URL = "https://images.example.com/cat.jpg"
 
 
-def test_the_defaults_are_the_documented_ones():
+def test_the_defaults_are_the_documented_ones() -> None:
     assert I2VRequest(img_url=URL).to_payload() == {
         "img_url": URL,
         "prompt": "",
@@ -26,7 +27,7 @@ def test_the_defaults_are_the_documented_ones():
     }
 
 
-def test_what_is_set_is_in_the_payload_and_the_model_is_not():
+def test_what_is_set_is_in_the_payload_and_the_model_is_not() -> None:
     request = I2VRequest(URL, audio_url="https://example.com/a.mp3", seed=0, model="wan2.6-i2v-flash")
     payload = request.to_payload()
     assert payload["audio_url"] == "https://example.com/a.mp3"
@@ -34,7 +35,7 @@ def test_what_is_set_is_in_the_payload_and_the_model_is_not():
     assert "model" not in payload
 
 
-def test_a_prompt_is_measured_in_characters_and_not_in_bytes():
+def test_a_prompt_is_measured_in_characters_and_not_in_bytes() -> None:
     assert len(I2VRequest(URL, prompt="猫" * 1500).prompt) == 1500
 
 
@@ -74,7 +75,7 @@ def test_a_prompt_is_measured_in_characters_and_not_in_bytes():
         ("audio_url", ""),
     ],
 )
-def test_a_bad_value_is_refused_with_the_name_of_its_field(field, value):
+def test_a_bad_value_is_refused_with_the_name_of_its_field(field: str, value: Any) -> None:
     with pytest.raises(WanValidationError, match=f"^{field}=") as refused:
         I2VRequest(**{"img_url": URL, field: value})
     assert refused.value.field == field
@@ -84,11 +85,11 @@ def test_a_bad_value_is_refused_with_the_name_of_its_field(field, value):
 
 
 @pytest.mark.parametrize(("field", "value"), [("seed", 2**31 - 1), ("duration", 15), ("resolution", "720P")])
-def test_the_edges_of_what_is_allowed_are_allowed(field, value):
+def test_the_edges_of_what_is_allowed_are_allowed(field: str, value: int | str) -> None:
     assert getattr(I2VRequest(**{"img_url": URL, field: value}), field) == value
 
 
-def test_a_refused_url_is_shown_without_its_query_and_password():
+def test_a_refused_url_is_shown_without_its_query_and_password() -> None:
     with pytest.raises(WanValidationError) as refused:
         I2VRequest("ftp://example.com/cat.jpg?X-Amz-Signature=c0ffee")
     assert "c0ffee" not in str(refused.value)
@@ -97,17 +98,17 @@ def test_a_refused_url_is_shown_without_its_query_and_password():
     assert "hunter22" not in str(refused.value)
 
 
-def test_a_request_can_not_be_changed_after_it_was_checked():
+def test_a_request_can_not_be_changed_after_it_was_checked() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         I2VRequest(URL).duration = 7
 
 
-def test_a_seed_of_its_own_changes_nothing_else():
+def test_a_seed_of_its_own_changes_nothing_else() -> None:
     request = I2VRequest(URL, prompt="a cat")
     assert request.with_seed(7).to_payload() == {**request.to_payload(), "seed": 7}
 
 
-def test_a_refusal_survives_the_way_between_processes():
+def test_a_refusal_survives_the_way_between_processes() -> None:
     with pytest.raises(WanValidationError) as refused:
         I2VRequest(URL, duration=7)
     assert str(pickle.loads(pickle.dumps(refused.value))) == str(refused.value)

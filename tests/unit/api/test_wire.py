@@ -5,22 +5,29 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
 from airflow_provider_wan.api import errors
-from airflow_provider_wan.api.wire import HttpAnswer, TransportError, read_json, read_submission, retry_after
-from airflow_provider_wan.api.wire import submission_lost as lost
+from airflow_provider_wan.api.wire import (
+    HttpResponse,
+    TransportError,
+    parse_lookup_response,
+    parse_retry_after,
+    parse_submit_response,
+)
+from airflow_provider_wan.api.wire import classify_lost_submission as lost
 
 
-def said(status, body, **headers):
+def said(status: Any, body: Any, **headers: Any) -> Any:
     data = body if isinstance(body, bytes) else json.dumps(body).encode()
-    return HttpAnswer(status, headers, data)
+    return HttpResponse(status, headers, data)
 
 
 @pytest.mark.parametrize("status", [200, 201, 202])
-def test_an_accepted_submission_gives_its_request(status):
-    assert read_submission(said(status, {"request_id": "r1", "status": "queued"})).request_id == "r1"
+def test_an_accepted_submission_gives_its_request(status: int) -> None:
+    assert parse_submit_response(said(status, {"request_id": "r1", "status": "queued"})).request_id == "r1"
 
 
 @pytest.mark.parametrize(
@@ -45,9 +52,9 @@ def test_an_accepted_submission_gives_its_request(status):
         (307, b"", errors.WanBadRequestError),
     ],
 )
-def test_a_refusal_proves_that_nothing_was_paid(status, body, kind):
+def test_a_refusal_proves_that_nothing_was_paid(status: int, body: bytes | dict[str, Any], kind: Any) -> None:
     with pytest.raises(kind) as refused:
-        read_submission(said(status, body))
+        parse_submit_response(said(status, body))
     assert isinstance(refused.value, errors.WanRefusedError)
     assert refused.value.paid is errors.Paid.NO
 
@@ -68,29 +75,29 @@ def test_a_refusal_proves_that_nothing_was_paid(status, body, kind):
         (204, b""),
     ],
 )
-def test_every_other_answer_to_a_submission_is_a_doubt(status, body):
+def test_every_other_response_to_a_submission_is_a_doubt(status: int, body: bytes | dict[str, Any]) -> None:
     with pytest.raises(errors.WanInDoubtError) as doubt:
-        read_submission(said(status, body))
+        parse_submit_response(said(status, body))
     assert doubt.value.paid is errors.Paid.MAYBE
     assert not doubt.value.retryable
 
 
-def test_no_answer_is_a_doubt_only_where_bytes_may_have_left():
+def test_no_response_is_a_doubt_only_where_bytes_may_have_left() -> None:
     assert isinstance(lost(TransportError("reset", sent=True)), errors.WanInDoubtError)
     assert isinstance(lost(TransportError("refused", sent=False)), errors.WanConnectError)
 
 
 @pytest.mark.parametrize("status", [500, 502, 504, 408])
-def test_a_failed_look_up_may_be_repeated(status):
+def test_a_failed_lookup_may_be_repeated(status: int) -> None:
     with pytest.raises(errors.WanLookupError) as failed:
-        read_json(said(status, {}), "Request r1")
+        parse_lookup_response(said(status, {}), "Request r1")
     assert failed.value.retryable
     assert "Request r1" in str(failed.value)
 
 
-def test_what_the_api_asks_to_wait_is_handed_on():
+def test_what_the_api_asks_to_wait_is_handed_on() -> None:
     with pytest.raises(errors.WanRateLimitError) as refused:
-        read_submission(said(429, {}, **{"retry-after": "17"}))
+        parse_submit_response(said(429, {}, **{"retry-after": "17"}))
     assert refused.value.retry_after == 17
 
 
@@ -106,13 +113,13 @@ def test_what_the_api_asks_to_wait_is_handed_on():
         ("-5", None),
     ],
 )
-def test_retry_after_is_read_in_seconds_or_as_a_date(value, seconds):
+def test_retry_after_is_read_in_seconds_or_as_a_date(value: str, seconds: float | None) -> None:
     now = datetime(2026, 11, 22, 12, 0, 0, tzinfo=UTC)
-    assert retry_after({"retry-after": value}, now) == seconds
+    assert parse_retry_after({"retry-after": value}, now) == seconds
 
 
-def test_every_error_says_whether_money_was_spent_and_whether_a_retry_helps():
-    def below(kind):
+def test_every_error_says_whether_money_was_spent_and_whether_a_retry_helps() -> None:
+    def below(kind: Any) -> Any:
         return {kind, *(deeper for child in kind.__subclasses__() for deeper in below(child))}
 
     for kind in below(errors.WanError):

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from airflow_provider_wan.api.config import DEFAULT_BASE_URL
@@ -11,7 +13,7 @@ from dev.testkit.scripted_server import WireServer
 from tests.unit.conftest import KEY
 
 
-def test_the_connection_becomes_the_configuration(connection):
+def test_the_connection_becomes_the_configuration(connection: Any) -> None:
     extra = {
         "organization_id": "org-7",
         "model": "wan2.6-i2v-flash",
@@ -30,7 +32,7 @@ def test_the_connection_becomes_the_configuration(connection):
     assert config.prices == {"720P": 0.2, "1080P": 0.15}
 
 
-def test_what_a_form_leaves_empty_has_its_default(connection):
+def test_what_a_form_leaves_empty_has_its_default(connection: Any) -> None:
     empty = {"organization_id": "", "model": "", "status_requests_per_second": "", "result_hosts": "", "prices": ""}
     connection("", extra=empty)
     config = WanHook().config
@@ -42,7 +44,7 @@ def test_what_a_form_leaves_empty_has_its_default(connection):
     assert config.prices == {"720P": 0.10, "1080P": 0.15}
 
 
-def test_what_a_form_gives_as_text_is_understood(connection):
+def test_what_a_form_gives_as_text_is_understood(connection: Any) -> None:
     connection(extra={"status_requests_per_second": "2.5", "result_hosts": "a.com, b.com", "prices": '{"1080P": 1}'})
     config = WanHook().config
     assert config.status_requests_per_second == 2.5
@@ -62,26 +64,26 @@ def test_what_a_form_gives_as_text_is_understood(connection):
         ("prices", {"720P": "cheap"}),
     ],
 )
-def test_a_bad_field_of_the_connection_is_named(connection, field, value):
+def test_a_bad_field_of_the_connection_is_named(connection: Any, field: str, value: Any) -> None:
     connection(extra={field: value})
     with pytest.raises(WanValidationError, match=f"^{field}"):
         _ = WanHook().config
 
 
-def test_a_connection_without_a_key_says_where_it_goes(connection):
+def test_a_connection_without_a_key_says_where_it_goes(connection: Any) -> None:
     connection(key="")
     with pytest.raises(WanValidationError, match="password field"):
         _ = WanHook().config
 
 
-def test_a_connection_given_as_a_uri_works_too(monkeypatch):
+def test_a_connection_given_as_a_uri_works_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AIRFLOW_CONN_WAN_DEFAULT", f"wan://:{KEY}@api.example.com:8443/queue?model=other")
     config = WanHook().config
     assert config.base_url == "https://api.example.com:8443/queue"
     assert config.model == "other"
 
 
-def test_a_test_of_the_connection_asks_for_the_models_and_submits_nothing(connection):
+def test_a_test_of_the_connection_asks_for_the_models_and_submits_nothing(connection: Any) -> None:
     with WireServer([wire.answers(200, {"model_ids": ["wan2.6-i2v"]})]) as server:
         connection(server.url)
         ok, message = WanHook().test_connection()
@@ -90,7 +92,7 @@ def test_a_test_of_the_connection_asks_for_the_models_and_submits_nothing(connec
     assert [seen.head.split()[0] for seen in server.seen] == ["GET"]
 
 
-def test_a_test_of_the_connection_names_a_model_that_can_not_be_used(connection):
+def test_a_test_of_the_connection_names_a_model_that_can_not_be_used(connection: Any) -> None:
     with WireServer([wire.answers(200, {"model_ids": ["other"]}), wire.answers(404, {})]) as server:
         connection(server.url)
         ok, message = WanHook().test_connection()
@@ -100,16 +102,16 @@ def test_a_test_of_the_connection_names_a_model_that_can_not_be_used(connection)
 
 
 @pytest.mark.parametrize("answer", [wire.answers(401, {"error": "bad key"}), wire.answers(403, {})])
-def test_a_test_of_the_connection_says_that_the_key_is_refused(connection, answer):
+def test_a_test_of_the_connection_says_that_the_key_is_rejected(connection: Any, answer: Any) -> None:
     with WireServer([answer]) as server:
         connection(server.url)
         ok, message = WanHook().test_connection()
     assert not ok
-    assert "key is refused" in message
+    assert "key is rejected" in message
     assert KEY not in message
 
 
-def test_a_test_of_a_broken_connection_does_not_raise(connection):
+def test_a_test_of_a_broken_connection_does_not_raise(connection: Any) -> None:
     connection(extra={"prices": "cheap"})
     ok, message = WanHook().test_connection()
     assert not ok
@@ -119,13 +121,13 @@ def test_a_test_of_a_broken_connection_does_not_raise(connection):
     assert "no_such_connection" in message
 
 
-async def test_the_triggers_look_ups_read_the_connection_once(connection, monkeypatch):
+async def test_the_triggers_lookups_read_the_connection_once(connection: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     with WireServer([wire.answers(200, {"request_id": "r1", "status": "queued"})]) as server:
         connection(server.url)
         looked = []
         real = WanHook._connect
 
-        async def counted(self):
+        async def counted(self: Any) -> Any:
             looked.append(1)
             return await real(self)
 

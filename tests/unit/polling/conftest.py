@@ -3,11 +3,11 @@ from __future__ import annotations
 
 import pytest
 
-from airflow_provider_wan.polling import hub, turns
+from airflow_provider_wan.polling import hub, throttle
 
 
 @pytest.fixture(autouse=True)
-def nothing_learnt(monkeypatch):
+def forget_observations(monkeypatch: pytest.MonkeyPatch) -> None:
     """What one test's clips took says nothing of another's."""
-    monkeypatch.setattr(hub, "_durations", {})
-    monkeypatch.setattr(turns, "_turns", {})
+    monkeypatch.setattr(hub, "_runtime_stats", {})
+    monkeypatch.setattr(throttle, "_rate_limiters", {})

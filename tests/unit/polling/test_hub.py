@@ -5,11 +5,13 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 from aiohttp import web
 
-from airflow_provider_wan.api.aio import AsyncWanClient
+from airflow_provider_wan.api.async_client import AsyncWanClient
 from airflow_provider_wan.api.config import WanConfig
 from airflow_provider_wan.api.errors import WanAuthError
 from airflow_provider_wan.polling import hub as hub_module
@@ -17,15 +19,15 @@ from airflow_provider_wan.polling.hub import shared_hub
 
 
 class Api:
-    """Answers look-ups, and counts connections and the keys it was shown."""
+    """Answers poll-ups, and counts connections and the keys it was shown."""
 
     def __init__(self) -> None:
-        self.looks: list[float] = []
+        self.polls: list[float] = []
         self.connections: set[int] = set()
         self.good_key = "key-1"
 
     async def answer(self, request: web.Request) -> web.Response:
-        self.looks.append(time.monotonic())
+        self.polls.append(time.monotonic())
         self.connections.add(id(request.transport))
         if request.headers["Authorization"] != f"Bearer {self.good_key}":
             return web.json_response({"error": "no"}, status=401)
@@ -33,7 +35,7 @@ class Api:
 
 
 @pytest.fixture
-async def api():
+async def api() -> AsyncIterator[Any]:
     served = Api()
     app = web.Application()
     app.router.add_get("/requests/{id}", served.answer)
@@ -46,10 +48,10 @@ async def api():
     await runner.cleanup()
 
 
-def connector(api, keys, rate=1000.0):
-    made = []
+def connector(api: Any, keys: Any, rate: float = 1000.0) -> Any:
+    made: list[Any] = []
 
-    async def connect():
+    async def connect() -> Any:
         await asyncio.sleep(0)
         client = AsyncWanClient(
             WanConfig(api_key=keys[min(len(made), len(keys) - 1)], base_url=api.url, status_requests_per_second=rate)
@@ -60,68 +62,70 @@ def connector(api, keys, rate=1000.0):
     return connect, made
 
 
-async def test_all_that_wait_share_one_connection_look_up_and_one_session(api):
+async def test_all_that_wait_share_one_connection_lookup_and_one_session(api: Any) -> None:
     connect, made = connector(api, ["key-1"])
 
-    async def wait(request_id):
+    async def wait(request_id: Any) -> Any:
         async with shared_hub("c", connect) as hub:
-            return await hub.look_up(request_id)
+            return await hub.get_request(request_id)
 
     records = await asyncio.gather(*(wait(f"r{n}") for n in range(50)))
     assert [record.request_id for record in records] == [f"r{n}" for n in range(50)]
     assert len(made) == 1
 
 
-async def test_the_last_one_out_closes_the_session_and_the_next_one_opens_another(api):
+async def test_the_last_one_out_closes_the_session_and_the_next_one_opens_another(api: Any) -> None:
     connect, made = connector(api, ["key-1"])
     async with shared_hub("c", connect) as hub:
         async with shared_hub("c", connect) as same:
             assert same is hub
-            await hub.look_up("r1")
+            await hub.get_request("r1")
         assert made[0]._transport._session is not None
     assert made[0]._transport._session is None
     async with shared_hub("c", connect) as another:
         assert another is not hub
-        await another.look_up("r1")
+        await another.get_request("r1")
     assert len(made) == 2
 
 
-async def test_connections_of_different_ids_are_kept_apart(api):
+async def test_connections_of_different_ids_are_kept_apart(api: Any) -> None:
     connect, _ = connector(api, ["key-1"])
     async with shared_hub("a", connect) as a, shared_hub("b", connect) as b:
         assert a is not b
 
 
-async def test_the_rate_of_the_connection_holds_for_all_together(api):
+async def test_the_rate_of_the_connection_holds_for_all_together(api: Any) -> None:
     connect, _ = connector(api, ["key-1"], rate=50.0)
     async with shared_hub("c", connect) as hub:
-        await asyncio.gather(*(hub.look_up(f"r{n}") for n in range(20)))
-    # 20 looks at 50 a second take at least 19 intervals; being late is no fault of the pace.
-    assert api.looks[-1] - api.looks[0] >= 19 / 50 * 0.9
+        await asyncio.gather(*(hub.get_request(f"r{n}") for n in range(20)))
+    # 20 polls at 50 a second take at least 19 intervals; being late is no fault of the pace.
+    assert api.polls[-1] - api.polls[0] >= 19 / 50 * 0.9
 
 
-async def test_a_refused_key_makes_it_read_the_connection_anew_once_it_is_a_minute_old(api, monkeypatch):
-    monkeypatch.setattr(hub_module, "REFRESH_SECONDS", 0.0)
+async def test_a_rejected_key_makes_it_read_the_connection_anew_once_it_is_a_minute_old(
+    api: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hub_module, "CONNECTION_REFRESH_SECONDS", 0.0)
     connect, made = connector(api, ["old", "key-1"])
     async with shared_hub("c", connect) as hub:
-        assert (await hub.look_up("r1")).request_id == "r1"
+        assert (await hub.get_request("r1")).request_id == "r1"
     assert len(made) == 2
     assert made[0]._transport._session is None
 
 
-async def test_a_refused_key_of_a_fresh_connection_is_an_error_at_once(api):
+async def test_a_rejected_key_of_a_fresh_connection_is_an_error_at_once(api: Any) -> None:
     connect, made = connector(api, ["wrong"])
     async with shared_hub("c", connect) as hub:
         with pytest.raises(WanAuthError):
-            await hub.look_up("r1")
+            await hub.get_request("r1")
     assert len(made) == 1
 
 
-async def test_the_hub_of_a_loop_that_is_gone_is_not_handed_to_another(api):
+async def test_the_hub_of_a_loop_that_is_gone_is_not_handed_to_another(api: Any) -> None:
     connect, _ = connector(api, ["key-1"])
     kept = []
 
-    async def enter():
+    async def enter() -> None:
         async with shared_hub("c", connect) as hub:
             kept.append(hub)
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from airflow.providers.common.compat.sdk import (
@@ -20,34 +21,34 @@ from dev.testkit.scripted_server import WireServer
 VIDEO = "https://s.example.com/a.mp4"
 
 
-def answer(status, **more):
+def answer(status: Any, **more: Any) -> Any:
     return wire.answers(200, {"request_id": "r1", "status": status, **more})
 
 
 SUCCESS = answer("success", outcome={"media_urls": [{"url": f"{VIDEO}?sig=1"}]})
 
 
-def sensor(**arguments):
+def sensor(**arguments: Any) -> Any:
     given = {"poke_interval": 0.01, "timeout": 5, "deferrable": False}
     return WanRequestSensor(task_id="wait", request_id="r1", **{**given, **arguments})
 
 
-def context(xcoms=None):
+def context(xcoms: Any = None) -> Any:
     push = {} if xcoms is None else xcoms
     return {"ti": SimpleNamespace(xcom_push=lambda key, value: push.__setitem__(key, value))}
 
 
-def test_it_pokes_until_the_request_is_done_and_gives_its_result(connection):
+def test_it_pokes_until_the_request_is_done_and_gives_its_result(connection: Any) -> None:
     with WireServer([answer("queued"), wire.answers(500, {}), answer("processing"), SUCCESS]) as server:
         connection(server.url)
         result = sensor().execute(context())
     assert result == {"request_id": "r1", "status": "success", "video_url": VIDEO, "thumbnail_url": None}
 
 
-def test_it_defers_with_a_trigger_that_never_cancels(connection):
+def test_it_defers_with_a_trigger_that_never_cancels(connection: Any) -> None:
     with WireServer([answer("processing")]) as server:
         connection(url := server.url)
-        xcoms = {}
+        xcoms: dict[Any, Any] = {}
         with pytest.raises(TaskDeferred) as deferred:
             sensor(deferrable=True).execute(context(xcoms))
     assert deferred.value.trigger.request_id == "r1"
@@ -55,13 +56,13 @@ def test_it_defers_with_a_trigger_that_never_cancels(connection):
     assert xcoms == {"wan_request_link": f"{url}/requests/r1"}
 
 
-def test_what_is_done_already_is_not_deferred(connection):
+def test_what_is_done_already_is_not_deferred(connection: Any) -> None:
     with WireServer([SUCCESS]) as server:
         connection(server.url)
         assert sensor(deferrable=True).execute(context())["status"] == "success"
 
 
-def test_it_looks_at_the_result_anew_when_it_is_resumed(connection):
+def test_it_polls_the_result_anew_when_it_is_resumed(connection: Any) -> None:
     with WireServer([SUCCESS]) as server:
         connection(server.url)
         event = {"status": "success", "request_id": "r1"}
@@ -69,21 +70,21 @@ def test_it_looks_at_the_result_anew_when_it_is_resumed(connection):
 
 
 @pytest.mark.parametrize("status", ["failed", "cancelled"])
-def test_a_request_that_gave_no_clip_fails_the_task_for_good(connection, status):
+def test_a_request_that_gave_no_clip_fails_the_task_for_good(connection: Any, status: str) -> None:
     with WireServer([answer(status, outcome={"error": "bad media"})]) as server:
         connection(server.url)
         with pytest.raises(AirflowFailException, match="r1"):
             sensor().execute(context())
 
 
-def test_an_unknown_request_fails_the_task_for_good(connection):
+def test_an_unknown_request_fails_the_task_for_good(connection: Any) -> None:
     with WireServer([wire.answers(404, {"error": "not found"})]) as server:
         connection(server.url)
         with pytest.raises(AirflowFailException, match="404"):
             sensor().execute(context())
 
 
-def test_a_time_out_is_the_sensor_s_own_and_softly_a_skip(connection):
+def test_a_timeout_is_the_sensor_s_own_and_softly_a_skip(connection: Any) -> None:
     event = {"status": "timeout", "request_id": "r1"}
     with WireServer([answer("processing")]) as server:
         connection(server.url)

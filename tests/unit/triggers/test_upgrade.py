@@ -7,6 +7,7 @@ import json
 import time
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,13 +18,13 @@ from dev.testkit.scripted_server import WireServer
 STORED = json.loads((Path(__file__).parent / "fixtures" / "stored_triggers.json").read_text())
 
 
-def revived(stored, **newer):
+def revived(stored: Any, **newer: Any) -> Any:
     module, _, name = stored["classpath"].rpartition(".")
     return getattr(import_module(module), name)(**{**stored["kwargs"], **newer})
 
 
 @pytest.mark.parametrize("stored", STORED, ids=lambda stored: stored["written_by"])
-async def test_a_trigger_of_an_older_version_goes_on_waiting_and_tells_the_end(connection, stored):
+async def test_a_trigger_of_an_older_version_goes_on_waiting_and_reports_the_end(connection: Any, stored: Any) -> None:
     answers = [wire.answers(200, {"request_id": "r1", "status": status}) for status in ("processing", "success")]
     with WireServer(answers) as server:
         connection(server.url)
@@ -35,7 +36,7 @@ async def test_a_trigger_of_an_older_version_goes_on_waiting_and_tells_the_end(c
 
 
 @pytest.mark.parametrize("stored", STORED, ids=lambda stored: stored["written_by"])
-def test_it_is_written_again_with_what_it_was_given(stored):
+def test_it_is_written_again_with_what_it_was_given(stored: Any) -> None:
     path, arguments = revived(stored).serialize()
 
     assert path == stored["classpath"]

@@ -7,6 +7,7 @@ import asyncio
 import json
 import time
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from airflow.triggers.base import BaseTrigger
@@ -19,36 +20,36 @@ from dev.testkit.scripted_server import WireServer
 from tests.unit.conftest import KEY
 
 
-def answer(status, **more):
+def answer(status: Any, **more: Any) -> Any:
     return wire.answers(200, {"request_id": "r1", "status": status, **more})
 
 
-def trigger_of(**more):
+def trigger_of(**more: Any) -> Any:
     now = time.time()
     arguments = {"request_id": "r1", "end_time": now + 30, "poll_interval": 0.01, "fingerprint": "f" * 64}
     return WanI2VTrigger(**{**arguments, **more})
 
 
-async def event_of(trigger):
+async def event_of(trigger: Any) -> Any:
     events = [event async for event in trigger.run()]
     (event,) = events
     return event.payload
 
 
-def test_it_is_built_again_from_what_it_says_of_itself():
+def test_it_is_built_again_from_what_it_says_of_itself() -> None:
     path, arguments = trigger_of(cancel_policy="always", not_before=5.0).serialize()
     assert path == "airflow_provider_wan.triggers.wan.WanI2VTrigger"
     assert WanI2VTrigger(**arguments).serialize() == (path, arguments)
 
 
-def test_its_arguments_are_plain_json():
+def test_its_arguments_are_plain_json() -> None:
     _, arguments = trigger_of().serialize()
     assert json.loads(json.dumps(arguments)) == arguments
     assert {type(value) for value in arguments.values()} <= {str, float, int, type(None)}
 
 
 @pytest.mark.parametrize("end", ["success", "failed", "cancelled"])
-async def test_it_waits_until_the_request_is_done_and_tells_it_once(connection, end):
+async def test_it_waits_until_the_request_is_done_and_reports_it_once(connection: Any, end: str) -> None:
     outcome = {"outcome": {"video_url": "https://s.example.com/a.mp4?secret=1", "error": "said of the prompt"}}
     with WireServer([answer("queued"), answer("processing"), answer(end, **outcome)]) as server:
         connection(server.url)
@@ -63,7 +64,7 @@ async def test_it_waits_until_the_request_is_done_and_tells_it_once(connection, 
     assert len(server.seen) == 3
 
 
-async def test_what_an_older_version_wrote_into_the_database_is_taken_up(connection):
+async def test_what_an_older_version_wrote_into_the_database_is_taken_up(connection: Any) -> None:
     written = {
         "request_id": "r1",
         "end_time": time.time() + 30,
@@ -78,7 +79,7 @@ async def test_what_an_older_version_wrote_into_the_database_is_taken_up(connect
         assert (await event_of(WanI2VTrigger(**written)))["status"] == "success"
 
 
-async def test_it_fires_nothing_before_the_time_at_which_airflow_takes_events_safely(connection):
+async def test_it_fires_nothing_before_the_time_at_which_airflow_takes_events_safely(connection: Any) -> None:
     with WireServer([answer("success")]) as server:
         connection(server.url)
         trigger = trigger_of(not_before=time.time() + 0.7)
@@ -86,37 +87,39 @@ async def test_it_fires_nothing_before_the_time_at_which_airflow_takes_events_sa
     assert time.time() >= trigger.not_before
 
 
-async def test_it_gives_up_at_the_end_time_even_where_that_passed_while_it_was_down(connection):
+async def test_it_gives_up_at_the_end_time_even_where_that_passed_while_it_was_down(connection: Any) -> None:
     with WireServer([answer("processing")]) as server:
         connection(server.url)
         assert (await event_of(trigger_of(end_time=time.time() - 60)))["status"] == "timeout"
 
 
-async def test_what_finished_before_the_end_time_passed_is_not_told_as_a_time_out(connection):
+async def test_what_finished_before_the_end_time_passed_is_not_reported_as_a_timeout(connection: Any) -> None:
     with WireServer([answer("success")]) as server:
         connection(server.url)
         assert (await event_of(trigger_of(end_time=time.time() - 60)))["status"] == "success"
 
 
-async def test_bad_answers_are_waited_out(connection):
+async def test_bad_responses_are_tolerated(connection: Any) -> None:
     deaths = [wire.answers(500, {}), wire.reset_after_request, wire.half_a_body, wire.answers(429, {})]
     with WireServer([*deaths, wire.answers(404, {}), wire.answers(200, "garbage"), answer("success")]) as server:
         connection(server.url)
         assert (await event_of(trigger_of()))["status"] == "success"
 
 
-async def test_a_refused_key_is_told_as_an_error_at_once(connection):
+async def test_a_rejected_key_is_reported_as_an_error_at_once(connection: Any) -> None:
     with WireServer([wire.answers(401, {"error": "no"})]) as server:
         connection(server.url)
         assert (await event_of(trigger_of()))["status"] == "error"
         assert len(server.seen) == 1
 
 
-async def test_a_connection_that_can_not_be_read_is_told_and_not_raised():
+async def test_a_connection_that_can_not_be_read_is_reported_and_not_raised() -> None:
     assert (await event_of(trigger_of(wan_conn_id="no_such_connection")))["status"] == "error"
 
 
-async def test_it_logs_a_change_once_and_never_the_key(connection, caplog, capsys):
+async def test_it_logs_a_change_once_and_never_the_key(
+    connection: Any, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
     with WireServer([answer("queued")] * 5 + [answer("processing")] * 5 + [answer("success")]) as server:
         connection(server.url)
         await event_of(trigger_of())
@@ -126,7 +129,7 @@ async def test_it_logs_a_change_once_and_never_the_key(connection, caplog, capsy
     assert KEY not in text
 
 
-async def test_being_stopped_with_its_triggerer_cancels_nothing(connection):
+async def test_being_stopped_with_its_triggerer_cancels_nothing(connection: Any) -> None:
     with WireServer([answer("queued")]) as server:
         connection(server.url)
         trigger = trigger_of(cancel_policy="always")
@@ -145,14 +148,14 @@ class TestKill:
     """What a kill does, by the state that Airflow gives the task and by the policy."""
 
     @pytest.fixture
-    def killed(self, connection, monkeypatch):
-        async def kill(server, *, state, policy="queued", mapped=False):
+    def killed(self, connection: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+        async def kill(server: Any, *, state: Any, policy: str = "queued", mapped: bool = False) -> Any:
             connection(server.url)
             trigger = trigger_of(cancel_policy=policy)
             trigger._task_instance = SimpleNamespace(dag_id="d", task_id="t", run_id="r", map_index=0 if mapped else -1)
             found = {"r": {("t_0" if mapped else "t"): state}} if state else {}
 
-            def states(**asked):
+            def states(**asked: Any) -> Any:
                 assert asked["map_index"] == (0 if mapped else None)
                 if isinstance(state, Exception):
                     raise state
@@ -167,32 +170,34 @@ class TestKill:
 
     @pytest.mark.parametrize("state", ["failed", "success", "scheduled", None])
     @pytest.mark.parametrize("mapped", [False, True])
-    async def test_a_queued_request_of_a_killed_task_is_cancelled(self, killed, state, mapped):
+    async def test_a_queued_request_of_a_killed_task_is_cancelled(
+        self, killed: Any, state: str | None, mapped: bool
+    ) -> None:
         with WireServer([answer("queued"), wire.answers(200, {})]) as server:
             assert await killed(server, state=state, mapped=mapped) == ["GET", "DELETE"]
 
-    async def test_a_running_request_is_left_to_finish_since_it_is_paid_for(self, killed):
+    async def test_a_running_request_is_left_to_finish_since_it_is_paid_for(self, killed: Any) -> None:
         with WireServer([answer("processing")]) as server:
             assert await killed(server, state="failed") == ["GET"]
 
-    async def test_a_running_request_is_cancelled_where_the_policy_says_always(self, killed):
+    async def test_a_running_request_is_cancelled_if_the_policy_says_always(self, killed: Any) -> None:
         with WireServer([answer("processing"), wire.answers(200, {})]) as server:
             assert await killed(server, state="failed", policy="always") == ["GET", "DELETE"]
 
-    async def test_nothing_is_asked_where_the_policy_says_never(self, killed):
+    async def test_nothing_is_asked_if_the_policy_says_never(self, killed: Any) -> None:
         with WireServer([answer("queued")]) as server:
             assert await killed(server, state="failed", policy="never") == []
 
     @pytest.mark.parametrize("mapped", [False, True])
-    async def test_a_hand_over_to_another_triggerer_cancels_nothing(self, killed, mapped):
+    async def test_a_move_to_another_triggerer_cancels_nothing(self, killed: Any, mapped: bool) -> None:
         with WireServer([answer("queued")]) as server:
             assert await killed(server, state="deferred", policy="always", mapped=mapped) == []
 
-    async def test_nothing_is_cancelled_where_airflow_can_not_be_asked(self, killed):
+    async def test_nothing_is_cancelled_where_airflow_can_not_be_asked(self, killed: Any) -> None:
         with WireServer([answer("queued")]) as server:
             assert await killed(server, state=RuntimeError("away"), policy="always") == []
 
-    async def test_a_slow_api_does_not_hold_up_the_kill(self, killed, monkeypatch):
+    async def test_a_slow_api_does_not_hold_up_the_kill(self, killed: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(module, "ON_KILL_SECONDS", 0.3)
         with WireServer([wire.never_answers]) as server:
             began = time.monotonic()
@@ -202,5 +207,5 @@ class TestKill:
 
 @pytest.mark.parametrize("status", ["success", "failed", "cancelled"])
 @pytest.mark.parametrize("policy", list(CancelPolicy))
-def test_what_is_done_is_never_cancelled(status, policy):
+def test_what_is_done_is_never_cancelled(status: str, policy: Any) -> None:
     assert not policy.applies_to(RequestRecord.parse({"request_id": "r1", "status": status}))
