@@ -76,7 +76,7 @@ def test_docker_is_only_asked_for_what_the_compose_file_can_do() -> None:
 def test_what_pip_installs_is_this_package() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     for _, words in of("pip", "install"):
-        name, extra = re.fullmatch(r"([\w-]+)(?:\[(\w+)\])?", words[2]).groups()  # type: ignore[union-attr]
+        name, extra = re.fullmatch(r"([\w-]+)(?:\[(\w+)\])?", words[2]).groups()
         assert name == project["name"]
         assert extra is None or extra in project["optional-dependencies"]
 
@@ -85,7 +85,7 @@ def test_exported_variables_are_options_of_the_provider() -> None:
     from airflow_provider_wan.get_provider_info import get_provider_info
 
     for _, words in of("export"):
-        section, option = re.fullmatch(r"AIRFLOW__(\w+?)__(\w+)=.+", words[1]).groups()  # type: ignore[union-attr]
+        section, option = re.fullmatch(r"AIRFLOW__(\w+?)__(\w+)=.+", words[1]).groups()
         assert option.lower() in get_provider_info()["config"][section.lower()]["options"]
 
 
@@ -104,12 +104,12 @@ def test_the_command_that_renews_the_pages_exists() -> None:
 
 
 def test_wan_provider_takes_its_options() -> None:
-    from airflow_provider_wan.cli.main import _parser
+    from airflow_provider_wan.cli.main import _build_parser
 
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     assert "wan-provider" in project["scripts"]
     for _, words in of("wan-provider"):
-        _parser().parse_args(words[1:])
+        _build_parser().parse_args(words[1:])
 
 
 def test_the_calls_of_the_sandboxs_controls_are_answered(sandbox: SandboxServer) -> None:

@@ -9,10 +9,11 @@ from datetime import timedelta
 import pytest
 
 from airflow_provider_wan.media import archive, audio, image
-from airflow_provider_wan.operators import source, wan
-from airflow_provider_wan.polling import schedule
+from airflow_provider_wan.operators import source
+from airflow_provider_wan.polling import decision
 from airflow_provider_wan.sandbox import SandboxConfig
 from airflow_provider_wan.sandbox.faults import SILENTLY_ACCEPTED
+from airflow_provider_wan.triggers import deferral
 from dev.docs.pages import ROOT
 
 MB = 1_000_000
@@ -25,8 +26,8 @@ FIGURES = {
         f"{audio.MIN_SECONDS:.0f}–{audio.MAX_SECONDS:.0f} s;": "audio",
     },
     "explanation/waiting.md": {
-        f"within the first {schedule.MIN_DEFERRAL_SECONDS:.0f} s": "no event before",
-        f"comes {wan.DEFERRAL_TIMEOUT_GRACE // timedelta(minutes=1)} minutes after": "backstop",
+        f"within the first {deferral.MIN_DEFERRAL_SECONDS:.0f} s": "no event before",
+        f"comes {deferral.DEFERRAL_TIMEOUT_GRACE // timedelta(minutes=1)} minutes after": "backstop",
     },
     "how-to/troubleshooting.md": {f"must live for {source.MIN_URL_SECONDS:.0f} s more": "URL"},
     "explanation/archive.md": {f"tried {['', 'one', 'two', 'three', 'four'][archive._ATTEMPTS]} times": "downloads"},
@@ -45,7 +46,7 @@ def test_a_figure_is_that_of_the_code(page: str, text: str) -> None:
 
 
 def test_a_minute_until_an_unknown_id_ends_the_wait_and_for_a_clip_in_the_sandbox() -> None:
-    assert schedule.NOT_FOUND_PATIENCE == SandboxConfig().run_seconds[5] == 60
+    assert decision.NOT_FOUND_GRACE == SandboxConfig().run_seconds[5] == 60
 
 
 def test_the_times_of_the_retry_policy_are_told() -> None:

@@ -48,3 +48,16 @@ def test_every_page_of_the_documentation_is_in_the_navigation_of_the_site() -> N
             names = [line for line in tree.splitlines() if line and not line.startswith(":")]
             listed |= {(page.parent / f"{name}.md").resolve() for name in names}
     assert listed == {page for page in PAGES if page.is_relative_to(ROOT / "docs")}
+
+
+def test_the_walks_through_the_code_name_what_is_there() -> None:
+    text = (ROOT / "docs" / "development.md").read_text(encoding="utf-8")
+    walks = text.split("## Three walks through the code\n")[1].split("\n## ")[0]
+    package = ROOT / "airflow_provider_wan"
+    code = "\n".join(path.read_text(encoding="utf-8") for path in package.rglob("*.py"))
+    defined = set(re.findall(r"^ *(?:async def|def|class) (\w+)", code, re.MULTILINE))
+    for name in re.findall(r"`([^`]+)`", walks):
+        if name.endswith(".py"):
+            assert (package / name).is_file(), name
+        elif re.fullmatch(r"[\w.]+", name) and name != "results.jsonl":
+            assert set(name.split(".")) <= defined, name

@@ -6,6 +6,8 @@ import logging
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
+from typing import Any
 
 if "AIRFLOW_HOME" not in os.environ:  # before Airflow is imported: it writes its configuration there
     os.environ["AIRFLOW_HOME"] = tempfile.mkdtemp(prefix="airflow-")
@@ -15,7 +17,7 @@ import pytest
 
 
 @pytest.fixture(autouse=True)
-def _silent():
+def _silent() -> Iterator[Any]:
     """Tens of thousands of failures are played here: nobody wants to read of them."""
     logging.disable(logging.CRITICAL)
     yield

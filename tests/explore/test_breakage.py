@@ -3,16 +3,17 @@
 
 from __future__ import annotations
 
+from typing import Any
 from unittest.mock import patch
 
 import pytest
 
-from airflow_provider_wan.ledger import Policy, Submission, Submitted
+from airflow_provider_wan.ledger import Policy, SubmitResult, Submitter
 from airflow_provider_wan.ledger import entry as entries
-from airflow_provider_wan.ledger import submission as submission_module
+from airflow_provider_wan.ledger import submitter as submitter_module
 from airflow_provider_wan.ledger.entry import EntryState
-from airflow_provider_wan.ledger.reconcile import Finding, Look
-from airflow_provider_wan.ledger.store import Versioned
+from airflow_provider_wan.ledger.reconcile import Finding, ReconcileResult
+from airflow_provider_wan.ledger.stores.base import StoredEntry
 from airflow_provider_wan.sandbox.config import CancelMode
 from airflow_provider_wan.triggers.wan import WanI2VTrigger
 from dev.explore import world as world_module
@@ -25,86 +26,86 @@ from dev.explore.world import Kind, World
 ONE = (Kind.DIE_AFTER, Kind.SLOW)
 
 
-def explore(make=Submission, *, answers=(ACCEPTED, RESET_ACCEPTED, RESET_LATE, BUSY)):
+def explore(make: Any = Submitter, *, scenarios: Any = (ACCEPTED, RESET_ACCEPTED, RESET_LATE, BUSY)) -> None:
     """A small part of the exploration, which nothing but the breakage makes fail."""
     explorer = Explorer(make)
-    for answer in answers:
-        explorer.one_fault(History(answer), ONE)
+    for scenario in scenarios:
+        explorer.one_fault(History(scenario), ONE)
     for sequel in (Sequel.SECOND_WORKER, Sequel.ZOMBIE):
-        explorer.two_at_once(History(answers[0], sequel))
-        explorer.one_fault(History(answers[0], sequel, cancel=CancelMode.IGNORED), ONE)
+        explorer.two_at_once(History(scenarios[0], sequel))
+        explorer.one_fault(History(scenarios[0], sequel, cancel=CancelMode.IGNORED), ONE)
 
 
-def test_with_everything_in_place_nothing_is_found():
+def test_with_everything_in_place_nothing_is_found() -> None:
     explore()
 
 
-class WithoutClaim(Submission):
+class WithoutClaim(Submitter):
     """Submits, and then writes down what it did."""
 
-    def _pay(self, job, held, *, keep_seed):
-        fresh, request = self._claim(job, held.entry if held else None, keep_seed)
+    def _claim_and_post(self, submission: Any, stored: Any, *, keep_seed: Any) -> Any:
+        fresh, request = self._build_claim(submission, stored.entry if stored else None, keep_seed)
         record = self._api.submit(request)
         entry = entries.submitted(fresh, record.request_id, self._clock())
-        if held is None:
-            self.store.create(entry)
+        if stored is None:
+            self._store.create(entry)
         else:
-            self.store.replace(entry, held.version)
-        return Submitted(entry, record, True)
+            self._store.replace(entry, stored.version)
+        return SubmitResult(entry, record, True)
 
 
-class WithoutRecord(Submission):
+class WithoutRecord(Submitter):
     """Does not write the request id down."""
 
-    def _note(self, current, record):
-        return Submitted(entries.submitted(current.entry, record.request_id, 0.0), record, True)
+    def _record_accepted(self, current: Any, record: Any) -> Any:
+        return SubmitResult(entries.submitted(current.entry, record.request_id, 0.0), record, True)
 
 
-class WithoutReconciliation(Submission):
+class WithoutReconciliation(Submitter):
     """Takes what is in doubt for not sent."""
 
-    def _settle(self, job, held, on_doubt):
-        return self._pay(job, held, keep_seed=True)
+    def _reconcile(self, submission: Any, stored: Any, on_doubt: Any) -> Any:
+        return self._claim_and_post(submission, stored, keep_seed=True)
 
 
-class WithoutSecondLook(Submission):
-    """Takes one look into the list for a proof."""
+class WithoutSecondScan(Submitter):
+    """Takes one scan of the list for a proof."""
 
-    def __init__(self, *args, **more):
-        super().__init__(*args, **more, policy=Policy(settle=0.0))
+    def __init__(self, *args: Any, **more: Any) -> None:
+        super().__init__(*args, **more, policy=Policy(absence_confirm_interval=0.0))
 
 
-class WithoutLease(Submission):
+class WithoutLease(Submitter):
     """Takes every other owner for dead."""
 
-    def __init__(self, *args, **more):
-        super().__init__(*args, **more, policy=Policy(lease=0.0, clock_margin=0.0, settle=0.0))
+    def __init__(self, *args: Any, **more: Any) -> None:
+        super().__init__(*args, **more, policy=Policy(lease=0.0, clock_margin=0.0, absence_confirm_interval=0.0))
 
 
-class WithoutFence(Submission):
+class WithoutFence(Submitter):
     """Does not look at its claim again before it pays."""
 
-    def _replace(self, current, entry):
-        if entry.state is EntryState.CLAIMED and entry.posting_at is not None:
-            return Versioned(entry, current.version)
+    def _replace(self, current: Any, entry: Any) -> Any:
+        if entry.state is EntryState.CLAIMED and entry.intent_at is not None:
+            return StoredEntry(entry, current.version)
         return super()._replace(current, entry)
 
 
-class WithoutHaste(Submission):
-    """Pays however long ago it announced that."""
+class WithoutHaste(Submitter):
+    """Pays however long ago it recorded its intent."""
 
-    def __init__(self, *args, **more):
-        super().__init__(*args, **more, policy=Policy(post_within=1e9))
+    def __init__(self, *args: Any, **more: Any) -> None:
+        super().__init__(*args, **more, policy=Policy(max_intent_age=1e9))
 
 
-class WithoutLookingFirst(Submission):
+class WithoutPollingFirst(Submitter):
     """Pays again for what it has submitted before."""
 
-    def _step(self, job, held, on_doubt):
-        if held is not None and held.entry.state is EntryState.SUBMITTED:
-            failed = entries.cancelled(held.entry, self._clock())
-            held = Versioned(failed, self.store.replace(failed, held.version))
-        return super()._step(job, held, on_doubt)
+    def _step(self, submission: Any, stored: Any, on_doubt: Any) -> Any:
+        if stored is not None and stored.entry.state is EntryState.SUBMITTED:
+            failed = entries.cancelled(stored.entry, self._clock())
+            stored = StoredEntry(failed, self._store.replace(failed, stored.version))
+        return super()._step(submission, stored, on_doubt)
 
 
 @pytest.mark.parametrize(
@@ -113,55 +114,55 @@ class WithoutLookingFirst(Submission):
         WithoutClaim,
         WithoutRecord,
         WithoutReconciliation,
-        WithoutSecondLook,
+        WithoutSecondScan,
         WithoutLease,
         WithoutFence,
         WithoutHaste,
-        WithoutLookingFirst,
+        WithoutPollingFirst,
     ],
 )
-def test_without_a_safeguard_of_the_submission_it_fails(make):
+def test_without_a_safeguard_of_the_submission_it_fails(make: Any) -> None:
     with pytest.raises(Broken):
         explore(make)
 
 
-def test_without_a_seed_of_its_own_a_submission_is_not_found_again():
-    def drawn(self, job, before, keep_seed):
-        fresh, request = claim(self, job, before, keep_seed)
+def test_without_a_seed_of_its_own_a_submission_is_not_found_again() -> None:
+    def drawn(self: Any, submission: Any, before: Any, keep_seed: Any) -> Any:
+        fresh, request = claim(self, submission, before, keep_seed)
         return fresh, request.with_seed(1)
 
-    claim = Submission._claim
-    with patch.object(Submission, "_claim", drawn), pytest.raises(Broken):
-        explore(answers=(RESET_ACCEPTED,))
+    claim = Submitter._build_claim
+    with patch.object(Submitter, "_build_claim", drawn), pytest.raises(Broken):
+        explore(scenarios=(RESET_ACCEPTED,))
 
 
-def test_with_a_blind_look_it_fails():
-    blind = lambda *args: Look(Finding.ABSENT)  # noqa: E731
-    with patch.object(submission_module, "look", blind), pytest.raises(Broken):
+def test_with_a_blind_scan_it_fails() -> None:
+    blind = lambda *args: ReconcileResult(Finding.ABSENT)  # noqa: E731
+    with patch.object(submitter_module, "reconcile_entry", blind), pytest.raises(Broken):
         explore()
 
 
-def test_without_conditions_on_writes_it_fails():
-    def careless(self, entry, version):
+def test_without_conditions_on_writes_it_fails() -> None:
+    def careless(self: Any, entry: Any, version: Any) -> Any:
         return self._put(entry)
 
     with (
-        patch.object(world_module.MemoryLedger, "replace", careless),
-        patch.object(world_module.MemoryLedger, "create", lambda self, entry: self._put(entry)),
+        patch.object(world_module.MemoryStore, "replace", careless),
+        patch.object(world_module.MemoryStore, "create", lambda self, entry: self._put(entry)),
         pytest.raises(Broken),
     ):
         explore()
 
 
-class WithoutBuildingFirst(Submission):
+class WithoutBuildingFirst(Submitter):
     """Pays, and lets the operator find out afterwards that it can't wait."""
 
-    def ensure(self, request, **more):
-        return super().ensure(request, **{**more, "before_pay": None})
+    def submit_once(self, request: Any, **more: Any) -> Any:
+        return super().submit_once(request, **{**more, "before_pay": None})
 
 
-def _play_with_a_trigger_that_can_not_be_built(make):
-    def broken(self):
+def _play_with_a_trigger_that_can_not_be_built(make: Any) -> None:
+    def broken(self: Any) -> None:
         raise TypeError("can't be serialized")
 
     world = World()
@@ -172,10 +173,10 @@ def _play_with_a_trigger_that_can_not_be_built(make):
         raise Broken("it paid for a clip that it can't wait for")
 
 
-def test_a_trigger_that_can_not_be_built_costs_nothing():
-    _play_with_a_trigger_that_can_not_be_built(Submission)
+def test_a_trigger_that_can_not_be_built_costs_nothing() -> None:
+    _play_with_a_trigger_that_can_not_be_built(Submitter)
 
 
-def test_without_building_before_paying_it_costs_something():
+def test_without_building_before_paying_it_costs_something() -> None:
     with pytest.raises(Broken):
         _play_with_a_trigger_that_can_not_be_built(WithoutBuildingFirst)

@@ -6,6 +6,8 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 from itertools import islice
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,25 +19,25 @@ from dev.explore.plan import BOUNDARIES, explore, failure_of, played_at_random
 from dev.explore.stage import Switch
 
 
-def test_no_schedule_charges_twice_or_loses_a_clip(capsys):
+def test_no_schedule_charges_twice_or_loses_a_clip(capsys: pytest.CaptureFixture[str]) -> None:
     explorer = Explorer()
     with nothing_real():
         explore(explorer)
     coverage = explorer.coverage
     with capsys.disabled():
-        print(f"\n{coverage.told()}")
+        print(f"\n{coverage.format()}")
     assert coverage.schedules > 10_000
     assert set(coverage.crossed) == BOUNDARIES, "an I/O call is new, or gone: see BOUNDARIES"
     assert set(coverage.by_boundary) == BOUNDARIES, "no schedule strikes there"
 
 
-def test_histories_at_random_hold_too():
+def test_histories_at_random_hold_too() -> None:
     with nothing_real():
         assert len(list(islice(played_at_random(seed=1), 300))) == 300
 
 
 @pytest.mark.parametrize("sequel", [Sequel.ZOMBIE, Sequel.SECOND_WORKER])
-def test_the_one_window_that_is_left_is_the_post_itself_and_it_is_told(sequel):
+def test_the_one_window_that_is_left_is_the_post_itself_and_it_is_reported(sequel: Any) -> None:
     """
     A process that is stopped after it announced its POST, for longer than others wait for it, and then
     goes on: no idempotency key guards that. The cancellation of the second request is asked for; where
@@ -45,17 +47,17 @@ def test_the_one_window_that_is_left_is_the_post_itself_and_it_is_told(sequel):
     with nothing_real():
         for step in range(1, 40):
             history = History(ACCEPTED, sequel, switches=(Switch(step, 5000.0),), cancel=CancelMode.IGNORED)
-            told = failure_of(history)
-            if told is None:
+            failure = failure_of(history)
+            if failure is None:
                 continue
-            assert "charged 2 times" in told
-            assert '"stray"' in told
+            assert "charged 2 times" in failure
+            assert '"duplicate"' in failure
             doubled.add(play(History()).first.trace[step - 1])
             assert failure_of(replace(history, cancel=CancelMode.WORKS)) is None
     assert doubled == {"api POST /requests"}
 
 
-def test_an_io_call_past_the_boundaries_is_noticed(tmp_path):
+def test_an_io_call_past_the_boundaries_is_noticed(tmp_path: Path) -> None:
     for reach in (lambda: (tmp_path / "x").write_text("x"), lambda: time.sleep(0)):
         with nothing_real(), pytest.raises(RealIoError):
             reach()

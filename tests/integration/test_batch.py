@@ -14,8 +14,8 @@ from PIL import Image
 
 from airflow_provider_wan.api.errors import WanError
 from airflow_provider_wan.batch import engine
-from airflow_provider_wan.batch import state as batch_state
-from airflow_provider_wan.ledger import submission
+from airflow_provider_wan.batch import run as batch_run
+from airflow_provider_wan.ledger import submitter
 from airflow_provider_wan.ledger.rules import Policy
 from airflow_provider_wan.operators import wan_batch
 from airflow_provider_wan.sandbox import SandboxServer
@@ -23,19 +23,19 @@ from dev.testkit.batch_runs import BatchTask, charges_by_request, crops, manifes
 from dev.testkit.s3_folder import Folder
 
 
-def test_a_budget_of_half_the_quote_stops_in_time_and_more_goes_on_from_there(
+def test_a_budget_of_half_the_estimate_stops_in_time_and_more_goes_on_from_there(
     folder: Folder, sandbox: SandboxServer
 ) -> None:
     job = BatchTask(folder, {"manifest": upload(folder, 24)})
-    quoted = job.try_(dry_run=True)
+    estimate = job.try_(dry_run=True)
 
-    with pytest.raises(AirflowFailException, match=r"max_cost=\$6\.00.*12 rows are left.*Raise max_cost"):
-        job.try_(max_cost=quoted["cost"] / 2)
+    with pytest.raises(AirflowFailException, match=r"max_cost=\$6\.00.*12 rows are skipped.*Raise max_cost"):
+        job.try_(max_cost=estimate["cost"] / 2)
     spent = sum(charges_by_request(sandbox).values())
     first = {row["request_id"] for row in job.rows() if row["status"] == "archived"}
-    result = job.try_(max_cost=quoted["cost"])
+    result = job.try_(max_cost=estimate["cost"])
 
-    assert quoted["cost"] == 12.0
+    assert estimate["cost"] == 12.0
     assert spent == pytest.approx(6.0)
     assert len(first) == 12
     assert result["archived"] == 24
@@ -51,7 +51,7 @@ def test_what_a_killed_try_has_spent_counts_towards_the_budget(
     class KilledError(BaseException):
         pass
 
-    save = batch_state.State.save
+    save = batch_run.BatchRun.save
 
     def save_once(self: Any, busy: Any, **more: Any) -> None:
         saves.append(more)
@@ -61,10 +61,10 @@ def test_what_a_killed_try_has_spent_counts_towards_the_budget(
         raise KilledError
 
     # Only the checkpoint before the first payment is written.
-    monkeypatch.setattr(batch_state.State, "save", save_once)
+    monkeypatch.setattr(batch_run.BatchRun, "save", save_once)
     with pytest.raises(KilledError):
         job.try_()
-    monkeypatch.setattr(batch_state.State, "save", save)
+    monkeypatch.setattr(batch_run.BatchRun, "save", save)
     before = len(sandbox.accepted())
 
     with pytest.raises(AirflowFailException, match="max_cost"):
@@ -74,19 +74,19 @@ def test_what_a_killed_try_has_spent_counts_towards_the_budget(
     assert len(charges_by_request(sandbox)) == 10
 
 
-def test_a_budget_of_just_the_quote_is_enough_where_an_answer_was_lost(
+def test_a_budget_of_just_the_estimate_is_enough_where_an_answer_was_lost(
     folder: Folder, sandbox: SandboxServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # In the 90th part of the time.
-    monkeypatch.setattr(submission, "Policy", lambda: Policy(settle=1.0))
+    monkeypatch.setattr(submitter, "Policy", lambda: Policy(absence_confirm_interval=1.0))
     sandbox.inject("reset_before_accept", 1, {"prompt": "last"})
     items = [{"image": uri, "prompt": "last" if n == 3 else ""} for n, uri in enumerate(upload(folder, 4))]
     job = BatchTask(folder, {"manifest": items})
-    quoted = job.try_(dry_run=True)
+    estimate = job.try_(dry_run=True)
 
-    result = job.try_(max_cost=quoted["cost"])
+    result = job.try_(max_cost=estimate["cost"])
 
-    assert quoted["cost"] == 2.0
+    assert estimate["cost"] == 2.0
     assert (result["archived"], result["cost"]) == (4, 2.0)
     assert sum(charges_by_request(sandbox).values()) == pytest.approx(2.0)
 
@@ -169,7 +169,7 @@ def test_a_refusal_by_content_is_for_good_and_named(folder: Folder, sandbox: San
     assert "img_url is not reachable" in job.rows()[2]["error"]
 
 
-def test_fail_fast_submits_nothing_more_and_archives_what_is_under_way(folder: Folder, sandbox: SandboxServer) -> None:
+def test_fail_fast_submits_nothing_more_and_archives_what_is_in_flight(folder: Folder, sandbox: SandboxServer) -> None:
     images = upload(folder, 40)
     images.insert(10, folder.put("images/torn.png", b"torn"))
     job = BatchTask(folder, {"manifest": images, "on_item_failure": "fail_fast", "submits_per_second": 20})
@@ -228,11 +228,11 @@ def test_a_clip_that_never_runs_is_left_to_the_next_try_which_does_not_pay_again
 
 
 @pytest.mark.timeout(120)
-def test_in_waves_too_a_request_that_the_api_does_not_know_comes_to_an_end(
+def test_in_deferral_cycles_too_a_request_that_the_api_does_not_know_comes_to_an_end(
     folder: Folder, sandbox: SandboxServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine, "UNKNOWN_SECONDS", 2.0)
-    monkeypatch.setattr(wan_batch, "SETTLE_SECONDS", 0.0)
+    monkeypatch.setattr(engine, "NOT_FOUND_GRACE", 2.0)
+    monkeypatch.setattr(wan_batch, "MIN_DEFERRAL_SECONDS", 0.0)
     sandbox.inject("get_404", None, {"prompt": "lost"})
     items = [{"image": uri, "prompt": "lost" if n == 1 else ""} for n, uri in enumerate(upload(folder, 2))]
     job = BatchTask(folder, {"manifest": items, "deferrable": True})
@@ -250,7 +250,7 @@ def test_in_waves_too_a_request_that_the_api_does_not_know_comes_to_an_end(
 def test_a_request_that_the_api_does_not_know_has_its_row_where_the_batch_stopped(
     folder: Folder, sandbox: SandboxServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine, "UNKNOWN_SECONDS", 2.0)
+    monkeypatch.setattr(engine, "NOT_FOUND_GRACE", 2.0)
     sandbox.inject("get_404", None, {"prompt": "lost"})
     sandbox.inject("no_credit_402", 1, {"prompt": "second"})
     words = ("lost", "second")
@@ -277,18 +277,18 @@ def test_a_key_where_another_clip_lies_is_refused_before_it_is_paid_for(folder: 
     assert "holds another object" in job.rows()[0]["error"]
 
 
-def test_a_dry_run_sends_nothing_and_tells_what_the_ledger_has(folder: Folder, sandbox: SandboxServer) -> None:
+def test_a_dry_run_sends_nothing_and_reports_what_the_ledger_has(folder: Folder, sandbox: SandboxServer) -> None:
     items = [{"image": f"https://images.example.com/{n}.png"} for n in range(5)]
     job = BatchTask(folder, {"manifest": [*items, {"image": "https://images.example.com/x.png", "duration": 7}]})
     seen = len(sandbox.journal())
 
-    quoted = job.try_(dry_run=True)
+    estimate = job.try_(dry_run=True)
 
     assert len(sandbox.journal()) == seen
-    assert (quoted["items"], quoted["rejected"], quoted["video_seconds"], quoted["cost"]) == (6, 1, 25, 2.5)
-    assert (quoted["known"], quoted["unread"], quoted["to_pay"]) == (0, 0, 2.5)
-    assert "row 6" in quoted["faults"][0]
-    assert "duration=7" in quoted["faults"][0]
+    assert (estimate["items"], estimate["rejected"], estimate["video_seconds"], estimate["cost"]) == (6, 1, 25, 2.5)
+    assert (estimate["existing"], estimate["unread"], estimate["to_pay"]) == (0, 0, 2.5)
+    assert "row 6" in estimate["faults"][0]
+    assert "duration=7" in estimate["faults"][0]
 
 
 def test_results_sheet_asset_and_link_are_there(folder: Folder, sandbox: SandboxServer) -> None:
@@ -307,7 +307,8 @@ def test_results_sheet_asset_and_link_are_there(folder: Folder, sandbox: Sandbox
     assert "../../../0000-" in page
     assert job.xcoms["wan_sheet_link"].endswith("sheet.html")
     (event,) = job.outlet_events.values()
-    assert event.extra["wan"]["archived"] == 3
+    extra: Any = event.extra["wan"]
+    assert extra["archived"] == 3
     assert result["folder"] == folder.uri(below)
 
 
@@ -321,7 +322,8 @@ def test_an_alias_among_the_outlets_tells_of_the_prefix_that_a_template_gave(
 
     (event,) = job.outlet_events[alias].asset_alias_events
     assert event.dest_asset_key.uri.rstrip("/") == folder.uri("clips")
-    assert event.extra["wan"]["archived"] == 1
+    extra: Any = event.extra["wan"]
+    assert extra["archived"] == 1
 
 
 def test_openlineage_is_told_what_was_read_and_written(folder: Folder, sandbox: SandboxServer) -> None:

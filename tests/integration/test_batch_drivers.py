@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A batch against a sandbox that has its troubles: in the loop, in waves, and killed again and again."""
+"""A batch against a sandbox that has its troubles: in the loop, in deferral cycles, and killed again and again."""
 
 from __future__ import annotations
 
@@ -72,13 +72,13 @@ def test_every_good_image_is_archived_once_and_every_bad_one_is_named(folder: Fo
         if row["status"] == "archived":
             check_clip(folder, row)
     assert result["cost"] == pytest.approx(sum(charges.values())) == pytest.approx(40.0)
-    assert (result["archived"], result["rejected"], result["left"]) == (80, 4, 0)
+    assert (result["archived"], result["rejected"], result["skipped"]) == (80, 4, 0)
 
 
-def test_waves_make_the_same_as_the_loop_and_hold_no_secret(
+def test_deferral_cycles_make_the_same_as_the_loop_and_store_no_secret(
     folder: Folder, busy: SandboxServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(wan_batch, "SETTLE_SECONDS", 0.0)
+    monkeypatch.setattr(wan_batch, "MIN_DEFERRAL_SECONDS", 0.0)
     job = BatchTask(folder, {"manifest": upload(folder, 36), "deferrable": True, "prompt": "a secret prompt"})
 
     result = job.try_(max_in_flight=16)
@@ -99,7 +99,10 @@ def test_a_batch_that_is_killed_again_and_again_pays_once_for_each_clip(
     folder: Folder, busy: SandboxServer, tmp_path: Path
 ) -> None:
     images = upload(folder, 40)
-    told = {"prefix": folder.prefix, "arguments": {"manifest": manifest(folder, [{"image": uri} for uri in images])}}
+    told: dict[str, Any] = {
+        "prefix": folder.prefix,
+        "arguments": {"manifest": manifest(folder, [{"image": uri} for uri in images])},
+    }
     charged = 0
     for try_number in range(1, 12):
         told["try_number"] = try_number

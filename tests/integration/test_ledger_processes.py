@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Real processes, real sockets, real stores: at once, and killed at any moment."""
+"""Real processes, sockets and stores: processes run at once, and are killed at any moment."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ import secrets
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,13 +24,13 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
-def api():
+def api() -> Iterator[Any]:
     with SandboxServer(api_key="ledger-key", speed=60, seed=5, render="none") as server:
         yield server
 
 
 @pytest.fixture(params=["file", "s3"])
-def ledger(request, tmp_path):
+def ledger(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
     if request.param == "file":
         return f"file://{tmp_path}/ledger", {}, None
     seaweed = request.getfixturevalue("seaweed")
@@ -37,14 +39,14 @@ def ledger(request, tmp_path):
 
 
 @pytest.fixture
-def ask(api, ledger):
-    """Start a process that asks for the clip as soon as a line is written to it; none outlives the test."""
+def start_submit(api: Any, ledger: Any) -> Iterator[Any]:
+    """Return a function that starts a process, which submits once a line is written to it."""
     uri, settings, _ = ledger
     started = []
 
-    def start(task, attempt=1):
+    def start(task: Any, try_number: int = 1) -> Any:
         process = subprocess.Popen(
-            [sys.executable, "-m", "dev.testkit.submit_process", uri, api.base_url, api.api_key, task, str(attempt)],
+            [sys.executable, "-m", "dev.testkit.submit_process", uri, api.base_url, api.api_key, task, str(try_number)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -60,42 +62,42 @@ def ask(api, ledger):
         process.communicate()
 
 
-def go(process):
+def go(process: Any) -> None:
     process.stdin.write("go\n")
     process.stdin.flush()
 
 
-def answer_of(process):
-    told, _ = process.communicate(timeout=120)
-    assert process.returncode == 0, told
-    return json.loads(told.splitlines()[-1])
+def read_result(process: Any) -> Any:
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 0, output
+    return json.loads(output.splitlines()[-1])
 
 
-def test_of_ten_processes_that_ask_for_one_clip_one_pays_and_all_get_it(api, ask):
-    processes = [ask(f"dag/run{n}/clip/-1") for n in range(10)]
+def test_one_of_ten_processes_pays_for_a_clip_and_all_get_it(api: Any, start_submit: Any) -> None:
+    processes = [start_submit(f"dag/run{n}/clip/-1") for n in range(10)]
     for process in processes:
         assert process.stdout.readline() == "ready\n"
     for process in processes:
         go(process)
-    answers = [answer_of(process) for process in processes]
-    assert len({answer["request_id"] for answer in answers}) == 1
-    assert sum(answer["paid_now"] for answer in answers) == 1
+    results = [read_result(process) for process in processes]
+    assert len({result["request_id"] for result in results}) == 1
+    assert sum(result["paid_now"] for result in results) == 1
     assert len(api.charges()) == 1
 
 
-def test_a_process_killed_at_any_moment_and_tried_again_pays_once(api, ask, ledger):
+def test_a_process_killed_at_any_moment_and_retried_pays_once(api: Any, start_submit: Any, ledger: Any) -> None:
     rng = random.Random(11)
     for attempt in range(1, 9):
-        process = ask("dag/run/clip/-1", attempt)
+        process = start_submit("dag/run/clip/-1", attempt)
         assert process.stdout.readline() == "ready\n"
         go(process)
         time.sleep(rng.uniform(0.0, 0.15))
         process.kill()
         process.wait()
-    last = ask("dag/run/clip/-1", 9)
+    last = start_submit("dag/run/clip/-1", 9)
     go(last)
-    told = answer_of(last)
-    assert [charge["request_id"] for charge in api.charges()] == [told["request_id"]]
+    result = read_result(last)
+    assert [charge["request_id"] for charge in api.charges()] == [result["request_id"]]
     uri, _, client = ledger
-    (held,) = open_store(uri, s3_client=client).entries()
-    assert (held.entry.state, held.entry.request_id) == (EntryState.SUCCEEDED, told["request_id"])
+    (stored,) = open_store(uri, s3_client=client).entries()
+    assert (stored.entry.state, stored.entry.request_id) == (EntryState.SUCCEEDED, result["request_id"])

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The ledger on a real S3 server."""
+"""The ledger with a real S3 server."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import contextlib
 import secrets
 import threading
 import time
+from typing import Any
 
 import pytest
 from botocore.exceptions import ConnectTimeoutError, ReadTimeoutError
@@ -20,56 +21,56 @@ from airflow_provider_wan.ledger import (
     Submitter,
     open_store,
 )
-from airflow_provider_wan.ledger.entry import posting, submitted
+from airflow_provider_wan.ledger.entry import record_intent, submitted
 from airflow_provider_wan.ledger.errors import AlreadyExistsError, ConflictError
 from dev.testkit.ledger import FINGERPRINT, ME, NOW, OTHER, REQUEST, Api, Clock, a_claim
 from dev.testkit.s3_folder import BUCKET
 
 
 @pytest.fixture(scope="module")
-def client(seaweed):
+def client(seaweed: Any) -> Any:
     return seaweed.client()
 
 
 @pytest.fixture
-def prefix():
+def prefix() -> Any:
     return secrets.token_hex(4)
 
 
 @pytest.fixture
-def store(client, prefix):
+def store(client: Any, prefix: Any) -> Any:
     return open_store(f"s3://{BUCKET}/{prefix}", s3_client=lambda: client)
 
 
-class Meddled:
-    """The real client, with something in between."""
+class PatchedClient:
+    """The real client with some methods replaced."""
 
-    def __init__(self, client, **changed):
+    def __init__(self, client: Any, **changed: Any) -> None:
         self._client = client
         self.__dict__.update(changed)
 
-    def __getattr__(self, name):
+    def __getattr__(self, name: Any) -> Any:
         return getattr(self._client, name)
 
 
-def test_what_was_put_is_read_again(store):
+def test_a_stored_entry_is_read_back(store: Any) -> None:
     assert store.read(FINGERPRINT) is None
     version = store.create(a_claim())
-    assert (store.read(FINGERPRINT).entry, store.read(FINGERPRINT).version) == (a_claim(), version)
-    version = store.replace(posting(a_claim(), NOW), version)
-    assert (store.read(FINGERPRINT).entry, store.read(FINGERPRINT).version) == (posting(a_claim(), NOW), version)
+    assert (store.read(FINGERPRINT).entry, read_version(store)) == (a_claim(), version)
+    version = store.replace(record_intent(a_claim(), NOW), version)
+    assert (store.read(FINGERPRINT).entry, read_version(store)) == (record_intent(a_claim(), NOW), version)
 
 
-def test_of_many_writers_one_creates_and_one_replaces(store):
+def test_of_many_writers_one_creates_and_one_replaces(store: Any) -> None:
     won = []
     start = threading.Barrier(8)
 
-    def race(act, refused):
+    def race(act: Any, refused: Any) -> None:
         start.wait()
         with contextlib.suppress(refused):
             won.append(act())
 
-    def run(act, refused):
+    def run(act: Any, refused: Any) -> Any:
         won.clear()
         threads = [threading.Thread(target=race, args=(lambda n=n: act(n), refused)) for n in range(8)]
         for thread in threads:
@@ -79,24 +80,24 @@ def test_of_many_writers_one_creates_and_one_replaces(store):
         return won
 
     (version,) = run(lambda n: store.create(a_claim(claimed_at=NOW + n)), AlreadyExistsError)
-    assert len(run(lambda n: store.replace(posting(a_claim(), NOW + n), version), ConflictError)) == 1
+    assert len(run(lambda n: store.replace(record_intent(a_claim(), NOW + n), version), ConflictError)) == 1
 
 
-def test_an_entry_that_is_gone_is_not_replaced(store, client, prefix):
+def test_an_entry_that_is_gone_is_not_replaced(store: Any, client: Any, prefix: Any) -> None:
     version = store.create(a_claim())
     client.delete_object(Bucket=BUCKET, Key=f"{prefix}/{FINGERPRINT}.json")
     with pytest.raises(ConflictError):
-        store.replace(posting(a_claim(), NOW), version)
+        store.replace(record_intent(a_claim(), NOW), version)
 
 
-def test_a_bucket_that_is_missing_is_an_error_and_not_an_empty_ledger(client):
+def test_a_bucket_that_is_missing_is_an_error_and_not_an_empty_ledger(client: Any) -> None:
     store = open_store("s3://no-such-bucket/x", s3_client=lambda: client)
     for call in (lambda: store.read(FINGERPRINT), lambda: list(store.entries())):
         with pytest.raises(LedgerUnavailableError, match="no-such-bucket"):
             call()
 
 
-def test_a_refused_key_is_an_error_with_the_rights_that_are_needed(seaweed):
+def test_a_refused_key_is_an_error_with_the_rights_that_are_needed(seaweed: Any) -> None:
     import boto3
 
     stranger = boto3.client(
@@ -110,38 +111,40 @@ def test_a_refused_key_is_an_error_with_the_rights_that_are_needed(seaweed):
         open_store(f"s3://{BUCKET}/x", s3_client=lambda: stranger).read(FINGERPRINT)
 
 
-def test_damaged_and_newer_objects_are_errors(store, client, prefix):
+def test_damaged_and_newer_objects_are_errors(store: Any, client: Any, prefix: Any) -> None:
     key = f"{prefix}/{FINGERPRINT}.json"
     client.put_object(Bucket=BUCKET, Key=key, Body=b"")
     with pytest.raises(LedgerCorruptError):
         store.read(FINGERPRINT)
-    client.put_object(Bucket=BUCKET, Key=key, Body=b'{"version": 2}')
+    client.put_object(Bucket=BUCKET, Key=key, Body=b'{"version": 99}')
     with pytest.raises(LedgerVersionError):
         store.read(FINGERPRINT)
 
 
-def test_entries_are_listed_without_the_probe_and_other_folders(store, client, prefix):
+def test_entries_are_listed_without_the_probe_and_other_folders(store: Any, client: Any, prefix: Any) -> None:
     names = [f"e{n}" for n in range(5)]
     for name in names:
         store.create(a_claim(fingerprint=name))
     store.probe()
     client.put_object(Bucket=BUCKET, Key=f"{prefix}/deeper/e9.json", Body=b"{}")
     client.put_object(Bucket=BUCKET, Key=f"{prefix}-beside/e9.json", Body=b"{}")
-    assert sorted(held.entry.fingerprint for held in store.entries()) == names
+    assert sorted(stored.entry.fingerprint for stored in store.entries()) == names
     assert list(store.entries(modified_since=time.time() + 60)) == []
     assert len(list(store.entries(modified_since=time.time() - 60))) == 5
 
 
-def test_a_list_of_many_pages_is_walked_lazily(store, client, prefix):
+def test_a_list_of_many_pages_is_walked_lazily(store: Any, client: Any, prefix: Any) -> None:
     for n in range(5):
         store.create(a_claim(fingerprint=f"e{n}"))
     asked = []
 
-    def two_at_a_time(**wanted):
+    def two_at_a_time(**wanted: Any) -> Any:
         asked.append(wanted)
         return client.list_objects_v2(**wanted, MaxKeys=2)
 
-    paged = open_store(f"s3://{BUCKET}/{prefix}", s3_client=lambda: Meddled(client, list_objects_v2=two_at_a_time))
+    paged = open_store(
+        f"s3://{BUCKET}/{prefix}", s3_client=lambda: PatchedClient(client, list_objects_v2=two_at_a_time)
+    )
     entries = paged.entries()
     next(entries)
     assert len(asked) == 1
@@ -149,81 +152,90 @@ def test_a_list_of_many_pages_is_walked_lazily(store, client, prefix):
     assert len(asked) == 3
 
 
-def test_a_server_that_honours_conditions_passes_the_probe_again_and_again(store):
+def test_a_server_that_honours_conditions_passes_the_probe_again_and_again(store: Any) -> None:
     store.probe()
     store.probe()
 
 
 @pytest.mark.parametrize("ignored", ["IfNoneMatch", "IfMatch"])
-def test_a_server_that_ignores_a_condition_is_found_out(client, prefix, ignored):
-    def careless(**wanted):
+def test_a_server_that_ignores_a_condition_is_found_out(client: Any, prefix: Any, ignored: str) -> None:
+    def careless(**wanted: Any) -> Any:
         wanted.pop(ignored, None)
         return client.put_object(**wanted)
 
-    store = open_store(f"s3://{BUCKET}/{prefix}", s3_client=lambda: Meddled(client, put_object=careless))
+    store = open_store(f"s3://{BUCKET}/{prefix}", s3_client=lambda: PatchedClient(client, put_object=careless))
     with pytest.raises(LedgerUnsafeError, match="If-None-Match"):
         store.probe()
 
 
-def _loses_answers(client, *, arrives):
-    def put(**wanted):
+def _loses_responses(client: Any, *, arrives: Any) -> Any:
+    def put(**wanted: Any) -> None:
         if arrives:
             client.put_object(**wanted)
         raise ReadTimeoutError(endpoint_url="http://s3.example")
 
-    return Meddled(client, put_object=put)
+    return PatchedClient(client, put_object=put)
 
 
-def test_a_write_whose_answer_is_lost_is_recognised_as_our_own(client, prefix):
-    store = open_store(f"s3://{BUCKET}/{prefix}", s3_client=lambda: _loses_answers(client, arrives=True))
+def read_version(store: Any) -> Any:
+    stored = store.read(FINGERPRINT)
+    assert stored is not None
+    return stored.version
+
+
+def test_a_write_whose_answer_is_lost_is_recognised_as_our_own(client: Any, prefix: Any) -> None:
+    store = open_store(f"s3://{BUCKET}/{prefix}", s3_client=lambda: _loses_responses(client, arrives=True))
     version = store.create(a_claim())
-    assert store.read(FINGERPRINT).version == version
-    assert store.replace(posting(a_claim(), NOW), version) == store.read(FINGERPRINT).version
+    assert read_version(store) == version
+    assert store.replace(record_intent(a_claim(), NOW), version) == read_version(store)
 
 
-def test_a_write_that_collides_with_its_own_repetition_is_recognised_as_our_own(client, prefix):
-    def twice(**wanted):
+def test_a_write_that_collides_with_its_own_repetition_is_recognised_as_our_own(client: Any, prefix: Any) -> None:
+    def twice(**wanted: Any) -> Any:
         client.put_object(**wanted)
         return client.put_object(**wanted)
 
-    store = open_store(f"s3://{BUCKET}/{prefix}", s3_client=lambda: Meddled(client, put_object=twice))
+    store = open_store(f"s3://{BUCKET}/{prefix}", s3_client=lambda: PatchedClient(client, put_object=twice))
     version = store.create(a_claim())
-    assert store.replace(posting(a_claim(), NOW), version) == store.read(FINGERPRINT).version
+    assert store.replace(record_intent(a_claim(), NOW), version) == read_version(store)
 
 
-def test_a_write_that_did_not_arrive_is_an_error(client, prefix):
-    store = open_store(f"s3://{BUCKET}/{prefix}", s3_client=lambda: _loses_answers(client, arrives=False))
+def test_a_write_that_did_not_arrive_is_an_error(client: Any, prefix: Any) -> None:
+    store = open_store(f"s3://{BUCKET}/{prefix}", s3_client=lambda: _loses_responses(client, arrives=False))
     with pytest.raises(LedgerUnavailableError, match="ReadTimeoutError"):
         store.create(a_claim())
     assert store.read(FINGERPRINT) is None
 
 
-def test_a_lost_write_that_somebody_else_overtook_is_not_taken_for_our_own(client, prefix, store):
+def test_a_lost_write_overtaken_by_another_is_not_considered_our_own(client: Any, prefix: Any, store: Any) -> None:
     store.create(a_claim(OTHER))
-    blind = open_store(f"s3://{BUCKET}/{prefix}", s3_client=lambda: _loses_answers(client, arrives=False))
+    blind = open_store(f"s3://{BUCKET}/{prefix}", s3_client=lambda: _loses_responses(client, arrives=False))
     with pytest.raises(LedgerUnavailableError):
         blind.create(a_claim(ME))
 
 
-def test_a_server_that_can_not_be_reached_is_an_error(client, prefix):
-    def away(**wanted):
+def test_a_server_that_is_unreachable_is_an_error(client: Any, prefix: Any) -> None:
+    def away(**wanted: Any) -> None:
         raise ConnectTimeoutError(endpoint_url="http://s3.example")
 
-    store = open_store(f"s3://{BUCKET}/{prefix}", s3_client=lambda: Meddled(client, get_object=away, put_object=away))
+    store = open_store(
+        f"s3://{BUCKET}/{prefix}", s3_client=lambda: PatchedClient(client, get_object=away, put_object=away)
+    )
     with pytest.raises(LedgerUnavailableError):
         store.read(FINGERPRINT)
     with pytest.raises(LedgerUnavailableError):
         store.probe()
 
 
-def test_a_clip_goes_its_whole_way(store):
+def test_a_clip_is_submitted_and_archived(store: Any) -> None:
     clock = Clock()
     api = Api(clock)
-    submission = Submitter(api, store, clock=clock, sleep=clock.sleep)
-    submission.ensure(REQUEST, fingerprint=FINGERPRINT, owner=ME)
-    submission.finish(FINGERPRINT, api.turn("r1", "success"))
-    entry = submission.archive(FINGERPRINT, "r1", "s3://clips/r1.mp4", "f" * 64)
+    submitter = Submitter(api, store, clock=clock, sleep=clock.sleep)
+    submitter.submit_once(REQUEST, fingerprint=FINGERPRINT, owner=ME)
+    submitter.ledger.record_result(FINGERPRINT, api.turn("r1", "success"))
+    entry = submitter.ledger.record_archive(FINGERPRINT, "r1", "s3://clips/r1.mp4", "f" * 64)
     assert store.read(FINGERPRINT).entry == entry
+    assert entry is not None
     assert entry.state is EntryState.ARCHIVED
     with pytest.raises(ConflictError):
         store.replace(submitted(a_claim(), "r9", NOW), '"0123456789abcdef0123456789abcdef"')

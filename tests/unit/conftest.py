@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 
@@ -9,10 +10,10 @@ KEY = "key-0123456789abcdef"
 
 
 @pytest.fixture
-def connection(monkeypatch):
+def connection(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Set up the connection ``wan_default`` of a base URL, in the environment."""
 
-    def set_up(base_url="https://api.example.com/queue", *, key=KEY, extra=None):
+    def set_up(base_url: str = "https://api.example.com/queue", *, key: Any = KEY, extra: Any = None) -> None:
         value = {"conn_type": "wan", "host": base_url, "password": key, "extra": extra or {}}
         monkeypatch.setenv("AIRFLOW_CONN_WAN_DEFAULT", json.dumps(value))
 

@@ -86,6 +86,7 @@ def test_the_form_for_older_airflows_is_the_declared_one() -> None:
 def test_the_connection_form_of_the_installed_airflow_has_every_field() -> None:
     from airflow.api_fastapi.core_api.services.ui.connections import HookMetaService
 
+    form: Any
     (form,) = [meta for meta in HookMetaService.hook_meta_data() if meta.connection_type == "wan"]
     declared = get_provider_info()["connection-types"][0]
     assert list(form.extra_fields) == list(declared["conn-fields"])

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from collections import Counter
+from typing import Any
 
 import pytest
 
@@ -70,7 +71,9 @@ def test_calls_are_counted_by_kind_and_response(stats: FakeStats) -> None:
     }
 
 
-def test_each_transition_is_counted_once_and_logged_with_its_request(stats, submit, store, clock, caplog) -> None:  # noqa: F811
+def test_each_transition_is_counted_once_and_logged_with_its_request(
+    stats: FakeStats, submit: Any, store: Any, clock: Any, caplog: pytest.LogCaptureFixture
+) -> None:  # noqa: F811
     caplog.set_level("INFO")
     submit()
     answer = {

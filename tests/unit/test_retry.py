@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -29,13 +30,13 @@ from airflow_provider_wan.retry import WanRetryPolicy  # noqa: E402
         (ValueError("not ours"), "DEFAULT", None),
     ],
 )
-def test_the_error_decides_whether_and_when_to_retry(error, action, seconds):
+def test_the_error_decides_whether_and_when_to_retry(error: Any, action: str, seconds: int | None) -> None:
     decision = WanRetryPolicy().evaluate(error, 1, 3)
     assert decision.action is policies.RetryAction[action]
     assert decision.retry_delay == (None if seconds is None else timedelta(seconds=seconds))
 
 
-def test_a_task_with_the_policy_survives_the_serialization_of_its_dag():
+def test_a_task_with_the_policy_survives_the_serialization_of_its_dag() -> None:
     from airflow.sdk import DAG
     from airflow.serialization.serialized_objects import DagSerialization
 

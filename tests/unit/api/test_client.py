@@ -7,7 +7,7 @@ import json
 import socket
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -23,7 +23,7 @@ KEY = "key-0123456789abcdef"
 REQUEST = I2VRequest("https://images.example.com/cat.jpg", prompt="a cat")
 
 
-class Pauses(list):
+class Pauses(list[float]):
     def __call__(self, seconds: float) -> None:
         self.append(seconds)
 
@@ -195,7 +195,7 @@ def test_a_lookup_waits_as_long_as_the_api_asks() -> None:
     with WireServer([wire.answers(429, {}, "Retry-After: 7"), found]) as server:
         client = client_of(server.url)
         client.get_request("r1")
-    (pause,) = client._sleep
+    (pause,) = cast(Any, client)._sleep
     assert 7 <= pause <= 9
 
 

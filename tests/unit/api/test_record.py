@@ -133,7 +133,7 @@ def test_the_reason_of_a_refusal_is_found_in_every_known_shape(body: Any, text: 
 
 
 def test_a_long_reason_is_cut() -> None:
-    assert len(extract_error({"error": "x" * 10_000})) == 500
+    assert len(extract_error({"error": "x" * 10_000}) or "") == 500
 
 
 @pytest.mark.parametrize(
@@ -146,7 +146,7 @@ def test_a_long_reason_is_cut() -> None:
     ],
 )
 def test_a_reason_that_repeats_our_url_reports_nothing_that_opens_it(body: Any) -> None:
-    told = extract_error(body)
+    told = extract_error(body) or ""
 
     assert "secret" not in told
     assert "h.example.com/a.png" in told

@@ -86,7 +86,8 @@ def test_a_bad_value_is_refused_with_the_name_of_its_field(field: str, value: An
 
 @pytest.mark.parametrize(("field", "value"), [("seed", 2**31 - 1), ("duration", 15), ("resolution", "720P")])
 def test_the_edges_of_what_is_allowed_are_allowed(field: str, value: int | str) -> None:
-    assert getattr(I2VRequest(**{"img_url": URL, field: value}), field) == value
+    arguments: dict[str, Any] = {"img_url": URL, field: value}
+    assert getattr(I2VRequest(**arguments), field) == value
 
 
 def test_a_refused_url_is_shown_without_its_query_and_password() -> None:
@@ -100,7 +101,7 @@ def test_a_refused_url_is_shown_without_its_query_and_password() -> None:
 
 def test_a_request_can_not_be_changed_after_it_was_checked() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
-        I2VRequest(URL).duration = 7
+        I2VRequest(URL).duration = 7  # type: ignore[misc]  # type: ignore[misc]
 
 
 def test_a_seed_of_its_own_changes_nothing_else() -> None:

@@ -2,6 +2,8 @@
 from __future__ import annotations
 
 import random
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,28 +15,28 @@ PRICES = {"720P": 0.1, "1080P": 0.15}
 
 
 @pytest.fixture
-def clock():
+def clock() -> Any:
     return Clock()
 
 
 @pytest.fixture
-def api(clock):
+def api(clock: Any) -> Any:
     return Api(clock)
 
 
 @pytest.fixture
-def store(tmp_path):
+def store(tmp_path: Path) -> Any:
     return FileStore(tmp_path)
 
 
 @pytest.fixture
-def submitter(api, store, clock):
+def submitter(api: Any, store: Any, clock: Any) -> Any:
     return Submitter(api, store, clock=clock, sleep=clock.sleep, rng=random.Random(1))
 
 
 @pytest.fixture
-def submit(submitter):
-    def call(owner=ME, request=REQUEST, **more):
+def submit(submitter: Any) -> Any:
+    def call(owner: Any = ME, request: Any = REQUEST, **more: Any) -> Any:
         return submitter.submit_once(request, fingerprint=FINGERPRINT, owner=owner, prices=PRICES, **more)
 
     return call

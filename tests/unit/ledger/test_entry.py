@@ -5,6 +5,7 @@ import json
 import random
 import string
 from dataclasses import fields, replace
+from typing import Any
 
 import pytest
 
@@ -19,7 +20,7 @@ def _random_entry(rng: random.Random) -> LedgerEntry:
     def text() -> str:
         return "".join(rng.choice(string.printable + "äöü漢字\u2028") for _ in range(rng.randint(1, 30)))
 
-    def maybe(value):
+    def maybe(value: Any) -> Any:
         return rng.choice([None, value])
 
     state = rng.choice(list(EntryState))
@@ -46,14 +47,14 @@ def _random_entry(rng: random.Random) -> LedgerEntry:
     )
 
 
-def test_an_entry_survives_json_whatever_it_holds():
+def test_an_entry_survives_json_whatever_it_holds() -> None:
     rng = random.Random(1)
     for _ in range(500):
         entry = _random_entry(rng)
         assert LedgerEntry.from_json(entry.to_json()) == entry
 
 
-def test_an_entry_truncated_anywhere_is_refused():
+def test_an_entry_truncated_anywhere_is_refused() -> None:
     text = a_post().to_json()
     for length in range(len(text)):
         with pytest.raises(LedgerCorruptError):
@@ -61,12 +62,12 @@ def test_an_entry_truncated_anywhere_is_refused():
 
 
 @pytest.mark.parametrize("text", ["", "null", "[]", "{}", '{"version": 0}', '{"version": true}', "\x00", "[" * 100_000])
-def test_anything_but_an_entry_is_refused(text):
+def test_anything_but_an_entry_is_refused(text: Any) -> None:
     with pytest.raises(LedgerCorruptError, match="Nothing is paid"):
         LedgerEntry.from_json(text)
 
 
-def test_an_entry_of_a_newer_version_is_refused_with_the_remedy():
+def test_an_entry_of_a_newer_version_is_refused_with_the_remedy() -> None:
     data = {**json.loads(a_claim().to_json()), "version": entries.VERSION + 1, "new_field": 1}
     with pytest.raises(LedgerVersionError, match="Upgrade"):
         LedgerEntry.from_json(json.dumps(data))
@@ -89,13 +90,13 @@ def test_an_entry_of_a_newer_version_is_refused_with_the_remedy():
         {"state": "submitted", "request_id": None},
     ],
 )
-def test_an_entry_with_a_wrong_field_is_refused(change):
+def test_an_entry_with_a_wrong_field_is_refused(change: dict[str, Any]) -> None:
     data = {**json.loads(a_claim().to_json()), **change}
     with pytest.raises(LedgerCorruptError):
         LedgerEntry.from_json(json.dumps(data))
 
 
-def test_an_entry_holds_neither_prompt_nor_query_string():
+def test_an_entry_holds_neither_prompt_nor_query_string() -> None:
     entry = entries.in_doubt(a_post(), "no answer from https://x.example/a.png?X-Amz-Signature=secret&b=1 at all", NOW)
     text = entries.submitted(entry, "r1", NOW).to_json() + entry.to_json()
     assert "secret" not in text
@@ -103,7 +104,7 @@ def test_an_entry_holds_neither_prompt_nor_query_string():
     assert "https://x.example/a.png at all" in text
 
 
-def test_a_clip_proceeds_to_the_archive():
+def test_a_clip_proceeds_to_the_archive() -> None:
     entry = entries.submitted(a_post(), "r1", NOW + 2)
     assert (entry.state, entry.request_id, entry.attempts) == (EntryState.SUBMITTED, "r1", 1)
     entry = entries.succeeded(entry, NOW + 60)
@@ -112,43 +113,43 @@ def test_a_clip_proceeds_to_the_archive():
     assert (entry.state, entry.archive_uri) == (EntryState.ARCHIVED, "s3://b/c.mp4")
 
 
-def test_unknown_fields_are_ignored():
+def test_unknown_fields_are_ignored() -> None:
     data = {**json.loads(a_claim().to_json()), "added_later": 1}
     assert LedgerEntry.from_json(json.dumps(data)) == a_claim()
 
 
 @pytest.mark.parametrize("name", [field.name for field in fields(LedgerEntry)])
-def test_an_entry_that_lacks_a_field_is_refused(name):
+def test_an_entry_that_lacks_a_field_is_refused(name: Any) -> None:
     data = json.loads(a_claim().to_json())
     del data[name]
     with pytest.raises(LedgerCorruptError, match=name):
         LedgerEntry.from_json(json.dumps(data))
 
 
-def test_an_entry_of_an_older_version_is_refused_with_the_remedy():
+def test_an_entry_of_an_older_version_is_refused_with_the_remedy() -> None:
     data = {**json.loads(a_claim().to_json()), "version": 1, "posting_at": 1.0}
     del data["intent_at"]
     with pytest.raises(LedgerVersionError, match=r"older.*ledger_uri"):
         LedgerEntry.from_json(json.dumps(data))
 
 
-def test_duplicate_charges_are_recorded_once():
+def test_duplicate_charges_are_recorded_once() -> None:
     entry = entries.submitted(a_post(), "r1", NOW)
     twice = entries.record_duplicate(entries.record_duplicate(entry, "r2", 7, NOW), "r2", 7, NOW)
     assert [past.request_id for past in twice.duplicates] == ["r2"]
     assert entries.record_duplicate(entry, "r1", 7, NOW) == entry
 
 
-def test_a_failed_clip_costs_nothing_and_stays_in_the_history_of_the_next_claim():
+def test_a_failed_clip_costs_nothing_and_stays_in_the_history_of_the_next_claim() -> None:
     failed = entries.failed(entries.submitted(a_post(), "r1", NOW), "internal error", False, NOW + 9)
     assert failed.cost == 0
     again = entries.reclaim(failed, a_claim(OTHER, seed=8, now=NOW + 10))
     assert (again.owner, again.seed, again.request_id, again.intent_at) == (str(OTHER), 8, None, None)
-    assert again.history == (PastRequest("r1", 7, "failed", NOW + 10, "internal error"),)
+    assert again.history == (PastRequest("r1", 7, PastEnd.FAILED, NOW + 10, "internal error"),)
     assert again.request_ids == {"r1"}
 
 
-def test_a_long_history_forgets_those_without_a_request_id_first():
+def test_a_long_history_forgets_those_without_a_request_id_first() -> None:
     entry = entries.failed(entries.submitted(a_post(), "r1", NOW), "x", False, NOW)
     for n in range(2 * entries.MAX_HISTORY):
         entry = entries.rejected(entries.reclaim(entry, a_claim(now=NOW + n)), "HTTP 402", NOW + n)
@@ -186,7 +187,7 @@ _TRANSITIONS = {
 
 @pytest.mark.parametrize("transition", _TRANSITIONS)
 @pytest.mark.parametrize("state", list(EntryState))
-def test_a_transition_is_allowed_only_from_its_states(transition, state):
+def test_a_transition_is_allowed_only_from_its_states(transition: Any, state: Any) -> None:
     entry = replace(a_claim(), state=state, request_id="r0")
     if state in _ALLOWED[transition]:
         _TRANSITIONS[transition](entry)
@@ -195,7 +196,7 @@ def test_a_transition_is_allowed_only_from_its_states(transition, state):
             _TRANSITIONS[transition](entry)
 
 
-def test_the_task_of_an_owner_is_parsed_whatever_its_name():
+def test_the_task_of_an_owner_is_parsed_whatever_its_name() -> None:
     owner = Owner("dag/manual__2026-01-01T00:00:00#1/task/3", 2, "abc")
     assert Owner.parse_task(str(owner)) == owner.task
     assert Owner.parse_task(str(ME)) != Owner.parse_task(str(OTHER))

@@ -20,7 +20,7 @@ from airflow_provider_wan.ledger.failures import is_permanent
         "Failed to download media",
     ],
 )
-def test_what_passes_may_be_tried_again(error):
+def test_what_passes_may_be_tried_again(error: str | None) -> None:
     assert not is_permanent(error)
 
 
@@ -37,11 +37,11 @@ def test_what_passes_may_be_tried_again(error):
         "duration must be one of 5, 10, 15",
     ],
 )
-def test_what_would_fail_again_is_permanent(error):
+def test_what_would_fail_again_is_permanent(error: str) -> None:
     assert is_permanent(error)
 
 
-def test_media_that_can_not_be_downloaded_twice_is_permanent():
+def test_media_that_can_not_be_downloaded_twice_is_permanent() -> None:
     error = "Failed to download media"
     assert not is_permanent(error, ["rate limit exceeded(RPM)", None])
     assert is_permanent(error, [error])

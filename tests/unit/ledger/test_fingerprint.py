@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -11,12 +12,12 @@ from airflow_provider_wan.ledger.fingerprint import hash_payload
 from dev.testkit.ledger import REQUEST
 
 
-def test_a_new_presigned_url_is_the_same_clip():
+def test_a_new_presigned_url_is_the_same_clip() -> None:
     again = replace(REQUEST, img_url="https://images.example.com/cat.png?sig=2#x")
     assert compute_fingerprint(again) == compute_fingerprint(REQUEST)
 
 
-def test_the_same_bytes_elsewhere_are_the_same_clip_if_their_hash_is_known():
+def test_the_same_bytes_elsewhere_are_the_same_clip_if_their_hash_is_known() -> None:
     elsewhere = replace(REQUEST, img_url="https://elsewhere.example.com/dog.png")
     assert compute_fingerprint(elsewhere) != compute_fingerprint(REQUEST)
     assert compute_fingerprint(elsewhere, image_sha256="a" * 64) == compute_fingerprint(REQUEST, image_sha256="a" * 64)
@@ -40,59 +41,59 @@ def test_the_same_bytes_elsewhere_are_the_same_clip_if_their_hash_is_known():
         {"img_url": "https://images.example.com/dog.png"},
     ],
 )
-def test_any_other_parameter_is_another_clip(change):
+def test_any_other_parameter_is_another_clip(change: dict[str, Any]) -> None:
     assert compute_fingerprint(replace(REQUEST, **change)) != compute_fingerprint(REQUEST)
 
 
-def test_audio_counts_by_its_bytes_like_the_image():
+def test_audio_counts_by_its_bytes_like_the_image() -> None:
     one, two = (replace(REQUEST, audio_url=f"https://x.example/{name}.mp3") for name in "ab")
     assert compute_fingerprint(one, audio_sha256="a" * 64) == compute_fingerprint(two, audio_sha256="a" * 64)
     assert compute_fingerprint(one) != compute_fingerprint(two)
 
 
-def _clip(reuse, run, task, force=None):
+def _clip(reuse: Any, run: Any, task: Any, force: Any = None) -> Any:
     return compute_fingerprint(REQUEST, scope=build_scope(reuse, run=run, task=task), force_token=force)
 
 
-def test_run_shares_within_a_run_content_everywhere_and_never_nowhere():
+def test_run_shares_within_a_run_content_everywhere_and_never_nowhere() -> None:
     assert _clip("run", "d/1", "d/1/a/-1") == _clip("run", "d/1", "d/1/b/-1")
     assert _clip("run", "d/1", "d/1/a/-1") != _clip("run", "d/2", "d/2/a/-1")
     assert _clip("content", "d/1", "d/1/a/-1") == _clip("content", "e/2", "e/2/b/-1")
     assert _clip("never", "d/1", "d/1/a/-1") != _clip("never", "d/1", "d/1/b/-1")
 
 
-def test_never_is_the_same_for_a_retry_of_the_same_task_instance():
+def test_never_is_the_same_for_a_retry_of_the_same_task_instance() -> None:
     assert _clip("never", "d/1", "d/1/a/3") == _clip("never", "d/1", "d/1/a/3")
 
 
-def test_a_run_and_a_task_of_the_same_name_differ():
+def test_a_run_and_a_task_of_the_same_name_differ() -> None:
     assert _clip("run", "x", "x") != _clip("never", "x", "x")
 
 
-def test_each_force_token_makes_one_new_clip():
+def test_each_force_token_makes_one_new_clip() -> None:
     plain = _clip("content", "d/1", "d/1/a/-1")
     forced = _clip("content", "d/1", "d/1/a/-1", "t1")
     assert len({plain, forced, _clip("content", "d/1", "d/1/a/-1", "t2")}) == 3
     assert forced == _clip("content", "d/1", "d/1/a/-1", "t1")
 
 
-def test_the_fingerprint_of_a_clip_is_stable_across_versions():
+def test_the_fingerprint_of_a_clip_is_stable_across_versions() -> None:
     assert compute_fingerprint(REQUEST) == "e316a004faaae41481cc54629b2187e0e454bd19908771f07432093521808fc7"
 
 
 @pytest.mark.parametrize("digest", ["", "A" * 64, "a" * 63, "sha256:" + "a" * 64])
-def test_an_invalid_hash_is_refused(digest):
+def test_an_invalid_hash_is_refused(digest: Any) -> None:
     with pytest.raises(WanValidationError, match="image_sha256"):
         compute_fingerprint(REQUEST, image_sha256=digest)
 
 
 @pytest.mark.parametrize(("reuse", "run"), [("always", "d/1"), ("run", "")])
-def test_a_wrong_reuse_is_refused(reuse, run):
+def test_a_wrong_reuse_is_refused(reuse: str, run: str) -> None:
     with pytest.raises(WanValidationError, match="reuse"):
         build_scope(reuse, run=run, task="d/1/a/-1")
 
 
-def test_a_payload_and_its_echo_have_the_same_hash():
+def test_a_payload_and_its_echo_have_the_same_hash() -> None:
     sent = REQUEST.with_seed(7).to_payload()
     echo = {**sent, "img_url": sent["img_url"].replace("sig=1", "sig=2"), "audio_url": None, "internal": 1}
     assert hash_payload(echo) == hash_payload(sent)

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from airflow_provider_wan.api.errors import WanLookupError
@@ -9,17 +11,17 @@ from airflow_provider_wan.ledger.request_history import PAGE_OVERLAP, list_reque
 from dev.testkit.ledger import NOW, Api
 
 
-def records(count, *, step=10.0):
+def records(count: Any, *, step: float = 10.0) -> Any:
     """The newest first, ``step`` seconds apart."""
     return [RequestRecord(f"r{n}", RequestStatus.QUEUED, "queued", created_at=NOW - n * step) for n in range(count)]
 
 
-def api_of(listed, *, has_totals=True, cap=100, before=lambda call: None):
+def api_of(listed: Any, *, has_totals: bool = True, cap: int = 100, before: Any = lambda call: None) -> Any:
     """An API that lists ``listed``, with or without its totals; ``before`` may change the list between pages."""
     api = Api()
     calls = iter(range(10_000))
 
-    def page_of(limit, offset):
+    def page_of(limit: Any, offset: Any) -> Any:
         before(next(calls))
         page = tuple(listed[offset : offset + min(limit, cap)])
         more = offset + len(page) < len(listed)
@@ -29,24 +31,24 @@ def api_of(listed, *, has_totals=True, cap=100, before=lambda call: None):
     return api
 
 
-def read(api, since=0.0, *, page_size=20, max_pages=50):
+def read(api: Any, since: float = 0.0, *, page_size: int = 20, max_pages: int = 50) -> Any:
     return list_requests_since(api, "wan2.6-i2v", since, page_size=page_size, max_pages=max_pages)
 
 
 @pytest.mark.parametrize("has_totals", [True, False])
 @pytest.mark.parametrize("count", [0, 1, 4, 5, 6, 19, 20, 21, 35, 36, 200])
-def test_the_whole_list_is_read_whether_or_not_the_api_returns_totals(count, has_totals):
+def test_the_whole_list_is_read_whether_or_not_the_api_returns_totals(count: int, has_totals: bool) -> None:
     history = read(api_of(records(count), has_totals=has_totals))
     assert [r.request_id for r in history.records] == [f"r{n}" for n in range(count)]
     assert history.gap is None
 
 
-def test_smaller_pages_than_requested_are_read_to_the_end():
+def test_smaller_pages_than_requested_are_read_to_the_end() -> None:
     history = read(api_of(records(100), has_totals=False, cap=7))
     assert (len(history.records), history.gap) == (100, None)
 
 
-def test_the_scan_ends_with_a_whole_page_that_is_older():
+def test_the_scan_ends_with_a_whole_page_that_is_older() -> None:
     api = api_of(records(1000))
     history = read(api, since=NOW - 155)
     assert history.gap is None
@@ -55,7 +57,7 @@ def test_the_scan_ends_with_a_whole_page_that_is_older():
 
 
 @pytest.mark.parametrize("order", ["oldest first", "mixed", "without times"])
-def test_a_list_in_another_order_is_read_to_the_end(order):
+def test_a_list_in_another_order_is_read_to_the_end(order: str) -> None:
     listed = records(100)
     if order == "oldest first":
         listed.reverse()
@@ -67,10 +69,10 @@ def test_a_list_in_another_order_is_read_to_the_end(order):
     assert (len(history.records), history.gap) == (100, None)
 
 
-def test_requests_made_during_the_scan_hide_nothing():
+def test_requests_made_during_the_scan_hide_nothing() -> None:
     listed = records(100)
 
-    def one_more(call):
+    def one_more(call: Any) -> None:
         listed.insert(0, RequestRecord(f"new{call}", RequestStatus.QUEUED, "queued", created_at=NOW + call))
 
     history = read(api_of(listed, before=one_more))
@@ -78,7 +80,7 @@ def test_requests_made_during_the_scan_hide_nothing():
     assert history.gap is None
 
 
-def test_requests_that_vanish_during_the_scan_restart_it():
+def test_requests_that_vanish_during_the_scan_restart_it() -> None:
     listed = records(100)
     api = api_of(listed, before=lambda call: listed.__delitem__(slice(0, PAGE_OVERLAP)) if call == 1 else None)
     history = read(api)
@@ -87,16 +89,16 @@ def test_requests_that_vanish_during_the_scan_restart_it():
     assert [offset for _, offset in api.pages].count(0) == 2
 
 
-def test_a_list_that_keeps_moving_has_a_gap():
+def test_a_list_that_keeps_moving_has_a_gap() -> None:
     listed = records(1000)
     api = api_of(listed, before=lambda call: listed.__delitem__(slice(0, 2 * PAGE_OVERLAP)))
     assert "moved" in read(api).gap
 
 
-def test_many_new_requests_between_two_pages_are_not_taken_for_the_end():
+def test_many_new_requests_between_two_pages_are_not_taken_for_the_end() -> None:
     listed = records(60)
 
-    def burst(call):
+    def burst(call: Any) -> None:
         if call == 1:
             listed[:0] = [
                 RequestRecord(f"new{n}", RequestStatus.QUEUED, "queued", created_at=NOW + 9) for n in range(12)
@@ -107,14 +109,14 @@ def test_many_new_requests_between_two_pages_are_not_taken_for_the_end():
 
 
 @pytest.mark.parametrize("has_totals", [True, False])
-def test_an_api_without_offset_has_a_gap_if_there_may_be_more(has_totals):
+def test_an_api_without_offset_has_a_gap_if_there_may_be_more(has_totals: bool) -> None:
     api = Api()
     page = tuple(records(20))
     api.page_of = lambda limit, offset: RequestPage(page, 20, None, True if has_totals else None)
     assert "same page" in read(api).gap
 
 
-def test_an_api_without_offset_that_returns_everything_has_no_gap():
+def test_an_api_without_offset_that_returns_everything_has_no_gap() -> None:
     api = Api()
     page = tuple(records(12))
     api.page_of = lambda limit, offset: RequestPage(page, 12)
@@ -122,17 +124,17 @@ def test_an_api_without_offset_that_returns_everything_has_no_gap():
     assert (len(history.records), history.gap) == (12, None)
 
 
-def test_an_unreadable_element_is_a_gap():
+def test_an_unreadable_element_is_a_gap() -> None:
     api = Api()
     api.page_of = lambda limit, offset: RequestPage(tuple(records(3)), 4, 4, False)
     assert "1 of its elements" in read(api).gap
 
 
-def test_an_unreadable_list_is_a_gap():
+def test_an_unreadable_list_is_a_gap() -> None:
     api = Api()
     api.list_error = WanLookupError("HTTP 500")
     assert "HTTP 500" in read(api).gap
 
 
-def test_an_endless_list_is_a_gap():
+def test_an_endless_list_is_a_gap() -> None:
     assert "longer than 3 pages" in read(api_of(records(500)), max_pages=3).gap

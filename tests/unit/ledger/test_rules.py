@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -23,7 +24,7 @@ from dev.testkit.ledger import ME, MY_RETRY, NOW, OTHER, a_claim, a_post
 P = Policy()
 
 
-def _in(state, permanent=False):
+def _in(state: Any, permanent: bool = False) -> Any:
     return replace(a_post(), state=state, request_id="r1", outcome=Outcome("x", permanent, NOW))
 
 
@@ -51,11 +52,13 @@ def _in(state, permanent=False):
         (a_post(), OTHER, 0, -9999, Decision.CLAIMED_BY_OTHER),
     ],
 )
-def test_the_next_attempt_decides_by_the_entry(entry, owner, unchanged, later, decision):
+def test_the_next_attempt_decides_by_the_entry(
+    entry: Any, owner: Any, unchanged: Any, later: Any, decision: Any
+) -> None:
     assert decide(DecisionInput(entry, owner, NOW + later, unchanged, P)) is decision
 
 
-def test_every_decision_has_one_rule():
+def test_every_decision_has_one_rule() -> None:
     assert [rule.decision for rule in ENTRY_RULES] == list(Decision)
 
 
@@ -76,22 +79,23 @@ def test_every_decision_has_one_rule():
         (errors.WanLookupError("?"), SubmitOutcome.IN_DOUBT),
     ],
 )
-def test_a_response_to_the_paid_post_is_classified(error, outcome):
+def test_a_response_to_the_paid_post_is_classified(error: Any, outcome: Any) -> None:
     assert classify_response(error) is outcome
 
 
-def test_only_a_refusal_releases_the_claim():
+def test_only_a_refusal_releases_the_claim() -> None:
     for rule in RESPONSE_RULES:
         if rule.outcome in (SubmitOutcome.WAIT, SubmitOutcome.REJECTED):
             assert all(issubclass(error, errors.WanRefusedError) for error in rule.errors)
 
 
-def test_a_claim_outlives_the_longest_post_and_so_does_the_proof():
+def test_a_claim_outlives_the_longest_post_and_so_does_the_proof() -> None:
     from airflow_provider_wan.api.wire import CONNECT_TIMEOUT, SUBMIT_TIMEOUT
 
     assert P.lease > P.absence_confirm_interval > CONNECT_TIMEOUT + SUBMIT_TIMEOUT
 
 
-def test_the_documentation_contains_every_rule():
+def test_the_documentation_contains_every_rule() -> None:
     text = as_markdown()
-    assert all(rule.action in text for rule in (*ENTRY_RULES, *RESPONSE_RULES))
+    assert all(rule.action in text for rule in ENTRY_RULES)
+    assert all(rule.action in text for rule in RESPONSE_RULES)

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from airflow_provider_wan.api.errors import (
@@ -27,11 +29,11 @@ from tests.unit.ledger.conftest import PRICES
 P = Policy()
 
 
-def entry_in(store):
+def entry_in(store: Any) -> Any:
     return store.read(FINGERPRINT).entry
 
 
-def test_a_new_clip_is_claimed_submitted_once_and_recorded(submit, store, api):
+def test_a_new_clip_is_claimed_submitted_once_and_recorded(submit: Any, store: Any, api: Any) -> None:
     got = submit(scope="run:d/1")
     assert (got.paid_now, got.record.request_id, got.entry) == (True, "r1", entry_in(store))
     entry = got.entry
@@ -45,29 +47,34 @@ def test_a_new_clip_is_claimed_submitted_once_and_recorded(submit, store, api):
     assert api.posts == [REQUEST.with_seed(entry.seed).to_payload()]
 
 
-def test_the_users_seed_is_sent_and_none_is_drawn(submit, store, api):
+def test_the_users_seed_is_sent_and_none_is_drawn(submit: Any, store: Any, api: Any) -> None:
     submit(request=REQUEST.with_seed(0))
     assert api.posts[0]["seed"] == 0
     assert (entry_in(store).seed, entry_in(store).seed_drawn) == (0, False)
 
 
-def test_the_seed_is_in_the_ledger_before_it_is_sent(submit, store, api, clock):
+def test_the_seed_is_in_the_ledger_before_it_is_sent(submit: Any, store: Any, api: Any, clock: Any) -> None:
     seen = []
     api_submit = api.submit
-    api.submit = lambda request: (seen.append((entry_in(store), request.seed)), api_submit(request))[1]
+
+    def observed(request: Any) -> Any:
+        seen.append((entry_in(store), request.seed))
+        return api_submit(request)
+
+    api.submit = observed
     submit()
     ((entry, seed),) = seen
     assert (entry.state, entry.seed, entry.intent_at) == (EntryState.CLAIMED, seed, NOW)
 
 
-def test_a_second_call_picks_up_the_first_and_pays_nothing(submit, api):
+def test_a_second_call_picks_up_the_first_and_pays_nothing(submit: Any, api: Any) -> None:
     submit()
     again = submit(MY_RETRY)
     assert (again.paid_now, again.record.request_id, len(api.posts)) == (False, "r1", 1)
 
 
-def test_what_fails_before_the_payment_leaves_nothing_behind(submit, store, api):
-    def build(entry):
+def test_what_fails_before_the_payment_leaves_nothing_behind(submit: Any, store: Any, api: Any) -> None:
+    def build(entry: Any) -> None:
         assert entry.fingerprint == FINGERPRINT
         raise TypeError("can't serialize the trigger")
 
@@ -80,29 +87,33 @@ def test_what_fails_before_the_payment_leaves_nothing_behind(submit, store, api)
     ("prices", "max_cost", "words"),
     [(PRICES, 0.49, r"\$0.50"), ({}, 10.0, "no price for 720P"), (None, 1.0, "no price")],
 )
-def test_a_clip_over_budget_is_not_paid_for(submitter, api, store, prices, max_cost, words):
+def test_a_clip_over_budget_is_not_paid_for(
+    submitter: Any, api: Any, store: Any, prices: Any, max_cost: float, words: str
+) -> None:
     with pytest.raises(WanBudgetError, match=words):
         submitter.submit_once(REQUEST, fingerprint=FINGERPRINT, owner=ME, prices=prices, max_cost=max_cost)
     assert (store.read(FINGERPRINT), api.posts) == (None, [])
 
 
-def test_a_budget_that_is_just_enough_is_enough(submit):
+def test_a_budget_that_is_just_enough_is_enough(submit: Any) -> None:
     assert submit(max_cost=0.5).paid_now
 
 
-def test_a_budget_does_not_stop_what_is_paid_for_already(submit, api):
+def test_a_budget_does_not_stop_what_is_paid_for_already(submit: Any, api: Any) -> None:
     submit()
     assert not submit(MY_RETRY, max_cost=0.01).paid_now
 
 
-def test_a_store_that_ignores_conditions_is_refused_before_any_payment(submit, store, api, monkeypatch):
+def test_a_store_that_ignores_conditions_is_refused_before_any_payment(
+    submit: Any, store: Any, api: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(store, "probe", lambda: (_ for _ in ()).throw(LedgerUnsafeError("ignores If-None-Match")))
     with pytest.raises(LedgerUnsafeError):
         submit()
     assert (store.read(FINGERPRINT), api.posts) == (None, [])
 
 
-def test_retry_after_is_obeyed_under_the_same_claim(submit, store, api, clock):
+def test_retry_after_is_obeyed_under_the_same_claim(submit: Any, store: Any, api: Any, clock: Any) -> None:
     api.answers = [WanRateLimitError("429", 700.0)]
     submit()
     assert sum(clock.slept) == pytest.approx(700)
@@ -111,7 +122,9 @@ def test_retry_after_is_obeyed_under_the_same_claim(submit, store, api, clock):
     assert entry_in(store).history == ()
 
 
-def test_a_waiting_claim_shows_that_nothing_was_sent_and_is_renewed(submit, store, api, clock):
+def test_a_waiting_claim_shows_that_nothing_was_sent_and_is_renewed(
+    submit: Any, store: Any, api: Any, clock: Any
+) -> None:
     api.answers = [WanCapacityError("503", 600.0)]
     seen = []
     clock.on_sleep = lambda: seen.append((entry_in(store).intent_at, clock.now - entry_in(store).renewed_at))
@@ -120,12 +133,12 @@ def test_a_waiting_claim_shows_that_nothing_was_sent_and_is_renewed(submit, stor
     assert max(silent for _, silent in seen) <= P.lease / 3
 
 
-def test_without_retry_after_the_waits_grow_and_stay_bounded(submit, api, clock):
+def test_without_retry_after_the_waits_grow_and_stay_bounded(submit: Any, api: Any, clock: Any) -> None:
     api.answers = [WanCapacityError("503") for _ in range(12)]
     waits, last = [], NOW
     api_submit = api.submit
 
-    def timed(request):
+    def timed(request: Any) -> Any:
         nonlocal last
         waits.append(clock.now - last)
         last = clock.now
@@ -137,7 +150,9 @@ def test_without_retry_after_the_waits_grow_and_stay_bounded(submit, api, clock)
     assert max(waits) <= P.backoff_limit
 
 
-def test_at_the_deadline_a_refusal_is_raised_and_the_clip_may_be_retried(submit, store, api, clock):
+def test_at_the_deadline_a_refusal_is_raised_and_the_clip_may_be_retried(
+    submit: Any, store: Any, api: Any, clock: Any
+) -> None:
     api.answers = [WanRateLimitError("429", 100.0)]
     with pytest.raises(WanRateLimitError):
         submit(deadline=NOW + 99)
@@ -150,14 +165,14 @@ def test_at_the_deadline_a_refusal_is_raised_and_the_clip_may_be_retried(submit,
     assert submit(MY_RETRY).paid_now
 
 
-def test_failing_connections_are_given_up_after_some_tries(submit, api):
+def test_failing_connections_are_given_up_after_some_tries(submit: Any, api: Any) -> None:
     api.answers = [WanConnectError("refused") for _ in range(99)]
     with pytest.raises(WanConnectError):
         submit()
     assert len(api.posts) == P.connect_tries
 
 
-def test_once_credit_is_there_a_refused_clip_is_submitted(submit, api):
+def test_once_credit_is_there_a_refused_clip_is_submitted(submit: Any, api: Any) -> None:
     api.answers = [WanCreditError("402")]
     with pytest.raises(WanCreditError):
         submit()
@@ -165,7 +180,7 @@ def test_once_credit_is_there_a_refused_clip_is_submitted(submit, api):
     assert (got.paid_now, got.entry.history[0].request_id, got.entry.history[0].error) == (True, None, "402")
 
 
-def test_a_transient_failure_is_paid_for_again_with_another_seed(submit, api, submitter):
+def test_a_transient_failure_is_paid_for_again_with_another_seed(submit: Any, api: Any, submitter: Any) -> None:
     first = submit().entry
     assert (
         submitter.ledger.record_result(FINGERPRINT, api.turn("r1", "failed", "internal error")).state
@@ -176,7 +191,7 @@ def test_a_transient_failure_is_paid_for_again_with_another_seed(submit, api, su
     assert again.entry.seed != first.seed
 
 
-def test_a_permanent_failure_is_not_paid_for_again_and_names_the_remedy(submit, api, submitter):
+def test_a_permanent_failure_is_not_paid_for_again_and_names_the_remedy(submit: Any, api: Any, submitter: Any) -> None:
     submit()
     submitter.ledger.record_result(FINGERPRINT, api.turn("r1", "failed", "DataInspectionFailed"))
     with pytest.raises(WanClipFailedError, match=r"DataInspectionFailed.*force_new") as caught:
@@ -184,7 +199,7 @@ def test_a_permanent_failure_is_not_paid_for_again_and_names_the_remedy(submit, 
     assert (caught.value.permanent, len(api.posts)) == (True, 1)
 
 
-def test_media_that_could_not_be_fetched_twice_is_not_tried_a_third_time(submit, api, submitter):
+def test_media_that_could_not_be_fetched_twice_is_not_tried_a_third_time(submit: Any, api: Any, submitter: Any) -> None:
     for request_id in ("r1", "r2"):
         submit()
         submitter.ledger.record_result(FINGERPRINT, api.turn(request_id, "failed", "Failed to download media"))
@@ -192,7 +207,7 @@ def test_media_that_could_not_be_fetched_twice_is_not_tried_a_third_time(submit,
         submit()
 
 
-def test_a_cancelled_request_is_submitted_again_once(submit, api):
+def test_a_cancelled_request_is_submitted_again_once(submit: Any, api: Any) -> None:
     submit()
     api.turn("r1", "cancelled")
     assert submit(MY_RETRY).entry.request_id == "r2"
@@ -200,7 +215,9 @@ def test_a_cancelled_request_is_submitted_again_once(submit, api):
     assert len(api.posts) == 2
 
 
-def test_a_finished_clip_has_a_fresh_record_and_an_archived_one_without_a_call(submit, api, submitter):
+def test_a_finished_clip_has_a_fresh_record_and_an_archived_one_without_a_call(
+    submit: Any, api: Any, submitter: Any
+) -> None:
     submit()
     submitter.ledger.record_result(FINGERPRINT, api.turn("r1", "success"))
     assert submit().record.status == "success"
@@ -210,14 +227,14 @@ def test_a_finished_clip_has_a_fresh_record_and_an_archived_one_without_a_call(s
     assert (got.record, got.entry.archive_uri, got.paid_now) == (None, "s3://b/k.mp4", False)
 
 
-def test_a_finished_clip_that_the_api_forgot_has_no_record(submit, api, submitter):
+def test_a_finished_clip_that_the_api_forgot_has_no_record(submit: Any, api: Any, submitter: Any) -> None:
     submit()
     submitter.ledger.record_result(FINGERPRINT, api.turn("r1", "success"))
     api.hidden.add("r1")
     assert (submit().record, len(api.posts)) == (None, 1)
 
 
-def test_a_running_clip_that_the_api_does_not_know_is_not_paid_for_again(submit, api):
+def test_a_running_clip_that_the_api_does_not_know_is_not_paid_for_again(submit: Any, api: Any) -> None:
     submit()
     api.hidden.add("r1")
     with pytest.raises(WanInDoubtError, match=r"r1.*same account"):
@@ -225,10 +242,12 @@ def test_a_running_clip_that_the_api_does_not_know_is_not_paid_for_again(submit,
     assert len(api.posts) == 1
 
 
-def test_a_ledger_that_is_away_when_the_id_must_be_recorded_is_tried_again(submit, store, api, clock, monkeypatch):
+def test_a_ledger_that_is_away_when_the_id_must_be_recorded_is_tried_again(
+    submit: Any, store: Any, api: Any, clock: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     replace, failures = store.replace, [3]
 
-    def flaky(entry, version):
+    def flaky(entry: Any, version: Any) -> Any:
         if entry.state is EntryState.SUBMITTED and failures[0]:
             failures[0] -= 1
             raise LedgerUnavailableError("S3 is away")
@@ -239,10 +258,12 @@ def test_a_ledger_that_is_away_when_the_id_must_be_recorded_is_tried_again(submi
     assert (entry_in(store).request_id, clock.slept) == ("r1", [1, 2, 4])
 
 
-def test_a_ledger_that_stays_away_loses_nothing(submit, store, api, monkeypatch, caplog):
+def test_a_ledger_that_stays_away_loses_nothing(
+    submit: Any, store: Any, api: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     replace = store.replace
 
-    def away(entry, version):
+    def away(entry: Any, version: Any) -> Any:
         if entry.state is EntryState.SUBMITTED:
             raise LedgerUnavailableError("S3 is away")
         return replace(entry, version)
@@ -255,8 +276,10 @@ def test_a_ledger_that_stays_away_loses_nothing(submit, store, api, monkeypatch,
     assert (submit(MY_RETRY).entry.request_id, len(api.posts)) == ("r1", 1)
 
 
-def test_a_ledger_that_can_not_be_read_stops_before_the_payment(submit, store, api, monkeypatch):
-    def away(fingerprint):
+def test_a_ledger_that_can_not_be_read_stops_before_the_payment(
+    submit: Any, store: Any, api: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(fingerprint: Any) -> None:
         raise LedgerUnavailableError("S3 is away")
 
     monkeypatch.setattr(store, "read", away)
@@ -265,6 +288,6 @@ def test_a_ledger_that_can_not_be_read_stops_before_the_payment(submit, store, a
     assert api.posts == []
 
 
-def test_an_unknown_on_doubt_is_refused(submit):
+def test_an_unknown_on_doubt_is_refused(submit: Any) -> None:
     with pytest.raises(WanValidationError, match="on_doubt"):
         submit(on_doubt="guess")

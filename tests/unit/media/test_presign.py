@@ -17,7 +17,7 @@ from airflow_provider_wan.media.presign import PresignError, check_lifetime, pre
 
 
 def client_whose_credentials_die_in(seconds: float | None) -> Any:
-    session = boto3.session.Session(aws_access_key_id="AKIA", aws_secret_access_key="key", region_name="eu-west-1")
+    session: Any = boto3.session.Session(aws_access_key_id="AKIA", aws_secret_access_key="key", region_name="eu-west-1")
     if seconds is not None:
         dies = (datetime.now(UTC) + timedelta(seconds=seconds)).isoformat()
         fresh = {"access_key": "ASIA", "secret_key": "key", "token": "token", "expiry_time": dies}

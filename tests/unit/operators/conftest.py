@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -32,7 +34,7 @@ class Run:
     deferrals: list[TaskDeferred] = field(default_factory=list)
     events: list[dict[str, Any]] = field(default_factory=list)
 
-    def context(self) -> dict[str, Any]:
+    def context(self) -> Any:
         ti = SimpleNamespace(
             dag_id="dag",
             run_id=self.run_id,
@@ -65,7 +67,7 @@ class Run:
                 step = lambda m=method, e=event: m(self.context(), e)  # noqa: E731
 
 
-async def _event(trigger: Any) -> dict[str, Any]:
+async def _event(trigger: Any) -> Any:
     # As the triggerer does, from what lies in the database.
     _, arguments = trigger.serialize()
     fresh = type(trigger)(**arguments)
@@ -75,9 +77,9 @@ async def _event(trigger: Any) -> dict[str, Any]:
 
 
 @pytest.fixture
-def api(connection, monkeypatch):
+def api(connection: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """A sandbox whose clips are never made, only told of; deferrals settle at once."""
-    monkeypatch.setattr(operator_module, "SETTLE_SECONDS", 0.0)
+    monkeypatch.setattr(operator_module, "MIN_DEFERRAL_SECONDS", 0.0)
     with SandboxServer(
         render="none", speed=1000, run_sigma=0, queue_sigma=0, api_key="key-0123456789abcdef"
     ) as sandbox:
@@ -86,5 +88,5 @@ def api(connection, monkeypatch):
 
 
 @pytest.fixture
-def run(api, tmp_path):
+def run(api: Any, tmp_path: Path) -> Any:
     return Run(ledger=f"file://{tmp_path}/ledger")

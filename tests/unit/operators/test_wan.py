@@ -8,6 +8,7 @@ import signal
 import time
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException, TaskDeferred
@@ -19,12 +20,12 @@ from airflow_provider_wan.operators.wan import WanI2VOperator
 PROMPT = "a cat that nobody else may read of"
 
 
-def posts(api):
+def posts(api: Any) -> Any:
     return [call for call in api.journal() if call["method"] == "POST"]
 
 
 @pytest.mark.parametrize("deferrable", [True, False])
-def test_a_clip_is_made_and_its_result_is_plain(run, api, deferrable):
+def test_a_clip_is_made_and_its_result_is_plain(run: Any, api: Any, deferrable: bool) -> None:
     result = run.try_(prompt=PROMPT, deferrable=deferrable)
     assert len(run.deferrals) == int(deferrable)
     (accepted,) = api.accepted()
@@ -36,7 +37,7 @@ def test_a_clip_is_made_and_its_result_is_plain(run, api, deferrable):
     assert json.loads(json.dumps(result)) == result
 
 
-def test_every_payload_field_reaches_the_api(run, api):
+def test_every_payload_field_reaches_the_api(run: Any, api: Any) -> None:
     sent = {
         "prompt": "a cat",
         "negative_prompt": "a dog",
@@ -55,13 +56,13 @@ def test_every_payload_field_reaches_the_api(run, api):
     assert dict(job.payload) == {"img_url": "https://images.example.com/cat.jpg", **sent}
 
 
-def test_every_payload_field_is_a_template():
+def test_every_payload_field_is_a_template() -> None:
     from airflow_provider_wan.api.request import I2VRequest
 
     assert set(I2VRequest.__dataclass_fields__) <= set(WanI2VOperator.template_fields)
 
 
-def test_neither_arguments_nor_event_of_the_trigger_tell_prompt_or_urls(run):
+def test_neither_arguments_nor_event_of_the_trigger_tell_prompt_or_urls(run: Any) -> None:
     run.try_(prompt=PROMPT, img_url="https://images.example.com/cat.jpg?X-Amz-Signature=c0ffee")
     stored = json.dumps([run.deferrals[0].trigger.serialize(), run.events])
     assert PROMPT not in stored
@@ -69,19 +70,19 @@ def test_neither_arguments_nor_event_of_the_trigger_tell_prompt_or_urls(run):
     assert "c0ffee" not in stored
 
 
-def test_the_link_leads_to_the_request_and_is_there_before_and_after_the_wait(run, api):
+def test_the_link_leads_to_the_request_and_is_there_before_and_after_the_wait(run: Any, api: Any) -> None:
     result = run.try_()
     assert run.xcoms["wan_request_link"] == f"{api.base_url}/requests/{result['request_id']}"
 
 
-def test_airflow_s_own_time_out_comes_a_little_later_than_the_trigger_s(run):
+def test_airflow_s_own_time_out_comes_a_little_later_than_the_trigger_s(run: Any) -> None:
     run.try_(timeout=timedelta(minutes=10))
     (deferred,) = run.deferrals
     assert 890 <= deferred.timeout.total_seconds() <= 900
     assert 590 <= deferred.trigger.end_time - time.time() <= 600
 
 
-def test_what_is_finished_at_once_is_not_deferred(run, api):
+def test_what_is_finished_at_once_is_not_deferred(run: Any, api: Any) -> None:
     api.inject("immediate_success")
     assert run.try_()["status"] == "success"
     assert run.deferrals == []
@@ -105,7 +106,7 @@ def test_what_is_finished_at_once_is_not_deferred(run, api):
         ("reuse", "forever"),
     ],
 )
-def test_bad_input_fails_for_good_and_before_anything_is_sent(run, api, field, value):
+def test_bad_input_fails_for_good_and_before_anything_is_sent(run: Any, api: Any, field: str, value: Any) -> None:
     with pytest.raises(AirflowFailException, match=f"{field}="):
         run.try_(**{field: value})
     assert posts(api) == []
@@ -115,12 +116,12 @@ def test_bad_input_fails_for_good_and_before_anything_is_sent(run, api, field, v
     ("field", "value"),
     [("cancel_policy", "maybe"), ("on_doubt", "guess"), ("timeout", 0), ("timeout", "1h"), ("poll_interval", -1)],
 )
-def test_a_bad_option_fails_where_the_dag_is_parsed(run, field, value):
+def test_a_bad_option_fails_where_the_dag_is_parsed(run: Any, field: str, value: int | str) -> None:
     with pytest.raises(errors.WanValidationError, match=f"{field}="):
         run.operator(**{field: value})
 
 
-def test_the_result_of_an_ingest_is_taken_as_it_is(run, api):
+def test_the_result_of_an_ingest_is_taken_as_it_is(run: Any, api: Any) -> None:
     ingest = {"url": "https://s3.example.com/a.jpg?sig=1", "sha256": "a" * 64, "expires_at": time.time() + 3600}
     first = run.try_(img_url=ingest)
     again = run.try_(img_url={**ingest, "url": "https://s3.example.com/other.jpg?sig=2"})
@@ -128,23 +129,25 @@ def test_the_result_of_an_ingest_is_taken_as_it_is(run, api):
     assert len(posts(api)) == 1
 
 
-def test_an_image_whose_presigned_url_dies_before_the_service_can_fetch_it_is_not_paid_for(run, api):
+def test_an_image_whose_presigned_url_dies_before_the_service_can_fetch_it_is_not_paid_for(run: Any, api: Any) -> None:
     stale = {"url": "https://s3.example.com/a.jpg?sig=1", "sha256": "a" * 64, "expires_at": time.time() - 5}
     with pytest.raises(AirflowFailException, match="Clear the ingest task"):
         run.try_(img_url=stale)
     assert posts(api) == []
 
 
-def test_a_stale_url_does_not_keep_a_paid_clip_from_being_picked_up(run, api):
+def test_a_stale_url_does_not_keep_a_paid_clip_from_being_picked_up(run: Any, api: Any) -> None:
     fresh = {"url": "https://s3.example.com/a.jpg?sig=1", "sha256": "a" * 64, "expires_at": time.time() + 3600}
     first = run.try_(img_url=fresh)
     assert run.try_(img_url={**fresh, "expires_at": 0.0})["request_id"] == first["request_id"]
 
 
-def test_a_query_string_is_masked_before_the_rendered_fields_are_shown(run, monkeypatch):
+def test_a_query_string_is_masked_before_the_rendered_fields_are_shown(
+    run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from airflow_provider_wan.operators import wan as module
 
-    masked = []
+    masked: list[Any] = []
     monkeypatch.setattr(module, "mask_secret", masked.append)
     operator = run.operator(
         img_url={"url": "https://s3.example.com/a.jpg?X-Amz-Signature=c0ffee"},
@@ -157,26 +160,30 @@ def test_a_query_string_is_masked_before_the_rendered_fields_are_shown(run, monk
 class TestMoney:
     """What is paid, over tries, clears and runs. The ledger's own floor tests each crash."""
 
-    def test_a_clear_after_a_success_pays_nothing_and_gives_the_same_clip(self, run, api):
+    def test_a_clear_after_a_success_pays_nothing_and_gives_the_same_clip(self, run: Any, api: Any) -> None:
         assert run.try_()["request_id"] == run.try_()["request_id"]
         assert len(posts(api)) == 1
 
-    def test_a_retry_after_a_crash_between_the_payment_and_the_deferral_picks_the_request_up(self, run, api):
+    def test_a_retry_after_a_crash_between_the_payment_and_the_deferral_picks_the_request_up(
+        self, run: Any, api: Any
+    ) -> None:
         with pytest.raises(TaskDeferred):
             run.operator().execute(run.context())
         assert run.try_()["status"] == "success"
         assert len(posts(api)) == 1
 
-    def test_a_lost_answer_is_found_in_the_list(self, run, api):
+    def test_a_lost_answer_is_found_in_the_list(self, run: Any, api: Any) -> None:
         api.inject("reset_after_accept")
         result = run.try_()
         assert len(posts(api)) == 1
         assert result["request_id"] == api.accepted()[0]["request_id"]
 
-    def test_the_trigger_is_built_and_serialized_before_the_payment(self, run, api, monkeypatch):
+    def test_the_trigger_is_built_and_serialized_before_the_payment(
+        self, run: Any, api: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         from airflow_provider_wan.triggers.wan import WanI2VTrigger
 
-        def broken(self):
+        def broken(self: Any) -> None:
             raise TypeError("not serializable")
 
         monkeypatch.setattr(WanI2VTrigger, "serialize", broken)
@@ -184,7 +191,9 @@ class TestMoney:
             run.try_()
         assert posts(api) == []
 
-    def test_a_run_of_its_own_pays_for_itself_and_the_same_content_does_not_where_it_is_shared(self, run, api):
+    def test_a_run_of_its_own_pays_for_itself_and_the_same_content_does_not_where_it_is_shared(
+        self, run: Any, api: Any
+    ) -> None:
         other = replace(run, run_id="run-2", xcoms={}, deferrals=[], events=[])
         run.try_()
         other.try_()
@@ -193,14 +202,14 @@ class TestMoney:
         assert other.try_(reuse="content")["request_id"] == first["request_id"]
         assert len(posts(api)) == 3
 
-    def test_force_new_makes_exactly_one_new_clip(self, run, api):
+    def test_force_new_makes_exactly_one_new_clip(self, run: Any, api: Any) -> None:
         first = run.try_()
         forced = run.try_(force_new="take 2")
         assert forced["request_id"] != first["request_id"]
         assert run.try_(force_new="take 2")["request_id"] == forced["request_id"]
         assert len(posts(api)) == 2
 
-    def test_force_new_in_the_dag_run_s_conf_makes_exactly_one_new_clip_a_run(self, run, api):
+    def test_force_new_in_the_dag_run_s_conf_makes_exactly_one_new_clip_a_run(self, run: Any, api: Any) -> None:
         first = run.try_(reuse="content")
         forced = replace(run, run_id="run-2", conf={"force_new": True}, xcoms={}, deferrals=[], events=[])
         second = forced.try_(reuse="content")
@@ -209,30 +218,30 @@ class TestMoney:
         assert len(posts(api)) == 2
 
     @pytest.mark.parametrize("word", ["False", "false", "None", "", "no", "0"])
-    def test_a_template_that_renders_to_no_makes_nothing_new(self, run, api, word):
+    def test_a_template_that_renders_to_no_makes_nothing_new(self, run: Any, api: Any, word: str) -> None:
         run.try_()
         run.conf["force_new"] = word
         run.try_(force_new=word)
         assert len(posts(api)) == 1
 
-    def test_sharing_content_without_a_shared_ledger_is_refused(self, run, api):
+    def test_sharing_content_without_a_shared_ledger_is_refused(self, run: Any, api: Any) -> None:
         with pytest.raises(AirflowFailException, match="needs a ledger that all runs share"):
             run.try_(reuse="content", ledger_uri=None)
         assert posts(api) == []
 
     @pytest.mark.parametrize("budget", ["cheap", -1, float("nan"), True, []])
-    def test_a_budget_that_is_no_amount_is_refused(self, run, api, budget):
+    def test_a_budget_that_is_no_amount_is_refused(self, run: Any, api: Any, budget: Any) -> None:
         with pytest.raises(AirflowFailException, match="max_cost="):
             run.try_(max_cost=budget)
         assert posts(api) == []
 
-    def test_a_budget_may_come_out_of_a_template(self, run, api):
+    def test_a_budget_may_come_out_of_a_template(self, run: Any, api: Any) -> None:
         with pytest.raises(AirflowFailException, match=r"max_cost=\$0.40"):
             run.try_(max_cost="0.4")
         run.try_(max_cost="None")
         assert len(posts(api)) == 1
 
-    def test_a_failure_for_good_is_not_paid_for_again(self, run, api):
+    def test_a_failure_for_good_is_not_paid_for_again(self, run: Any, api: Any) -> None:
         api.inject("never_runs")
         with pytest.raises(errors.WanClipTimeoutError):
             run.try_(timeout=0.3)
@@ -242,7 +251,7 @@ class TestMoney:
                 run.try_()
         assert len(posts(api)) == 1
 
-    def test_a_passing_failure_is_retried_with_a_new_request(self, run, api):
+    def test_a_passing_failure_is_retried_with_a_new_request(self, run: Any, api: Any) -> None:
         api.inject("rate_limit_record")
         with pytest.raises(errors.WanClipFailedError, match="rate limit"):
             run.try_()
@@ -250,14 +259,14 @@ class TestMoney:
         assert len(posts(api)) == 2
         assert len(api.charges()) == 1
 
-    def test_a_cancelled_request_is_retried_with_a_new_one(self, run, api):
+    def test_a_cancelled_request_is_retried_with_a_new_one(self, run: Any, api: Any) -> None:
         api.inject("cancelled")
         with pytest.raises(errors.WanClipCancelledError):
             run.try_()
         assert run.try_()["status"] == "success"
 
     @pytest.mark.parametrize("deferrable", [True, False])
-    def test_a_time_out_leaves_the_clip_to_the_next_try(self, run, api, deferrable):
+    def test_a_time_out_leaves_the_clip_to_the_next_try(self, run: Any, api: Any, deferrable: bool) -> None:
         api.inject("never_runs")
         with pytest.raises(errors.WanClipTimeoutError, match="pays nothing"):
             run.try_(timeout=0.5, deferrable=deferrable)
@@ -265,7 +274,7 @@ class TestMoney:
         assert run.try_(deferrable=deferrable)["status"] == "success"
         assert len(posts(api)) == 1
 
-    def test_a_clip_beyond_the_budget_is_not_paid_for(self, run, api):
+    def test_a_clip_beyond_the_budget_is_not_paid_for(self, run: Any, api: Any) -> None:
         with pytest.raises(AirflowFailException, match=r"max_cost=\$0.40"):
             run.try_(max_cost=0.4)
         assert posts(api) == []
@@ -275,21 +284,23 @@ class TestMoney:
         ("fault", "words"),
         [("no_credit_402", "no credit"), ("bad_key_401", "key is refused"), ("no_model_404", "404")],
     )
-    def test_a_refusal_that_needs_a_person_is_not_retried_and_nothing_is_paid(self, run, api, fault, words):
+    def test_a_refusal_that_needs_a_person_is_not_retried_and_nothing_is_paid(
+        self, run: Any, api: Any, fault: str, words: str
+    ) -> None:
         api.inject(fault)
         with pytest.raises(AirflowFailException, match=words):
             run.try_()
         assert api.accepted() == []
         assert run.try_()["status"] == "success"
 
-    def test_a_doubt_stops_the_task_where_that_is_wished(self, run, api):
+    def test_a_doubt_stops_the_task_where_that_is_wished(self, run: Any, api: Any) -> None:
         api.inject("reset_after_accept")
         with pytest.raises(errors.WanInDoubtError, match="seed"):
             run.try_(on_doubt="fail")
         assert run.try_()["status"] == "success"
         assert len(posts(api)) == 1
 
-    def test_without_any_memory_nothing_is_paid_for(self, run, api):
+    def test_without_any_memory_nothing_is_paid_for(self, run: Any, api: Any) -> None:
         with pytest.raises(AirflowFailException, match="ledger_uri"):
             run.try_(ledger_uri=None)
         assert posts(api) == []
@@ -298,22 +309,22 @@ class TestMoney:
 class TestKill:
     """The worker's side: where the task waits in the worker."""
 
-    def kill_while_it_is(self, status, run, api, monkeypatch, **arguments):
+    def kill_while_it_is(self, status: Any, run: Any, api: Any, monkeypatch: Any, **arguments: Any) -> Any:
         operator = run.operator(deferrable=False, **arguments)
-        wait = WanHook.wait_here
+        wait = WanHook.wait_sync
 
-        def killed(*_):
+        def killed(*_: Any) -> None:
             request_id = api.accepted()[0]["request_id"]
             while operator.hook.get_request(request_id).status_text != status:
                 time.sleep(0.01)
             operator.on_kill()
             raise KeyboardInterrupt
 
-        def wait_and_be_killed(*given):
+        def wait_and_be_killed(*given: Any) -> Any:
             signal.setitimer(signal.ITIMER_REAL, 0.2)
             return wait(*given)
 
-        monkeypatch.setattr(WanHook, "wait_here", wait_and_be_killed)
+        monkeypatch.setattr(WanHook, "wait_sync", wait_and_be_killed)
         before = signal.signal(signal.SIGALRM, killed)
         try:
             with pytest.raises(KeyboardInterrupt):
@@ -322,18 +333,20 @@ class TestKill:
             signal.signal(signal.SIGALRM, before)
         return [call["method"] for call in api.journal()].count("DELETE")
 
-    def test_what_has_not_begun_is_cancelled(self, run, api, monkeypatch):
+    def test_what_has_not_begun_is_cancelled(self, run: Any, api: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         api.inject("never_runs")
         assert self.kill_while_it_is("queued", run, api, monkeypatch) == 1
 
-    def test_what_runs_is_left_to_be_picked_up(self, run, api, monkeypatch):
+    def test_what_runs_is_left_to_be_picked_up(self, run: Any, api: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         api.inject("runs_forever")
         assert self.kill_while_it_is("processing", run, api, monkeypatch) == 0
 
-    def test_nothing_is_cancelled_where_the_policy_says_so(self, run, api, monkeypatch):
+    def test_nothing_is_cancelled_where_the_policy_says_so(
+        self, run: Any, api: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         api.inject("never_runs")
         assert self.kill_while_it_is("queued", run, api, monkeypatch, cancel_policy="never") == 0
 
-    def test_a_kill_before_anything_was_submitted_asks_nothing(self, run, api):
+    def test_a_kill_before_anything_was_submitted_asks_nothing(self, run: Any, api: Any) -> None:
         run.operator().on_kill()
         assert api.journal() == []

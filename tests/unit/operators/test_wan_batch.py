@@ -4,16 +4,21 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 
 from airflow_provider_wan.api.errors import WanValidationError
-from airflow_provider_wan.operators.batch_lineage import console_url, datasets
-from airflow_provider_wan.operators.batch_setup import defaults_of, split_output
-from airflow_provider_wan.operators.wan_batch import WanI2VBatchOperator, asset_of
+from airflow_provider_wan.operators.batch_setup import build_defaults, split_output
+from airflow_provider_wan.operators.wan_batch import (
+    WanI2VBatchOperator,
+    build_asset,
+    build_console_url,
+    list_datasets,
+)
 
 
-def operator(**more):
+def operator(**more: Any) -> Any:
     given = {"manifest": "s3://b/rows.jsonl", "output_prefix": "s3://b/clips/"}
     return WanI2VBatchOperator(task_id="clips", **{**given, **more})
 
@@ -35,18 +40,18 @@ def operator(**more):
         ("poll_interval", 0),
     ],
 )
-def test_an_argument_that_is_none_is_refused_when_the_dag_is_read(argument, value):
+def test_an_argument_that_is_none_is_refused_when_the_dag_is_read(argument: str, value: bool | float | str) -> None:
     with pytest.raises(WanValidationError, match=argument):
         operator(**{argument: value})
 
 
 @pytest.mark.parametrize("output", ["", "clips/", "https://b/clips/", "s3://", "s3://b/../c/", None])
-def test_an_output_that_is_no_prefix_on_s3_is_refused(output):
+def test_an_output_that_is_no_prefix_on_s3_is_refused(output: str | None) -> None:
     with pytest.raises(WanValidationError, match="output_prefix"):
         split_output(output)
 
 
-def test_an_output_is_taken_apart():
+def test_an_output_is_taken_apart() -> None:
     assert split_output("s3://b/a/c") == split_output("s3://b/a/c/") == ("b", "a/c/")
     assert split_output("s3://b") == ("b", "")
 
@@ -61,41 +66,43 @@ def test_an_output_is_taken_apart():
         ("s3://{{ var.value.b }}/clips/", None),
     ],
 )
-def test_the_asset_is_the_prefix_up_to_a_template(output, uri):
-    asset = asset_of(output)
+def test_the_asset_is_the_prefix_up_to_a_template(output: str, uri: str | None) -> None:
+    asset = build_asset(output)
 
     assert (asset.name if asset else None) == uri
     assert [each.name for each in operator(output_prefix=output).outlets] == ([uri] if uri else [])
 
 
-def test_outlets_of_the_users_own_replace_it():
+def test_outlets_of_the_users_own_replace_it() -> None:
     assert operator(outlets=[]).outlets == []
 
 
-def test_text_of_a_template_gets_the_type_of_its_field(connection):
+def test_text_of_a_template_gets_the_type_of_its_field(connection: Any) -> None:
     connection()
-    told = defaults_of(operator(duration="10", audio="False", seed="None", prompt="5"))
+    defaults = build_defaults(operator(duration="10", audio="False", seed="None", prompt="5"))
 
-    assert (told["duration"], told["audio"], told["prompt"], "seed" in told) == (10, False, "5", False)
+    assert (defaults["duration"], defaults["audio"], defaults["prompt"], "seed" in defaults) == (10, False, "5", False)
 
 
-def test_lineage_names_objects_as_openlineage_does():
-    read, written = datasets("s3://b/rows.jsonl", "s3://b/clips/", "s3://b/clips/_batch/x/")
+def test_lineage_names_objects_as_openlineage_does() -> None:
+    read, written = list_datasets("s3://b/rows.jsonl", "s3://b/clips/", "s3://b/clips/_batch/x/")
 
     assert read == [("s3://b", "rows.jsonl")]
     assert written == [("s3://b", "clips"), ("s3://b", "clips/_batch/x/results.jsonl")]
-    listed, _ = datasets([{"image": "s3://b/in/a.png"}, "s3://b/in/b.png", {"image": "/disk/c.png"}], "s3://b/c/", None)
+    listed, _ = list_datasets(
+        [{"image": "s3://b/in/a.png"}, "s3://b/in/b.png", {"image": "/disk/c.png"}], "s3://b/c/", None
+    )
     assert listed == [("s3://b", "in")]
 
 
-def test_the_sheet_is_linked_where_a_person_can_open_it():
-    aws = console_url("s3://b/c/sheet.html", "https://s3.eu-west-1.amazonaws.com")
+def test_the_sheet_is_linked_where_a_person_can_open_it() -> None:
+    aws = build_console_url("s3://b/c/sheet.html", "https://s3.eu-west-1.amazonaws.com")
 
     assert aws == "https://console.aws.amazon.com/s3/object/b?prefix=c%2Fsheet.html"
-    assert console_url("s3://b/c/sheet.html", "http://127.0.0.1:8333") == "http://127.0.0.1:8333/b/c/sheet.html"
+    assert build_console_url("s3://b/c/sheet.html", "http://127.0.0.1:8333") == "http://127.0.0.1:8333/b/c/sheet.html"
 
 
-def test_importing_it_needs_no_library_of_http_s3_or_pictures():
+def test_importing_it_needs_no_library_of_http_s3_or_pictures() -> None:
     heavy = ["requests", "aiohttp", "boto3", "PIL", "av", "pyarrow", "airflow_provider_wan.batch.engine"]
     check = (
         "import json, sys; before = set(sys.modules); import airflow_provider_wan.operators.wan_batch; "

@@ -6,8 +6,18 @@ from typing import Any
 import pytest
 
 from airflow_provider_wan.api import errors
-from airflow_provider_wan.api.record import RequestRecord
-from airflow_provider_wan.polling.decision import NOT_FOUND_GRACE, PollTarget, WaitStatus, evaluate_poll
+from airflow_provider_wan.api.record import RequestPage, RequestRecord
+from airflow_provider_wan.polling.decision import (
+    MAX_SINGLE_POLLS,
+    NOT_FOUND_GRACE,
+    PAGE_SIZE,
+    PollTarget,
+    StatusScan,
+    WaitDecision,
+    WaitStatus,
+    evaluate_poll,
+    prefer_page,
+)
 
 TARGET = PollTarget("r1", end_time=1000.0, not_before=8.0, poll_interval=10.0)
 
@@ -16,15 +26,21 @@ def record(status: Any) -> Any:
     return RequestRecord.parse({"request_id": "r1", "status": status})
 
 
+def decide(result: Any, target: PollTarget, now: float) -> WaitDecision:
+    decision = evaluate_poll(result, target, now)
+    assert decision is not None
+    return decision
+
+
 @pytest.mark.parametrize("end", ["success", "failed", "cancelled"])
 def test_an_end_ends_the_wait(end: str) -> None:
-    assert evaluate_poll(record(end), TARGET, 500.0).status == end
+    assert decide(record(end), TARGET, 500.0).status == end
 
 
 @pytest.mark.parametrize("word", ["created", "queued", "dispatched", "processing", "pondering"])
 def test_everything_else_is_waited_for_until_the_end_time(word: str) -> None:
     assert evaluate_poll(record(word), TARGET, 999.0) is None
-    assert evaluate_poll(record(word), TARGET, 1000.0).status is WaitStatus.TIMEOUT
+    assert decide(record(word), TARGET, 1000.0).status is WaitStatus.TIMEOUT
 
 
 @pytest.mark.parametrize(
@@ -39,19 +55,96 @@ def test_everything_else_is_waited_for_until_the_end_time(word: str) -> None:
 )
 def test_what_may_pass_is_tolerated_until_the_end_time(error: Any) -> None:
     assert evaluate_poll(error, TARGET, 999.0) is None
-    assert evaluate_poll(error, TARGET, 1000.0).status is WaitStatus.TIMEOUT
+    assert decide(error, TARGET, 1000.0).status is WaitStatus.TIMEOUT
 
 
 @pytest.mark.parametrize("kind", [errors.WanAuthError, errors.WanCreditError, errors.WanBadRequestError])
 def test_what_will_not_pass_ends_the_wait_with_an_error(kind: Any) -> None:
     error = kind("no")
-    decision = evaluate_poll(error, TARGET, 10.0)
+    decision = decide(error, TARGET, 10.0)
     assert decision.status is WaitStatus.ERROR
-    assert str(error) in decision.message
+    assert str(error) in str(decision.message)
 
 
 def test_an_unknown_id_is_an_error_only_once_it_stays_unknown() -> None:
     missing = PollTarget("r1", 1000.0, 8.0, 10.0, missing_since=100.0)
     assert evaluate_poll(errors.WanNotFoundError("x"), TARGET, 100.0) is None
     assert evaluate_poll(errors.WanNotFoundError("x"), missing, 100.0 + NOT_FOUND_GRACE - 1) is None
-    assert evaluate_poll(errors.WanNotFoundError("x"), missing, 100.0 + NOT_FOUND_GRACE).status is WaitStatus.ERROR
+    assert decide(errors.WanNotFoundError("x"), missing, 100.0 + NOT_FOUND_GRACE).status is WaitStatus.ERROR
+
+
+@pytest.mark.parametrize(
+    ("count", "options", "expected"),
+    [
+        (1, {}, False),
+        (2, {}, True),
+        (3, {"max_single_polls": 3}, False),
+        (4, {"max_single_polls": 3}, True),
+        (1, {"id_lookup_works": False}, True),
+        (9, {"list_available": False}, False),
+        (1, {"list_available": False, "id_lookup_works": False}, False),
+    ],
+)
+def test_a_page_is_preferred_for_several_requests_and_for_unknown_ids(count: int, options: Any, expected: bool) -> None:
+    assert prefer_page(count, **options) is expected
+
+
+class TestStatusScan:
+    IDS = tuple(f"r{number}" for number in range(MAX_SINGLE_POLLS + 3))
+
+    @staticmethod
+    def page(*ids: str, has_more: bool | None = None) -> RequestPage:
+        rows = [{"request_id": each, "status": "queued"} for each in ids]
+        return RequestPage.parse({"requests": rows, "has_more": has_more})
+
+    def test_few_requests_are_polled_one_by_one(self) -> None:
+        scan = StatusScan(self.IDS[:MAX_SINGLE_POLLS])
+        while (poll := scan.next_poll()) is not None:
+            scan.on_record(poll, record("queued"))
+        assert list(scan.records) == list(self.IDS[:MAX_SINGLE_POLLS])
+        assert scan.polls == MAX_SINGLE_POLLS
+
+    def test_many_are_polled_by_pages_and_the_rest_one_by_one(self) -> None:
+        scan = StatusScan(self.IDS)
+        first = scan.next_poll()
+        assert first is not None
+        assert (first.request_id, first.offset, first.limit) == (None, 0, PAGE_SIZE)
+        scan.on_page(self.page(*self.IDS[:2]))
+        second = scan.next_poll()
+        assert second is not None
+        assert (second.request_id, second.offset) == (None, 2)
+        scan.on_page(self.page("other"))
+        singles = []
+        while (poll := scan.next_poll()) is not None:
+            singles.append(poll.request_id)
+            scan.on_error(poll, errors.WanNotFoundError("x"))
+        assert singles == list(self.IDS[2:])
+        assert scan.unknown == set(singles)
+        assert scan.error is None
+
+    def test_an_error_of_a_page_leaves_the_single_polls(self) -> None:
+        scan = StatusScan(self.IDS, max_single_polls=2)
+        page = scan.next_poll()
+        assert page is not None
+        scan.on_error(page, errors.WanLookupError("x"))
+        singles = [poll.request_id for _ in range(5) if (poll := scan.next_poll()) is not None]
+        assert singles == list(self.IDS[:2])
+
+    def test_a_rejected_key_ends_the_scan(self) -> None:
+        scan = StatusScan(self.IDS)
+        page = scan.next_poll()
+        assert page is not None
+        scan.on_error(page, errors.WanAuthError("x"))
+        assert scan.next_poll() is None
+
+    def test_it_sends_no_more_polls_than_allowed_but_at_least_one(self) -> None:
+        scan = StatusScan(self.IDS, max_polls=0)
+        assert scan.next_poll() is not None
+        assert scan.next_poll() is None
+
+    def test_a_success_without_its_file_is_polled_by_id(self) -> None:
+        scan = StatusScan(self.IDS)
+        scan.next_poll()
+        rows = [{"request_id": each, "status": "success"} for each in self.IDS]
+        scan.on_page(RequestPage.parse({"requests": rows}))
+        assert scan.missing() == list(self.IDS)

@@ -21,6 +21,8 @@ from airflow_provider_wan.polling.hub import shared_hub
 class Api:
     """Answers poll-ups, and counts connections and the keys it was shown."""
 
+    url: str
+
     def __init__(self) -> None:
         self.polls: list[float] = []
         self.connections: set[int] = set()
@@ -36,14 +38,15 @@ class Api:
 
 @pytest.fixture
 async def api() -> AsyncIterator[Any]:
-    served = Api()
+    served: Any = Api()
     app = web.Application()
     app.router.add_get("/requests/{id}", served.answer)
     runner = web.AppRunner(app)
     await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
+    site: Any = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()
-    served.url = f"http://127.0.0.1:{site._server.sockets[0].getsockname()[1]}"
+    server: Any = site._server
+    served.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     yield served
     await runner.cleanup()
 

@@ -8,7 +8,7 @@ import random
 import time
 from collections.abc import AsyncIterator, Callable
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from aiohttp import web
@@ -41,7 +41,7 @@ def connector(api: Any, *keys: Any, rate: Any = RATE) -> Any:
         made.append(client)
         return client
 
-    connect.made = made
+    cast(Any, connect).made = made
     return connect
 
 
@@ -275,7 +275,7 @@ async def test_a_key_that_stays_refused_stops_all_with_one_clear_error(
     connect = connector(api, "wrong")
     ended = await asyncio.gather(*(wait_for(connect, each) for each in requests))
     assert {each.decision.status for each in ended} == {"error"}
-    assert all("API key" in each.decision.message for each in ended)
+    assert all("API key" in str(each.decision.message) for each in ended)
     assert [record.levelname for record in caplog.records].count("ERROR") == 1
     assert len(api.seen) <= 16
 
@@ -335,7 +335,7 @@ async def test_each_is_reported_in_its_own_context_so_that_logs_are_not_mixed_up
     assert statuses == {each: each for each in requests}
 
 
-async def test_ends_at_the_end_time_even_where_nobody_responses(api: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_ends_at_the_end_time_even_if_nobody_responds(api: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hub_module, "LAST_POLL_GRACE", 0.3)
     monkeypatch.setattr(hub_module, "IDLE_SECONDS", 0.1)
     requests = api.add(30)

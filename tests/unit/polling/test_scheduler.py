@@ -11,9 +11,9 @@ import pytest
 
 from airflow_provider_wan.api import errors
 from airflow_provider_wan.api.record import RequestPage, RequestRecord, RequestStatus
-from airflow_provider_wan.polling.decision import PollTarget
+from airflow_provider_wan.polling.decision import PAGE_SIZE, Poll, PollTarget
 from airflow_provider_wan.polling.runtime_stats import RuntimeStats
-from airflow_provider_wan.polling.scheduler import PAGE_SIZE, Poll, PollScheduler
+from airflow_provider_wan.polling.scheduler import PollScheduler
 from airflow_provider_wan.polling.throttle import CircuitBreaker
 
 START = 1_000_000.0
@@ -127,12 +127,12 @@ def test_a_page_is_asked_for_if_the_clips_stand_by_now() -> None:
     assert poll.offset <= 31 < poll.offset + poll.limit
 
 
-def test_a_page_has_room_for_what_came_since_the_list_was_seen() -> None:
+def test_a_page_has_room_for_submissions_since_the_last_page() -> None:
     scheduler = build_scheduler(*(f"r{n}" for n in range(195)))
-    scheduler.list_index.growth, scheduler.list_index.base, scheduler.list_index._grew_at = 3.0, 194.0, START
+    scheduler.list_index.growth, scheduler.list_index.base, scheduler.list_index._growth_measured_at = 3.0, 194.0, START
     for n in range(195):
         scheduler.requests[f"r{n}"].rank = float(n)
-    # Each page is planned at the places of the start; ten seconds later they are thirty places deeper.
+    # Each page is planned at the positions of the start; ten seconds later they are thirty positions deeper.
     polls, _ = scheduler.select_polls(START + 10, 5, 5.0)
     ranks = {f"r{n}": n for n in range(195)}
     assert sorted(member for poll in polls for member in poll.members) == sorted(ranks)

@@ -58,7 +58,8 @@ class Clock(asyncio.SelectorEventLoop):
         super().__init__()
         self.now = START
         self._clock_resolution = 1e-5
-        self._real, self._selector = self._selector, self
+        loop: Any = self
+        self._real, loop._selector = loop._selector, self
 
     def time(self) -> float:
         return self.now

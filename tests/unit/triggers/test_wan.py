@@ -65,7 +65,7 @@ async def test_it_waits_until_the_request_is_done_and_reports_it_once(connection
 
 
 async def test_what_an_older_version_wrote_into_the_database_is_taken_up(connection: Any) -> None:
-    written = {
+    written: dict[str, Any] = {
         "request_id": "r1",
         "end_time": time.time() + 30,
         "wan_conn_id": "wan_default",

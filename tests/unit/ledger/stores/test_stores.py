@@ -5,6 +5,8 @@ import contextlib
 import fcntl
 import os
 import threading
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -26,31 +28,31 @@ from dev.testkit.ledger import FINGERPRINT, ME, NOW, OTHER, a_claim
 class FakeTaskState:
     """Behaves like Airflow's task state store."""
 
-    def __init__(self):
-        self.values = {}
-        self.error = None
+    def __init__(self) -> None:
+        self.values: dict[str, Any] = {}
+        self.error: Exception | None = None
 
-    def get(self, key, default=None):
+    def get(self, key: Any, default: Any = None) -> Any:
         if self.error:
             raise self.error
         return self.values.get(key, default)
 
-    def set(self, key, value):
+    def set(self, key: Any, value: Any) -> None:
         if self.error:
             raise self.error
         assert "/" not in key
         self.values[key] = value
 
-    def delete(self, key):
+    def delete(self, key: Any) -> None:
         self.values.pop(key, None)
 
 
 @pytest.fixture(params=["file", "state"])
-def store(request, tmp_path):
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
     return FileStore(tmp_path / "ledger") if request.param == "file" else TaskStateStore(FakeTaskState())
 
 
-def test_a_stored_entry_is_read_back(store):
+def test_a_stored_entry_is_read_back(store: Any) -> None:
     assert store.read(FINGERPRINT) is None
     version = store.create(a_claim())
     stored = store.read(FINGERPRINT)
@@ -60,14 +62,14 @@ def test_a_stored_entry_is_read_back(store):
     assert (store.read(FINGERPRINT).entry, store.read(FINGERPRINT).version) == (newer, version)
 
 
-def test_a_second_create_is_refused(store):
+def test_a_second_create_is_refused(store: Any) -> None:
     store.create(a_claim(ME))
     with pytest.raises(AlreadyExistsError):
         store.create(a_claim(OTHER))
     assert store.read(FINGERPRINT).entry == a_claim(ME)
 
 
-def test_an_entry_that_has_changed_is_not_replaced(store):
+def test_an_entry_that_has_changed_is_not_replaced(store: Any) -> None:
     old = store.create(a_claim())
     store.replace(record_intent(a_claim(), NOW), old)
     with pytest.raises(ConflictError):
@@ -76,7 +78,7 @@ def test_an_entry_that_has_changed_is_not_replaced(store):
         store.replace(a_claim(fingerprint="gone"), old)
 
 
-def test_an_unavailable_state_store_is_not_an_empty_ledger():
+def test_an_unavailable_state_store_is_not_an_empty_ledger() -> None:
     state = FakeTaskState()
     state.error = RuntimeError("API server is away")
     with pytest.raises(LedgerUnavailableError, match="away"):
@@ -85,7 +87,7 @@ def test_an_unavailable_state_store_is_not_an_empty_ledger():
         TaskStateStore(state).create(a_claim())
 
 
-def test_a_foreign_value_in_the_state_store_is_refused():
+def test_a_foreign_value_in_the_state_store_is_refused() -> None:
     state = FakeTaskState()
     store = TaskStateStore(state)
     store.create(a_claim())
@@ -95,7 +97,7 @@ def test_a_foreign_value_in_the_state_store_is_refused():
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b"null"])
-def test_a_damaged_file_is_an_error_and_not_an_empty_ledger(tmp_path, content):
+def test_a_damaged_file_is_an_error_and_not_an_empty_ledger(tmp_path: Path, content: bytes) -> None:
     (tmp_path / f"{FINGERPRINT}.json").write_bytes(content)
     with pytest.raises(LedgerCorruptError):
         FileStore(tmp_path).read(FINGERPRINT)
@@ -105,7 +107,7 @@ def test_a_damaged_file_is_an_error_and_not_an_empty_ledger(tmp_path, content):
         FileStore(tmp_path).create(a_claim())
 
 
-def test_a_file_of_a_newer_version_is_refused(tmp_path):
+def test_a_file_of_a_newer_version_is_refused(tmp_path: Path) -> None:
     FileStore(tmp_path).create(a_claim())
     path = tmp_path / f"{FINGERPRINT}.json"
     path.write_text(path.read_text().replace(f'"version": {VERSION}', '"version": 9'))
@@ -113,7 +115,7 @@ def test_a_file_of_a_newer_version_is_refused(tmp_path):
         FileStore(tmp_path).read(FINGERPRINT)
 
 
-def test_a_folder_that_can_not_be_read_or_written_is_an_error(tmp_path):
+def test_a_folder_that_can_not_be_read_or_written_is_an_error(tmp_path: Path) -> None:
     in_the_way = tmp_path / "ledger"
     in_the_way.write_text("a file")
     store = FileStore(in_the_way)
@@ -122,17 +124,17 @@ def test_a_folder_that_can_not_be_read_or_written_is_an_error(tmp_path):
             call()
 
 
-def test_of_many_threads_one_creates_and_one_replaces(tmp_path):
+def test_of_many_threads_one_creates_and_one_replaces(tmp_path: Path) -> None:
     store = FileStore(tmp_path)
     winners = []
     start = threading.Barrier(8)
 
-    def race(act, refused):
+    def race(act: Any, refused: Any) -> None:
         start.wait()
         with contextlib.suppress(refused):
             winners.append(act())
 
-    def run(act, refused):
+    def run(act: Any, refused: Any) -> Any:
         winners.clear()
         threads = [threading.Thread(target=race, args=(act, refused)) for _ in range(8)]
         for thread in threads:
@@ -145,7 +147,7 @@ def test_of_many_threads_one_creates_and_one_replaces(tmp_path):
     assert len(run(lambda: store.replace(record_intent(a_claim(), NOW), version), ConflictError)) == 1
 
 
-def test_no_partial_file_is_left_or_listed(tmp_path):
+def test_no_partial_file_is_left_or_listed(tmp_path: Path) -> None:
     store = FileStore(tmp_path)
     version = store.create(a_claim())
     store.replace(record_intent(a_claim(), NOW), version)
@@ -155,7 +157,7 @@ def test_no_partial_file_is_left_or_listed(tmp_path):
     assert [stored.entry for stored in store.entries()] == [record_intent(a_claim(), NOW)]
 
 
-def test_entries_not_modified_since_are_left_out(tmp_path):
+def test_entries_not_modified_since_are_left_out(tmp_path: Path) -> None:
     store = FileStore(tmp_path)
     for name in ("old", "new"):
         store.create(a_claim(fingerprint=name))
@@ -165,7 +167,7 @@ def test_entries_not_modified_since_are_left_out(tmp_path):
     assert list(FileStore(tmp_path / "missing").entries()) == []
 
 
-def test_a_sound_file_system_passes_the_probe_and_leaves_nothing(tmp_path):
+def test_a_sound_file_system_passes_the_probe_and_leaves_nothing(tmp_path: Path) -> None:
     FileStore(tmp_path).probe()
     assert [path.name for path in tmp_path.iterdir()] == [".lock"]
 
@@ -174,25 +176,27 @@ def test_a_sound_file_system_passes_the_probe_and_leaves_nothing(tmp_path):
     ("module", "name", "broken"),
     [(os, "link", lambda source, target: open(target, "w").close()), (fcntl, "flock", lambda *args: None)],
 )
-def test_a_file_system_without_exclusive_links_or_locks_is_refused(tmp_path, monkeypatch, module, name, broken):
+def test_a_file_system_without_exclusive_links_or_locks_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: Any, name: str, broken: Any
+) -> None:
     monkeypatch.setattr(module, name, broken)
     with pytest.raises(LedgerUnsafeError):
         FileStore(tmp_path).probe()
 
 
-def test_a_uri_opens_its_store(tmp_path):
+def test_a_uri_opens_its_store(tmp_path: Path) -> None:
     assert open_store(f"file://{tmp_path}").uri == f"file://{tmp_path}"
     assert open_store("s3://bucket/a/b/", s3_client=lambda: None).uri == "s3://bucket/a/b"
     assert open_store("s3://bucket", s3_client=lambda: None).uri == "s3://bucket"
 
 
 @pytest.mark.parametrize("uri", ["", "ledger", "file://relative", "s3://", "s3:///prefix", "http://x/y", "gs://b/p"])
-def test_any_other_uri_is_refused(uri):
+def test_any_other_uri_is_refused(uri: str) -> None:
     with pytest.raises(WanValidationError, match="ledger"):
         open_store(uri, s3_client=lambda: None)
 
 
 @pytest.mark.parametrize("name", ["../x", "a/b", "", ".hidden", "x" * 200])
-def test_a_fingerprint_that_leads_elsewhere_is_refused(tmp_path, name):
+def test_a_fingerprint_that_leads_elsewhere_is_refused(tmp_path: Path, name: Any) -> None:
     with pytest.raises(WanValidationError):
         FileStore(tmp_path).read(name)

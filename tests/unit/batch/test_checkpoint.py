@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import io
+import json
+import pickle
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+
+from airflow_provider_wan.api.errors import Retry
+from airflow_provider_wan.batch import checkpoint as checkpoint_module
+from airflow_provider_wan.batch.checkpoint import Checkpoint, CheckpointStore, InFlightRecord, StopReason
+from airflow_provider_wan.batch.errors import CheckpointError
+from airflow_provider_wan.batch.results import ItemResult, ItemStatus, ResultCounts
+from airflow_provider_wan.batch.throttle import ConcurrencyWindow
+
+
+class Body(io.BytesIO):
+    def iter_lines(self, size: int, keepends: bool = False) -> Any:
+        yield from self.read().splitlines(keepends)
+
+
+class Bucket:
+    """What is used of an S3 client, in memory."""
+
+    def __init__(self) -> None:
+        self.objects: dict[str, bytes] = {}
+
+    def put_object(self, *, Bucket: str, Key: str, Body: bytes, **_: Any) -> dict[str, str]:
+        self.objects[Key] = bytes(Body)
+        return {"ETag": '"x"'}
+
+    def get_object(self, *, Bucket: str, Key: str) -> dict[str, Any]:
+        if Key not in self.objects:
+            raise ClientError({"Error": {"Code": "NoSuchKey"}}, "GetObject")
+        return {"Body": Body(self.objects[Key])}
+
+    def delete_object(self, *, Bucket: str, Key: str) -> None:
+        del self.objects[Key]
+
+    def get_paginator(self, operation: str) -> Any:
+        assert operation == "list_objects_v2"
+        return self
+
+    def paginate(self, *, Bucket: str, Prefix: str) -> Any:
+        for key in list(self.objects):
+            if key.startswith(Prefix):
+                yield {"Contents": [{"Key": key}]}
+        yield {}
+
+
+@pytest.fixture
+def bucket() -> Any:
+    return Bucket()
+
+
+@pytest.fixture
+def store(bucket: Any) -> Any:
+    return CheckpointStore(bucket, "b", "out/_batch/x/")
+
+
+def row(number: Any, status: Any = ItemStatus.ARCHIVED, **more: Any) -> Any:
+    return ItemResult(number, f"s3://b/{number}.png", status, **more)
+
+
+def lines(bucket: Any, name: Any) -> Any:
+    return [json.loads(line) for line in bucket.objects[f"out/_batch/x/{name}"].splitlines()]
+
+
+def test_a_checkpoint_comes_back_as_it_was(store: Any) -> None:
+    checkpoint = Checkpoint(
+        "id",
+        1.0,
+        2.0,
+        last_row=7,
+        open_rows=(3, 5),
+        in_flight=(InFlightRecord(4, "r4", "f4", 1.5, 0.5, True),),
+        finished_ranges=((9, 12),),
+        stop_reason=StopReason("why", True),
+        window=ConcurrencyWindow(20, 10, 1.5, 2.5),
+        counts=ResultCounts({"archived": 2}, 1, 10, True),
+        attempts={3: 2},
+    )
+    store.write(checkpoint)
+
+    assert store.read() == checkpoint
+
+
+def test_without_a_checkpoint_there_is_none(store: Any) -> None:
+    assert store.read() is None
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (b"", "is damaged"),
+        (b"[]", "has format version None"),
+        (b"{}", "has format version None"),
+        (b"7", "has format version None"),
+        (b'{"version": 99}', "has format version 99"),
+        (b'{"version": 1, "identity": "id", "started_at": 1, "end_time": 2, "taken": 7}', "has format version 1"),
+        (b'{"version": 2, "manifest_id": "id", "started_at": 1, "end_time": 2, "open_rows": 7}', "is damaged"),
+        (b'{"version": 2, "manifest_id": "id"}', "is damaged"),
+    ],
+)
+def test_an_older_or_a_damaged_checkpoint_is_refused(store: Any, text: bytes, reason: str) -> None:
+    store.put("checkpoint.json", text, "application/json")
+
+    with pytest.raises(CheckpointError, match=f"s3://b/out/_batch/x/checkpoint.json {reason}") as raised:
+        store.read()
+
+    assert raised.value.retry is Retry.NEVER
+    assert str(pickle.loads(pickle.dumps(raised.value))) == str(raised.value)
+
+
+def test_results_have_a_row_an_item_in_order_and_the_last_word_counts(
+    store: Any, bucket: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkpoint_module, "BLOCK_ROWS", 10)
+    store.write_part("id", 1, [row(12), row(3, ItemStatus.FAILED, error="no"), row(25, ItemStatus.REJECTED, error="bad")])
+    store.write_part("id", 2, [row(3), row(1), row(31)])
+    store.write_part("other", 1, [row(99)])
+
+    store.merge_parts("id", 31)
+
+    assert [(each["row"], each["status"]) for each in lines(bucket, "results.jsonl")] == [
+        (1, "archived"),
+        (3, "archived"),
+        (12, "archived"),
+        (25, "rejected"),
+        (31, "archived"),
+    ]
+    assert [each["row"] for each in lines(bucket, "rejected.jsonl")] == [25]
+
+
+def test_a_reason_loses_the_query_strings_of_its_urls(store: Any, bucket: Any) -> None:
+    store.write_part("id", 1, [row(1, ItemStatus.FAILED, error="https://h/x.png?X-Amz-Signature=secret failed")])
+    store.merge_parts("id", 1)
+
+    assert "secret" not in bucket.objects["out/_batch/x/rejected.jsonl"].decode()
+
+
+def test_forgetting_leaves_the_results(store: Any, bucket: Any) -> None:
+    store.write_part("id", 1, [row(1)])
+    store.merge_parts("id", 1)
+    store.delete_parts()
+
+    assert sorted(bucket.objects) == ["out/_batch/x/rejected.jsonl", "out/_batch/x/results.jsonl"]
