@@ -14,9 +14,8 @@ from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
 from typing import Any
 
-from airflow_provider_wan.polling.look import PAGE
-
-from airflow_provider_wan.polling.scheduler import LARGEST_PAGE
+from airflow_provider_wan.polling.decision import PAGE_SIZE
+from airflow_provider_wan.polling.scheduler import MAX_PAGE_SIZE
 from benchmarks.floor import ends, fewest
 from benchmarks.report import save
 from benchmarks.service import LOADS, Service
@@ -29,7 +28,7 @@ QUICK_HOURS = {100: 0.5, 1000: 0.2, 10000: 0.02}
 WARM = {"steady": 1800.0, "queued": 1800.0, "waves": 3600.0}
 FLOOR_HOURS, QUICK_FLOOR_HOURS = 1.5, 0.1
 # What clients ask for by default, and what ours asks for where that takes several pages.
-USUAL, LARGE = PAGE, LARGEST_PAGE
+USUAL, LARGE = PAGE_SIZE, MAX_PAGE_SIZE
 BOUND, OURS, OURS_USUAL = "even sweep (bound)", f"ours, pages up to {LARGE}", f"ours, pages up to {USUAL}"
 
 

@@ -21,6 +21,7 @@ import tempfile
 import time
 import urllib.request
 from asyncio.events import Handle
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any, cast
@@ -107,7 +108,7 @@ async def wait_all(count: int, seconds: float, ended: int, url: str) -> dict[str
 
     async def run(number: int) -> None:
         trigger = WanI2VTrigger(f"r{number:06}", time.time() + 3600, resolution="720P", duration=5)
-        async with aclosing(cast(AsyncGenerator[Any], trigger.run())) as told:
+        async with aclosing(cast(AsyncGenerator[Any, None], trigger.run())) as told:
             events.extend([event async for event in told])
 
     tasks = []

@@ -14,9 +14,9 @@ from matplotlib import pyplot
 from matplotlib.ticker import NullFormatter
 
 from airflow_provider_wan.api.record import RequestRecord, RequestStatus
-from airflow_provider_wan.polling.decision import Wait
-from airflow_provider_wan.polling.runtime_stats import Durations
-from airflow_provider_wan.polling.scheduler import Plan
+from airflow_provider_wan.polling.decision import PollTarget
+from airflow_provider_wan.polling.runtime_stats import RuntimeStats
+from airflow_provider_wan.polling.scheduler import PollScheduler
 from benchmarks.report import FOLDER, read
 
 KIND = ("720P", 5)
@@ -143,50 +143,48 @@ def imports() -> None:
 
 
 def policy() -> None:
-    """When one clip is looked at: nothing known of its kind, and 100 clips known, for a queue of three lengths."""
+    """Plot when a request is polled: nothing known of its kind, or 100 run times known, for three queue times."""
     roll = random.Random(1)
-    durations = Durations()
+    stats = RuntimeStats()
     for _ in range(100):
-        durations.add(KIND, 60.0 * math.exp(0.2 * roll.gauss(0, 1)))
-    profile = durations.profile(KIND)
-    assert profile is not None
+        stats.add(KIND, 60.0 * math.exp(0.2 * roll.gauss(0, 1)))
+    distribution = stats.distribution(KIND)
+    assert distribution is not None
     figure, panel = pyplot.subplots(figsize=(9, 3.4))
     rows = (
         ("kind unknown, no queue", None, 0.0),
-        ("kind known, no queue", durations, 0.0),
-        ("kind known, 40 s in the queue", durations, 40.0),
-        ("kind known, 120 s in the queue", durations, 120.0),
+        ("kind known, no queue", stats, 0.0),
+        ("kind known, 40 s in the queue", stats, 40.0),
+        ("kind known, 120 s in the queue", stats, 120.0),
     )
     for row, (_, known, queue) in enumerate(rows):
-        looks = looks_of(known or Durations(), queue)
-        panel.plot(looks, [row] * len(looks), "|", markersize=16, markeredgewidth=2, color="C0")
+        polls = poll_times(known or RuntimeStats(), queue)
+        panel.plot(polls, [row] * len(polls), "|", markersize=16, markeredgewidth=2, color="C0")
         times = [queue + second for second in range(120)]
-        height = [profile.chance(t - queue + 1) - profile.chance(t - queue) for t in times]
+        height = [distribution.probability(t - queue + 1) - distribution.probability(t - queue) for t in times]
         panel.fill_between(times, row, [row + 12 * h for h in height], alpha=0.25, color="C1")
     panel.set_yticks(range(len(rows)), [name for name, _, _ in rows])
     panel.set(xlabel="seconds since the submission", xlim=(0, 260), ylim=(-0.5, len(rows)))
-    panel.set_title(
-        "Looks at a clip that is not done yet (bars), and when its kind is usually done (shade)", fontsize=9
-    )
+    panel.set_title("Polls of a request that has not ended (bars), and when its kind usually ends (shade)", fontsize=9)
     figure.tight_layout()
     figure.savefig(FOLDER / "policy.png", dpi=110)
 
 
-def looks_of(durations: Durations, queue: float) -> list[float]:
-    """When one clip is looked at that never ends."""
-    plan, start, times = Plan(durations), 1e6, []
-    plan.add(Wait("r", start + 9999, start + 8, 10.0, None, *KIND, start), start, 0.0)
+def poll_times(stats: RuntimeStats, queue: float) -> list[float]:
+    """Return when a request that never ends is polled."""
+    scheduler, start, times = PollScheduler(stats), 1e6, []
+    scheduler.add(PollTarget("r", start + 9999, start + 8, 10.0, None, *KIND, start), start, 0.0)
     now = start
     while now < start + 260:
-        looks, again = plan.looks(now, 5, 5.0)
-        for look in looks:
+        polls, again = scheduler.select_polls(now, 5, 5.0)
+        for poll in polls:
             times.append(now - start)
             running = now >= start + queue
             status = RequestStatus.PROCESSING if running else RequestStatus.QUEUED
             updated = start + queue if running else start
             payload = {"resolution": KIND[0], "duration": KIND[1]}
             record = RequestRecord("r", status, status.value, None, start, updated, payload=payload)
-            plan.record_came(look, record, now, now)
+            scheduler.on_record(poll, record, now, now)
         now = max(now + 0.25, min(again, now + 1.0))
     return times
 

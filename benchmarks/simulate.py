@@ -10,12 +10,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from airflow_provider_wan.polling.look import PAGE
-from airflow_provider_wan.polling.turns import Turns
-
-from airflow_provider_wan.polling.decision import Wait
-from airflow_provider_wan.polling.runtime_stats import Durations
-from airflow_provider_wan.polling.scheduler import TICK, Plan
+from airflow_provider_wan.polling.decision import PAGE_SIZE, PollTarget
+from airflow_provider_wan.polling.runtime_stats import RuntimeStats
+from airflow_provider_wan.polling.scheduler import TICK_SECONDS, PollScheduler
+from airflow_provider_wan.polling.throttle import RateLimiter
 from benchmarks.service import Job, Service
 
 # A request is answered so much later.
@@ -38,45 +36,45 @@ class Result:
 
 
 def ours(service: Service, warm: float, poll: float, rate: float, largest: int = 1000) -> Result:
-    """The plan and the turns of the hub, driven by the clock of the simulation."""
-    plan, turns, roll = Plan(Durations()), Turns(), random.Random(1)
-    tick = min(TICK, poll / 4)
+    """The scheduler and the rate limiter of the hub, driven by the clock of the simulation."""
+    scheduler, limiter, roll = PollScheduler(RuntimeStats()), RateLimiter(), random.Random(1)
+    tick = min(TICK_SECONDS, poll / 4)
     now, coming, requests, lags = 0.0, 0, 0, []
     jobs = service.jobs
     answers: list[tuple[float, int, Callable[[float], None]]] = []
     count = 0
 
-    def page_came(look: Any, asked_at: Any) -> Any:
+    def on_page(poll_: Any, polled_at: Any) -> Any:
         def take(at: Any) -> None:
-            for record in plan.page_came(
-                look, service.page(look.offset, min(look.limit, largest), asked_at), asked_at, at
+            for record in scheduler.on_page(
+                poll_, service.page(poll_.offset, min(poll_.limit, largest), polled_at), polled_at, at
             ):
                 end(record, at)
 
         return take
 
-    def record_came(look: Any, asked_at: Any) -> Any:
+    def on_record(poll_: Any, polled_at: Any) -> Any:
         def take(at: Any) -> None:
-            record = service.by_id[look.request_id].record(asked_at)
-            plan.record_came(look, record, asked_at, at)
+            record = service.by_id[poll_.request_id].record(polled_at)
+            scheduler.on_record(poll_, record, polled_at, at)
             end(record, at)
 
         return take
 
     def end(record: Any, at: Any) -> None:
         # A page may have told it while it was asked for by its id.
-        if record.status.is_terminal and record.request_id in plan.clips:
+        if record.status.is_terminal and record.request_id in scheduler.requests:
             job = service.by_id[record.request_id]
-            plan.drop(record.request_id)
+            scheduler.remove(record.request_id)
             if job.ended >= warm:
                 lags.append(at - job.ended)
 
-    while coming < len(jobs) or plan.clips:
+    while coming < len(jobs) or scheduler.requests:
         while coming < len(jobs) and jobs[coming].created <= now:
             job = jobs[coming]
             coming += 1
-            plan.add(
-                Wait(
+            scheduler.add(
+                PollTarget(
                     job.request_id,
                     job.created + 86400,
                     job.created + SETTLE,
@@ -91,16 +89,16 @@ def ours(service: Service, warm: float, poll: float, rate: float, largest: int =
         while answers and answers[0][0] <= now:
             at, _, take = heapq.heappop(answers)
             take(at)
-        looks, again = plan.looks(now, max(1, round(rate * tick)), rate)
+        polls, again = scheduler.select_polls(now, max(1, round(rate * tick)), rate)
         last = now
-        for look in looks:
-            while (left := turns.take(last, rate)) > 0:
+        for poll_ in polls:
+            while (left := limiter.acquire(last, rate)) > 0:
                 last += left
-            asked_at = last
-            requests += asked_at >= warm
-            take = page_came(look, asked_at) if look.request_id is None else record_came(look, asked_at)
+            polled_at = last
+            requests += polled_at >= warm
+            take = on_page(poll_, polled_at) if poll_.request_id is None else on_record(poll_, polled_at)
             count += 1
-            heapq.heappush(answers, (asked_at + ANSWER_SECONDS, count, take))
+            heapq.heappush(answers, (polled_at + ANSWER_SECONDS, count, take))
         arrival = jobs[coming].created if coming < len(jobs) else math.inf
         # As the hub: what comes in between does not hurry the next choice.
         now = max(last, now + tick, min(again, arrival, answers[0][0] if answers else math.inf))
@@ -108,7 +106,7 @@ def ours(service: Service, warm: float, poll: float, rate: float, largest: int =
 
 
 def even_sweep(
-    service: Service, warm: float, poll: float, rate: float, page: int = PAGE, *, listed: bool = False
+    service: Service, warm: float, poll: float, rate: float, page: int = PAGE_SIZE, *, listed: bool = False
 ) -> tuple[Result, float]:
     """
     All that wait are read at an even pace, whatever they are.
@@ -146,7 +144,7 @@ def even_sweep(
 
 
 def singles(service: Service, warm: float, rate: float, pause: Callable[[int], float]) -> Result:
-    """One request per clip and look, in the order in which they fall due, within the rate."""
+    """One request per clip and poll_, in the order in which they fall due, within the rate."""
     roll = random.Random(3)
     due = [(job.created + SETTLE + roll.random() * pause(0), number, 0) for number, job in enumerate(service.jobs)]
     heapq.heapify(due)

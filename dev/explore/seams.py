@@ -20,16 +20,16 @@ from unittest.mock import patch
 import airflow_provider_wan.ledger as ledger
 from airflow_provider_wan.api.async_client import AsyncWanClient
 from airflow_provider_wan.api.wire import HttpRequest, HttpResponse
+from airflow_provider_wan.hooks import wan as hook_module
 from airflow_provider_wan.hooks.wan import WanHook
 from airflow_provider_wan.ledger import Submitter
-from airflow_provider_wan.operators import memory
+from airflow_provider_wan.operators import ledger_context
 from airflow_provider_wan.operators import wan as operator_module
 from airflow_provider_wan.operators.wan import WanI2VOperator
-from airflow_provider_wan.polling import here as here_module
 from airflow_provider_wan.polling import hub as hub_module
-from airflow_provider_wan.polling import plan as plan_module
-from airflow_provider_wan.polling import turns as turns_module
-from airflow_provider_wan.triggers import hook as trigger_hook
+from airflow_provider_wan.polling import scheduler as scheduler_module
+from airflow_provider_wan.polling import throttle as throttle_module
+from airflow_provider_wan.triggers import hook_loader
 from airflow_provider_wan.triggers import wan as trigger_module
 from airflow_provider_wan.triggers.wan import WanI2VTrigger
 from dev.explore.world import CONFIG, Process
@@ -40,14 +40,14 @@ _running = threading.local()
 _SILENT = logging.Logger("explore", level=logging.CRITICAL + 1)
 
 
-def here() -> Process:
+def current_process() -> Process:
     """Return the process that this thread plays."""
     process: Process = _running.process
     return process
 
 
 @contextmanager
-def played_by(process: Process) -> Iterator[None]:
+def running_as(process: Process) -> Iterator[None]:
     """Play a process in this thread."""
     before = getattr(_running, "process", None)
     _running.process = process
@@ -61,34 +61,36 @@ def played_by(process: Process) -> Iterator[None]:
 def seams(make: Make) -> Iterator[None]:
     """Put the present process behind the operator's, hook's and trigger's seams."""
     clock = SimpleNamespace(
-        time=lambda: here().clock(), monotonic=lambda: here().clock(), sleep=lambda seconds: here().sleep(seconds)
+        time=lambda: current_process().clock(),
+        monotonic=lambda: current_process().clock(),
+        sleep=lambda seconds: current_process().sleep(seconds),
     )
     with ExitStack() as stack:
         for module in (operator_module, trigger_module, hub_module):
             stack.enter_context(patch.object(module, "time", clock))
-        stack.enter_context(patch.object(memory, "open_ledger", lambda *_: here().store()))
-        stack.enter_context(patch.object(WanHook, "client", property(lambda _: here().client())))
+        stack.enter_context(patch.object(ledger_context, "open_ledger", lambda *_: current_process().store()))
+        stack.enter_context(patch.object(WanHook, "client", property(lambda _: current_process().client())))
         stack.enter_context(patch.object(WanHook, "config", CONFIG))
         stack.enter_context(patch.object(WanHook, "_connect", _connect))
-        stack.enter_context(patch.object(WanHook, "_connect_here", _connect))
-        stack.enter_context(patch.object(here_module, "run_here", lambda wait: run_async(here(), wait())))
+        stack.enter_context(patch.object(WanHook, "_connect_sync", _connect))
+        stack.enter_context(patch.object(hook_module, "run_sync", lambda wait: run_async(current_process(), wait())))
         # It looks every few minutes here: what is due by then need not be found out each second.
-        stack.enter_context(patch.object(plan_module, "TICK", 100.0))
+        stack.enter_context(patch.object(scheduler_module, "TICK_SECONDS", 100.0))
         # One history tells the next one nothing.
-        stack.enter_context(patch.object(hub_module, "_durations", _Forgetful()))
-        stack.enter_context(patch.object(turns_module, "_turns", _Forgetful()))
-        stack.enter_context(patch.object(trigger_hook, "_imported", [True]))
+        stack.enter_context(patch.object(hub_module, "_runtime_stats", _Forgetful()))
+        stack.enter_context(patch.object(throttle_module, "_rate_limiters", _Forgetful()))
+        stack.enter_context(patch.object(hook_loader, "_imported", [True]))
         stack.enter_context(patch.object(WanI2VTrigger, "_was_killed", _was_killed))
-        stack.enter_context(patch.object(ledger, "Submitter", _submission(make)))
+        stack.enter_context(patch.object(ledger, "Submitter", _submitter(make)))
         for kind in (WanI2VOperator, WanI2VTrigger):
             stack.enter_context(patch.object(kind, "log", _SILENT))
         stack.enter_context(patch.object(WanI2VTrigger, "logger", lambda *_: _SILENT))
         yield
 
 
-def _submission(make: Make) -> Callable[..., Submitter]:
+def _submitter(make: Make) -> Callable[..., Submitter]:
     def build(api: Any, store: Any) -> Submitter:
-        process = here()
+        process = current_process()
         rng = random.Random(process.world.nonce())
         return make(api, store, clock=process.clock, sleep=lambda seconds: process.sleep(seconds), rng=rng)
 
@@ -100,7 +102,7 @@ async def _connect(_: WanHook) -> AsyncWanClient:
 
 
 async def _was_killed(_: WanI2VTrigger) -> bool:
-    return here().io("ask Airflow for the task's state", lambda: True, lambda _: RuntimeError("no answer"))
+    return current_process().io("ask Airflow for the task's state", lambda: True, lambda _: RuntimeError("no answer"))
 
 
 class _Forgetful(dict[Any, Any]):
@@ -109,8 +111,8 @@ class _Forgetful(dict[Any, Any]):
 
 
 class _AsyncTransport:
-    async def send(self, call: HttpRequest) -> HttpResponse:
-        return here().transport().send(call)
+    async def send(self, request: HttpRequest) -> HttpResponse:
+        return current_process().transport().send(request)
 
     async def close(self) -> None:
         return None

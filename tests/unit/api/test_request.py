@@ -101,7 +101,7 @@ def test_a_refused_url_is_shown_without_its_query_and_password() -> None:
 
 def test_a_request_can_not_be_changed_after_it_was_checked() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
-        I2VRequest(URL).duration = 7  # type: ignore[misc]  # type: ignore[misc]
+        I2VRequest(URL).duration = 7  # type: ignore[misc]
 
 
 def test_a_seed_of_its_own_changes_nothing_else() -> None:
