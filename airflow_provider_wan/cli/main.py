@@ -129,7 +129,7 @@ def _build_parser() -> argparse.ArgumentParser:
 
 
 def _open_store(args: argparse.Namespace) -> LedgerStore:
-    from airflow_provider_wan.operators.ledger_context import resolve_ledger_uri, open_ledger
+    from airflow_provider_wan.operators.ledger_context import open_ledger, resolve_ledger_uri
 
     uri = resolve_ledger_uri(args.ledger)
     if uri is None:

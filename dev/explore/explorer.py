@@ -25,8 +25,8 @@ class Coverage:
     by_group: Counter[str] = field(default_factory=Counter)
     crossed: Counter[str] = field(default_factory=Counter)
 
-    def told(self) -> str:
-        """The figures, to be printed."""
+    def format(self) -> str:
+        """Return the counts as text."""
         lines = [f"{self.schedules} schedules"]
         lines += [f"  {count:7d}  {name}" for name, count in sorted(self.by_group.items())]
         lines += ["faults and switches by boundary:"]
@@ -38,7 +38,7 @@ class Explorer:
     """
     Plays rows of histories. In a row the last fault comes ever later, until it lies beyond the end.
 
-    :param make: makes the submission; a test of the test puts a broken one here.
+    :param make: makes the submitter; a test of the exploration passes a broken one.
     """
 
     def __init__(self, make: Make = Submitter) -> None:

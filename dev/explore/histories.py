@@ -20,11 +20,11 @@ FINAL_TRIES = 8
 
 
 @dataclass(frozen=True)
-class SandboxResponse:
+class Scenario:
     """
     How the API takes the first submission.
 
-    :param late: seconds after which a submission without an answer is accepted all the same.
+    :param late: seconds after which a submission without an scenario is accepted all the same.
     :param last_words: errors with which it may end for good, without a clip and without a charge.
     """
 
@@ -34,15 +34,15 @@ class SandboxResponse:
     last_words: tuple[str, ...] = ()
 
 
-ACCEPTED = SandboxResponse("accepted")
-RESET_ACCEPTED = SandboxResponse("accepted, connection reset", (Fault.RESET_AFTER_ACCEPT,))
-RESET_LATE = SandboxResponse("accepted 40 s after the reset", late=40.0)
-RESET_REFUSED = SandboxResponse("not accepted, connection reset", (Fault.RESET_BEFORE_ACCEPT,))
-BUSY = SandboxResponse("429", (Fault.RATE_LIMIT_429,))
-FAILS_LATE = SandboxResponse("fails late", (Fault.LATE_FAILURE,))
-CANCELLED = SandboxResponse("cancelled by the service", (Fault.CANCELLED,))
+ACCEPTED = Scenario("accepted")
+RESET_ACCEPTED = Scenario("accepted, connection reset", (Fault.RESET_AFTER_ACCEPT,))
+RESET_LATE = Scenario("accepted 40 s after the reset", late=40.0)
+RESET_REFUSED = Scenario("not accepted, connection reset", (Fault.RESET_BEFORE_ACCEPT,))
+BUSY = Scenario("429", (Fault.RATE_LIMIT_429,))
+FAILS_LATE = Scenario("fails late", (Fault.LATE_FAILURE,))
+CANCELLED = Scenario("cancelled by the service", (Fault.CANCELLED,))
 
-RESPONSE_RULES = (
+SCENARIOS = (
     ACCEPTED,
     RESET_ACCEPTED,
     RESET_LATE,
@@ -50,27 +50,25 @@ RESPONSE_RULES = (
     BUSY,
     FAILS_LATE,
     CANCELLED,
-    SandboxResponse("201", (Fault.ANSWER_201,)),
-    SandboxResponse("accepted, done at once", (Fault.IMMEDIATE_SUCCESS,)),
-    SandboxResponse("accepted, time-out", (Fault.HANG_AFTER_ACCEPT,)),
-    SandboxResponse("accepted, 500", (Fault.ERROR_500_ACCEPTED,)),
-    SandboxResponse("accepted, 502 page", (Fault.HTML_502_ACCEPTED,)),
-    SandboxResponse("accepted, garbage", (Fault.GARBAGE_ACCEPTED,)),
-    SandboxResponse("accepted, no id", (Fault.NO_ID_ACCEPTED,)),
-    SandboxResponse("not accepted, time-out", (Fault.HANG_BEFORE_ACCEPT,)),
-    SandboxResponse("not accepted, 500", (Fault.ERROR_500_REFUSED,)),
-    SandboxResponse("429 without Retry-After", (Fault.RATE_LIMIT_429_BARE,)),
-    SandboxResponse("503", (Fault.CAPACITY_503,)),
-    SandboxResponse("400", (Fault.MESSAGE_ERROR_400,)),
-    SandboxResponse("500 around a 400", (Fault.API_STATUS_400,), last_words=("WanClipFailedError",)),
-    SandboxResponse("402", (Fault.NO_CREDIT_402,)),
-    SandboxResponse(
-        "accepted, reset, and its payload hidden in the list", (Fault.RESET_AFTER_ACCEPT, Fault.EMPTY_ECHO)
-    ),
-    SandboxResponse("accepted, and its payload hidden in the list", (Fault.EMPTY_ECHO,)),
-    SandboxResponse("never runs", (Fault.NEVER_RUNS,), last_words=("WanClipTimeoutError",)),
-    SandboxResponse("rate limit as a failed record", (Fault.RATE_LIMIT_RECORD,)),
-    SandboxResponse("reset after acceptance, fails late", (Fault.RESET_AFTER_ACCEPT, Fault.LATE_FAILURE)),
+    Scenario("201", (Fault.ANSWER_201,)),
+    Scenario("accepted, done at once", (Fault.IMMEDIATE_SUCCESS,)),
+    Scenario("accepted, time-out", (Fault.HANG_AFTER_ACCEPT,)),
+    Scenario("accepted, 500", (Fault.ERROR_500_ACCEPTED,)),
+    Scenario("accepted, 502 page", (Fault.HTML_502_ACCEPTED,)),
+    Scenario("accepted, garbage", (Fault.GARBAGE_ACCEPTED,)),
+    Scenario("accepted, no id", (Fault.NO_ID_ACCEPTED,)),
+    Scenario("not accepted, time-out", (Fault.HANG_BEFORE_ACCEPT,)),
+    Scenario("not accepted, 500", (Fault.ERROR_500_REFUSED,)),
+    Scenario("429 without Retry-After", (Fault.RATE_LIMIT_429_BARE,)),
+    Scenario("503", (Fault.CAPACITY_503,)),
+    Scenario("400", (Fault.MESSAGE_ERROR_400,)),
+    Scenario("500 around a 400", (Fault.API_STATUS_400,), last_words=("WanClipFailedError",)),
+    Scenario("402", (Fault.NO_CREDIT_402,)),
+    Scenario("accepted, reset, and its payload hidden in the list", (Fault.RESET_AFTER_ACCEPT, Fault.EMPTY_ECHO)),
+    Scenario("accepted, and its payload hidden in the list", (Fault.EMPTY_ECHO,)),
+    Scenario("never runs", (Fault.NEVER_RUNS,), last_words=("WanClipTimeoutError",)),
+    Scenario("rate limit as a failed record", (Fault.RATE_LIMIT_RECORD,)),
+    Scenario("reset after acceptance, fails late", (Fault.RESET_AFTER_ACCEPT, Fault.LATE_FAILURE)),
 )
 
 
@@ -106,7 +104,7 @@ class History:
     :param cancel: what the service makes of a cancellation.
     """
 
-    answer: SandboxResponse = ACCEPTED
+    scenario: Scenario = ACCEPTED
     sequel: Sequel = Sequel.RETRY
     first: tuple[Strike, ...] = ()
     second: tuple[Strike, ...] = ()
@@ -123,7 +121,7 @@ class History:
         return len(self.first) + len(self.second) + len(self.switches) + len(self.back) + len(self.killer)
 
     def __str__(self) -> str:
-        parts = [self.answer.name, str(self.sequel), "deferred" if self.deferrable else "in the worker"]
+        parts = [self.scenario.name, str(self.sequel), "deferred" if self.deferrable else "in the worker"]
         parts += [f"the first {strike.kind} step {strike.step}" for strike in self.first]
         parts += [f"the second {strike.kind} step {strike.step}" for strike in self.second]
         parts += [f"the canceller {strike.kind} step {strike.step}" for strike in self.killer]
@@ -179,11 +177,11 @@ def play(history: History, make: Make = Submitter) -> Played:
     """
     Play a history, and then what Airflow and people do until there is a clip or nothing helps.
 
-    :param make: makes the submission; a test of the test puts a broken one here.
+    :param make: makes the submitter; a test of the exploration passes a broken one.
     :raises Broken: a promise was not kept.
     """
     random.seed(0)  # jitter
-    world = World(*history.answer.faults, late=history.answer.late, cancel=history.cancel)
+    world = World(*history.scenario.faults, late=history.scenario.late, cancel=history.cancel)
     first = Task(world, "run1", history.deferrable, history.seed)
     other = history.sequel in (Sequel.SECOND_RUN, Sequel.SECOND_WORKER)
     second = Task(world, "run2", history.deferrable, history.seed) if other else first
@@ -192,11 +190,11 @@ def play(history: History, make: Make = Submitter) -> Played:
         tasks = (first, second) if other else (first,)
         for task in tasks:
             for _ in range(FINAL_TRIES):
-                if task.told[-1] == "success":
+                if task.outcomes[-1] == "success":
                     break
                 world.advance(world.now + 300.0)
-                if task.told[-1].startswith("WanInDoubtError"):
-                    _a_person_settles(world)
+                if task.outcomes[-1].startswith("WanInDoubtError"):
+                    _reconcile_by_hand(world)
                 task.attempt(task.process())
     world.advance(world.now + 7200.0)
     played = Played(history, world, tasks, *processes)
@@ -231,14 +229,14 @@ def _begin(history: History, world: World, first: Task, second: Task) -> tuple[P
     return one, two, killer
 
 
-def _a_person_settles(world: World) -> None:
+def _reconcile_by_hand(world: World) -> None:
     """Do what the error asks for where the list shows requests whose payload is hidden: look, and tell."""
     if not any(not job.payload or Fault.EMPTY_ECHO in job.shapes for job in world.core.jobs):
         raise Broken("a doubt that a person must settle, although the list shows everything")
     ledger = Ledger(world.ledger, lambda: world.now)
-    for held in world.ledger.entries():
-        if held.entry.state in (EntryState.IN_DOUBT, EntryState.CLAIMED):
-            ledger.adopt_request(held.entry.fingerprint, world.accepted()[-1])
+    for stored in world.ledger.entries():
+        if stored.entry.state in (EntryState.IN_DOUBT, EntryState.CLAIMED):
+            ledger.adopt_request(stored.entry.fingerprint, world.accepted()[-1])
 
 
 def _check(played: Played) -> None:
@@ -251,13 +249,13 @@ def _check(played: Played) -> None:
         problem = "a clip that was paid for is not in the bucket"
     elif set(world.bucket) - set(charged):
         problem = "a clip in the bucket was never charged"
-    elif not all(task.result or _ended_well(task, history.answer) for task in played.tasks):
+    elif not all(task.result or _ended_well(task, history.scenario) for task in played.tasks):
         problem = "the clip never came to be"
     if problem:
-        told = "\n".join(f"{task.run}: {task.told}" for task in played.tasks)
+        outcomes = "\n".join(f"{task.run}: {task.outcomes}" for task in played.tasks)
         traces = "\n".join(f"{process.name}: {process.trace}" for process in (played.first, played.second))
-        raise Broken(f"{problem}\n{history}\n{told}\n{traces}\n{pretty(world)}")
+        raise Broken(f"{problem}\n{history}\n{outcomes}\n{traces}\n{pretty(world)}")
 
 
-def _ended_well(task: Task, answer: SandboxResponse) -> bool:
-    return any(word in task.told[-1] for word in answer.last_words)
+def _ended_well(task: Task, scenario: Scenario) -> bool:
+    return any(word in task.outcomes[-1] for word in scenario.last_words)

@@ -18,7 +18,7 @@ from dev.explore.histories import (
     RESET_ACCEPTED,
     RESET_LATE,
     RESET_REFUSED,
-    RESPONSE_RULES,
+    SCENARIOS,
     History,
     Played,
     Sequel,
@@ -54,33 +54,33 @@ BOUNDARIES = frozenset(
     }
 )
 
-KEY_ANSWERS = (ACCEPTED, RESET_ACCEPTED, RESET_LATE, RESET_REFUSED, BUSY, FAILS_LATE, CANCELLED)
+KEY_SCENARIOS = (ACCEPTED, RESET_ACCEPTED, RESET_LATE, RESET_REFUSED, BUSY, FAILS_LATE, CANCELLED)
 DEATH = Kind.DIE_AFTER
 
 
 def explore(explorer: Explorer) -> None:
-    """All histories with one fault for each answer, and those with two for the answers that differ most."""
-    for answer in RESPONSE_RULES:
-        explorer.one_fault(History(answer), Kind)
-        explorer.one_fault(History(answer, deferrable=False), (DEATH, Kind.TERM_BEFORE))
-        explorer.one_fault(History(answer, Sequel.SECOND_RUN), (DEATH,))
-    for answer in KEY_ANSWERS:
-        explorer.one_fault(History(answer, Sequel.LATE_RETRY), (DEATH,))
-        explorer.one_fault(History(answer, seed=42), (DEATH, Kind.ERROR_AFTER))
-        explorer.one_fault(History(answer, Sequel.CLEAR), Kind)
-        explorer.fault_in_kill(History(answer, Sequel.CLEAR), (DEATH, Kind.ERROR_BEFORE, Kind.ERROR_AFTER))
-        explorer.back_only(History(answer, Sequel.CLEAR_AT_ONCE))
-        explorer.one_fault(History(answer, Sequel.ZOMBIE, cancel=CancelMode.IGNORED), (Kind.SLOW,))
-        explorer.one_fault(History(answer, Sequel.SECOND_WORKER, cancel=CancelMode.IGNORED), (Kind.SLOW,))
-    for answer in KEY_ANSWERS:
-        explorer.two_faults(History(answer), DEATH, DEATH)
-    for answer in (ACCEPTED, RESET_ACCEPTED, RESET_LATE, RESET_REFUSED, BUSY):
-        explorer.two_faults(History(answer, Sequel.SECOND_RUN), DEATH, DEATH)
-    for answer in (ACCEPTED, RESET_ACCEPTED, RESET_REFUSED):
-        explorer.two_faults(History(answer), Kind.ERROR_AFTER, DEATH)
-        explorer.two_in_one_try(History(answer), Kind.ERROR_AFTER, DEATH)
-        explorer.two_at_once(History(answer, Sequel.SECOND_WORKER))
-        explorer.two_at_once(History(answer, Sequel.ZOMBIE))
+    """All histories with one fault for each scenario, and those with two for the answers that differ most."""
+    for scenario in SCENARIOS:
+        explorer.one_fault(History(scenario), Kind)
+        explorer.one_fault(History(scenario, deferrable=False), (DEATH, Kind.TERM_BEFORE))
+        explorer.one_fault(History(scenario, Sequel.SECOND_RUN), (DEATH,))
+    for scenario in KEY_SCENARIOS:
+        explorer.one_fault(History(scenario, Sequel.LATE_RETRY), (DEATH,))
+        explorer.one_fault(History(scenario, seed=42), (DEATH, Kind.ERROR_AFTER))
+        explorer.one_fault(History(scenario, Sequel.CLEAR), Kind)
+        explorer.fault_in_kill(History(scenario, Sequel.CLEAR), (DEATH, Kind.ERROR_BEFORE, Kind.ERROR_AFTER))
+        explorer.back_only(History(scenario, Sequel.CLEAR_AT_ONCE))
+        explorer.one_fault(History(scenario, Sequel.ZOMBIE, cancel=CancelMode.IGNORED), (Kind.SLOW,))
+        explorer.one_fault(History(scenario, Sequel.SECOND_WORKER, cancel=CancelMode.IGNORED), (Kind.SLOW,))
+    for scenario in KEY_SCENARIOS:
+        explorer.two_faults(History(scenario), DEATH, DEATH)
+    for scenario in (ACCEPTED, RESET_ACCEPTED, RESET_LATE, RESET_REFUSED, BUSY):
+        explorer.two_faults(History(scenario, Sequel.SECOND_RUN), DEATH, DEATH)
+    for scenario in (ACCEPTED, RESET_ACCEPTED, RESET_REFUSED):
+        explorer.two_faults(History(scenario), Kind.ERROR_AFTER, DEATH)
+        explorer.two_in_one_try(History(scenario), Kind.ERROR_AFTER, DEATH)
+        explorer.two_at_once(History(scenario, Sequel.SECOND_WORKER))
+        explorer.two_at_once(History(scenario, Sequel.ZOMBIE))
     explorer.fault_at_once(History(ACCEPTED, Sequel.SECOND_WORKER), DEATH)
     explorer.fault_at_once(History(ACCEPTED, Sequel.ZOMBIE), DEATH)
 
@@ -96,7 +96,7 @@ def at_random(seed: int) -> Iterator[History]:
     while True:
         sequel = rng.choice(list(Sequel))
         history = History(
-            answer=rng.choice(RESPONSE_RULES),
+            scenario=rng.choice(SCENARIOS),
             sequel=sequel,
             first=some(2, 26),
             second=some(2, 26),
@@ -118,17 +118,17 @@ def _switches(rng: random.Random) -> tuple[Switch, ...]:
 
 def shortest(history: History) -> tuple[History, str]:
     """Take away from a failing history all that it does not need to fail."""
-    told = failure_of(history) or "it did not fail again"
+    failure = failure_of(history) or "it did not fail again"
     going = True
     while going:
         going = False
         for name in ("first", "second", "killer", "switches", "back"):
             for at in getattr(history, name):
                 smaller = replace(history, **cast(Any, {name: tuple(x for x in getattr(history, name) if x is not at)}))
-                if failure := failure_of(smaller):
-                    history, told, going = smaller, failure, True
+                if smaller_failure := failure_of(smaller):
+                    history, failure, going = smaller, smaller_failure, True
                     break
-    return history, told
+    return history, failure
 
 
 def failure_of(history: History) -> str | None:
@@ -146,5 +146,5 @@ def played_at_random(seed: int) -> Iterator[Played]:
         try:
             yield play(history)
         except Broken:
-            small, told = shortest(history)
-            raise Broken(f"seed {seed}, history {number}; the shortest that fails:\n{small}\n{told}") from None
+            small, failure = shortest(history)
+            raise Broken(f"seed {seed}, history {number}; the shortest that fails:\n{small}\n{failure}") from None

@@ -6,23 +6,23 @@ A task instance as Airflow runs it: execute, the trigger, a fresh instance to re
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, field
 from functools import partial
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 from airflow.providers.common.compat.sdk import AirflowFailException, TaskDeferred
 
 from airflow_provider_wan.api.errors import WanError
 from airflow_provider_wan.operators.wan import WanI2VOperator
 from airflow_provider_wan.triggers.wan import WanI2VTrigger
-from dev.explore.seams import played_by, run_async
+from dev.explore.seams import run_async, running_as
 from dev.explore.world import Process, ProcessDied, Strike, World
 
 IMAGE = "https://images.example.com/cat.png?X-Amz-Signature=1"
 TIMEOUT = 1800.0
-LOOK = 200.0
+POLL_INTERVAL = 200.0
 RESTART = 10.0
 
 
@@ -46,7 +46,7 @@ class Task:
     seed: int | None = None
     tries: int = 0
     result: str | None = None
-    told: list[str] = field(default_factory=list)
+    outcomes: list[str] = field(default_factory=list)
     trigger: dict[str, Any] | None = None
 
     def process(self, *strikes: Strike) -> Process:
@@ -62,22 +62,22 @@ class Task:
         """
         self.trigger = None
         try:
-            with played_by(process):
+            with running_as(process):
                 self._run(process, cleared_when_deferred)
         except ProcessDied:
-            self.told.append("died")
+            self.outcomes.append("died")
         except AirflowFailException as error:
-            self.told.append(f"for good: {error}")
+            self.outcomes.append(f"for good: {error}")
         except WanError as error:
             # Airflow shows these: nothing ends silently. Anything else is a mistake, and goes through.
-            self.told.append(f"{type(error).__name__}: {error}")
+            self.outcomes.append(f"{type(error).__name__}: {error}")
 
     def kill(self, process: Process) -> None:
         """Do what the triggerer does where a user kills the deferred task."""
         if self.trigger is None:
             return
         try:
-            with played_by(process):
+            with running_as(process):
                 run_async(process, WanI2VTrigger(**self.trigger).on_kill())
         except ProcessDied:
             return
@@ -97,7 +97,7 @@ class Task:
                 _, arguments = deferred.trigger.serialize()
                 self.trigger = json.loads(json.dumps(arguments))
                 if cleared_when_deferred:
-                    self.told.append("cleared")
+                    self.outcomes.append("cleared")
                     return
                 event = self._triggered(process, self.trigger)
                 # The worker that resumes is another process, with nothing but the event.
@@ -112,7 +112,7 @@ class Task:
         """Run the trigger as the triggerer does: where that dies, another one starts it anew."""
         while True:
             try:
-                event = run_async(process, anext(WanI2VTrigger(**arguments).run()))
+                event = run_async(process, anext(cast(AsyncGenerator[Any, None], WanI2VTrigger(**arguments).run())))
                 payload: dict[str, Any] = json.loads(json.dumps(event.payload))
                 process.io("fire the event", lambda: None)
                 return payload
@@ -125,12 +125,12 @@ class Task:
         self.result = str(result["request_id"])
         # What comes after: WanToS3Operator, with its own retries.
         self.world.bucket[self.result] = self.run
-        self.told.append("success")
+        self.outcomes.append("success")
 
     def _known(self, request_id: str) -> None:
         """See that the next process would find the request, were this one the last."""
-        held = [entry.entry.request_id for entry in self.world.ledger.entries()]
-        if request_id not in held:
+        request_ids = [stored.entry.request_id for stored in self.world.ledger.entries()]
+        if request_id not in request_ids:
             raise Broken("it defers, and the ledger does not name the request")
 
     def _operator(self) -> WanI2VOperator:
@@ -142,7 +142,7 @@ class Task:
             seed=self.seed,
             deferrable=self.deferrable,
             timeout=TIMEOUT,
-            poll_interval=LOOK,
+            poll_interval=POLL_INTERVAL,
             reuse="content",
             ledger_uri="s3://where/all/runs/share/it",
         )

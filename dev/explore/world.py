@@ -58,7 +58,7 @@ class Strike:
     kind: Kind
 
 
-class MemoryLedger:
+class MemoryStore:
     """The ledger, as text, with versions that never come again."""
 
     uri = "memory:"
@@ -84,8 +84,11 @@ class MemoryLedger:
 
     def entries(self, *, modified_since: float | None = None) -> Iterator[StoredEntry]:
         for fingerprint in list(self.objects):
-            if held := self.read(fingerprint):
-                yield held
+            if stored := self.read(fingerprint):
+                yield stored
+
+    def fingerprints(self) -> Iterator[str]:
+        return iter(list(self.objects))
 
     def probe(self) -> None:
         return None
@@ -106,7 +109,7 @@ class World:
         for fault in faults:
             self.core.faults.inject(fault, 1)
         self.late = late
-        self.ledger = MemoryLedger()
+        self.ledger = MemoryStore()
         self.bucket: dict[str, str] = {}
         self.nonces = 0
         self.random = random.Random(7)
@@ -224,8 +227,8 @@ class Process:
     def transport(self) -> Transport:
         return Transport(self)
 
-    def store(self) -> Ledger:
-        return Ledger(self)
+    def store(self) -> ProcessStore:
+        return ProcessStore(self)
 
     def _alive(self) -> None:
         if self.dead:
@@ -256,7 +259,7 @@ def _lost(effect: bool) -> Exception:
     return TransportError("connection lost" if effect else "connection refused", sent=effect)
 
 
-class Ledger:
+class ProcessStore:
     """The ledger as a process sees it, each call a boundary. What is not here does not exist."""
 
     uri = "memory:"
@@ -292,11 +295,11 @@ def _down(effect: bool) -> Exception:
 def pretty(world: World) -> str:
     """What is left at the end, for a failed schedule."""
     entries: dict[str, Any] = {name: json.loads(text) for name, (text, _) in world.ledger.objects.items()}
-    told = {
+    summary = {
         name: {key: entry[key] for key in ("state", "request_id", "owner", "intent_at", "history", "outcome")}
         for name, entry in entries.items()
     }
     return (
         f"accepted {world.accepted()}\ncharged {world.charged()}\nbucket {world.bucket}\n"
-        f"ledger {json.dumps(told, indent=1)}"
+        f"ledger {json.dumps(summary, indent=1)}"
     )

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One worker process: asks for a clip, waits until it is made, tells what came of it as one line of JSON.
+"""One worker process: submits a clip, waits until it is made, prints the result as one line of JSON.
 
-``python -m dev.testkit.submit_process LEDGER_URI BASE_URL API_KEY TASK ATTEMPT``
+``python -m dev.testkit.submit_process LEDGER_URI BASE_URL API_KEY TASK TRY_NUMBER``
 """
 
 from __future__ import annotations
@@ -33,24 +33,27 @@ def s3_client() -> Any:
     )
 
 
-def main(ledger: str, base_url: str, key: str, task: str, attempt: str) -> None:
+def main(ledger: str, base_url: str, key: str, task: str, try_number: str) -> None:
     client = WanClient(WanConfig(api_key=key, base_url=base_url))
-    # Times of a sandbox that answers at once.
+    # The sandbox responds at once, so short times suffice.
     policy = Policy(lease=6.0, absence_confirm_interval=2.0, claim_poll_interval=0.1)
-    submission = Submitter(client, open_store(ledger, s3_client=s3_client), policy=policy)
+    submitter = Submitter(client, open_store(ledger, s3_client=s3_client), policy=policy)
     print("ready", flush=True)
     sys.stdin.readline()
     fingerprint = compute_fingerprint(REQUEST)
-    held = submission.submit_once(
-        REQUEST, fingerprint=fingerprint, owner=Owner(task, int(attempt), uuid.uuid4().hex), deadline=time.time() + 60
+    result = submitter.submit_once(
+        REQUEST,
+        fingerprint=fingerprint,
+        owner=Owner(task, int(try_number), uuid.uuid4().hex),
+        deadline=time.time() + 60,
     )
-    record = held.record
+    record = result.record
     while record is not None and not record.status.is_terminal:
         time.sleep(0.1)
         record = client.get_request(record.request_id)
     if record is not None:
-        submission.ledger.record_result(fingerprint, record)
-    print(json.dumps({"request_id": held.entry.request_id, "paid_now": held.paid_now}), flush=True)
+        submitter.ledger.record_result(fingerprint, record)
+    print(json.dumps({"request_id": result.entry.request_id, "paid_now": result.paid_now}), flush=True)
 
 
 if __name__ == "__main__":
