@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""
-Carries the plan out: reads the manifest, makes items ready, submits, looks, archives, and notes how far it is.
+"""Executes the schedule of a batch: reads rows, prepares and submits items, polls, archives, saves checkpoints.
 
-Images are read and clips archived by threads. Everything that decides, and everything that may spend, happens in the
-caller's thread, one thing at a time.
+Threads prepare items and archive clips. Everything that decides, and everything that may spend money, runs in the
+caller's thread, one step at a time.
 """
 
 from __future__ import annotations
@@ -11,50 +10,61 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor
-from concurrent.futures import wait as wait_for
+from concurrent.futures import wait as wait_for_futures
 from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, Self
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from airflow_provider_wan.api.errors import WanClipTimeoutError, WanError
+from airflow_provider_wan.api.errors import WanAuthError, WanClipTimeoutError, WanError
 from airflow_provider_wan.api.record import RequestRecord, RequestStatus
 from airflow_provider_wan.batch.errors import WanBatchError
-from airflow_provider_wan.batch.item import BadRow, Item
-from airflow_provider_wan.batch.keep import row_of
-from airflow_provider_wan.batch.looks import look
-from airflow_provider_wan.batch.paying import Paying
-from airflow_provider_wan.batch.plan import Plan
-from airflow_provider_wan.batch.prepare import Clip
-from airflow_provider_wan.batch.results import Row, Status
-from airflow_provider_wan.batch.state import State
+from airflow_provider_wan.batch.preparer import PreparedItem
+from airflow_provider_wan.batch.results import ItemResult, ItemStatus
+from airflow_provider_wan.batch.rows import InvalidRow, Item
+from airflow_provider_wan.batch.run import BatchRun, StatusApi
+from airflow_provider_wan.batch.scheduler import BatchScheduler
+from airflow_provider_wan.batch.submitter import (
+    Accepted,
+    AlreadyArchived,
+    BudgetChange,
+    Deferred,
+    Finished,
+    ItemSubmission,
+    NeedsPreparing,
+    OverBudget,
+    Refused,
+    RetryItem,
+    StopBatch,
+)
 from airflow_provider_wan.ledger import LedgerEntry
-from airflow_provider_wan.ledger.failures import Nature, nature_of
+from airflow_provider_wan.ledger.failures import FailureKind, classify_failure
+from airflow_provider_wan.polling.decision import StatusScan
 
 log = logging.getLogger(__name__)
 
 THREADS = 6
-# A failure that passes is tried again so often in one run, after so many seconds times the tries.
-ITEM_TRIES = 3
-RETRY_SECONDS = 20.0
-CHECKPOINT_SECONDS = 15.0
-REPORT_SECONDS = 30.0
-# A clip that the API does not know is looked for so long before the ledger is asked what to make of it.
-UNKNOWN_SECONDS = 60.0
-# So many refusals for want of budget in a row, and no row that was paid for earlier is left to be found.
-BUDGET_PATIENCE = 100
-_LONGEST_SLEEP = 5.0
+# Attempts at an item in one run, and the seconds between them, multiplied by the number of attempts.
+MAX_ATTEMPTS = 3
+RETRY_DELAY = 20.0
+CHECKPOINT_INTERVAL = 15.0
+PROGRESS_INTERVAL = 30.0
+MAX_UNSAVED_RESULTS = 200
+# A request that the API does not know is polled for this time before the ledger decides about it.
+NOT_FOUND_GRACE = 60.0
+# After so many consecutive refusals by the budget, no row with an existing clip is expected any more.
+MAX_OVER_BUDGET = 100
+_MAX_SLEEP = 5.0
 
 
 @dataclass(frozen=True)
-class Waiting:
-    """
-    A wave has ended: there is nothing to do until something happens at the service.
+class EndOfCycle:
+    """A deferral cycle has ended: there is nothing to do until a request ends.
 
-    :param request_ids: what is under way.
+    :param request_ids: requests in flight.
     :param wake_at: Unix seconds at which there is something to do in any case; None: never.
     """
 
@@ -62,28 +72,26 @@ class Waiting:
     wake_at: float | None
 
 
-class Engine:
-    """
-    Runs one batch; a context manager.
+class BatchEngine:
+    """Runs one batch; a context manager.
 
-    :param state: the batch.
-    :param clock: gives Unix seconds.
+    :param run: state of the batch.
+    :param clock: returns Unix seconds.
     """
 
-    def __init__(self, state: State, *, clock: Callable[[], float] = time.time) -> None:
-        self._state = state
-        self._setup = state.setup
+    def __init__(self, run: BatchRun, *, clock: Callable[[], float] = time.time) -> None:
+        self._run = run
+        self._context = run.context
         self._clock = clock
-        self._plan: Plan[Clip] = state.plan
-        self._paying = Paying(state, self, clock)
-        self._preparing: deque[tuple[Item, Future[Clip | BadRow]]] = deque()
-        self._keeping: dict[int, tuple[Clip, str, Future[Row]]] = {}
-        self._tries = state.tries
-        self._unknown: dict[int, float] = {}
-        self._unpaid = 0
+        self._scheduler: BatchScheduler[PreparedItem] = run.scheduler
+        self._attempts = run.attempts
+        self._preparing: deque[tuple[Item, Future[PreparedItem | InvalidRow]]] = deque()
+        self._archiving: dict[int, tuple[PreparedItem, str, Future[ItemResult]]] = {}
+        self._unknown_since: dict[int, float] = {}
+        self._over_budget = 0
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="wan-batch")
-        self._checkpoint_at = clock() + CHECKPOINT_SECONDS
-        self._report_at = clock() + REPORT_SECONDS
+        self._checkpoint_at = clock() + CHECKPOINT_INTERVAL
+        self._progress_at = clock() + PROGRESS_INTERVAL
 
     def __enter__(self) -> Self:
         return self
@@ -95,253 +103,327 @@ class Engine:
         if isinstance(error, Exception):
             self._save(clean=False)
 
-    def run(self, *, waves: bool) -> Waiting | None:
-        """
-        Go on until all is settled; in waves, until there is nothing to do now.
+    def run(self, *, deferrable: bool) -> EndOfCycle | None:
+        """Run until every row has a result; or, if deferrable, until there is nothing to do now.
 
-        :return: what is waited for; None: the batch has come to its end.
-        :raises WanError: nothing can be done any more, and what is under way can't be looked at.
+        :param deferrable: whether the caller can defer to the trigger.
+        :returns: what to wait for; None: the batch has ended.
+        :raises WanError: if nothing can be done any more, and the requests in flight cannot be polled.
         """
         while True:
             now = self._clock()
-            if now >= self._state.end_time:
-                self._out_of_time()
-            self._take_in(waves)
+            if now >= self._run.end_time:
+                self._on_timeout()
+            self._read_rows(deferrable)
             self._submit(now)
-            if self._plan.look_due(self._clock()):
-                self._look()
-            self._collect()
-            self._note(self._clock())
-            if self._over():
+            if self._scheduler.poll_due(self._clock()):
+                self._poll()
+            self._collect_archived()
+            self._save_if_due(self._clock())
+            if self._is_complete():
                 self._save(clean=True)
                 return None
-            if waves and self._idle():
+            if deferrable and self._is_idle():
                 self._save(clean=True)
-                self._report()
-                running = tuple(each.request_id for each in self._plan.running.values())
-                return Waiting(running, self._plan.wake_at(looks=False))
+                self._log_progress()
+                request_ids = tuple(each.request_id for each in self._scheduler.in_flight.values())
+                return EndOfCycle(request_ids, self._scheduler.wake_at(include_polls=False))
             self._sleep()
 
-    # --- what the parts tell ------------------------------------------------------------------
-    def settle(self, row: Row, *, passing: bool = True) -> None:
-        """
-        A row has become something.
-
-        :param passing: for one without a clip: whether another try may do.
-        """
-        self._tries.pop(row.row, None)
-        self._unknown.pop(row.row, None)
-        self._state.settle(row, passing=passing)
-        if row.status.final:
-            return
-        log.warning("Row %d (%s) is %s: %s", row.row, row.image, row.status.value, row.error)
-        if self._setup.fail_fast and self._state.stopped_by is None:
-            self.stop(
-                WanBatchError(f"row {row.row} is {row.status.value} ({row.error}), and it is to fail fast", passing)
-            )
-
-    def again(self, clip: Clip, wait: float, error: WanError) -> bool:
-        """Put a clip off after an error that passes. :return: False where it was tried often enough."""
-        tries = self._tries[clip.row] = self._tries.get(clip.row, 0) + 1
-        if tries >= ITEM_TRIES:
-            return False
-        log.info("Row %d: %s; again in %.0f s", clip.row, error, wait * tries)
-        self._plan.put_off(clip, self._clock() + wait * tries)
-        return True
-
-    def prepare_again(self, clip: Clip) -> None:
-        """Make a clip ready once more: its URL has died, or was never made in this process."""
-        self._preparing.appendleft((clip.item, self._pool.submit(self._setup.preparer.prepare, clip.item)))
-
-    def unpaid(self, clip: Clip) -> None:
-        """The budget does not allow a clip: it stays open for a run with more."""
-        self._state.left(clip.row)
-        self._unpaid += 1
-        if self._unpaid == 1:
-            log.warning("Row %d: the budget does not allow it; what costs nothing goes on.", clip.row)
-        if self._unpaid >= BUDGET_PATIENCE + 2 * self._plan.window.ceiling:
-            self._state.exhausted = True
-
-    def funded(self) -> None:
-        """A clip was had, whoever paid for it."""
-        self._unpaid = min(self._unpaid, 1)
-
-    def stop(self, error: WanError) -> None:
-        """Submit nothing more, let what is under way come to its end, and end with this error."""
-        if self._state.stopped_by is not None:
-            return
-        log.error("The batch submits nothing more: %s", error)
-        self._state.stopped_by = error
-        left, doubtful = self._plan.stop()
-        for clip in left:
-            self._state.left(clip.row)
-        for item, future in self._preparing:
-            future.cancel()
-            self._state.left(item.row)
-        self._preparing.clear()
-        for clip in doubtful:
-            self.settle(row_of(clip, Status.IN_DOUBT, error="its submission got no answer, and then the batch stopped"))
-
-    def ended(self, clip: Clip, record: RequestRecord) -> None:
-        """A request has come to its end."""
-        if record.status is RequestStatus.SUCCESS:
-            future = self._pool.submit(self._setup.keeper.keep, clip, record)
-            self._keeping[clip.row] = (clip, record.request_id, future)
-            return
-        entry = self._setup.submission.finish(clip.fingerprint, record)
-        self._state.budget.refund(clip.fingerprint)
-        reason = record.error or record.status_text
-        permanent = bool(entry and entry.outcome and entry.outcome.permanent)
-        if nature_of(record.error) is Nature.PASSING and "rate" in reason.lower():
-            # A 429 in another dress; one that does not say when it is over.
-            self._plan.window = self._plan.window.refused(self._clock(), 0.0)
-        error = WanError(f"request {record.request_id} ended as {record.status_text}: {reason}")
-        if not permanent and not self._plan.stopped and self.again(replace(clip, request=None), RETRY_SECONDS, error):
-            return
-        self.settle(
-            row_of(clip, Status.FAILED, request_id=record.request_id, cost=0.0, error=reason), passing=not permanent
-        )
-
-    def archived_before(self, clip: Clip, entry: LedgerEntry) -> None:
-        """The ledger says that a clip is archived."""
-        future = self._pool.submit(self._setup.keeper.kept_before, clip, entry)
-        self._keeping[clip.row] = (clip, str(entry.request_id), future)
-
-    # --- the parts of a turn ------------------------------------------------------------------
-    def _take_in(self, waves: bool) -> None:
+    # --- steps of the loop --------------------------------------------------------------------
+    def _read_rows(self, deferrable: bool) -> None:
         while self._preparing and self._preparing[0][1].done():
             item, future = self._preparing.popleft()
-            done = future.result()
-            if isinstance(done, Clip):
-                self._plan.ready(done)
+            prepared = future.result()
+            if isinstance(prepared, PreparedItem):
+                self._scheduler.add_ready(prepared)
             else:
-                self.settle(Row(item.row, done.image, Status.REJECTED, error=done.reason, digest=item.digest))
-        for _ in range(self._plan.wanted(len(self._preparing), only_room=waves)):
-            found = self._state.next_item()
+                rejected = ItemStatus.REJECTED
+                self._finish(ItemResult(item.row, prepared.image, rejected, error=prepared.reason, digest=item.digest))
+        for _ in range(self._scheduler.count_wanted(len(self._preparing), free_slots_only=deferrable)):
+            found = self._run.next_row()
             if found is None:
                 return
-            if isinstance(found, Row):
-                self.settle(found, passing=False)
+            if isinstance(found, ItemResult):
+                self._finish(found, transient=False)
             else:
-                self._preparing.append((found, self._pool.submit(self._setup.preparer.prepare, found)))
+                self._preparing.append((found, self._pool.submit(self._context.preparer.prepare, found)))
 
     def _submit(self, now: float) -> None:
-        while (clip := self._plan.next_clip(now)) is not None:
-            self._paying.submit(clip)
+        run, submitter = self._run, self._context.submitter
+        while (item := self._scheduler.next_item(now)) is not None:
+            max_cost = run.budget.remaining_for(item.fingerprint)
+            self._apply(submitter.submit(item, max_cost=max_cost, first_row=run.is_first_row(item)))
             now = self._clock()
-            if self._plan.look_due(now):
+            if self._scheduler.poll_due(now):
                 return
 
-    def _look(self) -> None:
-        running = self._plan.running
-        wanted = {each.request_id: row for row, each in running.items()}
-        most = max(2, int(self._setup.looks_per_second * self._plan.poll_interval))
-        told = look(self._setup.api, self._setup.model, list(wanted), most_calls=most)
+    def _poll(self) -> None:
+        in_flight = self._scheduler.in_flight
+        row_by_request = {each.request_id: row for row, each in in_flight.items()}
+        max_polls = max(2, int(self._context.max_polls_per_second * self._scheduler.poll_interval))
+        scan = poll_requests(self._context.api, self._context.model, list(row_by_request), max_polls=max_polls)
         now = self._clock()
-        self._plan.looked(now, getattr(told.error, "retry_after", None))
-        if told.error is not None:
-            log.info("Not all could be looked at: %s", told.error)
-        for request_id, row in wanted.items():
-            record = told.records.get(request_id)
+        self._scheduler.record_poll(now, getattr(scan.error, "retry_after", None))
+        if scan.error is not None:
+            log.info("Some requests could not be polled: %s", scan.error)
+        for request_id, row in row_by_request.items():
+            record = scan.records.get(request_id)
             if record is not None:
-                self._unknown.pop(row, None)
+                self._unknown_since.pop(row, None)
             if record is not None and record.status.is_terminal:
-                self.ended(self._plan.ended(row).clip, record)
-            elif request_id in told.unknown:
-                self._not_known(row, now)
-            elif now - running[row].since > self._setup.item_timeout:
-                clip = self._plan.ended(row).clip
-                status = record.status_text if record else "unanswered"
-                error = f"still {status} after {self._setup.item_timeout:.0f} s; the next try looks for it"
-                self.settle(row_of(clip, Status.TIMEOUT, request_id=request_id, cost=clip.cost, error=error))
+                self._on_terminal(self._scheduler.pop_in_flight(row).item, record)
+            elif request_id in scan.unknown:
+                self._on_unknown(row, now)
+            elif now - in_flight[row].submitted_at > self._context.item_timeout:
+                status = record.status_text if record else "without a response"
+                message = f"still {status} after {self._context.item_timeout:.0f} s; the next try waits for it again"
+                self._time_out(row, message)
 
-    def _not_known(self, row: int, now: float) -> None:
-        """The ledger decides what becomes of a request that the API does not know."""
-        if now - self._unknown.setdefault(row, now) < UNKNOWN_SECONDS:
-            return
-        del self._unknown[row]
-        lost = self._plan.ended(row)
-        if self._plan.stopped:
-            error = f"the API has not known it for {UNKNOWN_SECONDS:.0f} s; the next try asks the ledger what it is"
-            self.settle(row_of(lost.clip, Status.TIMEOUT, request_id=lost.request_id, cost=lost.clip.cost, error=error))
-        else:
-            self._plan.put_off(replace(lost.clip, request=None), now)
-
-    def _collect(self) -> None:
-        for row in [row for row, (_, _, future) in self._keeping.items() if future.done()]:
-            clip, request_id, future = self._keeping.pop(row)
+    def _collect_archived(self) -> None:
+        for row in [row for row, (_, _, future) in self._archiving.items() if future.done()]:
+            item, request_id, future = self._archiving.pop(row)
             try:
-                kept = future.result()
+                result = future.result()
             except (WanError, BotoCoreError, ClientError) as error:
-                tries = self._tries[row] = self._tries.get(row, 0) + 1
-                told = f"{type(error).__name__}: {error}"
-                if tries < ITEM_TRIES:
-                    log.warning("Row %d: its clip can't be archived yet: %s", row, told)
-                    self._plan.submitted(clip, request_id, self._clock())
+                attempts = self._attempts[row] = self._attempts.get(row, 0) + 1
+                message = f"{type(error).__name__}: {error}"
+                if attempts < MAX_ATTEMPTS:
+                    log.warning("Row %d: its clip cannot be archived yet: %s", row, message)
+                    self._scheduler.add_in_flight(item, request_id, self._clock())
                     continue
-                self.settle(row_of(clip, Status.LOST, request_id=request_id, cost=clip.cost, error=told))
+                result = item.build_result(ItemStatus.LOST, request_id=request_id, cost=item.cost, error=message)
+                self._finish(result)
                 continue
-            self.funded()
-            self.settle(kept)
+            self._reset_over_budget()
+            self._finish(result)
 
-    def _note(self, now: float) -> None:
-        if now >= self._checkpoint_at or len(self._state.unsaved) >= 200:
+    def _save_if_due(self, now: float) -> None:
+        if now >= self._checkpoint_at or len(self._run.unsaved_results) >= MAX_UNSAVED_RESULTS:
             self._save(clean=False)
-        if now >= self._report_at:
-            self._report()
+        if now >= self._progress_at:
+            self._log_progress()
 
     def _save(self, *, clean: bool) -> None:
-        self._state.save([*(item.row for item, _ in self._preparing), *self._keeping], clean=clean)
-        self._checkpoint_at = self._clock() + CHECKPOINT_SECONDS
+        self._run.save([*(item.row for item, _ in self._preparing), *self._archiving], clean=clean)
+        self._checkpoint_at = self._clock() + CHECKPOINT_INTERVAL
 
-    def _report(self) -> None:
-        self._report_at = self._clock() + REPORT_SECONDS
-        log.info("%s", self._state.progress(self._clock(), len(self._keeping)))
+    def _log_progress(self) -> None:
+        self._progress_at = self._clock() + PROGRESS_INTERVAL
+        log.info("%s", self._run.describe_progress(self._clock(), len(self._archiving)))
 
-    def _over(self) -> bool:
-        if self._plan.running or self._keeping or self._preparing:
+    def _is_complete(self) -> bool:
+        if self._scheduler.in_flight or self._archiving or self._preparing:
             return False
-        return self._plan.stopped or (self._plan.waiting == 0 and self._state.exhausted)
+        return self._scheduler.stopped or (self._scheduler.waiting == 0 and self._run.exhausted)
 
-    def _idle(self) -> bool:
+    def _is_idle(self) -> bool:
+        """Return whether the worker has nothing to do for a while.
+
+        The second scan of an item in doubt needs the process of the first one, and so does the last poll of a request
+        that the API does not know.
         """
-        Whether a worker is of no use now. The second look of a doubt is taken by the process of the first, and so is
-        the last one at a request that the API does not know.
-        """
-        if self._preparing or self._keeping or self._plan.in_doubt or self._unknown:
+        if self._preparing or self._archiving or self._scheduler.has_doubt or self._unknown_since:
             return False
-        if not (self._plan.running or self._plan.waiting):
+        if not (self._scheduler.in_flight or self._scheduler.waiting):
             return False
-        wake_at = self._plan.wake_at(looks=False)
-        return wake_at is None or wake_at > self._clock() + 2 * _LONGEST_SLEEP
-
-    def _out_of_time(self) -> None:
-        if self._plan.running:
-            self._look()
-        self.stop(
-            WanClipTimeoutError(
-                f"the time is over with {len(self._plan.running)} clips under way. They are left to go on: a retry, or "
-                "clearing this task, picks them up where they stand and pays nothing for them"
-            )
-        )
-        for row in list(self._plan.running):
-            each = self._plan.ended(row)
-            error = "still under way when the time was over; the next try looks for it"
-            self.settle(row_of(each.clip, Status.TIMEOUT, request_id=each.request_id, cost=each.clip.cost, error=error))
+        wake_at = self._scheduler.wake_at(include_polls=False)
+        return wake_at is None or wake_at > self._clock() + 2 * _MAX_SLEEP
 
     def _sleep(self) -> None:
-        futures: list[Future[Any]] = [future for _, _, future in self._keeping.values()]
+        futures: list[Future[Any]] = [future for _, _, future in self._archiving.values()]
         if self._preparing:
             futures.append(self._preparing[0][1])
         now = self._clock()
-        until = min(
-            moment
-            for moment in (self._plan.wake_at(), self._checkpoint_at, self._state.end_time, now + _LONGEST_SLEEP)
-            if moment is not None
-        )
+        times = (self._scheduler.wake_at(), self._checkpoint_at, self._run.end_time, now + _MAX_SLEEP)
+        until = min(moment for moment in times if moment is not None)
         if until <= now:
             return
         if futures:
-            wait_for(futures, timeout=until - now, return_when=FIRST_COMPLETED)
+            wait_for_futures(futures, timeout=until - now, return_when=FIRST_COMPLETED)
         else:
-            self._setup.sleep(until - now)
+            self._context.sleep(until - now)
+
+    # --- what came of a submission ------------------------------------------------------------
+    def _apply(self, submission: ItemSubmission) -> None:
+        item, now = submission.item, self._clock()
+        match submission.budget_change:
+            case BudgetChange.COUNT:
+                self._run.budget.count(item.fingerprint, submission.cost)
+            case BudgetChange.REFUND:
+                self._run.budget.refund(item.fingerprint)
+        if item.paid_here:
+            self._run.claim_clip(item)
+        if submission.found:
+            self._reset_over_budget()
+        match submission.outcome:
+            case NeedsPreparing():
+                self._preparing.appendleft((item.item, self._pool.submit(self._context.preparer.prepare, item.item)))
+            case OverBudget():
+                self._on_over_budget(item)
+            case Accepted(record, submitted_at):
+                if record.status.is_terminal:
+                    self._on_terminal(item, record)
+                else:
+                    self._scheduler.add_in_flight(item, record.request_id, submitted_at)
+            case AlreadyArchived(entry):
+                self._reuse_archived(item, entry)
+            case Finished(result, transient):
+                self._finish(result, transient=transient)
+            case Refused(delay, is_limit, error):
+                self._scheduler.refuse(item, now, delay, is_limit=is_limit)
+                if is_limit:
+                    size = self._scheduler.window.size
+                    log.warning("%s The window is %d, and the next submission is in %.0f s.", error, size, delay)
+            case Deferred(delay, in_doubt):
+                self._scheduler.defer(item, now + delay, in_doubt=in_doubt)
+            case RetryItem(delay, error, fallback):
+                if not self._retry(item, delay, error):
+                    if fallback is None:
+                        self._skip_and_stop(item, error)
+                    else:
+                        self._finish(fallback)
+            case StopBatch(error):
+                self._skip_and_stop(item, error)
+        if submission.sent:
+            self._scheduler.record_submission(self._clock())
+
+    def _retry(self, item: PreparedItem, delay: float, error: WanError) -> bool:
+        """Defer an item after a transient error. Return False if it was attempted too often."""
+        attempts = self._attempts[item.row] = self._attempts.get(item.row, 0) + 1
+        if attempts >= MAX_ATTEMPTS:
+            return False
+        log.info("Row %d: %s; next attempt in %.0f s", item.row, error, delay * attempts)
+        self._scheduler.defer(item, self._clock() + delay * attempts)
+        return True
+
+    def _on_over_budget(self, item: PreparedItem) -> None:
+        """Leave an item to a try with a larger budget."""
+        self._run.skip(item.row)
+        self._over_budget += 1
+        if self._over_budget == 1:
+            log.warning("Row %d: the budget does not allow it; rows with an existing clip continue", item.row)
+        if self._over_budget >= MAX_OVER_BUDGET + 2 * self._scheduler.window.ceiling:
+            self._run.exhausted = True
+
+    def _reset_over_budget(self) -> None:
+        """Expect more rows with an existing clip, since one was found."""
+        self._over_budget = min(self._over_budget, 1)
+
+    # --- what came of a request ---------------------------------------------------------------
+    def _on_terminal(self, item: PreparedItem, record: RequestRecord) -> None:
+        if record.status is RequestStatus.SUCCESS:
+            future = self._pool.submit(self._context.archiver.archive, item, record)
+            self._archiving[item.row] = (item, record.request_id, future)
+            return
+        entry = self._context.ledger.record_result(item.fingerprint, record)
+        self._run.budget.refund(item.fingerprint)
+        reason = record.error or record.status_text
+        permanent = bool(entry and entry.outcome and entry.outcome.permanent)
+        if classify_failure(record.error) is FailureKind.RATE_LIMIT:
+            # Equivalent to a 429 that does not say when to retry.
+            self._scheduler.window = self._scheduler.window.refuse(self._clock(), 0.0)
+        error = WanError(f"request {record.request_id} ended as {record.status_text}: {reason}")
+        if (
+            not permanent
+            and not self._scheduler.stopped
+            and self._retry(replace(item, request=None), RETRY_DELAY, error)
+        ):
+            return
+        failed = item.build_result(ItemStatus.FAILED, request_id=record.request_id, cost=0.0, error=reason)
+        self._finish(failed, transient=not permanent)
+
+    def _reuse_archived(self, item: PreparedItem, entry: LedgerEntry) -> None:
+        future = self._pool.submit(self._context.archiver.reuse_archived, item, entry)
+        self._archiving[item.row] = (item, str(entry.request_id), future)
+
+    def _on_unknown(self, row: int, now: float) -> None:
+        """Let the ledger decide about a request that the API does not know."""
+        if now - self._unknown_since.setdefault(row, now) < NOT_FOUND_GRACE:
+            return
+        del self._unknown_since[row]
+        if self._scheduler.stopped:
+            self._time_out(
+                row, f"unknown to the API for {NOT_FOUND_GRACE:.0f} s; the next try asks the ledger about it"
+            )
+        else:
+            self._scheduler.defer(replace(self._scheduler.pop_in_flight(row).item, request=None), now)
+
+    def _time_out(self, row: int, message: str) -> None:
+        """Leave a request in flight to the next try."""
+        each = self._scheduler.pop_in_flight(row)
+        cost = each.item.cost
+        self._finish(each.item.build_result(ItemStatus.TIMEOUT, request_id=each.request_id, cost=cost, error=message))
+
+    def _on_timeout(self) -> None:
+        if self._scheduler.in_flight:
+            self._poll()
+        self._stop(
+            WanClipTimeoutError(
+                f"the timeout expired with {len(self._scheduler.in_flight)} requests in flight. They continue: a "
+                "retry, or clearing this task, waits for them again and pays nothing for them"
+            )
+        )
+        for row in list(self._scheduler.in_flight):
+            self._time_out(row, "still in flight when the timeout expired; the next try waits for it again")
+
+    # --- results ------------------------------------------------------------------------------
+    def _finish(self, result: ItemResult, *, transient: bool = True) -> None:
+        """Record the result of a row.
+
+        :param transient: for a row without a clip: whether a retry of the task can produce one.
+        """
+        self._attempts.pop(result.row, None)
+        self._unknown_since.pop(result.row, None)
+        self._run.record_result(result, transient=transient)
+        if result.status.is_final:
+            return
+        log.warning("Row %d (%s) is %s: %s", result.row, result.image, result.status.value, result.error)
+        if self._context.fail_fast and self._run.stopped_by is None:
+            message = f"row {result.row} is {result.status.value} ({result.error}), and on_item_failure is fail_fast"
+            self._stop(WanBatchError(message, transient))
+
+    def _skip_and_stop(self, item: PreparedItem, error: WanError) -> None:
+        self._run.skip(item.row)
+        self._stop(error)
+
+    def _stop(self, error: WanError) -> None:
+        """Submit nothing more, wait for the requests in flight, and end with this error."""
+        if self._run.stopped_by is not None:
+            return
+        log.error("The batch submits nothing more: %s", error)
+        self._run.stopped_by = error
+        skipped, doubtful = self._scheduler.stop()
+        for item in skipped:
+            self._run.skip(item.row)
+        for unprepared, future in self._preparing:
+            future.cancel()
+            self._run.skip(unprepared.row)
+        self._preparing.clear()
+        for item in doubtful:
+            message = "its submission got no response, and then the batch stopped"
+            self._finish(item.build_result(ItemStatus.IN_DOUBT, error=message))
+
+
+def poll_requests(api: StatusApi, model: str, request_ids: Collection[str], *, max_polls: int) -> StatusScan:
+    """Poll requests once. What the polls do not reach is left to the next time.
+
+    :param api: client for polls.
+    :param model: model id of the list.
+    :param request_ids: ids of the requests, in the order of their priority.
+    :param max_polls: maximum number of polls; at least one is sent.
+    :returns: the finished scan.
+    :raises WanAuthError: if the key is refused.
+    """
+    scan = StatusScan(request_ids, max_polls=max_polls)
+    while (poll := scan.next_poll()) is not None:
+        try:
+            if poll.request_id is None:
+                scan.on_page(api.list_requests(model_id=model, limit=poll.limit, offset=poll.offset))
+            else:
+                scan.on_record(poll, api.get_request(poll.request_id))
+        except WanAuthError:
+            raise
+        except WanError as error:
+            scan.on_error(poll, error)
+    return scan

@@ -1,26 +1,43 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How a batch may end otherwise than well. What was archived stays archived, and the next try goes on from there."""
+"""Errors of a batch. Archived clips stay archived, and the next try continues from there."""
 
 from __future__ import annotations
 
-from airflow_provider_wan.api.errors import WanError
+from airflow_provider_wan.api.errors import Retry, WanError
 
 
 class WanBatchError(WanError):
-    """
-    A batch is not complete.
+    """A batch is incomplete.
 
     :param message: what happened, and what to do.
-    :param helps: whether another try of the same would come further.
+    :param can_progress: whether a retry can make progress.
     """
 
-    def __init__(self, message: str, helps: bool) -> None:
-        self.helps = helps
+    def __init__(self, message: str, can_progress: bool) -> None:
+        self.can_progress = can_progress
+        self.retry = Retry.RESUME if can_progress else Retry.NEVER
         super().__init__(message)
 
-    @property
-    def retryable(self) -> bool:  # type: ignore[override]
-        return self.helps
-
     def __reduce__(self) -> tuple[type[WanBatchError], tuple[str, bool]]:
-        return type(self), (str(self), self.helps)
+        return type(self), (str(self), self.can_progress)
+
+
+class CheckpointError(WanBatchError):
+    """The checkpoint of a batch cannot be read: another version wrote it, or it is damaged.
+
+    :param uri: where the checkpoint is stored.
+    :param reason: what is wrong with it.
+    """
+
+    def __init__(self, uri: str, reason: str) -> None:
+        self.uri = uri
+        self.reason = reason
+        super().__init__(
+            f"The checkpoint {uri} {reason}. Nothing was paid. Finish the batch with the version that wrote it; or "
+            "delete the checkpoint and clear the task: clips that the ledger knows are not paid for again, but the "
+            "cost of earlier tries no longer counts towards max_cost.",
+            False,
+        )
+
+    def __reduce__(self) -> tuple[type[CheckpointError], tuple[str, str]]:  # type: ignore[override]
+        return type(self), (self.uri, self.reason)

@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""
-Reads a manifest row by row: a list, JSONL, CSV or Parquet on S3 or a local disk, or a prefix of images on S3.
+"""Reads a manifest row by row: a list; JSONL, CSV or Parquet on S3 or a local disk; or a prefix of images on S3.
 
-Nothing is held but the row at hand. What is wrong with the whole (not UTF-8, no column of images, empty) is an error;
-what is wrong with one row makes that row a :class:`RawRow` with its fault, and the others go on.
+Only the current row is in memory. A fault of the whole manifest (not UTF-8, no image column, empty) is an error. A
+fault of one row makes it a :class:`~airflow_provider_wan.batch.rows.RawRow` with that fault, and the next row is read.
 
-Rows are counted from 1; the header line of a CSV is no row.
+Rows are counted from 1. A CSV header is not counted; in JSONL the row number is the line number.
 """
 
 from __future__ import annotations
@@ -23,6 +22,7 @@ from typing import IO, Any, Protocol
 from urllib.parse import unquote, urlsplit
 
 from airflow_provider_wan.api.errors import WanValidationError
+from airflow_provider_wan.batch.rows import IMAGE_COLUMNS, RawRow, suggest_column
 from airflow_provider_wan.media.source import SourceMissingError, split_s3_uri
 
 FIELD = "manifest"
@@ -32,159 +32,142 @@ _NOT_UTF8 = "is not UTF-8"
 _UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 
 
-@dataclass(frozen=True)
-class RawRow:
-    """
-    One row as it stands there.
-
-    :param number: from 1.
-    :param values: by column; empty where there is a fault.
-    :param fault: why it can't be read.
-    :param typed: whether the values have types; in a CSV all is text.
-    """
-
-    number: int
-    values: Mapping[str, Any]
-    fault: str | None = None
-    typed: bool = True
-
-
 class Manifest(Protocol):
-    """
-    Where rows come from.
-
-    :ivar shown: what it is, for people.
-    :ivar uri: where it lies; None for a list.
-    """
+    """A source of rows."""
 
     @property
-    def shown(self) -> str: ...
+    def description(self) -> str:
+        """Description for display."""
 
     @property
-    def uri(self) -> str | None: ...
+    def uri(self) -> str | None:
+        """Where it is stored; None for a list."""
 
     def identity(self) -> str:
-        """Return what changes when the rows change. Where that can't be told cheaply, it says less than it could."""
+        """Return a hash that changes when the rows change, as far as that is cheap to find out."""
 
     def rows(self) -> Iterator[RawRow]:
-        """Read it from the beginning, lazily."""
+        """Yield the rows from the beginning, lazily."""
 
 
 @dataclass(frozen=True)
 class ListManifest:
-    """Rows that are there already: mappings, or images by name."""
+    """Rows in memory: mappings, or the addresses of images."""
 
     items: Sequence[Any]
     uri: str | None = None
 
     @property
-    def shown(self) -> str:
-        """How many there are."""
+    def description(self) -> str:
+        """Number of items."""
         return f"a list of {len(self.items)}"
 
     def identity(self) -> str:
-        """Return the hash of all rows."""
+        """Return a hash of all rows."""
         digest = hashlib.sha256()
         for item in self.items:
             digest.update(json.dumps(item, sort_keys=True, default=str).encode())
         return digest.hexdigest()[:16]
 
     def rows(self) -> Iterator[RawRow]:
-        """See :meth:`Manifest.rows`."""
+        """Yield the rows, see :meth:`Manifest.rows`."""
         for number, item in enumerate(self.items, 1):
             if isinstance(item, str):
                 yield RawRow(number, {"image": item})
             elif isinstance(item, Mapping):
                 yield RawRow(number, {str(name): value for name, value in item.items()})
             else:
-                yield RawRow(number, {}, f"must be a mapping or the image's address, and is {type(item).__name__}")
+                yield RawRow(number, {}, f"must be a mapping or the address of an image, and is {type(item).__name__}")
 
 
 @dataclass(frozen=True)
 class PrefixManifest:
-    """
-    Every image below a prefix on S3, by name.
+    """Every image below a prefix on S3, in the order of the keys.
 
-    Folders whose names begin with ``_`` or ``.`` are left out, as Hive and Spark do: a batch whose clips go below its
-    own images keeps copies and pictures in such folders, and must not take them for images.
+    Folders whose names begin with ``_`` or ``.`` are excluded, as in Hive and Spark: a batch that writes its clips
+    below its own images stores copies and thumbnails in such folders.
+
+    :param uri: ``s3://`` prefix.
+    :param s3: returns a boto3 S3 client.
     """
 
     uri: str
     s3: Callable[[], Any]
 
     @property
-    def shown(self) -> str:
+    def description(self) -> str:
         """The prefix."""
         return self.uri
 
     def identity(self) -> str:
-        """Return the hash of names, sizes and ETags."""
+        """Return a hash of the keys and ETags."""
         digest = hashlib.sha256()
-        for key, etag in self._keys():
+        for key, etag in self._list_keys():
             digest.update(f"{key}\n{etag}\n".encode())
         return digest.hexdigest()[:16]
 
     def rows(self) -> Iterator[RawRow]:
-        """See :meth:`Manifest.rows`."""
-        bucket = self._place()[0]
-        for number, (key, _) in enumerate(self._keys(), 1):
+        """Yield the rows, see :meth:`Manifest.rows`."""
+        bucket = self._split_uri()[0]
+        for number, (key, _) in enumerate(self._list_keys(), 1):
             yield RawRow(number, {"image": f"s3://{bucket}/{key}"})
 
-    def _keys(self) -> Iterator[tuple[str, str]]:
-        bucket, prefix = self._place()
-        token: dict[str, str] = {}
-        while True:
-            page = self.s3().list_objects_v2(Bucket=bucket, Prefix=prefix, **token)
+    def _list_keys(self) -> Iterator[tuple[str, str]]:
+        bucket, prefix = self._split_uri()
+        for page in self.s3().get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
             for found in page.get("Contents", ()):
                 path = PurePosixPath(found["Key"].removeprefix(prefix))
                 hidden = any(folder.startswith(("_", ".")) for folder in path.parts[:-1])
                 if path.suffix.lower() in IMAGE_TYPES and not hidden:
                     yield found["Key"], found["ETag"]
-            if not page.get("IsTruncated"):
-                return
-            token = {"ContinuationToken": page["NextContinuationToken"]}
 
-    def _place(self) -> tuple[str, str]:
+    def _split_uri(self) -> tuple[str, str]:
         bucket, _, prefix = self.uri.partition("://")[2].partition("/")
         return bucket, prefix
 
 
 @dataclass(frozen=True)
 class FileManifest:
-    """A file of rows."""
+    """A file of rows.
+
+    :param uri: ``s3://`` or ``file://`` URI, or a local path.
+    :param s3: returns a boto3 S3 client.
+    :param read: reads rows from the open file.
+    """
 
     uri: str
     s3: Callable[[], Any]
     read: Callable[[IO[bytes]], Iterator[RawRow]]
 
     @property
-    def shown(self) -> str:
-        """Its address."""
+    def description(self) -> str:
+        """URI of the file."""
         return self.uri
 
     def identity(self) -> str:
-        """Return what S3 or the file system says of its state."""
+        """Return a hash of the ETag, or of the modification time, and the size."""
         if self._path is None:
             bucket, key = split_s3_uri(self.uri, FIELD)
-            head = self._ask(lambda: self.s3().head_object(Bucket=bucket, Key=key))
-            told = f"{head['ETag']} {head['ContentLength']}"
+            head = self._call_s3(lambda: self.s3().head_object(Bucket=bucket, Key=key))
+            version = f"{head['ETag']} {head['ContentLength']}"
         else:
-            state = self._open_errors(self._path.stat)
-            told = f"{state.st_size} {state.st_mtime_ns}"
-        return hashlib.sha256(f"{self.uri} {told}".encode()).hexdigest()[:16]
+            state = self._convert_os_errors(self._path.stat)
+            version = f"{state.st_size} {state.st_mtime_ns}"
+        return hashlib.sha256(f"{self.uri} {version}".encode()).hexdigest()[:16]
 
     def rows(self) -> Iterator[RawRow]:
-        """
-        See :meth:`Manifest.rows`. The file is put on the local disk first: who reads a row may take hours before the
-        next, and S3 keeps no connection open for so long.
+        """Yield the rows, see :meth:`Manifest.rows`.
+
+        An object is first copied to the local disk: hours may pass between two rows, and S3 does not keep a connection
+        open for so long.
         """
         if self._path is not None:
-            with self._open_errors(lambda: open(self._path or "", "rb")) as file:
+            with self._convert_os_errors(lambda: open(self._path or "", "rb")) as file:
                 yield from self.read(file)
             return
         bucket, key = split_s3_uri(self.uri, FIELD)
         with tempfile.TemporaryFile() as copy:
-            with self._ask(lambda: self.s3().get_object(Bucket=bucket, Key=key))["Body"] as body:
+            with self._call_s3(lambda: self.s3().get_object(Bucket=bucket, Key=key))["Body"] as body:
                 shutil.copyfileobj(body, copy, 1024 * 1024)
             copy.seek(0)
             yield from self.read(copy)
@@ -195,7 +178,7 @@ class FileManifest:
             return Path(unquote(urlsplit(self.uri).path))
         return None if "://" in self.uri else Path(self.uri)
 
-    def _ask(self, call: Callable[[], Any]) -> Any:
+    def _call_s3(self, call: Callable[[], Any]) -> Any:
         from botocore.exceptions import ClientError
 
         try:
@@ -204,45 +187,47 @@ class FileManifest:
             code = error.response.get("Error", {}).get("Code", "?")
             raise SourceMissingError(f"The manifest {self.uri} can't be read: {code}") from error
 
-    def _open_errors(self, call: Callable[[], Any]) -> Any:
+    def _convert_os_errors(self, call: Callable[[], Any]) -> Any:
         try:
             return call()
         except OSError as error:
             raise SourceMissingError(f"The manifest {self.uri} can't be read: {error.strerror}") from error
 
 
-def open_manifest(given: object, s3: Callable[[], Any]) -> Manifest:
-    """
-    Return the manifest that is meant; nothing is read yet.
+def open_manifest(value: object, s3: Callable[[], Any]) -> Manifest:
+    """Return a manifest. Nothing is read yet.
 
-    :param given: a list, or the address of a ``.jsonl``, ``.csv`` or ``.parquet``, or an ``s3://`` prefix that ends
+    :param value: a list; the address of a ``.jsonl``, ``.csv`` or ``.parquet`` file; or an ``s3://`` prefix that ends
         in ``/``.
-    :param s3: gives a boto3 S3 client when one is needed.
-    :raises WanValidationError: for anything else.
+    :param s3: returns a boto3 S3 client; called only if one is needed.
+    :raises WanValidationError: if the value is anything else.
     """
     rule = "must be a list, the address of a .jsonl, .csv or .parquet, or an s3:// prefix that ends in /"
-    if isinstance(given, Sequence) and not isinstance(given, str | bytes):
-        return ListManifest(given)
-    if not isinstance(given, str) or not given.strip():
-        raise WanValidationError(FIELD, given, rule)
-    scheme = given.partition("://")[0].lower() if "://" in given else ""
+    if isinstance(value, Sequence) and not isinstance(value, str | bytes):
+        return ListManifest(value)
+    if not isinstance(value, str) or not value.strip():
+        raise WanValidationError(FIELD, value, rule)
+    scheme = value.partition("://")[0].lower() if "://" in value else ""
     if scheme not in ("", "file", "s3", "s3a", "s3n"):
         raise WanValidationError(FIELD, f"{scheme}://…", rule)
-    if given.endswith("/") and scheme.startswith("s3"):
-        return PrefixManifest(given, s3)
+    if value.endswith("/") and scheme.startswith("s3"):
+        return PrefixManifest(value, s3)
     reader = {
         ".jsonl": read_jsonl,
         ".ndjson": read_jsonl,
         ".csv": read_csv,
         ".parquet": read_parquet,
-    }.get(PurePosixPath(given).suffix.lower())
+    }.get(PurePosixPath(value).suffix.lower())
     if reader is None:
-        raise WanValidationError(FIELD, given, rule)
-    return FileManifest(given, s3, reader)
+        raise WanValidationError(FIELD, value, rule)
+    return FileManifest(value, s3, reader)
 
 
 def count_rows(manifest: Manifest) -> int:
-    """Return the number of the last row; it costs one reading."""
+    """Return the number of the last row. This reads the whole manifest.
+
+    :param manifest: the manifest.
+    """
     last = 0
     for raw in manifest.rows():
         last = raw.number
@@ -250,10 +235,13 @@ def count_rows(manifest: Manifest) -> int:
 
 
 def read_jsonl(file: IO[bytes]) -> Iterator[RawRow]:
-    """Read one JSON object a line. Empty lines are no rows, but they count: a row's number is its line's."""
+    """Yield one row per line of JSON. Empty lines are ignored, but counted: the row number is the line number.
+
+    :param file: the open file.
+    """
     _refuse_utf16(file)
     number = 0
-    for number, line in enumerate(iter(lambda: _line(file), b""), 1):
+    for number, line in enumerate(iter(lambda: _read_line(file), b""), 1):
         if number == 1:
             line = line.removeprefix(b"\xef\xbb\xbf")
         if not line.strip():
@@ -276,8 +264,8 @@ def read_jsonl(file: IO[bytes]) -> Iterator[RawRow]:
         raise WanValidationError(FIELD, "the file", "is empty")
 
 
-def _line(file: IO[bytes]) -> bytes:
-    """Return the next line, and of one that is too long the beginning."""
+def _read_line(file: IO[bytes]) -> bytes:
+    """Return the next line, truncated if it is too long."""
     line = file.readline(MAX_LINE)
     rest = line
     while len(rest) == MAX_LINE and not rest.endswith(b"\n"):
@@ -286,9 +274,12 @@ def _line(file: IO[bytes]) -> bytes:
 
 
 def read_csv(file: IO[bytes]) -> Iterator[RawRow]:
-    """Read a CSV with a header line, as RFC 4180 has it. An empty cell means: not given."""
+    """Yield the rows of a CSV with a header, as in RFC 4180. An empty cell is treated as unset.
+
+    :param file: the open file.
+    """
     _refuse_utf16(file)
-    # Bytes that are not UTF-8 become surrogates, and so can be told row by row.
+    # Bytes that are not UTF-8 become surrogates, so that they are a fault of their row only.
     text = io.TextIOWrapper(file, encoding="utf-8-sig", errors="surrogateescape", newline="")
     lines = csv.reader(text, strict=True)
     try:
@@ -313,7 +304,10 @@ def read_csv(file: IO[bytes]) -> Iterator[RawRow]:
 
 
 def read_parquet(file: IO[bytes]) -> Iterator[RawRow]:
-    """Read a Parquet file, some rows at a time."""
+    """Yield the rows of a Parquet file, which is read in blocks.
+
+    :param file: the open file.
+    """
     try:
         import pyarrow as arrow
         import pyarrow.parquet as parquet
@@ -324,7 +318,7 @@ def read_parquet(file: IO[bytes]) -> Iterator[RawRow]:
     try:
         opened = parquet.ParquetFile(file)
     except (arrow.ArrowException, OSError) as error:
-        raise WanValidationError(FIELD, "the file", f"is no Parquet: {error}"[:300]) from None
+        raise WanValidationError(FIELD, "the file", f"is not Parquet: {error}"[:300]) from None
     check_columns(opened.schema_arrow.names)
     number = 0
     for batch in opened.iter_batches(batch_size=1000):
@@ -334,23 +328,21 @@ def read_parquet(file: IO[bytes]) -> Iterator[RawRow]:
 
 
 def check_columns(names: Sequence[str]) -> None:
-    """
-    Refuse a table whose columns can't be meant.
+    """Validate the columns of a table.
 
-    :raises WanValidationError: where there is no image's column, one twice, or one that looks like a mistyped field.
+    :param names: names of the columns.
+    :raises WanValidationError: if there is no image column, a column occurs twice, or one is likely a typo.
     """
-    from airflow_provider_wan.batch.item import IMAGE_COLUMNS, mistyped
-
     if not any(names):
         raise WanValidationError(FIELD, "the file", "is empty: it has no header")
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise WanValidationError(FIELD, ", ".join(twice), "is a column twice")
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        raise WanValidationError(FIELD, ", ".join(repeated), "occurs as a column more than once")
     if not set(IMAGE_COLUMNS) & set(names):
-        shown = ", ".join(names)[:200]
-        raise WanValidationError(FIELD, f"columns {shown}", f"must have a column {' or '.join(IMAGE_COLUMNS)}")
-    if fault := mistyped(names):
-        raise WanValidationError(FIELD, *fault)
+        columns = ", ".join(names)[:200]
+        raise WanValidationError(FIELD, f"columns {columns}", f"must have a column {' or '.join(IMAGE_COLUMNS)}")
+    if problem := suggest_column(names):
+        raise WanValidationError(FIELD, *problem)
 
 
 def _refuse_utf16(file: IO[bytes]) -> None:

@@ -1,65 +1,62 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What became of each row, and of all."""
+"""The result of each row, and their counts."""
 
 from __future__ import annotations
 
 import json
-from collections import Counter
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from enum import StrEnum
-from typing import Any
 
-from airflow_provider_wan.ledger.entry import scrub
+from airflow_provider_wan.api.redaction import redact
+from airflow_provider_wan.ledger.entry import MAX_ERROR_LENGTH
 
 
-class Status(StrEnum):
-    """
-    What became of a row.
-
-    ``ARCHIVED`` is done for good, and so is ``DUPLICATE``: an earlier row asks for the very same clip. ``REJECTED``:
-    nothing was accepted or paid. ``FAILED``: no clip, and no charge. ``IN_DOUBT``: whether it was accepted is not
-    known. ``TIMEOUT``: it is still under way, and the next try looks for it. ``LOST``: it was made and paid for, and
-    its file can't be had.
-    """
+class ItemStatus(StrEnum):
+    """Status of a row in the results."""
 
     ARCHIVED = "archived"
+    """The clip is archived. Final."""
     DUPLICATE = "duplicate"
+    """An earlier row requests the same clip. Final."""
     REJECTED = "rejected"
+    """Nothing was accepted, and nothing was paid."""
     FAILED = "failed"
+    """The request failed, without a charge."""
     IN_DOUBT = "in_doubt"
+    """It is unknown whether the submission was accepted."""
     TIMEOUT = "timeout"
+    """The request is still in flight; the next try waits for it again."""
     LOST = "lost"
+    """The clip was paid for, and its file is not available."""
 
     @property
-    def final(self) -> bool:
-        """Whether the next try leaves it alone."""
-        return self in (Status.ARCHIVED, Status.DUPLICATE)
+    def is_final(self) -> bool:
+        """Whether the next try keeps the result."""
+        return self in (ItemStatus.ARCHIVED, ItemStatus.DUPLICATE)
 
 
 @dataclass(frozen=True)
-class Row:
-    """
-    One line of ``results.jsonl``.
+class ItemResult:
+    """One line of ``results.jsonl``.
 
-    :param row: number in the manifest.
-    :param image: where the image lies, without a query string.
-    :param status: what became of it.
-    :param archive_uri: where the clip lies.
-    :param sha256: of the clip.
-    :param seconds: of video, as asked for.
-    :param resolution: as asked for.
-    :param cost: US dollars that this task paid for it.
-    :param reused: whether the clip was made for somebody else, or for another row.
-    :param request_id: of the API.
-    :param fingerprint: in the ledger.
+    :param row: row number in the manifest.
+    :param image: where the image is, without a query string.
+    :param status: status of the row.
+    :param archive_uri: where the clip is archived.
+    :param sha256: SHA-256 of the clip.
+    :param seconds: requested seconds of video.
+    :param resolution: requested resolution.
+    :param cost: US dollars that this task paid for the clip.
+    :param reused: whether the clip was made for another task or another row.
+    :param request_id: the API's id.
+    :param fingerprint: key in the ledger.
     :param error: why there is no clip.
-    :param digest: of the row, to know it again.
+    :param digest: hash of the row.
     """
 
     row: int
     image: str | None
-    status: Status
+    status: ItemStatus
     archive_uri: str | None = None
     sha256: str | None = None
     seconds: int | None = None
@@ -72,98 +69,61 @@ class Row:
     digest: str | None = None
 
     def to_json(self) -> bytes:
-        """Return one line."""
-        values = asdict(self) | {"error": None if self.error is None else scrub(self.error)}
+        """Return one line of JSON, without secrets."""
+        values = asdict(self) | {"error": None if self.error is None else redact(self.error, MAX_ERROR_LENGTH)}
         return json.dumps(values, ensure_ascii=False).encode() + b"\n"
 
     @classmethod
-    def from_json(cls, line: bytes) -> Row:
-        """Read one line. :raises ValueError: where it is none."""
+    def from_json(cls, line: bytes) -> ItemResult:
+        """Parse one line.
+
+        :param line: a line that :meth:`to_json` wrote.
+        :raises ValueError: if it is not JSON, or its status is unknown.
+        """
         values = json.loads(line)
         known = {each.name for each in fields(cls)}
-        return cls(**{name: value for name, value in values.items() if name in known} | {"status": _status(values)})
-
-
-def _status(values: Mapping[str, Any]) -> Status:
-    return Status(values["status"])
+        given = {name: value for name, value in values.items() if name in known}
+        return cls(**given | {"status": ItemStatus(values["status"])})
 
 
 @dataclass
-class Tally:
-    """
-    How many rows became what.
+class ResultCounts:
+    """Counts of the results.
 
-    :param counts: rows by status.
+    :param by_status: number of rows by status.
     :param reused: archived clips that this task did not pay for.
-    :param video_seconds: seconds of video archived.
-    :param passing: whether another try may do for some row that gave no clip.
+    :param video_seconds: seconds of archived video.
+    :param can_progress: whether a retry can produce a clip for some row that has none.
     """
 
-    counts: Counter[str] = field(default_factory=Counter)
+    by_status: dict[str, int] = field(default_factory=dict)
     reused: int = 0
     video_seconds: int = 0
-    passing: bool = False
+    can_progress: bool = False
 
-    def add(self, row: Row, *, passing: bool) -> None:
-        """Count a row."""
-        self.passing = self.passing or (passing and not row.status.final)
-        self.counts[row.status.value] += 1
-        if row.status is Status.ARCHIVED:
-            self.reused += row.reused
-            self.video_seconds += row.seconds or 0
+    def add(self, result: ItemResult, *, transient: bool) -> None:
+        """Count a result.
+
+        :param result: the result of a row.
+        :param transient: for a row without a clip: whether a retry can produce one.
+        """
+        self.can_progress = self.can_progress or (transient and not result.status.is_final)
+        self.by_status[result.status.value] = self.by_status.get(result.status.value, 0) + 1
+        if result.status is ItemStatus.ARCHIVED:
+            self.reused += result.reused
+            self.video_seconds += result.seconds or 0
 
     @property
-    def settled(self) -> int:
-        """Rows that have become something."""
-        return sum(self.counts.values())
+    def archived(self) -> int:
+        """Number of rows with an archived clip."""
+        return self.by_status.get(ItemStatus.ARCHIVED.value, 0)
 
     @property
-    def bad(self) -> int:
-        """Rows that gave no clip."""
-        return sum(count for status, count in self.counts.items() if not Status(status).final)
+    def total(self) -> int:
+        """Number of rows that have a result."""
+        return sum(self.by_status.values())
 
-    def as_json(self) -> dict[str, Any]:
-        """Return what :meth:`from_json` reads."""
-        return {**asdict(self), "counts": dict(self.counts)}
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Tally:
-        """Go on counting."""
-        return cls(Counter(data["counts"]), int(data["reused"]), int(data["video_seconds"]), bool(data["passing"]))
-
-
-@dataclass(frozen=True)
-class Summary:
-    """
-    The whole in a few figures: what goes into XCom.
-
-    :param items: rows of the manifest that were looked at.
-    :param counts: of them, by status.
-    :param left: rows that were not begun, where the batch had to stop.
-    :param reused: archived clips that this task did not pay for.
-    :param video_seconds: seconds of video archived.
-    :param cost: US dollars that this task has paid, in all its tries.
-    :param elapsed: seconds since the first try began.
-    :param folder: ``s3://`` prefix of the files below.
-    """
-
-    items: int
-    counts: Mapping[str, int]
-    left: int
-    reused: int
-    video_seconds: int
-    cost: float
-    elapsed: float
-    folder: str
-
-    def as_result(self) -> dict[str, Any]:
-        """Return plain values, with a count for each status."""
-        values = asdict(self)
-        counts = {status.value: int(self.counts.get(status.value, 0)) for status in Status}
-        del values["counts"]
-        files = {
-            "results": f"{self.folder}results.jsonl",
-            "rejected_uri": f"{self.folder}rejected.jsonl",
-            "sheet": f"{self.folder}sheet.html",
-        }
-        return {**values, **counts, **files}
+    @property
+    def without_clip(self) -> int:
+        """Number of rows whose result is not final."""
+        return sum(count for status, count in self.by_status.items() if not ItemStatus(status).is_final)

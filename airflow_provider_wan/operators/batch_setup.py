@@ -1,34 +1,69 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Puts a batch together: connections made into clients, arguments into settings."""
+"""Builds a batch from the arguments of its operator and from the connections."""
 
 from __future__ import annotations
 
 import re
 import time
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Protocol
 
 from airflow_provider_wan.api.errors import WanValidationError
-from airflow_provider_wan.operators import memory
+from airflow_provider_wan.operators import ledger_context
 from airflow_provider_wan.operators.arguments import dollars_of
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
-    from airflow_provider_wan.batch.journal import Journal
-    from airflow_provider_wan.batch.quote import Quote
-    from airflow_provider_wan.batch.state import Setup
+    from airflow_provider_wan.batch.checkpoint import CheckpointStore
+    from airflow_provider_wan.batch.estimate import BatchEstimate
+    from airflow_provider_wan.batch.run import BatchContext
+    from airflow_provider_wan.hooks.wan import WanHook
     from airflow_provider_wan.ledger import LedgerStore
-    from airflow_provider_wan.operators.wan_batch import WanI2VBatchOperator
 
-CONNECTIONS = 24
+#: Connections of the S3 client: one for each thread of a batch, and some for multipart uploads.
+MAX_S3_CONNECTIONS = 24
+
+
+class BatchArguments(Protocol):
+    """What is used of :class:`~airflow_provider_wan.operators.wan_batch.WanI2VBatchOperator`."""
+
+    manifest: str | Sequence[Any]
+    output_prefix: str
+    rows: Sequence[int] | None
+    model: str | None
+    aws_conn_id: str | None
+    ledger_uri: str | None
+    reuse: Any
+    force_new: bool | str
+    max_cost: float | None
+    fit: Any
+    delivery: Any
+    lifetime: int | None
+    max_in_flight: int
+    submits_per_second: float
+    poll_interval: float
+    item_timeout: float
+    on_item_failure: Any
+
+    @property
+    def hook(self) -> WanHook:
+        """Hook of the connection."""
+
+    @property
+    def s3(self) -> Any:
+        """Return a boto3 S3 client."""
+
+    def upload(self, data: bytes, file_type: str) -> str:
+        """Upload an image to the API."""
 
 
 def split_output(output: Any) -> tuple[str, str]:
-    """
-    Take ``s3://bucket/prefix/`` apart.
+    """Split ``s3://bucket/prefix/``.
 
-    :return: bucket, and prefix, which is empty or ends in ``/``.
-    :raises WanValidationError: where it is none.
+    :param output: value of ``output_prefix``.
+    :returns: the bucket, and the prefix, which is empty or ends in ``/``.
+    :raises WanValidationError: if the value is not such a URI.
     """
     scheme, _, rest = output.partition("://") if isinstance(output, str) else ("", "", "")
     bucket, _, prefix = rest.partition("/")
@@ -37,121 +72,153 @@ def split_output(output: Any) -> tuple[str, str]:
     return bucket, prefix.strip("/") + "/" if prefix.strip("/") else ""
 
 
-def journal_of(task: WanI2VBatchOperator, context: Context) -> Journal:
-    """Return the files of a task instance's batch: they are the same in all its tries."""
-    from airflow_provider_wan.batch.journal import Journal
+def build_checkpoint_store(arguments: BatchArguments, context: Context) -> CheckpointStore:
+    """Return the store of a task instance's batch, which is the same in all its tries.
+
+    :param arguments: the operator.
+    :param context: Airflow's context.
+    """
+    from airflow_provider_wan.batch.checkpoint import CheckpointStore
 
     ti = context["ti"]
-    bucket, prefix = split_output(task.output_prefix)
+    bucket, prefix = split_output(arguments.output_prefix)
     index = "" if ti.map_index is None or ti.map_index < 0 else f"/{ti.map_index}"
     name = re.sub(r"[^\w./-]+", "_", f"{ti.dag_id}.{ti.task_id}/{ti.run_id.replace('/', '_')}{index}")
-    return Journal(task.s3, bucket, f"{prefix}_batch/{name}/")
+    return CheckpointStore(arguments.s3, bucket, f"{prefix}_batch/{name}/")
 
 
-def ledger_of(task: WanI2VBatchOperator, context: Context) -> LedgerStore:
-    """Return the ledger: where none is named, it lies with the output."""
-    uri = memory.ledger_uri_of(task.ledger_uri)
-    if uri is None and task.reuse == "content":
+def open_batch_ledger(arguments: BatchArguments, context: Context) -> LedgerStore:
+    """Return the ledger of a batch; if none is set, it is stored with the output.
+
+    :param arguments: the operator.
+    :param context: Airflow's context.
+    :raises WanValidationError: if ``reuse`` needs a ledger, and none is set.
+    """
+    uri = ledger_context.resolve_ledger_uri(arguments.ledger_uri)
+    if uri is None and arguments.reuse == "content":
         raise WanValidationError(
             "reuse",
-            task.reuse,
+            arguments.reuse,
             "needs a ledger that all runs share",
             "Set ledger_uri on the task, or for all as [wan] ledger_uri",
         )
     if uri is None:
-        bucket, prefix = split_output(task.output_prefix)
+        bucket, prefix = split_output(arguments.output_prefix)
         uri = f"s3://{bucket}/{prefix}_ledger"
-    return memory.open_ledger(context, uri, task.aws_conn_id)
+    return ledger_context.open_ledger(context, uri, arguments.aws_conn_id)
 
 
-def scope_of(task: WanI2VBatchOperator, context: Context) -> str:
-    """Return within what clips are shared."""
-    from airflow_provider_wan.ledger import scope_of
+def build_defaults(arguments: BatchArguments) -> dict[str, Any]:
+    """Return the payload fields for rows that do not have them.
 
-    return scope_of(task.reuse, run=memory.run_name(context), task=memory.task_name(context))
+    :param arguments: the operator.
+    :raises WanValidationError: if the text of a template is not a value of its field's type.
+    """
+    from airflow_provider_wan.batch.rows import PARAMETERS, parse_cell
 
-
-def defaults_of(task: WanI2VBatchOperator) -> dict[str, Any]:
-    """Return the fields of the payload for rows that have none."""
-    from airflow_provider_wan.batch.item import PARAMETERS, typed_text
-
-    given = {name: getattr(task, name) for name in (*PARAMETERS, "audio_url")}
-    # A template renders to text, an unset one to "None" or nothing.
-    told = {
-        name: typed_text(name, value) if isinstance(value, str) and name != "audio_url" else value
+    given = {name: getattr(arguments, name) for name in (*PARAMETERS, "audio_url")}
+    # A template renders to text, and an unset one to "None" or an empty text.
+    defaults = {
+        name: parse_cell(name, value) if isinstance(value, str) and name != "audio_url" else value
         for name, value in given.items()
         if value is not None and not (name in ("seed", "audio_url") and value in ("", "None"))
     }
-    return told | {"model": task.model or task.hook.config.model}
+    return defaults | {"model": arguments.model or arguments.hook.config.model}
 
 
-def setup_of(task: WanI2VBatchOperator, context: Context) -> Setup:
+def build_batch(arguments: BatchArguments, context: Context) -> BatchContext:
+    """Return the parts and settings of a batch.
+
+    :param arguments: the operator.
+    :param context: Airflow's context.
+    :raises WanValidationError: if an argument is invalid.
     """
-    Put a batch together.
-
-    :raises WanValidationError: naming the argument.
-    """
-    from airflow_provider_wan.batch.keep import Keeper
+    from airflow_provider_wan.batch.archiver import Archiver
     from airflow_provider_wan.batch.manifest import open_manifest
-    from airflow_provider_wan.batch.prepare import Preparer
-    from airflow_provider_wan.batch.state import Setup, slice_of
-    from airflow_provider_wan.ledger import Advance, Submission
+    from airflow_provider_wan.batch.preparer import ItemPreparer
+    from airflow_provider_wan.batch.rows import parse_row_range
+    from airflow_provider_wan.batch.run import BatchContext
+    from airflow_provider_wan.batch.submitter import ItemSubmitter
+    from airflow_provider_wan.ledger import Ledger, Submitter, build_scope
     from airflow_provider_wan.media.archive import ClipArchive
     from airflow_provider_wan.media.fetch import ResultHosts
     from airflow_provider_wan.media.ingest import Delivery, Fit, Ingest
 
-    config, client = task.hook.config, task.hook.client
-    bucket, prefix = split_output(task.output_prefix)
-    store, journal, scope = ledger_of(task, context), journal_of(task, context), scope_of(task, context)
+    config, client = arguments.hook.config, arguments.hook.client
+    bucket, prefix = split_output(arguments.output_prefix)
+    ledger_store, store = open_batch_ledger(arguments, context), build_checkpoint_store(arguments, context)
+    owner = ledger_context.build_owner(context)
+    scope = build_scope(arguments.reuse, run=ledger_context.run_name(context), task=ledger_context.task_name(context))
+    model = arguments.model or config.model
     ingest = Ingest(
-        lambda: task.s3,
-        task.upload,
-        fit=Fit(task.fit),
-        delivery=Delivery(task.delivery),
+        lambda: arguments.s3,
+        arguments.upload,
+        fit=Fit(arguments.fit),
+        delivery=Delivery(arguments.delivery),
         dest_prefix=f"s3://{bucket}/{prefix}_ingest",
-        lifetime=task.lifetime,
+        lifetime=arguments.lifetime,
     )
-    archive = ClipArchive(task.s3, ResultHosts(config.result_hosts, config.base_url))
-    return Setup(
-        manifest=open_manifest(task.manifest, lambda: task.s3),
-        rows=slice_of(task.rows),
-        defaults=defaults_of(task),
+    ledger = Ledger(ledger_store)
+    clip_archive = ClipArchive(arguments.s3, ResultHosts(config.result_hosts, config.base_url))
+    archiver = Archiver(clip_archive, ledger, bucket, prefix)
+    return BatchContext(
+        manifest=open_manifest(arguments.manifest, lambda: arguments.s3),
+        rows=parse_row_range(arguments.rows),
+        defaults=build_defaults(arguments),
         api=client,
-        submission=Submission(client, store),
-        preparer=Preparer(
-            ingest, scope=scope, force_token=memory.force_token_of(context, task.force_new), journal=journal
+        ledger=ledger,
+        submitter=ItemSubmitter(
+            Submitter(client, ledger_store),
+            archiver,
+            owner=owner,
+            scope=scope,
+            prices=config.prices,
+            model=model,
+            clock=time.time,
         ),
-        keeper=Keeper(archive, Advance(store), bucket, prefix),
-        journal=journal,
-        owner=memory.owner_of(context),
-        scope=scope,
-        model=task.model or config.model,
-        prices=config.prices,
-        max_cost=dollars_of(task.max_cost),
-        max_in_flight=task.max_in_flight,
-        submits_per_second=task.submits_per_second,
-        poll_interval=task.poll_interval,
-        looks_per_second=config.status_requests_per_second,
-        item_timeout=task.item_timeout,
-        fail_fast=task.on_item_failure == "fail_fast",
+        preparer=ItemPreparer(
+            ingest,
+            scope=scope,
+            force_token=ledger_context.resolve_force_token(context, arguments.force_new),
+            store=store,
+        ),
+        archiver=archiver,
+        store=store,
+        owner=owner,
+        model=model,
+        max_cost=dollars_of(arguments.max_cost),
+        max_in_flight=arguments.max_in_flight,
+        submits_per_second=arguments.submits_per_second,
+        poll_interval=arguments.poll_interval,
+        max_polls_per_second=config.status_requests_per_second,
+        item_timeout=arguments.item_timeout,
+        fail_fast=arguments.on_item_failure == "fail_fast",
         sleep=time.sleep,
     )
 
 
-def quote_of(task: WanI2VBatchOperator, context: Context) -> Quote:
-    """Estimate what a task would cost; nothing is sent to the API."""
-    from airflow_provider_wan.batch.manifest import open_manifest
-    from airflow_provider_wan.batch.quote import quote
-    from airflow_provider_wan.batch.state import slice_of
+def build_estimate(arguments: BatchArguments, context: Context) -> BatchEstimate:
+    """Estimate what a batch costs. Nothing is sent to the API.
 
-    manifest, rows = open_manifest(task.manifest, lambda: task.s3), slice_of(task.rows)
-    found = (raw for raw in manifest.rows() if rows is None or rows[0] <= raw.number <= rows[1])
-    return quote(
-        found,
-        defaults_of(task),
-        store=ledger_of(task, context),
-        scope=scope_of(task, context),
-        force_token=memory.force_token_of(context, task.force_new),
-        prices=task.hook.config.prices,
-        max_in_flight=task.max_in_flight,
+    :param arguments: the operator.
+    :param context: Airflow's context.
+    :raises WanValidationError: if an argument is invalid.
+    """
+    from airflow_provider_wan.batch.estimate import estimate_batch
+    from airflow_provider_wan.batch.manifest import open_manifest
+    from airflow_provider_wan.batch.rows import parse_row_range
+    from airflow_provider_wan.ledger import build_scope
+
+    manifest, rows = open_manifest(arguments.manifest, lambda: arguments.s3), parse_row_range(arguments.rows)
+    selected = (raw for raw in manifest.rows() if rows is None or rows[0] <= raw.number <= rows[1])
+    return estimate_batch(
+        selected,
+        build_defaults(arguments),
+        store=open_batch_ledger(arguments, context),
+        scope=build_scope(
+            arguments.reuse, run=ledger_context.run_name(context), task=ledger_context.task_name(context)
+        ),
+        force_token=ledger_context.resolve_force_token(context, arguments.force_new),
+        prices=arguments.hook.config.prices,
+        max_in_flight=arguments.max_in_flight,
     )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The operator that makes a dataset of clips."""
+"""The operator that makes clips from a dataset of images."""
 
 from __future__ import annotations
 
@@ -9,86 +9,83 @@ from collections.abc import Mapping
 from datetime import timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import quote
 
 from airflow.providers.common.compat.sdk import BaseOperator, conf
 
 from airflow_provider_wan.api.errors import WanError, WanValidationError
 from airflow_provider_wan.links.wan import WanSheetLink
 from airflow_provider_wan.operators.arguments import count_of, seconds_of, switch_of
-from airflow_provider_wan.polling.schedule import SETTLE_SECONDS
-from airflow_provider_wan.triggers.kill import ON_KILL_SECONDS, CancelPolicy
+from airflow_provider_wan.triggers.cancellation import ON_KILL_SECONDS, CancelPolicy
+from airflow_provider_wan.triggers.deferral import MIN_DEFERRAL_SECONDS, deferral_timeout
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from airflow.providers.common.compat.sdk import Context
 
-    from airflow_provider_wan.batch.results import Summary
-    from airflow_provider_wan.batch.state import State
+    from airflow_provider_wan.batch.report import BatchSummary
+    from airflow_provider_wan.batch.run import BatchRun
     from airflow_provider_wan.hooks.wan import WanHook
     from airflow_provider_wan.triggers.wan_batch import WanI2VBatchTrigger
 
-# How much later than the trigger's own end Airflow's time-out comes, as a backstop.
-BACKSTOP = timedelta(minutes=5)
-# A clip that has ended wakes the task after so many seconds, although it is alone.
-MAX_AGE = 300.0
+# After this time, a single request that has ended is worth a worker.
+MAX_ENDED_AGE = 300.0
 
 
 class WanI2VBatchOperator(BaseOperator):
-    """
-    Turns a dataset of images into clips: one task, a window over the rows, each clip paid for once.
+    """Make clips from a dataset of images: one task, many requests in flight, each clip paid for once.
 
-    What was made, or is under way, is remembered in the ledger, clip by clip: a retry, a clear, a killed worker or
-    another run goes on from there. Rows that can't be made into a clip are set aside with their reasons, and the others
-    go on.
+    The ledger records every clip. A retry, a clear, a killed worker or another run continues from there. Rows that
+    cannot be submitted are reported with their reasons, and the other rows continue.
 
     :param manifest: the rows: a list of mappings or of image addresses; the address of a ``.jsonl``, ``.csv`` or
-        ``.parquet`` on S3 or a shared disk; or an ``s3://`` prefix that ends in ``/``, for every image below it
-        (templated, as all down to ``dry_run``). A row has a column ``image``, may have ``name``, ``audio_url`` and one
-        for each of the fields below.
+        ``.parquet`` file on S3 or a shared disk; or an ``s3://`` prefix that ends in ``/``, for every image below it
+        (templated, as all parameters down to ``dry_run``). A row has a column ``image``, and may have ``name``,
+        ``audio_url`` and one for each of the fields below.
     :param output_prefix: ``s3://bucket/prefix/`` for the clips, the results and the contact sheet.
-    :param rows: the first and the last row of the manifest that this task is for, counted from 1; default: all.
-    :param prompt: for rows that have none; likewise all down to ``model``.
-    :param negative_prompt: what must not be seen.
-    :param audio_url: sound for all.
+    :param rows: first and last row number of this task, counted from 1; default: all rows.
+    :param prompt: prompt of rows that have none; likewise all parameters down to ``model``.
+    :param negative_prompt: what the clip must not show.
+    :param audio_url: sound of the clips.
     :param resolution: ``720P`` or ``1080P``.
     :param duration: seconds of video: the integer 5, 10 or 15.
     :param prompt_extend: let the service elaborate the prompt.
     :param shot_type: ``single`` or ``multi``.
-    :param audio: generate audio where there is none.
-    :param watermark: put the service's watermark on the clips.
-    :param seed: 0-2147483647; without one, each submission draws its own.
-    :param model: the model id; default: the connection's.
+    :param audio: generate audio if no sound is given.
+    :param watermark: add the service's watermark to the clips.
+    :param seed: 0-2147483647; default: a random seed for each submission.
+    :param model: model id; default: the connection's.
     :param wan_conn_id: id of a connection of type ``wan``.
-    :param aws_conn_id: the AWS connection, for images, clips and ledger.
-    :param ledger_uri: where it is remembered what was paid for; default: ``[wan] ledger_uri``, or else
-        ``<output_prefix>/_ledger``.
-    :param reuse: ``run``: the same content is paid for once a dag run; ``content``: once for all that share the ledger;
-        ``never``: once a task instance.
-    :param force_new: make the clips again, once: in this dag run (True), or for this text.
-    :param max_cost: US dollars for the whole task, all its tries together; what would exceed it is not submitted.
-    :param dry_run: only estimate: rows, seconds of video, cost, what the ledger has, time. Nothing is sent.
-    :param fit: ``resize`` adapts images that break a rule of the API, ``error`` rejects their rows.
-    :param delivery: how the API comes to images that lie in S3 or on a disk: ``presign`` or ``upload``.
+    :param aws_conn_id: id of the AWS connection, for images, clips and ledger.
+    :param ledger_uri: location of the ledger; default: ``[wan] ledger_uri``, or else ``<output_prefix>/_ledger``.
+    :param reuse: ``run``: the same content is paid for once for each DAG run; ``content``: once for all tasks that
+        share the ledger; ``never``: once for each task instance.
+    :param force_new: make the clips again, once: in this DAG run (True), or for this key (text).
+    :param max_cost: limit in US dollars for the whole task, all its tries together; what would exceed it is not
+        submitted.
+    :param dry_run: only estimate rows, seconds of video, cost, existing clips and time. Nothing is sent.
+    :param fit: ``resize`` adapts images that violate a rule of the API, ``error`` rejects their rows.
+    :param delivery: how the API gets images that are on S3 or on a disk: ``presign`` or ``upload``.
     :param expires_in: lifetime of presigned URLs, in seconds or as a timedelta; default: 6 hours.
-    :param max_in_flight: the most clips that are under way at once. Twice what the account may run at once keeps the
+    :param max_in_flight: maximum number of requests in flight. Twice what the account may run at once keeps the
         service busy; a 429 or 503 halves it for a while.
-    :param submits_per_second: the most submissions a second.
-    :param poll_interval: seconds between looks.
-    :param deferrable: wait in the triggerer, and come back in waves; default: Airflow's ``default_deferrable``.
-    :param timeout: how long a try may take, in seconds or as a timedelta. What is under way then is left to go on, and
-        the next try picks it up.
-    :param item_timeout: how long a clip may be under way.
-    :param cancel_policy: what happens when a user kills the task: ``queued`` cancels what has not begun, ``always``
-        everything, ``never`` nothing.
-    :param on_item_failure: ``continue``: go on with the other rows; ``fail_fast``: submit nothing more, archive what is
-        under way, and fail.
-    :param max_failed_fraction: how many of the rows may be without a clip, from 0 to 1, for the task to succeed.
-    :return: ``items``, ``archived``, ``reused``, ``duplicate``, ``rejected``, ``failed``, ``in_doubt``, ``timeout``,
-        ``lost``, ``left``, ``video_seconds``, ``cost`` (US dollars, all tries), ``elapsed`` (seconds), and the
+    :param submits_per_second: maximum number of submissions per second.
+    :param poll_interval: seconds between polls, or a timedelta.
+    :param deferrable: work in deferral cycles, and wait in the triggerer; default: Airflow's ``default_deferrable``.
+    :param timeout: maximum duration of a try, in seconds or as a timedelta. Requests in flight continue, and the next
+        try waits for them again.
+    :param item_timeout: how long a request may be in flight, in seconds or as a timedelta.
+    :param cancel_policy: what happens when a user kills the task: ``queued`` cancels requests that have not started,
+        ``always`` all, ``never`` none.
+    :param on_item_failure: ``continue``: continue with the other rows; ``fail_fast``: submit nothing more, archive
+        what is in flight, and fail.
+    :param max_failed_fraction: fraction of the rows that may be without a clip, from 0 to 1, for the task to succeed.
+    :returns: ``items``, ``archived``, ``reused``, ``duplicate``, ``rejected``, ``failed``, ``in_doubt``, ``timeout``,
+        ``lost``, ``skipped``, ``video_seconds``, ``cost`` (US dollars, all tries), ``elapsed`` (seconds), and the
         addresses ``folder``, ``results``, ``rejected_uri`` and ``sheet``; or the estimate.
-    :raises AirflowFailException: where a retry would not help.
-    :raises WanError: where it may.
+    :raises AirflowFailException: if a retry cannot help.
+    :raises WanError: if a retry can help.
     """
 
     template_fields: Sequence[str] = (
@@ -155,7 +152,7 @@ class WanI2VBatchOperator(BaseOperator):
         max_failed_fraction: float = 0.0,
         **kwargs: Any,
     ) -> None:
-        if "outlets" not in kwargs and (asset := asset_of(output_prefix)) is not None:
+        if "outlets" not in kwargs and (asset := build_asset(output_prefix)) is not None:
             kwargs["outlets"] = [asset]
         super().__init__(**kwargs)
         self.manifest = manifest
@@ -179,8 +176,8 @@ class WanI2VBatchOperator(BaseOperator):
         self.force_new = force_new
         self.max_cost = max_cost
         self.dry_run = dry_run  # type: ignore[method-assign, assignment]
-        self.fit = _one_of("fit", fit, ("resize", "error"))
-        self.delivery = _one_of("delivery", delivery, ("presign", "upload"))
+        self.fit = _check_choice("fit", fit, ("resize", "error"))
+        self.delivery = _check_choice("delivery", delivery, ("presign", "upload"))
         self.lifetime = None if expires_in is None else int(seconds_of("expires_in", expires_in))
         self.max_in_flight = count_of("max_in_flight", max_in_flight)
         self.submits_per_second = seconds_of("submits_per_second", submits_per_second)
@@ -188,13 +185,13 @@ class WanI2VBatchOperator(BaseOperator):
         self.deferrable = deferrable
         self.timeout = seconds_of("timeout", timeout)
         self.item_timeout = seconds_of("item_timeout", item_timeout)
-        self.cancel_policy = _one_of("cancel_policy", cancel_policy, tuple(CancelPolicy))
-        self.on_item_failure = _one_of("on_item_failure", on_item_failure, ("continue", "fail_fast"))
+        self.cancel_policy = _check_choice("cancel_policy", cancel_policy, tuple(CancelPolicy))
+        self.on_item_failure = _check_choice("on_item_failure", on_item_failure, ("continue", "fail_fast"))
         if isinstance(max_failed_fraction, bool) or not 0 <= max_failed_fraction <= 1:
             raise WanValidationError("max_failed_fraction", max_failed_fraction, "must be a number from 0 to 1")
         self.max_failed_fraction = max_failed_fraction
-        self._state: State | None = None
-        self._summary: Summary | None = None
+        self._batch_run: BatchRun | None = None
+        self._summary: BatchSummary | None = None
 
     @cached_property
     def hook(self) -> WanHook:
@@ -205,14 +202,19 @@ class WanI2VBatchOperator(BaseOperator):
 
     @cached_property
     def s3(self) -> Any:
-        """A boto3 S3 client, for all threads."""
-        from airflow_provider_wan.operators.batch_setup import CONNECTIONS
+        """A boto3 S3 client for all threads."""
+        from airflow_provider_wan.operators.batch_setup import MAX_S3_CONNECTIONS
         from airflow_provider_wan.operators.s3 import signing_client
 
-        return signing_client(self.aws_conn_id, connections=CONNECTIONS)
+        return signing_client(self.aws_conn_id, connections=MAX_S3_CONNECTIONS)
 
     def upload(self, data: bytes, file_type: str) -> str:
-        """Send an image through the API's upload call, on a connection of the calling thread's own."""
+        """Upload an image to the API, on a connection of the calling thread.
+
+        :param data: content of the image.
+        :param file_type: its MIME type.
+        :returns: its URL.
+        """
         from airflow_provider_wan.api.client import WanClient
 
         client = WanClient(self.hook.config)
@@ -222,147 +224,155 @@ class WanI2VBatchOperator(BaseOperator):
             client.close()
 
     def execute(self, context: Context) -> Any:
-        """Begin a try."""
-        from airflow_provider_wan.operators.batch_setup import quote_of, setup_of
+        """Start a try.
+
+        :param context: Airflow's context.
+        """
+        from airflow_provider_wan.operators.batch_setup import build_batch, build_estimate
 
         try:
             if switch_of("dry_run", self.dry_run):
-                told = quote_of(self, context)
-                self.log.info("%s", told)
-                return told.as_result()
-            from airflow_provider_wan.batch.state import State
+                estimate = build_estimate(self, context)
+                self.log.info("%s", estimate)
+                return estimate.as_result()
+            from airflow_provider_wan.batch.run import BatchRun
 
             now = time.time()
-            state = State(setup_of(self, context), now)
-            state.begin(now + self.timeout, now)
-            return self._run(context, state)
+            run = BatchRun(build_batch(self, context), now)
+            run.start(now + self.timeout)
+            return self._run_cycle(context, run)
         except WanError as error:
             self._fail(error)
 
     def execute_complete(self, context: Context, event: Mapping[str, Any]) -> Any:
-        """Do the next wave: the trigger tells that there is something to do, and the journal where it was."""
-        from airflow_provider_wan.batch.state import State
-        from airflow_provider_wan.operators.batch_setup import setup_of
+        """Run the next deferral cycle from the checkpoint.
+
+        :param context: Airflow's context.
+        :param event: payload of the trigger's event.
+        """
+        from airflow_provider_wan.batch.run import BatchRun
+        from airflow_provider_wan.operators.batch_setup import build_batch
 
         try:
-            self.log.info("Woken (%s): %s of the clips under way have ended", event.get("status"), event.get("ended"))
+            self.log.info("Resumed (%s): %s requests have ended", event.get("status"), event.get("ended"))
             now = time.time()
-            state = State(setup_of(self, context), now)
-            if not state.resume(now):
-                state.begin(float(event.get("end_time") or now + self.timeout), now)
-            return self._run(context, state)
+            run = BatchRun(build_batch(self, context), now)
+            if not run.resume():
+                run.start(float(event.get("end_time") or now + self.timeout))
+            return self._run_cycle(context, run)
         except WanError as error:
             self._fail(error)
 
     def on_kill(self) -> None:
-        """Cancel as the policy says, where the task works in the worker."""
-        policy, state = CancelPolicy(self.cancel_policy), self._state
-        if policy is CancelPolicy.NEVER or state is None:
+        """Apply the cancel policy while the task runs in the worker."""
+        policy, run = CancelPolicy(self.cancel_policy), self._batch_run
+        if policy is CancelPolicy.NEVER or run is None:
             return
-        until, taken = time.monotonic() + ON_KILL_SECONDS, 0
-        for running in list(state.plan.running.values()):
-            if time.monotonic() > until:
+        deadline, cancelled = time.monotonic() + ON_KILL_SECONDS, 0
+        in_flight = list(run.scheduler.in_flight.values())
+        for each in in_flight:
+            if time.monotonic() > deadline:
                 break
             try:
-                if policy.applies_to(self.hook.get_request(running.request_id)):
-                    taken += self.hook.cancel(running.request_id)
+                if policy.applies_to(self.hook.get_request(each.request_id)):
+                    cancelled += self.hook.cancel(each.request_id)
             except WanError as error:
-                self.log.warning("Request %s is left alone: %s", running.request_id, error)
+                self.log.warning("Request %s is not cancelled: %s", each.request_id, error)
         self.log.info(
-            "Of %d clips under way the API took the cancellation of %d; a retry picks the others up",
-            len(state.plan.running),
-            taken,
+            "The API accepted the cancellation of %d of %d requests in flight; a retry waits for the others",
+            cancelled,
+            len(in_flight),
         )
 
     def get_openlineage_facets_on_complete(self, task_instance: Any) -> Any:
-        """Name what was read and what was written."""
+        """Return the inputs and outputs for OpenLineage.
+
+        :param task_instance: Airflow's task instance.
+        """
         from airflow.providers.common.compat.openlineage.facet import Dataset
         from airflow.providers.openlineage.extractors import OperatorLineage
 
-        from airflow_provider_wan.operators.batch_lineage import datasets
-
-        read, written = datasets(
-            self.manifest, self.output_prefix, None if self._summary is None else self._summary.folder
-        )
+        folder = None if self._summary is None else self._summary.folder
+        inputs, outputs = list_datasets(self.manifest, self.output_prefix, folder)
         return OperatorLineage(
-            inputs=[Dataset(namespace=space, name=name) for space, name in read],
-            outputs=[Dataset(namespace=space, name=name) for space, name in written],
+            inputs=[Dataset(namespace=namespace, name=name) for namespace, name in inputs],
+            outputs=[Dataset(namespace=namespace, name=name) for namespace, name in outputs],
         )
 
-    def _run(self, context: Context, state: State) -> Any:
-        from airflow_provider_wan.batch.engine import Engine
-        from airflow_provider_wan.batch.finish import finish
+    def _run_cycle(self, context: Context, run: BatchRun) -> Any:
+        from airflow_provider_wan.batch.engine import BatchEngine
+        from airflow_provider_wan.batch.report import write_report
 
-        # Before anything is paid for: that it can be waited for.
-        json.dumps(self._trigger(["0" * 36] * self.max_in_flight, state.end_time, None, 1).serialize())
-        self._state = state
-        self._link(context, state.setup.journal.uri)
-        with Engine(state) as engine:
-            waiting = engine.run(waves=self.deferrable)
-        if waiting is not None:
-            self._defer(state, waiting.request_ids, waiting.wake_at)
-        self._state = None
-        self._summary, problem = finish(state, time.time(), max_failed_fraction=self.max_failed_fraction)
+        # Fails before anything is paid for if the trigger cannot be serialized.
+        json.dumps(self._build_trigger(["0" * 36] * self.max_in_flight, run.end_time, None, 1).serialize())
+        self._batch_run = run
+        sheet_uri = f"{run.context.store.uri}sheet.html"
+        WanSheetLink.persist(context, build_console_url(sheet_uri, self.s3.meta.endpoint_url))
+        with BatchEngine(run) as engine:
+            end_of_cycle = engine.run(deferrable=self.deferrable)
+        if end_of_cycle is not None:
+            self._defer(run, end_of_cycle.request_ids, end_of_cycle.wake_at)
+        self._batch_run = None
+        self._summary, error = write_report(run, time.time(), max_failed_fraction=self.max_failed_fraction)
         result = self._summary.as_result()
         self.log.info("%s", json.dumps(result))
-        if problem is not None:
-            raise problem
-        self._tell_assets(context, result)
+        if error is not None:
+            raise error
+        self._emit_asset_events(context, result)
         return result
 
-    def _defer(self, state: State, request_ids: Sequence[str], wake_at: float | None) -> None:
-        from airflow_provider_wan.batch.plan import wake_after
+    def _defer(self, run: BatchRun, request_ids: Sequence[str], wake_at: float | None) -> None:
+        from airflow_provider_wan.batch.scheduler import compute_wake_count
 
-        enough = wake_after(len(request_ids))
-        self.log.info("%d clips are under way: waiting until %d of them have ended", len(request_ids), enough)
+        wake_after = compute_wake_count(len(request_ids))
+        self.log.info("%d requests in flight: deferring until %d of them have ended", len(request_ids), wake_after)
         self.defer(
-            trigger=self._trigger(request_ids, state.end_time, wake_at, enough),
+            trigger=self._build_trigger(request_ids, run.end_time, wake_at, wake_after),
             method_name="execute_complete",
-            timeout=timedelta(seconds=max(0.0, state.end_time - time.time())) + BACKSTOP,
+            timeout=deferral_timeout(run.end_time),
         )
 
-    def _trigger(
-        self, request_ids: Sequence[str], end_time: float, wake_at: float | None, enough: int
+    def _build_trigger(
+        self, request_ids: Sequence[str], end_time: float, wake_at: float | None, wake_after: int
     ) -> WanI2VBatchTrigger:
         from airflow_provider_wan.triggers.wan_batch import WanI2VBatchTrigger
 
         return WanI2VBatchTrigger(
             request_ids=request_ids,
             end_time=end_time,
-            wake_after=enough,
+            wake_after=wake_after,
             wake_at=wake_at,
-            max_age=MAX_AGE,
+            max_age=MAX_ENDED_AGE,
             wan_conn_id=self.wan_conn_id,
             poll_interval=self.poll_interval,
-            not_before=time.time() + SETTLE_SECONDS,
+            not_before=time.time() + MIN_DEFERRAL_SECONDS,
             cancel_policy=self.cancel_policy,
         )
 
-    def _link(self, context: Context, folder: str) -> None:
-        from airflow_provider_wan.operators.batch_lineage import console_url
-
-        WanSheetLink.persist(context, console_url(f"{folder}sheet.html", self.s3.meta.endpoint_url))
-
-    def _tell_assets(self, context: Context, result: Mapping[str, Any]) -> None:
+    def _emit_asset_events(self, context: Context, result: Mapping[str, Any]) -> None:
         from airflow.sdk import Asset, AssetAlias
 
-        told: dict[str, Any] = {"wan": {"output_prefix": self.output_prefix, **result}}
+        extra: dict[str, Any] = {"wan": {"output_prefix": self.output_prefix, **result}}
         for outlet in self.outlets:
             if isinstance(outlet, Asset):
-                context["outlet_events"][outlet].extra.update(told)
+                context["outlet_events"][outlet].extra.update(extra)
             elif isinstance(outlet, AssetAlias):
                 prefix = Asset(uri=self.output_prefix, name=self.output_prefix)
-                context["outlet_events"][outlet].add(prefix, extra=told)
+                context["outlet_events"][outlet].add(prefix, extra=extra)
 
     @staticmethod
     def _fail(error: WanError) -> None:
-        from airflow_provider_wan.operators.outcome import fail
+        from airflow_provider_wan.operators.task_result import fail
 
         fail(error)
 
 
-def asset_of(output: Any) -> Any:
-    """Return the asset of an output: its prefix, up to a template in it. None where that is no more than a bucket."""
+def build_asset(output: Any) -> Any:
+    """Return the asset of an output: its prefix, up to the first template in it.
+
+    :param output: value of ``output_prefix``.
+    :returns: the asset; None if the prefix is only a bucket.
+    """
     if not isinstance(output, str):
         return None
     static = output.split("{", 1)[0]
@@ -374,7 +384,43 @@ def asset_of(output: Any) -> Any:
     return Asset(uri=prefix, name=prefix)
 
 
-def _one_of(field: str, value: Any, allowed: Sequence[str]) -> Any:
+def list_datasets(
+    manifest: str | Sequence[Any], output: str, folder: str | None
+) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
+    """Return inputs and outputs by the names that OpenLineage gives to objects on S3: ``("s3://bucket", "key")``.
+
+    :param manifest: manifest of the operator; the images of a list are named by their prefixes.
+    :param output: prefix of the clips.
+    :param folder: prefix of the results, or None.
+    """
+    if isinstance(manifest, str):
+        inputs = [manifest] if manifest.startswith("s3://") else []
+    else:
+        images = (item if isinstance(item, str) else item.get("image") or item.get("img_url") for item in manifest)
+        folders = {str(each).rpartition("/")[0] for each in images if str(each).startswith("s3://")}
+        inputs = sorted(folders)[:100]
+    outputs = [output, *([] if folder is None else [f"{folder}results.jsonl"])]
+    return [_name_dataset(uri) for uri in inputs], [_name_dataset(uri) for uri in outputs]
+
+
+def _name_dataset(uri: str) -> tuple[str, str]:
+    bucket, _, key = uri.removeprefix("s3://").partition("/")
+    return f"s3://{bucket}", key.strip("/") or "/"
+
+
+def build_console_url(uri: str, endpoint: str) -> str:
+    """Return the address of an object for a browser: in the AWS console, or at a custom endpoint.
+
+    :param uri: ``s3://`` URI of the object.
+    :param endpoint: endpoint of the S3 client.
+    """
+    bucket, _, key = uri.removeprefix("s3://").partition("/")
+    if ".amazonaws.com" in endpoint:
+        return f"https://console.aws.amazon.com/s3/object/{bucket}?prefix={quote(key, safe='')}"
+    return f"{endpoint.rstrip('/')}/{bucket}/{quote(key)}"
+
+
+def _check_choice(field: str, value: Any, allowed: Sequence[str]) -> Any:
     if value not in allowed:
         raise WanValidationError(field, value, f"must be one of {', '.join(allowed)}")
     return value

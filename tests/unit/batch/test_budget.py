@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_wan.batch.budget import Budget, may_be_paid
-from airflow_provider_wan.ledger.entry import EntryState, strayed
+from airflow_provider_wan.ledger.entry import EntryState, record_duplicate
 from dev.testkit.ledger import ME, NOW, OTHER, a_claim, a_post
 
 
@@ -64,7 +64,7 @@ def test_it_is_counted_anew_from_the_ledger_of_this_task_alone() -> None:
         replace(a_post(ME), fingerprint="a", state=EntryState.SUBMITTED),
         replace(a_post(ME), fingerprint="b", state=EntryState.FAILED),
         replace(a_post(OTHER), fingerprint="c", state=EntryState.ARCHIVED),
-        strayed(replace(a_post(ME), fingerprint="d", state=EntryState.ARCHIVED), "r9", 7, NOW),
+        record_duplicate(replace(a_post(ME), fingerprint="d", state=EntryState.ARCHIVED), "r9", 7, NOW),
     ]
     budget = Budget(None, confirmed=99.0)
     budget.recount(entries, ME.task)

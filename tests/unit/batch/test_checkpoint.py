@@ -119,7 +119,9 @@ def test_results_have_a_row_an_item_in_order_and_the_last_word_counts(
     store: Any, bucket: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(checkpoint_module, "BLOCK_ROWS", 10)
-    store.write_part("id", 1, [row(12), row(3, ItemStatus.FAILED, error="no"), row(25, ItemStatus.REJECTED, error="bad")])
+    store.write_part(
+        "id", 1, [row(12), row(3, ItemStatus.FAILED, error="no"), row(25, ItemStatus.REJECTED, error="bad")]
+    )
     store.write_part("id", 2, [row(3), row(1), row(31)])
     store.write_part("other", 1, [row(99)])
 

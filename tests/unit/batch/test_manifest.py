@@ -135,7 +135,7 @@ def test_a_csv_row_with_too_many_cells_is_named() -> None:
     [
         ("name,prompt\nx,y\n", "must have a column image or img_url"),
         ("image,promt\nx,y\n", "did you mean 'prompt'"),
-        ("image,image\nx,y\n", "is a column twice"),
+        ("image,image\nx,y\n", "occurs as a column more than once"),
         ("", "is empty"),
         ('image\n"s3://b/a', "is not CSV"),
         ("image\n".encode("utf-16"), "Save it as UTF-8"),

@@ -1,0 +1,177 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Prepares items for submission: ingests their media, and computes their fingerprints."""
+
+from __future__ import annotations
+
+import io
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_wan.api.errors import WanError, WanValidationError
+from airflow_provider_wan.api.request import I2VRequest
+from airflow_provider_wan.batch.results import ItemResult, ItemStatus
+from airflow_provider_wan.batch.rows import InvalidRow, Item
+from airflow_provider_wan.ledger import compute_fingerprint
+from airflow_provider_wan.media.ingest import Ingest, Kind
+from airflow_provider_wan.media.presign import PresignError
+from airflow_provider_wan.media.source import Origin, Source, SourceMissingError
+
+if TYPE_CHECKING:
+    from airflow_provider_wan.batch.checkpoint import CheckpointStore
+
+log = logging.getLogger(__name__)
+
+#: Seconds for which a presigned URL must still be valid at the submission, so that the service can fetch it.
+MIN_URL_SECONDS = 300.0
+#: Number of the first rows whose images are shown on the contact sheet.
+SHEET_ROWS = 120
+THUMBNAIL_SIDE = 320
+_MAX_ATTEMPTS = 3
+
+
+@dataclass(frozen=True)
+class PreparedItem:
+    """An item with what is known of its clip.
+
+    :param item: the item.
+    :param fingerprint: key in the ledger.
+    :param request: the request to send; None: the item has to be prepared again before it can be sent.
+    :param expires_at: Unix seconds at which the first of its URLs expires.
+    :param cost: US dollars according to the ledger, once the request is accepted.
+    :param paid_here: whether this task has paid for it.
+    """
+
+    item: Item
+    fingerprint: str
+    request: I2VRequest | None = field(default=None, repr=False)
+    expires_at: float | None = None
+    cost: float | None = None
+    paid_here: bool = False
+
+    @property
+    def row(self) -> int:
+        """Row number."""
+        return self.item.row
+
+    def is_fresh(self, now: float) -> bool:
+        """Return whether the URLs are valid long enough.
+
+        :param now: Unix seconds.
+        """
+        return self.expires_at is None or self.expires_at - now >= MIN_URL_SECONDS
+
+    def build_result(self, status: ItemStatus, **values: Any) -> ItemResult:
+        """Return a result of the row.
+
+        :param status: its status.
+        :param values: other fields of :class:`~airflow_provider_wan.batch.results.ItemResult`.
+        """
+        return ItemResult(
+            row=self.row,
+            image=self.item.image.shown,
+            status=status,
+            seconds=self.item.request.duration,
+            resolution=str(self.item.request.resolution),
+            fingerprint=self.fingerprint,
+            digest=self.item.digest,
+            **values,
+        )
+
+
+class ItemPreparer:
+    """Prepares items; safe to use from several threads.
+
+    :param ingest: ingests media that are not on the web.
+    :param scope: scope of the fingerprints.
+    :param force_token: token of the fingerprints.
+    :param store: stores thumbnails for the contact sheet.
+    :param sleep: waits the given seconds.
+    """
+
+    def __init__(
+        self,
+        ingest: Ingest,
+        *,
+        scope: str,
+        force_token: str | None,
+        store: CheckpointStore,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._ingest = ingest
+        self._scope = scope
+        self._force_token = force_token
+        self._store = store
+        self._sleep = sleep
+
+    def prepare(self, item: Item) -> PreparedItem | InvalidRow:
+        """Prepare an item. Errors that concern only this item are returned, not raised.
+
+        :param item: the item.
+        """
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        for attempt in range(1, _MAX_ATTEMPTS + 1):
+            try:
+                return self._prepare_once(item)
+            except (WanValidationError, SourceMissingError) as error:
+                reason = str(error)
+                break
+            except (BotoCoreError, ClientError, PresignError, WanError, OSError) as error:
+                reason = f"{type(error).__name__}: {error}"
+                if attempt < _MAX_ATTEMPTS:
+                    self._sleep(attempt)
+        return InvalidRow(item.row, item.image.shown, f"row {item.row}: {reason}")
+
+    def _prepare_once(self, item: Item) -> PreparedItem:
+        image_url, image_sha256, image_expires_at = self._ingest_media(item.image, Kind.IMAGE, item)
+        audio_url, audio_sha256, audio_expires_at = None, None, None
+        if item.audio is not None:
+            audio_url, audio_sha256, audio_expires_at = self._ingest_media(item.audio, Kind.AUDIO, item)
+        request = item.with_urls(image_url, audio_url)
+        fingerprint = compute_fingerprint(
+            request,
+            scope=self._scope,
+            image_sha256=image_sha256,
+            audio_sha256=audio_sha256,
+            force_token=self._force_token,
+        )
+        expiries = [expiry for expiry in (image_expires_at, audio_expires_at) if expiry is not None]
+        return PreparedItem(item, fingerprint, request, min(expiries, default=None))
+
+    def _ingest_media(self, source: Source, kind: Kind, item: Item) -> tuple[str, str | None, float | None]:
+        if source.origin is Origin.WEB:
+            return source.text, None, None
+        on_content = self._save_thumbnail(item.row) if kind is Kind.IMAGE and item.row <= SHEET_ROWS else None
+        ingested = self._ingest.take(source, kind, on_content)
+        # The bytes after fitting depend on a library's version, so the original identifies the image.
+        return ingested.url, ingested.source_sha256, ingested.expires_at
+
+    def _save_thumbnail(self, row: int) -> Callable[[bytes], None]:
+        def save(image: bytes) -> None:
+            try:
+                thumbnail = make_thumbnail(image)
+            except Exception as error:  # such as broken EXIF: the service accepts the image, the sheet omits it
+                log.info("Row %d has no thumbnail on the contact sheet (%s)", row, type(error).__name__)
+                return
+            self._store.put(f"stills/{row}.jpg", thumbnail, "image/jpeg")
+
+        return save
+
+
+def make_thumbnail(image: bytes) -> bytes:
+    """Return a small JPEG of an image.
+
+    :param image: content of an image file.
+    """
+    from PIL import Image, ImageOps
+
+    with Image.open(io.BytesIO(image)) as opened:
+        opened.draft("RGB", (2 * THUMBNAIL_SIDE, 2 * THUMBNAIL_SIDE))
+        upright = ImageOps.exif_transpose(opened).convert("RGB")
+        upright.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE))
+        written = io.BytesIO()
+        upright.save(written, "JPEG", quality=80)
+        return written.getvalue()

@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The report of a batch: results, contact sheet and summary, and the error with which it ends."""
+
+from __future__ import annotations
+
+import json
+import posixpath
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from airflow_provider_wan.api.errors import WanBudgetError, WanError
+from airflow_provider_wan.batch.checkpoint import CheckpointStore
+from airflow_provider_wan.batch.errors import WanBatchError
+from airflow_provider_wan.batch.preparer import SHEET_ROWS
+from airflow_provider_wan.batch.results import ItemResult, ItemStatus
+from airflow_provider_wan.batch.run import BatchRun
+from airflow_provider_wan.media import contact_sheet
+from airflow_provider_wan.media.contact_sheet import Tile
+
+
+@dataclass(frozen=True)
+class BatchSummary:
+    """The figures of a batch, as returned to XCom.
+
+    :param items: rows of the manifest that were read.
+    :param counts: of them, by status.
+    :param skipped: rows that were not started, because the batch had to stop.
+    :param reused: archived clips that this task did not pay for.
+    :param video_seconds: seconds of archived video.
+    :param cost: US dollars that this task has paid in all its tries.
+    :param elapsed: seconds since the first try began.
+    :param folder: ``s3://`` prefix of the files.
+    """
+
+    items: int
+    counts: Mapping[str, int]
+    skipped: int
+    reused: int
+    video_seconds: int
+    cost: float
+    elapsed: float
+    folder: str
+
+    def as_result(self) -> dict[str, Any]:
+        """Return JSON values, with a count for each status."""
+        values = asdict(self)
+        counts = {status.value: int(self.counts.get(status.value, 0)) for status in ItemStatus}
+        del values["counts"]
+        files = {
+            "results": f"{self.folder}results.jsonl",
+            "rejected_uri": f"{self.folder}rejected.jsonl",
+            "sheet": f"{self.folder}sheet.html",
+        }
+        return {**values, **counts, **files}
+
+
+def write_report(run: BatchRun, now: float, *, max_failed_fraction: float) -> tuple[BatchSummary, WanError | None]:
+    """Write the report of a batch that has ended.
+
+    :param run: state of the batch.
+    :param now: Unix seconds.
+    :param max_failed_fraction: fraction of the rows that may be without a clip, from 0 to 1.
+    :returns: the summary, and the error with which the batch ends; None: it has succeeded.
+    """
+    store = run.context.store
+    summary = BatchSummary(
+        items=run.items,
+        counts=dict(run.counts.by_status),
+        skipped=run.skipped,
+        reused=run.counts.reused,
+        video_seconds=run.counts.video_seconds,
+        cost=run.budget.spent,
+        elapsed=round(now - run.started_at, 1),
+        folder=store.uri,
+    )
+    error = batch_error(run, summary, max_failed_fraction)
+    _write_contact_sheet(run, summary)
+    run.write_results()
+    store.put("summary.json", json.dumps(summary.as_result(), indent=1).encode(), "application/json")
+    run.save((), clean=True, done=error is None)
+    if error is None:
+        store.delete_parts()
+    return summary, error
+
+
+def batch_error(run: BatchRun, summary: BatchSummary, max_failed_fraction: float) -> WanError | None:
+    """Return the error with which a batch ends; None: it has succeeded.
+
+    :param run: state of the batch.
+    :param summary: its summary.
+    :param max_failed_fraction: fraction of the rows that may be without a clip, from 0 to 1.
+    """
+    archived, without_clip, results = run.counts.archived, run.counts.without_clip, f"{summary.folder}results.jsonl"
+    if run.stopped_by is not None:
+        message = f"The batch stopped after {archived} clips: {run.stopped_by}. Results: {results}"
+        return WanBatchError(message, run.stopped_by.retryable)
+    if summary.skipped:
+        return WanBudgetError(
+            f"max_cost=${run.budget.limit or 0:.2f}: ${run.budget.spent:.2f} are spent, and {summary.skipped} rows "
+            f"are skipped because it does not allow them. {archived} clips are archived. Raise max_cost and clear "
+            f"this task: it continues from there. Results: {results}"
+        )
+    if without_clip and without_clip > max_failed_fraction * run.items:
+        return WanBatchError(
+            f"{without_clip} of {run.items} rows have no clip, more than max_failed_fraction={max_failed_fraction:g} "
+            f"allows: see {summary.folder}rejected.jsonl. {archived} clips are archived, and are not paid for again.",
+            run.counts.can_progress,
+        )
+    return None
+
+
+def _write_contact_sheet(run: BatchRun, summary: BatchSummary) -> None:
+    store = run.context.store
+    tiles = [_build_tile(result, store) for result in run.read_results(SHEET_ROWS)]
+    title = f"{summary.items} rows, {run.counts.archived} clips"
+    subtitle = (
+        f"{run.context.manifest.description}  ·  {summary.video_seconds} seconds of video  ·  ${summary.cost:.2f}"
+        f"{f'  ·  first {len(tiles)} rows' if summary.items > len(tiles) else ''}"
+    )
+    store.put("sheet.html", contact_sheet.page(tiles, title=title, subtitle=subtitle), "text/html; charset=utf-8")
+    store.put("sheet.png", contact_sheet.picture(tiles, title=title, subtitle=subtitle), "image/png")
+
+
+def _build_tile(result: ItemResult, store: CheckpointStore) -> Tile:
+    if result.archive_uri is None:
+        note = f"{result.status.value}: {result.error or ''}"
+    else:
+        note = f"{result.seconds} s · {result.resolution} · {'reused' if result.reused else f'${result.cost or 0:.2f}'}"
+    thumbnail_name = f"stills/{result.row}.jpg"
+    thumbnail = store.get(thumbnail_name)
+    return Tile(
+        title=f"{result.row}  {posixpath.basename(result.image or '')}",
+        note=note,
+        video=None if result.archive_uri is None else _relative_path(result.archive_uri, store.uri),
+        poster=thumbnail_name if thumbnail else None,
+        picture=thumbnail,
+    )
+
+
+def _relative_path(uri: str, folder: str) -> str:
+    """Return the path from the sheet to a clip, if both are in one bucket; else the URI."""
+    bucket, _, key = uri.removeprefix("s3://").partition("/")
+    folder_bucket, _, folder_key = folder.removeprefix("s3://").partition("/")
+    return posixpath.relpath(key, folder_key) if bucket == folder_bucket else uri

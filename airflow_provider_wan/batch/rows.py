@@ -1,0 +1,239 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Rows of a manifest, and their validation as items. No image is read here."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import PurePosixPath
+from typing import Any
+from urllib.parse import urlsplit
+
+from airflow_provider_wan.api.errors import WanValidationError
+from airflow_provider_wan.api.redaction import redact
+from airflow_provider_wan.api.request import I2VRequest
+from airflow_provider_wan.ledger.fingerprint import normalize_payload
+from airflow_provider_wan.media.source import Origin, Source
+
+IMAGE_COLUMNS = ("image", "img_url")
+AUDIO_COLUMNS = ("audio_file", "audio_url")
+NAME_COLUMN = "name"
+#: Columns, other than those of the image and the sound, that are fields of the payload.
+PARAMETERS = (
+    "prompt",
+    "negative_prompt",
+    "resolution",
+    "duration",
+    "prompt_extend",
+    "shot_type",
+    "audio",
+    "watermark",
+    "seed",
+    "model",
+)
+COLUMNS = (*IMAGE_COLUMNS, *AUDIO_COLUMNS, NAME_COLUMN, *PARAMETERS)
+# Replaces a URL that is known only after the ingest, so that everything else can be validated before it.
+_PLACEHOLDER = "https://image.invalid/"
+_INTEGERS = ("duration", "seed")
+_BOOLEANS = ("prompt_extend", "audio", "watermark")
+_TRUE, _FALSE = ("true", "1", "yes"), ("false", "0", "no")
+_NAME = re.compile(r"[^\x00-\x1f\x7f\\]{1,200}")
+
+
+@dataclass(frozen=True)
+class RawRow:
+    """One row as it was read.
+
+    :param number: row number, from 1.
+    :param values: values by column; empty if there is a fault.
+    :param fault: why the row cannot be read.
+    :param typed: whether the values have types; in a CSV every value is text.
+    """
+
+    number: int
+    values: Mapping[str, Any]
+    fault: str | None = None
+    typed: bool = True
+
+
+@dataclass(frozen=True)
+class Item:
+    """One requested clip.
+
+    :param row: row number.
+    :param image: where the image is.
+    :param audio: where the sound is, or None.
+    :param name: name of the clip below the output prefix, without ``.mp4``; None: derived from the image's name and
+        the clip's fingerprint.
+    :param request: the request, with placeholders for media that are not ingested yet.
+    :param digest: hash of all the above but the row number; equal for equal items.
+    """
+
+    row: int
+    image: Source = field(repr=False)
+    audio: Source | None = field(repr=False)
+    name: str | None
+    request: I2VRequest = field(repr=False)
+    digest: str
+
+    @property
+    def stem(self) -> str:
+        """Name of the image, reduced to characters that are safe in a key."""
+        path = self.image.text if self.image.origin is not Origin.WEB else urlsplit(self.image.text).path
+        stem = re.sub(r"[^\w.-]+", "_", PurePosixPath(path).stem).strip("._")
+        return stem[:80] or "clip"
+
+    def with_urls(self, image_url: str, audio_url: str | None) -> I2VRequest:
+        """Return the request with the URLs of the ingested media.
+
+        :param image_url: URL of the image.
+        :param audio_url: URL of the sound, or None.
+        """
+        return replace(self.request, img_url=image_url, audio_url=audio_url)
+
+
+@dataclass(frozen=True)
+class InvalidRow:
+    """A row that cannot be submitted.
+
+    :param row: row number.
+    :param image: the image for display, without a query string.
+    :param reason: names the field, the value and the rule.
+    """
+
+    row: int
+    image: str | None
+    reason: str
+
+
+def parse_row(raw: RawRow, defaults: Mapping[str, Any]) -> Item | InvalidRow:
+    """Validate a row.
+
+    :param raw: the row.
+    :param defaults: payload fields for rows that do not have them.
+    :returns: the item, or what is wrong with the row.
+    """
+    values = dict(raw.values)
+    image = _display_image(values)
+    if raw.fault is not None:
+        return InvalidRow(raw.number, image, f"row {raw.number} {raw.fault}")
+    try:
+        return _build_item(raw, values, defaults)
+    except WanValidationError as error:
+        return InvalidRow(raw.number, image, str(error))
+
+
+def _build_item(raw: RawRow, values: dict[str, Any], defaults: Mapping[str, Any]) -> Item:
+    if raw.typed and (problem := suggest_column(values)):
+        raise WanValidationError(f"row {raw.number}", *problem)
+    image_text = _pick_column(values, IMAGE_COLUMNS)
+    if image_text is None:
+        columns = ", ".join(values) or "no columns"
+        raise WanValidationError("image", None, f"must name the image; the row has {columns}")
+    image = _parse_media("image", image_text)
+    audio_text = _pick_column(values, AUDIO_COLUMNS) or defaults.get("audio_url")
+    audio = None if audio_text is None else _parse_media("audio_url", audio_text)
+    parameters = {name: value for name, value in defaults.items() if name in PARAMETERS and value is not None}
+    for name in PARAMETERS:
+        if values.get(name) is not None:
+            parameters[name] = values[name] if raw.typed else parse_cell(name, str(values[name]))
+    request = I2VRequest(
+        img_url=image.text if image.origin is Origin.WEB else _PLACEHOLDER,
+        audio_url=None if audio is None else audio.text if audio.origin is Origin.WEB else _PLACEHOLDER,
+        **parameters,
+    )
+    clip_name = _validate_name(values.get(NAME_COLUMN))
+    identity = [image.shown, audio and audio.shown, clip_name, request.model, normalize_payload(request.to_payload())]
+    digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
+    return Item(raw.number, image, audio, clip_name, request, digest)
+
+
+def suggest_column(names: Iterable[str]) -> tuple[str, str, str] | None:
+    """Find a column that is likely a typo of a known one. Other unknown columns are ignored.
+
+    :param names: names of the columns.
+    :returns: the name, the problem and the remedy; None if there is no likely typo.
+    """
+    known = {name.lower(): name for name in COLUMNS}
+    for name in names:
+        if name in COLUMNS:
+            continue
+        similar = difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.84)
+        if similar:
+            return name, f"is not a known column; did you mean {known[similar[0]]!r}?", "Rename it, or leave it out"
+    return None
+
+
+def _pick_column(values: Mapping[str, Any], names: tuple[str, ...]) -> Any:
+    given = [name for name in names if values.get(name) is not None]
+    if len(given) > 1:
+        raise WanValidationError(given[1], values[given[1]], f"duplicates {given[0]}: give only one of them")
+    return values[given[0]] if given else None
+
+
+def _parse_media(name: str, text: Any) -> Source:
+    try:
+        return Source.parse(text)
+    except WanValidationError as error:
+        raise WanValidationError(name, error.value, error.rule) from None
+
+
+def parse_cell(name: str, text: str) -> Any:
+    """Convert the text of a CSV cell, or of a template, to the type of its field.
+
+    :param name: name of the field.
+    :param text: text of the cell.
+    :raises WanValidationError: if the text is not a value of that type.
+    """
+    text = text.strip() if name not in ("prompt", "negative_prompt") else text
+    if name in _INTEGERS:
+        try:
+            return int(text)
+        except ValueError:
+            raise WanValidationError(name, text, "must be an integer") from None
+    if name in _BOOLEANS:
+        if text.lower() not in (*_TRUE, *_FALSE):
+            raise WanValidationError(name, text, "must be true or false")
+        return text.lower() in _TRUE
+    return text
+
+
+def parse_row_range(value: Any) -> tuple[int, int] | None:
+    """Validate a range of rows.
+
+    :param value: the first and the last row number, or None.
+    :raises WanValidationError: if the value is not such a range.
+    """
+    if value is None:
+        return None
+    rule = "must be the first and the last row number, such as [1, 500]"
+    if not isinstance(value, list | tuple) or len(value) != 2:
+        raise WanValidationError("rows", value, rule)
+    if not all(isinstance(each, int) and not isinstance(each, bool) for each in value) or not 1 <= value[0] <= value[1]:
+        raise WanValidationError("rows", value, rule)
+    return int(value[0]), int(value[1])
+
+
+def _validate_name(value: Any) -> str | None:
+    """Return a name that stays below the output prefix."""
+    if value is None:
+        return None
+    rule = "must be a relative name such as cats/tom, without '..', backslashes and control characters"
+    if not isinstance(value, str) or not _NAME.fullmatch(value):
+        raise WanValidationError(NAME_COLUMN, value, rule)
+    name = value.removesuffix(".mp4")
+    parts = name.split("/")
+    if any(part in ("", ".", "..") for part in parts) or parts[0].startswith("_"):
+        raise WanValidationError(NAME_COLUMN, value, f"{rule}, and must not begin with '_'")
+    return name
+
+
+def _display_image(values: Mapping[str, Any]) -> str | None:
+    for name in IMAGE_COLUMNS:
+        if isinstance(values.get(name), str):
+            return redact(str(values[name]), 500)
+    return None

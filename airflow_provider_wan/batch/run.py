@@ -1,0 +1,387 @@
+# SPDX-License-Identifier: Apache-2.0
+"""State of one run of a batch: in this process, and through the checkpoint in the next one."""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from airflow_provider_wan.api.errors import WanError, WanValidationError
+from airflow_provider_wan.api.record import RequestPage, RequestRecord
+from airflow_provider_wan.batch.archiver import Archiver
+from airflow_provider_wan.batch.budget import Budget
+from airflow_provider_wan.batch.checkpoint import Checkpoint, CheckpointStore, InFlightRecord, StopReason
+from airflow_provider_wan.batch.errors import WanBatchError
+from airflow_provider_wan.batch.manifest import Manifest
+from airflow_provider_wan.batch.preparer import ItemPreparer, PreparedItem
+from airflow_provider_wan.batch.results import ItemResult, ItemStatus, ResultCounts
+from airflow_provider_wan.batch.rows import InvalidRow, Item, parse_row
+from airflow_provider_wan.batch.scheduler import BatchScheduler, InFlightItem
+from airflow_provider_wan.batch.submitter import ItemSubmitter
+from airflow_provider_wan.batch.throttle import ConcurrencyWindow, SubmitPacer
+from airflow_provider_wan.ledger import Ledger, Owner
+
+log = logging.getLogger(__name__)
+
+# How far the ledger's clock and ours may differ.
+CLOCK_MARGIN = 300.0
+
+
+class StatusApi(Protocol):
+    """What is used of :class:`~airflow_provider_wan.api.client.WanClient` to poll."""
+
+    def get_request(self, request_id: str) -> RequestRecord:
+        """Return one request."""
+
+    def list_requests(self, *, model_id: str | None = None, limit: int = 100, offset: int = 0) -> RequestPage:
+        """Return one page of the list."""
+
+
+@dataclass(frozen=True)
+class BatchContext:
+    """Parts and settings of a batch.
+
+    :param manifest: the rows.
+    :param rows: first and last row number of the batch; None: all rows.
+    :param defaults: payload fields for rows that do not have them.
+    :param api: client for polls.
+    :param ledger: updates the ledger.
+    :param submitter: submits items.
+    :param preparer: prepares items.
+    :param archiver: archives clips.
+    :param store: stores the checkpoint and the results.
+    :param owner: this process.
+    :param model: model of rows that name none.
+    :param max_cost: limit in US dollars for all tries together; None: no limit.
+    :param max_in_flight: maximum number of requests in flight.
+    :param submits_per_second: maximum number of submissions per second.
+    :param poll_interval: seconds between polls.
+    :param max_polls_per_second: maximum number of status requests per second.
+    :param item_timeout: maximum number of seconds for which a request may be in flight.
+    :param fail_fast: whether the first row without a clip stops the batch.
+    :param sleep: waits the given seconds.
+    """
+
+    manifest: Manifest
+    rows: tuple[int, int] | None
+    defaults: Mapping[str, Any]
+    api: StatusApi
+    ledger: Ledger
+    submitter: ItemSubmitter
+    preparer: ItemPreparer
+    archiver: Archiver
+    store: CheckpointStore
+    owner: Owner
+    model: str
+    max_cost: float | None
+    max_in_flight: int
+    submits_per_second: float
+    poll_interval: float
+    max_polls_per_second: float
+    item_timeout: float
+    fail_fast: bool
+    sleep: Callable[[float], None]
+
+
+class BatchRun:
+    """State of one run. Call :meth:`start` or :meth:`resume` first.
+
+    :param context: parts and settings of the batch.
+    :param now: Unix seconds.
+    """
+
+    def __init__(self, context: BatchContext, now: float) -> None:
+        self.context = context
+        self.budget = Budget(context.max_cost)
+        self.counts = ResultCounts()
+        self.scheduler: BatchScheduler[PreparedItem] = BatchScheduler(
+            ConcurrencyWindow.open(context.max_in_flight, now),
+            SubmitPacer(context.submits_per_second),
+            lookahead=max(8, min(64, round(2 * context.submits_per_second))),
+            poll_interval=context.poll_interval,
+        )
+        self.end_time = now
+        self.started_at = now
+        self.stopped_by: WanError | None = None
+        self.exhausted = False
+        self.items = 0
+        self.last_row = 0
+        self.total_rows: int | None = None
+        self.cycles = 0
+        self.attempts: dict[int, int] = {}
+        self.unsaved_results: list[ItemResult] = []
+        self._manifest_id = ""
+        self._parts = 0
+        self._skipped: set[int] = set()
+        self._finished: set[int] = set()
+        self._open: deque[Item | ItemResult] = deque()
+        self._row_by_digest: dict[str, int] = {}
+        self._row_by_name: dict[str, int] = {}
+        self._row_by_fingerprint: dict[str, int] = {}
+        self._source: Iterator[Item | ItemResult] = iter(())
+
+    # --- start and resume ---------------------------------------------------------------------
+    def start(self, end_time: float) -> None:
+        """Start a try. Final results of an earlier try are kept, and all other rows are processed again.
+
+        :param end_time: Unix seconds at which the try ends.
+        :raises CheckpointError: if the checkpoint of an earlier try cannot be read.
+        :raises WanValidationError: if the manifest cannot be read.
+        """
+        self.end_time = end_time
+        store, self._manifest_id = self.context.store, self.context.manifest.identity()
+        checkpoint = store.read()
+        if checkpoint is not None:
+            self.started_at = checkpoint.started_at
+            self._recount(checkpoint)
+            log.info("Earlier tries have spent $%.2f, according to the ledger", self.budget.spent)
+        if checkpoint is None or checkpoint.done or checkpoint.manifest_id != self._manifest_id:
+            store.delete_parts()
+        else:
+            self._parts = checkpoint.parts
+            results = {result.row: result for result in store.read_parts(self._manifest_id)}
+            for result in results.values():
+                if result.status.is_final:
+                    self._finished.add(result.row)
+                    self.counts.add(result, transient=False)
+                    self.items += 1
+        self.total_rows = self._count_rows()
+        self._source = self._read_rows()
+        self.save((), clean=False)
+
+    def resume(self) -> bool:
+        """Continue after a deferral cycle.
+
+        :returns: whether that is possible; if not, call :meth:`start`.
+        :raises CheckpointError: if the checkpoint cannot be read.
+        """
+        checkpoint = self.context.store.read()
+        manifest_id = self.context.manifest.identity()
+        if checkpoint is None or checkpoint.done or checkpoint.manifest_id != manifest_id:
+            return False
+        self._manifest_id = manifest_id
+        self.end_time, self.started_at = checkpoint.end_time, checkpoint.started_at
+        self._parts, self.last_row, self.items = checkpoint.parts, checkpoint.last_row, checkpoint.items
+        self.total_rows, self.cycles = checkpoint.total_rows, checkpoint.cycles + 1
+        self.exhausted, self._skipped = checkpoint.exhausted, set(checkpoint.skipped_rows)
+        self._finished = {row for low, high in checkpoint.finished_ranges for row in range(low, high + 1)}
+        if checkpoint.stop_reason is not None:
+            self.stopped_by = WanBatchError(checkpoint.stop_reason.message, checkpoint.stop_reason.can_progress)
+            self.scheduler.stopped = True
+        self.attempts = dict(checkpoint.attempts)
+        if checkpoint.window is not None:
+            self.scheduler.window = checkpoint.window.with_ceiling(self.context.max_in_flight)
+        self.counts = checkpoint.counts
+        if checkpoint.clean:
+            paid_here = [each for each in checkpoint.in_flight if each.paid_here]
+            self.budget = Budget(self.context.max_cost, checkpoint.spent - sum(each.cost or 0.0 for each in paid_here))
+            for each in paid_here:
+                self.budget.count(each.fingerprint, each.cost)
+        else:
+            self._recount(checkpoint)
+        self._reopen(checkpoint)
+        self.save([each.row for each in self._open if isinstance(each, Item)], clean=False)
+        return True
+
+    def _recount(self, checkpoint: Checkpoint) -> None:
+        entries = self.context.ledger.store.entries(modified_since=checkpoint.started_at - CLOCK_MARGIN)
+        self.budget.recount((stored.entry for stored in entries), self.context.owner.task)
+
+    def _reopen(self, checkpoint: Checkpoint) -> None:
+        """Read the manifest up to the checkpoint's position, and take out the rows that are open or in flight."""
+        self._source = self._read_rows()
+        in_flight = {each.row: each for each in checkpoint.in_flight}
+        open_rows = set(checkpoint.open_rows)
+        for found in self._source:
+            if found.row > checkpoint.last_row:
+                self._open.append(found)
+                break
+            if found.row in in_flight and isinstance(found, Item):
+                each = in_flight[found.row]
+                item = PreparedItem(found, each.fingerprint, cost=each.cost, paid_here=each.paid_here)
+                self._row_by_fingerprint[each.fingerprint] = found.row
+                self.scheduler.restore([InFlightItem(item, each.request_id, each.submitted_at)])
+            elif found.row in open_rows:
+                self._open.append(found)
+
+    # --- rows ---------------------------------------------------------------------------------
+    def next_row(self) -> Item | ItemResult | None:
+        """Return the next row: an item, or the result of a row that cannot be one; None if there are no more."""
+        if self._open:
+            found = self._open.popleft()
+        else:
+            if self.exhausted:
+                return None
+            read = next(self._source, None)
+            if read is None:
+                self.exhausted = True
+                self.total_rows = self.items
+                return None
+            found = read
+        if found.row > self.last_row:
+            self.last_row = found.row
+            self.items += 1
+        return found
+
+    def _read_rows(self) -> Iterator[Item | ItemResult]:
+        first, last = self.context.rows or (1, None)
+        for raw in self.context.manifest.rows():
+            if last is not None and raw.number > last:
+                return
+            if raw.number < first:
+                continue
+            found = self._check_duplicate(parse_row(raw, self.context.defaults))
+            if raw.number not in self._finished:
+                yield found
+
+    def _check_duplicate(self, item: Item | InvalidRow) -> Item | ItemResult:
+        if isinstance(item, InvalidRow):
+            return ItemResult(item.row, item.image, ItemStatus.REJECTED, error=item.reason)
+        image = item.image.shown
+        first = self._row_by_digest.setdefault(item.digest, item.row)
+        if first != item.row:
+            error = f"row {item.row} requests the same clip as row {first}"
+            return ItemResult(item.row, image, ItemStatus.DUPLICATE, error=error, digest=item.digest)
+        if item.name is not None and (other := self._row_by_name.setdefault(item.name, item.row)) != item.row:
+            fault = WanValidationError("name", item.name, f"is also the name of row {other}", "Use unique names")
+            error = f"row {item.row}: {fault}"
+            return ItemResult(item.row, image, ItemStatus.REJECTED, error=error, digest=item.digest)
+        return item
+
+    def _count_rows(self) -> int:
+        """Count the rows, to estimate the remaining time. It costs one reading."""
+        first, last = self.context.rows or (1, None)
+        if last is not None:
+            return last - first + 1
+        return sum(1 for _ in self.context.manifest.rows())
+
+    def is_first_row(self, item: PreparedItem) -> bool:
+        """Return whether no other row has claimed the item's clip as its own.
+
+        :param item: the item.
+        """
+        return self._row_by_fingerprint.get(item.fingerprint, item.row) == item.row
+
+    def claim_clip(self, item: PreparedItem) -> None:
+        """Count a clip as that of its row: other rows with the same clip reuse it.
+
+        :param item: the item, for which :meth:`is_first_row` is true.
+        """
+        self._row_by_fingerprint[item.fingerprint] = item.row
+
+    # --- results ------------------------------------------------------------------------------
+    def record_result(self, result: ItemResult, *, transient: bool) -> None:
+        """Record the result of a row.
+
+        :param result: the result.
+        :param transient: for a row without a clip: whether a retry can produce one.
+        """
+        self.counts.add(result, transient=transient)
+        self.unsaved_results.append(result)
+        if result.fingerprint is not None and result.status in (ItemStatus.ARCHIVED, ItemStatus.LOST):
+            self.budget.confirm(result.fingerprint)
+
+    def skip(self, row: int) -> None:
+        """Leave a row to another try.
+
+        :param row: row number.
+        """
+        self._skipped.add(row)
+
+    @property
+    def skipped(self) -> int:
+        """Number of rows that were not started."""
+        unread = 0 if self.total_rows is None else max(0, self.total_rows - self.items)
+        return len(self._skipped) + unread
+
+    def save(self, busy_rows: Iterable[int], *, clean: bool, done: bool = False) -> None:
+        """Write the new results, and then the checkpoint.
+
+        :param busy_rows: rows that are being prepared or archived.
+        :param clean: whether nothing is submitted before the next checkpoint.
+        :param done: whether the batch has ended with success.
+        """
+        store = self.context.store
+        if self.unsaved_results:
+            self._parts += 1
+            store.write_part(self._manifest_id, self._parts, self.unsaved_results)
+            self.unsaved_results = []
+        in_flight = tuple(
+            InFlightRecord(
+                row, each.request_id, each.item.fingerprint, each.submitted_at, each.item.cost, each.item.paid_here
+            )
+            for row, each in self.scheduler.in_flight.items()
+        )
+        waiting = (each.row for each in self._open)
+        open_rows = {*busy_rows, *self.scheduler.open_rows(), *(row for row in waiting if row <= self.last_row)}
+        stopped_by = self.stopped_by
+        store.write(
+            Checkpoint(
+                manifest_id=self._manifest_id,
+                started_at=self.started_at,
+                end_time=self.end_time,
+                last_row=self.last_row,
+                items=self.items,
+                open_rows=tuple(sorted(open_rows)),
+                in_flight=in_flight,
+                skipped_rows=tuple(sorted(self._skipped)),
+                finished_ranges=merge_ranges(row for row in self._finished if row > self.last_row),
+                stop_reason=None if stopped_by is None else StopReason(str(stopped_by), stopped_by.retryable),
+                exhausted=self.exhausted,
+                window=self.scheduler.window,
+                counts=self.counts,
+                spent=self.budget.spent,
+                parts=self._parts,
+                clean=clean,
+                done=done,
+                total_rows=self.total_rows,
+                cycles=self.cycles,
+                attempts=dict(self.attempts),
+            )
+        )
+
+    def write_results(self) -> None:
+        """Write ``results.jsonl`` and ``rejected.jsonl``."""
+        self.context.store.merge_parts(self._manifest_id, max(self.last_row, max(self._finished, default=0)))
+
+    def read_results(self, last_row: int) -> list[ItemResult]:
+        """Return the saved results of the first rows, in order.
+
+        :param last_row: number of the last row to return.
+        """
+        results = {r.row: r for r in self.context.store.read_parts(self._manifest_id) if r.row <= last_row}
+        return [results[row] for row in sorted(results)]
+
+    def describe_progress(self, now: float, archiving: int) -> str:
+        """Return the progress in one line.
+
+        :param now: Unix seconds.
+        :param archiving: number of clips that are being archived.
+        """
+        done, total = self.counts.total, self.total_rows
+        elapsed = max(1.0, now - self.started_at)
+        remaining = "unknown" if not done or total is None else f"{(total - done) * elapsed / done / 60:.0f} min"
+        return (
+            f"{done} of {total if total is not None else '?'} rows done ({self.counts.archived} archived, "
+            f"{self.counts.without_clip} without a clip), {len(self.scheduler.in_flight)} in flight, {archiving} being "
+            f"archived, {self.scheduler.waiting} ready, window {self.scheduler.window.size}; "
+            f"{60.0 * done / elapsed:.1f} per minute, ${self.budget.spent:.2f} spent, time remaining {remaining}"
+        )
+
+
+def merge_ranges(rows: Iterable[int]) -> tuple[tuple[int, int], ...]:
+    """Merge consecutive rows into ranges.
+
+    :param rows: row numbers.
+    :returns: pairs of the first and the last row number.
+    """
+    ranges: list[tuple[int, int]] = []
+    for row in sorted(rows):
+        if ranges and ranges[-1][1] == row - 1:
+            ranges[-1] = (ranges[-1][0], row)
+        else:
+            ranges.append((row, row))
+    return tuple(ranges)

@@ -1,0 +1,283 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from airflow_provider_wan.api.errors import (
+    WanAuthError,
+    WanCreditError,
+    WanLookupError,
+    WanRateLimitError,
+    WanResultError,
+)
+from airflow_provider_wan.batch.engine import MAX_ATTEMPTS, EndOfCycle, poll_requests
+from airflow_provider_wan.batch.results import ItemStatus
+from dev.testkit.ledger import Api
+from tests.unit.batch.conftest import Batch
+
+
+def finish_all(batch: Batch) -> None:
+    for record in list(batch.api.records):
+        if not record.status.is_terminal:
+            batch.api.turn(record.request_id, "success")
+
+
+def statuses(batch: Batch, run: Any) -> list[str]:
+    return [result.status.value for _, result in sorted(batch.results(run).items())]
+
+
+def test_every_row_is_submitted_once_and_archived(batch: Batch) -> None:
+    batch.add_rows(10)
+    batch.clock.on_sleep = lambda: finish_all(batch)
+    run = batch.start()
+
+    assert batch.execute(run) is None
+
+    assert statuses(batch, run) == ["archived"] * 10
+    assert (len(batch.api.posts), run.budget.spent) == (10, 5.0)
+
+
+def test_no_more_than_the_limit_are_in_flight_at_the_end_of_a_cycle(batch: Batch) -> None:
+    batch.add_rows(10)
+
+    end = batch.execute(batch.start(), deferrable=True)
+
+    assert isinstance(end, EndOfCycle)
+    assert sorted(end.request_ids) == ["r1", "r2", "r3", "r4"]
+    assert end.wake_at is None
+
+
+def test_the_next_cycle_continues_from_the_checkpoint_and_pays_nothing_twice(batch: Batch) -> None:
+    batch.add_rows(6)
+    first = batch.start()
+    batch.execute(first, deferrable=True)
+    finish_all(batch)
+    batch.clock.now += 60.0
+    batch.clock.on_sleep = lambda: finish_all(batch)
+
+    run = batch.build_run()
+    assert run.resume()
+    assert batch.execute(run) is None
+
+    assert statuses(batch, run) == ["archived"] * 6
+    assert (len(batch.api.posts), run.budget.spent, run.cycles) == (6, 3.0, 1)
+
+
+def test_an_invalid_row_is_rejected_and_the_others_continue(batch: Batch) -> None:
+    batch.add_rows(3)
+    batch.preparer.invalid = {2}
+    batch.clock.on_sleep = lambda: finish_all(batch)
+    run = batch.start()
+    batch.execute(run)
+
+    assert statuses(batch, run) == ["archived", "rejected", "archived"]
+    assert len(batch.api.posts) == 2
+
+
+def test_fail_fast_submits_nothing_more(batch: Batch) -> None:
+    batch.add_rows(50)
+    batch.preparer.invalid = {1}
+    run = batch.start(fail_fast=True)
+    batch.clock.on_sleep = lambda: finish_all(batch)
+    batch.execute(run)
+
+    assert "row 1 is rejected" in str(run.stopped_by)
+    assert len(batch.api.posts) < 50
+    assert run.skipped > 0
+
+
+def test_the_budget_leaves_rows_to_another_try(batch: Batch) -> None:
+    batch.add_rows(5)
+    batch.clock.on_sleep = lambda: finish_all(batch)
+    run = batch.start(max_cost=1.0)
+    batch.execute(run)
+
+    assert (len(batch.api.posts), run.budget.spent, run.skipped) == (2, 1.0, 3)
+    assert statuses(batch, run) == ["archived"] * 2
+
+
+@pytest.mark.parametrize("error", [WanCreditError("no credit"), WanAuthError("refused")])
+def test_an_error_of_the_account_stops_the_batch_and_leaves_the_row_open(batch: Batch, error: Exception) -> None:
+    batch.add_rows(3)
+    batch.api.answers = [error]
+    run = batch.start()
+    batch.execute(run)
+
+    assert run.stopped_by is error
+    assert len(batch.api.posts) == 1
+    assert (run.skipped, run.budget.spent) == (3, 0.0)
+
+
+def test_a_429_halves_the_window_and_the_row_is_submitted_later(batch: Batch) -> None:
+    batch.add_rows(4)
+    batch.api.answers = [WanRateLimitError("429")]
+    batch.clock.on_sleep = lambda: finish_all(batch)
+    run = batch.start(max_in_flight=4)
+    sizes = []
+    refuse = run.scheduler.refuse
+
+    def record_size(*args: Any, **more: Any) -> None:
+        refuse(*args, **more)
+        sizes.append(run.scheduler.window.size)
+
+    run.scheduler.refuse = record_size  # type: ignore[method-assign]
+    batch.execute(run)
+
+    assert sizes == [2]
+    assert statuses(batch, run) == ["archived"] * 4
+
+
+def test_a_failed_request_is_submitted_again_and_refunded(batch: Batch) -> None:
+    batch.add_rows(1)
+    failures = 1
+
+    def on_sleep() -> None:
+        nonlocal failures
+        for record in list(batch.api.records):
+            if not record.status.is_terminal:
+                batch.api.turn(record.request_id, "failed" if failures else "success", "busy" if failures else None)
+                failures = 0
+
+    batch.clock.on_sleep = on_sleep
+    run = batch.start()
+    batch.execute(run)
+
+    assert statuses(batch, run) == ["archived"]
+    assert (len(batch.api.posts), run.budget.spent) == (2, 0.5)
+
+
+def test_a_permanent_failure_is_final_for_this_try(batch: Batch) -> None:
+    batch.add_rows(1)
+    batch.clock.on_sleep = lambda: [  # type: ignore[assignment, return-value]
+        batch.api.turn(record.request_id, "failed", "inappropriate content") for record in batch.api.records
+    ]
+    run = batch.start()
+    batch.execute(run)
+
+    assert statuses(batch, run) == ["failed"]
+    assert (len(batch.api.posts), run.budget.spent, run.counts.can_progress) == (1, 0.0, False)
+
+
+def test_a_clip_that_cannot_be_archived_is_lost_after_some_attempts_and_its_cost_stays(batch: Batch) -> None:
+    batch.add_rows(1)
+    batch.archiver.errors = [WanResultError("torn") for _ in range(MAX_ATTEMPTS)]
+    batch.clock.on_sleep = lambda: finish_all(batch)
+    run = batch.start()
+    batch.execute(run)
+
+    assert statuses(batch, run) == ["lost"]
+    assert (len(batch.api.posts), run.budget.spent) == (1, 0.5)
+
+
+def test_a_request_that_never_ends_times_out_and_is_left_to_the_next_try(batch: Batch) -> None:
+    batch.add_rows(1)
+    run = batch.start(item_timeout=60.0)
+    batch.execute(run)
+
+    assert statuses(batch, run) == ["timeout"]
+    assert batch.api.cancelled == []
+    assert run.counts.can_progress
+
+
+def test_the_timeout_of_the_try_leaves_requests_in_flight(batch: Batch) -> None:
+    batch.add_rows(3)
+    run = batch.build_run()
+    run.start(batch.clock() + 50.0)
+    batch.execute(run)
+
+    assert statuses(batch, run) == ["timeout"] * 3
+    assert "3 requests in flight" in str(run.stopped_by)
+
+
+def test_a_request_that_the_api_does_not_know_goes_to_the_ledger(batch: Batch) -> None:
+    batch.add_rows(1)
+    batch.clock.on_sleep = lambda: batch.api.hidden.update(["r1"])
+    run = batch.start()
+    batch.execute(run)
+
+    assert statuses(batch, run) == ["in_doubt"]
+    assert len(batch.api.posts) == 1
+
+
+def test_equal_clips_are_paid_for_once(batch: Batch) -> None:
+    batch.rows = [
+        {"image": "https://images.example.com/1.png", "name": "a"},
+        {"image": "https://images.example.com/1.png", "name": "b"},
+        {"image": "https://images.example.com/1.png", "name": "a"},
+    ]
+    batch.clock.on_sleep = lambda: finish_all(batch)
+    run = batch.start()
+    batch.execute(run)
+
+    results = batch.results(run)
+    assert [results[row].status for row in (1, 2, 3)] == [
+        ItemStatus.ARCHIVED,
+        ItemStatus.ARCHIVED,
+        ItemStatus.DUPLICATE,
+    ]
+    assert sorted(results[row].cost or 0.0 for row in (1, 2)) == [0.0, 0.5]
+    assert len(batch.api.posts) == 1
+
+
+# --- polls --------------------------------------------------------------------------------------
+@pytest.fixture
+def api() -> Api:
+    api = Api()
+    for number in range(250):
+        api.add({"n": number}, "success" if number % 2 else "queued", video_url="https://h/x.mp4")
+    return api
+
+
+def test_few_requests_are_polled_one_by_one(api: Api) -> None:
+    scan = poll_requests(api, "m", ["r1", "r2"], max_polls=10)
+
+    assert set(scan.records) == {"r1", "r2"}
+    assert api.pages == []
+
+
+def test_many_requests_are_polled_by_pages(api: Api) -> None:
+    wanted = [f"r{number}" for number in range(100, 251)]
+
+    scan = poll_requests(api, "m", wanted, max_polls=50)
+
+    assert set(scan.records) == set(wanted)
+    assert (len(api.pages), scan.polls) == (2, 2)
+
+
+def test_requests_that_no_page_shows_are_polled_one_by_one_within_the_limit(api: Api) -> None:
+    api.page_of = lambda limit, offset: Api().list_requests()
+
+    scan = poll_requests(api, "m", [f"r{number}" for number in range(1, 30)], max_polls=11)
+
+    assert (len(scan.records), scan.polls) == (10, 11)
+
+
+def test_an_error_of_the_list_does_not_end_the_scan(api: Api) -> None:
+    api.list_error = WanLookupError("500")
+
+    scan = poll_requests(api, "m", ["r1", "r2", "r3", "r4"], max_polls=10)
+
+    assert len(scan.records) == 4
+    assert isinstance(scan.error, WanLookupError)
+
+
+def test_a_success_without_its_file_is_polled_again(api: Api) -> None:
+    bare = api.add({}, "success")
+
+    scan = poll_requests(api, "m", [bare.request_id, "r1", "r2", "r3"], max_polls=10)
+
+    assert scan.polls > 1
+    assert bare.request_id in scan.records
+
+
+def test_an_unknown_request_is_reported(api: Api) -> None:
+    assert poll_requests(api, "m", ["none", "r1"], max_polls=10).unknown == {"none"}
+
+
+def test_a_refused_key_ends_the_scan(api: Api) -> None:
+    api.list_error = WanAuthError("401")
+
+    with pytest.raises(WanAuthError):
+        poll_requests(api, "m", ["r1", "r2", "r3", "r4"], max_polls=10)

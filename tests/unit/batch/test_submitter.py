@@ -1,0 +1,224 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Each result of the ledger's submitter, as the batch's submitter returns it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+
+from airflow_provider_wan.api.errors import (
+    WanAuthError,
+    WanBadRequestError,
+    WanBudgetError,
+    WanCapacityError,
+    WanClipFailedError,
+    WanConnectError,
+    WanCreditError,
+    WanError,
+    WanInDoubtError,
+    WanLookupError,
+    WanNotFoundError,
+    WanRateLimitError,
+)
+from airflow_provider_wan.api.record import RequestRecord, RequestStatus
+from airflow_provider_wan.batch.preparer import PreparedItem
+from airflow_provider_wan.batch.results import ItemStatus
+from airflow_provider_wan.batch.submitter import (
+    Accepted,
+    AlreadyArchived,
+    BudgetChange,
+    Deferred,
+    Finished,
+    ItemSubmission,
+    ItemSubmitter,
+    NeedsPreparing,
+    OverBudget,
+    Refused,
+    RetryItem,
+    StopBatch,
+)
+from airflow_provider_wan.ledger import (
+    EntryState,
+    LedgerUnavailableError,
+    LedgerUnsafeError,
+    RetryLater,
+    SubmitResult,
+    WaitReason,
+)
+from dev.testkit.ledger import ME, MY_RETRY, NOW, OTHER, a_claim, a_post
+
+RECORD = RequestRecord(request_id="r1", status=RequestStatus.QUEUED, status_text="queued", created_at=NOW)
+MakeItem = Callable[..., PreparedItem]
+
+
+class FakeSubmitter:
+    def __init__(self, result: Any, *, pays: bool = False) -> None:
+        self.result = result
+        self.pays = pays
+        self.requests: list[Any] = []
+
+    def try_submit(self, request: Any) -> Any:
+        self.requests.append(request)
+        if self.pays:
+            request.before_pay(a_claim(ME))
+        if isinstance(self.result, Exception):
+            raise self.result
+        return self.result
+
+
+class FreeKeys:
+    def check_free(self, item: PreparedItem, claim: Any) -> None:
+        pass
+
+
+def submit(item: PreparedItem, result: Any, *, first_row: bool = True, pays: bool = False) -> ItemSubmission:
+    fake: Any = FakeSubmitter(result, pays=pays)
+    submitter = ItemSubmitter(fake, FreeKeys(), owner=ME, scope="", prices={"720P": 0.1}, model="m", clock=lambda: NOW)
+    return submitter.submit(item, max_cost=None, first_row=first_row)
+
+
+def entry(state: EntryState, owner: Any = ME) -> Any:
+    return replace(a_post(owner), state=state, request_id="r1", submitted_at=NOW - 5.0)
+
+
+def test_an_item_without_a_request_or_with_expired_urls_is_prepared_again(make_item: MakeItem) -> None:
+    for item in (replace(make_item(), request=None), replace(make_item(), expires_at=NOW + 299.0)):
+        assert submit(item, None) == ItemSubmission(item, NeedsPreparing())
+
+
+def test_a_submission_that_was_paid_now_is_counted(make_item: MakeItem) -> None:
+    submission = submit(make_item(), SubmitResult(entry(EntryState.SUBMITTED), RECORD, True))
+
+    assert submission.outcome == Accepted(RECORD, NOW - 5.0)
+    assert (submission.sent, submission.found) == (True, False)
+    assert (submission.budget_change, submission.cost) == (BudgetChange.COUNT, 0.5)
+    assert submission.item.paid_here
+
+
+@pytest.mark.parametrize(
+    ("owner", "first_row", "paid_here", "change"),
+    [
+        (ME, True, True, BudgetChange.COUNT),  # its response was lost, and this process found it in the list
+        (MY_RETRY, True, True, BudgetChange.NONE),  # an earlier process of this task; counted there
+        (ME, False, False, BudgetChange.NONE),  # another row of this batch
+        (OTHER, True, False, BudgetChange.NONE),
+    ],
+)
+def test_an_existing_request_is_counted_only_if_this_process_sent_it(
+    make_item: MakeItem, owner: Any, first_row: bool, paid_here: bool, change: BudgetChange
+) -> None:
+    result = SubmitResult(entry(EntryState.SUBMITTED, owner), RECORD, False)
+    submission = submit(make_item(), result, first_row=first_row)
+
+    assert (submission.item.paid_here, submission.budget_change) == (paid_here, change)
+    assert (submission.found, submission.sent) == (True, False)
+
+
+def test_an_archived_clip_is_reused(make_item: MakeItem) -> None:
+    archived = entry(EntryState.ARCHIVED, OTHER)
+
+    assert submit(make_item(), SubmitResult(archived, None, False)).outcome == AlreadyArchived(archived)
+
+
+def test_a_clip_that_was_paid_for_and_is_unknown_to_the_api_is_lost(make_item: MakeItem) -> None:
+    outcome = submit(make_item(), SubmitResult(entry(EntryState.SUCCEEDED), None, False)).outcome
+
+    assert isinstance(outcome, Finished)
+    assert (outcome.result.status, outcome.result.cost, outcome.transient) == (ItemStatus.LOST, 0.5, False)
+
+
+@pytest.mark.parametrize(
+    ("error", "is_limit"), [(WanRateLimitError("429"), True), (WanCapacityError("503"), True), (None, False)]
+)
+def test_a_refusal_pauses(make_item: MakeItem, error: WanError | None, is_limit: bool) -> None:
+    later = RetryLater(WaitReason.REFUSED, 5.0, a_claim(ME), error)
+
+    assert submit(make_item(), later).outcome == Refused(5.0, is_limit, error)
+
+
+def test_a_doubt_is_counted_and_keeps_its_slot(make_item: MakeItem) -> None:
+    submission = submit(make_item(), RetryLater(WaitReason.IN_DOUBT, 90.0, a_post(ME)), pays=True)
+
+    assert submission.outcome == Deferred(90.0, in_doubt=True)
+    assert (submission.budget_change, submission.cost, submission.sent) == (BudgetChange.COUNT, 0.5, True)
+
+
+def test_the_claim_of_another_task_is_waited_for(make_item: MakeItem) -> None:
+    submission = submit(make_item(), RetryLater(WaitReason.CLAIMED, 3.0, a_claim(OTHER)))
+
+    assert submission.outcome == Deferred(3.0, in_doubt=False)
+    assert submission.budget_change is BudgetChange.NONE
+
+
+def test_the_budget_refuses_an_item(make_item: MakeItem) -> None:
+    assert submit(make_item(), WanBudgetError("too much")).outcome == OverBudget()
+
+
+@pytest.mark.parametrize(
+    "error", [WanAuthError("401"), WanCreditError("402"), WanNotFoundError("no such model"), LedgerUnsafeError("no")]
+)
+def test_what_concerns_all_rows_stops_the_batch(make_item: MakeItem, error: WanError) -> None:
+    assert submit(make_item(), error).outcome == StopBatch(error)
+
+
+def test_an_unknown_model_of_one_row_concerns_that_row_only(make_item: MakeItem) -> None:
+    outcome = submit(make_item(model="other"), WanNotFoundError("no such model")).outcome
+
+    assert isinstance(outcome, Finished | RetryItem)
+
+
+def test_an_unusable_output_stops_the_batch_and_a_retry_can_help(make_item: MakeItem) -> None:
+    outcome = submit(make_item(), ClientError({"Error": {"Code": "NoSuchBucket"}}, "HeadObject")).outcome
+
+    assert isinstance(outcome, StopBatch)
+    assert outcome.error.retryable
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "transient", "change", "cost"),
+    [
+        (WanClipFailedError("no", True), ItemStatus.FAILED, False, BudgetChange.REFUND, None),
+        (WanInDoubtError("?"), ItemStatus.IN_DOUBT, True, BudgetChange.COUNT, 0.5),
+        (WanBadRequestError("bad image"), ItemStatus.REJECTED, False, BudgetChange.NONE, None),
+    ],
+)
+def test_an_error_of_one_row_is_its_result(
+    make_item: MakeItem,
+    error: WanError,
+    status: ItemStatus,
+    transient: bool,
+    change: BudgetChange,
+    cost: float | None,
+) -> None:
+    submission = submit(make_item(), error)
+
+    assert isinstance(submission.outcome, Finished)
+    assert (submission.outcome.result.status, submission.outcome.transient) == (status, transient)
+    assert (submission.budget_change, submission.cost) == (change, cost)
+
+
+@pytest.mark.parametrize(
+    ("error", "fallback", "change"),
+    [
+        (WanLookupError("500"), ItemStatus.TIMEOUT, BudgetChange.NONE),
+        (WanConnectError("no route"), ItemStatus.REJECTED, BudgetChange.NONE),
+        (LedgerUnavailableError("slow"), None, BudgetChange.COUNT),
+    ],
+)
+def test_a_transient_error_is_retried(
+    make_item: MakeItem, error: WanError, fallback: ItemStatus | None, change: BudgetChange
+) -> None:
+    submission = submit(make_item(), error)
+
+    assert isinstance(submission.outcome, RetryItem)
+    assert (submission.outcome.fallback and submission.outcome.fallback.status) == fallback
+    assert submission.budget_change is change
+
+
+def test_a_submission_counts_as_sent_from_the_moment_at_which_it_may_have_been(make_item: MakeItem) -> None:
+    assert submit(make_item(), WanInDoubtError("?"), pays=True).sent
+    assert not submit(make_item(), WanInDoubtError("?")).sent
