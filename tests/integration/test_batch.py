@@ -326,13 +326,13 @@ def test_an_alias_among_the_outlets_tells_of_the_prefix_that_a_template_gave(
     assert extra["archived"] == 1
 
 
-def test_openlineage_is_told_what_was_read_and_written(folder: Folder, sandbox: SandboxServer) -> None:
+def test_openlineage_names_inputs_and_outputs(folder: Folder, sandbox: SandboxServer) -> None:
     rows = manifest(folder, [{"image": uri} for uri in upload(folder, 1)])
     job = BatchTask(folder, {"manifest": rows})
     result = job.try_()
 
-    told = DefaultExtractor(job.last).extract_on_complete(job.context()["ti"])
+    lineage = DefaultExtractor(job.last).extract_on_complete(job.context()["ti"])
 
-    assert told is not None
-    names = [[f"{each.namespace}/{each.name}" for each in side] for side in (told.inputs, told.outputs)]
+    assert lineage is not None
+    names = [[f"{each.namespace}/{each.name}" for each in side] for side in (lineage.inputs, lineage.outputs)]
     assert names == [[rows], [folder.uri("clips"), result["results"]]]

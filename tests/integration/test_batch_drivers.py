@@ -90,8 +90,8 @@ def test_deferral_cycles_make_the_same_as_the_loop_and_store_no_secret(
         path, arguments = deferral.trigger.serialize()
         assert path == "airflow_provider_wan.triggers.wan_batch.WanI2VBatchTrigger"
         assert len(arguments["request_ids"]) <= 16
-        told = json.dumps(arguments)
-        assert not any(secret in told for secret in ("secret", "Signature", busy.api_key, "images/"))
+        stored = json.dumps(arguments)
+        assert not any(secret in stored for secret in ("secret", "Signature", busy.api_key, "images/"))
     assert len(json.dumps(job.events)) < 200 * len(job.events)
 
 
@@ -99,16 +99,16 @@ def test_a_batch_that_is_killed_again_and_again_pays_once_for_each_clip(
     folder: Folder, busy: SandboxServer, tmp_path: Path
 ) -> None:
     images = upload(folder, 40)
-    told: dict[str, Any] = {
+    batch: dict[str, Any] = {
         "prefix": folder.prefix,
         "arguments": {"manifest": manifest(folder, [{"image": uri} for uri in images])},
     }
     charged = 0
     for try_number in range(1, 12):
-        told["try_number"] = try_number
+        batch["try_number"] = try_number
         with (tmp_path / f"{try_number}.log").open("wb") as log:
             process = subprocess.Popen(
-                [sys.executable, "-m", "dev.testkit.batch_process", json.dumps(told)],
+                [sys.executable, "-m", "dev.testkit.batch_process", json.dumps(batch)],
                 cwd=ROOT,
                 stdout=log,
                 stderr=subprocess.STDOUT,

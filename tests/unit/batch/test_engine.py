@@ -150,7 +150,7 @@ def test_a_failed_request_is_submitted_again_and_refunded(batch: Batch) -> None:
 
 def test_a_permanent_failure_is_final_for_this_try(batch: Batch) -> None:
     batch.add_rows(1)
-    batch.clock.on_sleep = lambda: [  # type: ignore[assignment, return-value]
+    batch.clock.on_sleep = lambda: [  # type: ignore[assignment]
         batch.api.turn(record.request_id, "failed", "inappropriate content") for record in batch.api.records
     ]
     run = batch.start()

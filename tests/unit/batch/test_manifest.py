@@ -12,13 +12,12 @@ import pytest
 from airflow_provider_wan.api.errors import WanValidationError
 from airflow_provider_wan.batch.manifest import (
     ListManifest,
-    RawRow,
     open_manifest,
     read_csv,
     read_jsonl,
     read_parquet,
 )
-from airflow_provider_wan.batch.rows import InvalidRow, Item, parse_row
+from airflow_provider_wan.batch.rows import InvalidRow, Item, RawRow, parse_row
 from airflow_provider_wan.media.source import SourceMissingError
 
 

@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from airflow_provider_wan.batch.estimate import BatchEstimate, estimate_batch
+from airflow_provider_wan.batch.manifest import ListManifest
+from airflow_provider_wan.batch.rows import Item, parse_row
+from airflow_provider_wan.ledger import EntryState, compute_fingerprint, open_store
+from dev.testkit.ledger import a_post
+
+DEFAULTS = {"resolution": "720P"}
+IMAGE = "https://images.example.com/1.png"
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Any:
+    return open_store(f"file://{tmp_path}/ledger")
+
+
+def estimate(store: Any, rows: list[Any], *, prices: dict[str, float] | None = None, **more: Any) -> BatchEstimate:
+    given: dict[str, Any] = {"scope": "", "force_token": None, "max_in_flight": 2, **more}
+    return estimate_batch(
+        ListManifest(rows).rows(), DEFAULTS, store=store, prices={"720P": 0.1} if prices is None else prices, **given
+    )
+
+
+def test_rows_are_counted_and_priced(store: Any) -> None:
+    found = estimate(store, [IMAGE, IMAGE, {"image": IMAGE, "duration": 7}, {"image": IMAGE, "duration": 10}])
+
+    assert (found.items, found.rejected, found.duplicates) == (4, 1, 1)
+    assert (found.video_seconds, found.cost, found.to_pay) == (15, 1.5, 1.5)
+    assert found.estimated_seconds == 85.0
+    assert found.faults[0].startswith("row 3: ")
+
+
+@pytest.mark.parametrize(
+    ("state", "existing"),
+    [
+        (EntryState.SUBMITTED, 1),
+        (EntryState.ARCHIVED, 1),
+        (EntryState.IN_DOUBT, 1),
+        (EntryState.FAILED, 0),
+        (EntryState.CANCELLED, 0),
+    ],
+)
+def test_clips_that_the_ledger_has_cost_nothing(store: Any, state: EntryState, existing: int) -> None:
+    item = parse_row(next(ListManifest([IMAGE]).rows()), DEFAULTS)
+    assert isinstance(item, Item)
+    store.create(replace(a_post(), fingerprint=compute_fingerprint(item.request), state=state, request_id="r1"))
+
+    found = estimate(store, [IMAGE])
+
+    assert (found.existing, found.cost, found.to_pay) == (existing, 0.5, 0.5 * (1 - existing))
+
+
+def test_images_that_only_their_content_identifies_are_reported(store: Any) -> None:
+    assert estimate(store, ["s3://b/1.png", IMAGE]).unread == 1
+
+
+def test_without_a_price_the_cost_is_unknown(store: Any) -> None:
+    found = estimate(store, [IMAGE], prices={})
+
+    assert (found.cost, found.to_pay) == (None, None)
+    assert "unknown amount" in str(found)
+
+
+def test_the_result_is_marked_as_a_dry_run(store: Any) -> None:
+    result = estimate(store, [IMAGE]).as_result()
+
+    assert (result["dry_run"], result["existing"], result["faults"]) == (True, 0, [])

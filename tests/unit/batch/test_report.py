@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from airflow_provider_wan.api.errors import WanBudgetError, WanError
+from airflow_provider_wan.batch.report import write_report
+from airflow_provider_wan.batch.results import ItemResult, ItemStatus
+from tests.unit.batch.conftest import Batch
+
+PREFIX = "out/_batch/x/"
+
+
+def ended(batch: Batch, *statuses: ItemStatus, transient: bool = False) -> Any:
+    batch.add_rows(len(statuses))
+    run = batch.start(max_cost=6.0)
+    for row, status in enumerate(statuses, 1):
+        run.next_row()
+        uri = f"s3://b/out/{row}.mp4" if status is ItemStatus.ARCHIVED else None
+        run.record_result(
+            ItemResult(row, f"s3://b/{row}.png", status, archive_uri=uri, seconds=5, error=uri and "why"),
+            transient=transient,
+        )
+    run.next_row()
+    run.save((), clean=True)
+    return run
+
+
+def test_a_complete_batch_has_all_files_and_no_parts(batch: Batch) -> None:
+    run = ended(batch, ItemStatus.ARCHIVED, ItemStatus.DUPLICATE)
+
+    summary, error = write_report(run, batch.clock() + 7.0, max_failed_fraction=0.0)
+
+    assert error is None
+    assert (summary.items, summary.skipped, summary.video_seconds, summary.elapsed) == (2, 0, 5, 7.0)
+    files = {key.removeprefix(PREFIX) for key in batch.s3.objects}
+    assert files == {
+        "checkpoint.json",
+        "results.jsonl",
+        "rejected.jsonl",
+        "sheet.html",
+        "sheet.png",
+        "summary.json",
+    }
+    assert json.loads(batch.s3.objects[f"{PREFIX}summary.json"])["archived"] == 1
+    assert json.loads(batch.s3.objects[f"{PREFIX}checkpoint.json"])["done"] is True
+    assert b"../../1.mp4" in batch.s3.objects[f"{PREFIX}sheet.html"]
+
+
+def test_too_many_rows_without_a_clip_are_an_error_and_the_parts_remain(batch: Batch) -> None:
+    run = ended(batch, ItemStatus.ARCHIVED, ItemStatus.FAILED, transient=True)
+
+    _, error = write_report(run, batch.clock(), max_failed_fraction=0.4)
+
+    assert isinstance(error, WanError)
+    assert error.retryable
+    assert "1 of 2 rows have no clip" in str(error)
+    assert any("parts/" in key for key in batch.s3.objects)
+    assert len(batch.s3.objects[f"{PREFIX}rejected.jsonl"].splitlines()) == 1
+
+
+def test_some_rows_without_a_clip_are_allowed(batch: Batch) -> None:
+    run = ended(batch, ItemStatus.ARCHIVED, ItemStatus.REJECTED)
+
+    assert write_report(run, batch.clock(), max_failed_fraction=0.5)[1] is None
+
+
+def test_a_retry_is_useless_if_all_failures_are_permanent(batch: Batch) -> None:
+    _, error = write_report(ended(batch, ItemStatus.REJECTED), batch.clock(), max_failed_fraction=0.0)
+
+    assert error is not None
+    assert not error.retryable
+
+
+def test_skipped_rows_are_an_error_of_the_budget(batch: Batch) -> None:
+    run = ended(batch, ItemStatus.ARCHIVED)
+    run.skip(2)
+
+    summary, error = write_report(run, batch.clock(), max_failed_fraction=1.0)
+
+    assert summary.skipped == 1
+    assert isinstance(error, WanBudgetError)
+    assert "max_cost=$6.00" in str(error)
+
+
+def test_the_reason_of_a_stop_comes_first(batch: Batch) -> None:
+    run = ended(batch, ItemStatus.ARCHIVED)
+    run.skip(2)
+    run.stopped_by = WanError("no credit")
+
+    _, error = write_report(run, batch.clock(), max_failed_fraction=1.0)
+
+    assert "stopped after 1 clips: no credit" in str(error)

@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from airflow_provider_wan.api.errors import WanValidationError
+from airflow_provider_wan.batch.rows import InvalidRow, Item, RawRow, parse_cell, parse_row, suggest_column
+
+IMAGE = "https://images.example.com/cat.png"
+
+
+def parse(values: dict[str, Any], **more: Any) -> Any:
+    return parse_row(RawRow(3, values, **more), {"resolution": "720P"})
+
+
+def test_a_row_is_an_item_with_the_defaults() -> None:
+    item = parse({"image": IMAGE, "duration": 10})
+
+    assert isinstance(item, Item)
+    assert (item.row, item.request.resolution, item.request.duration) == (3, "720P", 10)
+    assert item.stem == "cat"
+
+
+def test_a_fault_of_the_row_is_its_reason() -> None:
+    assert parse({}, fault="is not UTF-8") == InvalidRow(3, None, "row 3 is not UTF-8")
+
+
+def test_a_row_without_an_image_or_with_two_is_invalid() -> None:
+    assert "must name the image" in parse({"prompt": "a cat"}).reason
+    assert "give only one of them" in parse({"image": IMAGE, "img_url": IMAGE}).reason
+
+
+def test_equal_items_have_equal_digests() -> None:
+    first, same, other = parse({"image": IMAGE}), parse({"img_url": IMAGE}), parse({"image": IMAGE, "name": "tom"})
+
+    assert first.digest == same.digest != other.digest
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "value"),
+    [("duration", " 10 ", 10), ("audio", "FALSE", False), ("watermark", "1", True), ("prompt", " a ", " a ")],
+)
+def test_a_cell_gets_the_type_of_its_field(name: str, text: str, value: Any) -> None:
+    assert parse_cell(name, text) == value
+
+
+@pytest.mark.parametrize(("name", "text"), [("duration", "five"), ("audio", "maybe")])
+def test_a_cell_of_another_type_is_refused(name: str, text: str) -> None:
+    with pytest.raises(WanValidationError, match=name):
+        parse_cell(name, text)
+
+
+def test_a_likely_typo_is_found_and_other_columns_are_ignored() -> None:
+    problem = suggest_column(["image", "promt", "customer"])
+
+    assert problem is not None
+    assert problem[0] == "promt"
+    assert "'prompt'" in problem[1]
+    assert suggest_column(["image", "customer", "tags"]) is None

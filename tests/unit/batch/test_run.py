@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from airflow_provider_wan.api.errors import WanError, WanValidationError
+from airflow_provider_wan.batch.results import ItemResult, ItemStatus
+from airflow_provider_wan.batch.rows import Item, parse_row_range
+from airflow_provider_wan.batch.run import merge_ranges
+from tests.unit.batch.conftest import Batch
+
+
+def read_all(run: Any) -> list[Any]:
+    found = []
+    while (row := run.next_row()) is not None:
+        found.append(row)
+    return found
+
+
+def test_rows_are_items_duplicates_or_rejected(batch: Batch) -> None:
+    image = "https://images.example.com/1.png"
+    batch.rows = [image, {"image": image, "duration": 7}, image]
+    first, invalid, duplicate = read_all(batch.start())
+
+    assert isinstance(first, Item)
+    assert (invalid.status, duplicate.status) == (ItemStatus.REJECTED, ItemStatus.DUPLICATE)
+    assert "row 1" in duplicate.error
+
+
+def test_a_name_belongs_to_one_row(batch: Batch) -> None:
+    batch.rows = [{"image": f"https://images.example.com/{n}.png", "name": "tom"} for n in (1, 2)]
+    _, second = read_all(batch.start())
+
+    assert second.status is ItemStatus.REJECTED
+    assert "row 1" in second.error
+
+
+def test_only_the_selected_rows_are_read(batch: Batch) -> None:
+    batch.add_rows(9)
+    run = batch.start(rows=(3, 5))
+
+    assert [row.row for row in read_all(run)] == [3, 4, 5]
+    assert run.total_rows == 3
+
+
+def test_the_next_try_keeps_final_results_and_reads_the_others_again(batch: Batch) -> None:
+    batch.add_rows(4)
+    run = batch.start()
+    read_all(run)
+    run.record_result(ItemResult(2, None, ItemStatus.ARCHIVED, seconds=5), transient=False)
+    run.record_result(ItemResult(3, None, ItemStatus.FAILED), transient=True)
+    run.save((), clean=True)
+
+    again = batch.start()
+
+    assert [row.row for row in read_all(again)] == [1, 3, 4]
+    assert (again.counts.archived, again.items) == (1, 4)
+
+
+def test_another_manifest_starts_from_the_beginning(batch: Batch) -> None:
+    batch.add_rows(2)
+    run = batch.start()
+    run.record_result(ItemResult(1, None, ItemStatus.ARCHIVED), transient=False)
+    run.save((), clean=True)
+    batch.add_rows(3)
+
+    assert batch.build_run().resume() is False
+    assert [row.row for row in read_all(batch.start())] == [1, 2, 3]
+
+
+def test_the_reason_of_a_stop_survives_a_deferral_cycle(batch: Batch) -> None:
+    batch.add_rows(2)
+    run = batch.start()
+    run.stopped_by = WanError("no credit")
+    run.save((), clean=True)
+
+    again = batch.build_run()
+
+    assert again.resume()
+    assert str(again.stopped_by) == "no credit"
+    assert again.scheduler.stopped
+
+
+def test_open_rows_come_first_after_a_deferral_cycle(batch: Batch) -> None:
+    batch.add_rows(4)
+    run = batch.start()
+    for _ in range(3):
+        run.next_row()
+    run.save([2], clean=True)
+
+    again = batch.build_run()
+    assert again.resume()
+
+    assert [row.row for row in read_all(again)] == [2, 4]
+
+
+def test_consecutive_rows_are_merged_into_ranges() -> None:
+    assert merge_ranges([5, 1, 2, 3, 9, 8]) == ((1, 3), (5, 5), (8, 9))
+
+
+@pytest.mark.parametrize("value", [[0, 5], [5, 1], [1], "1-5", [1, "5"], [1, True], 7])
+def test_an_invalid_range_of_rows_is_refused(value: Any) -> None:
+    with pytest.raises(WanValidationError, match="rows="):
+        parse_row_range(value)
