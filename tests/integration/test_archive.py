@@ -11,10 +11,15 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_wan.api.errors import WanResultError, WanResultGoneError, WanValidationError
+from airflow_provider_wan.api.errors import (
+    WanResultError,
+    WanResultGoneError,
+    WanResultRefusedError,
+    WanValidationError,
+)
 from airflow_provider_wan.api.record import RequestRecord, RequestStatus
 from airflow_provider_wan.media.archive import ClipArchive
-from airflow_provider_wan.media.fetch import BrokenDownloadError, ResultHosts, WanResultRefusedError
+from airflow_provider_wan.media.fetch import BrokenDownloadError, ResultHosts
 from dev.testkit.media_files import padded, video
 from dev.testkit.result_host import ResultHost, body, cut, redirect, stall, status, unannounced
 from dev.testkit.s3_folder import BUCKET, Folder

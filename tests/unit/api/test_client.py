@@ -213,7 +213,7 @@ def test_an_id_can_not_lead_to_another_path() -> None:
         assert server.seen[0].head.startswith("GET /api/requests/..%2Fmodels%3Fx%3D1 ")
         for bad in ("", " ", "..", None):
             with pytest.raises(errors.WanValidationError):
-                client_of(server.url).get_request(bad)
+                client_of(server.url).get_request(bad)  # type: ignore[arg-type]
 
 
 def test_a_page_is_asked_for_by_model_limit_and_offset() -> None:

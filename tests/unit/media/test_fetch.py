@@ -3,7 +3,9 @@ from __future__ import annotations
 
 import pytest
 
-from airflow_provider_wan.media.fetch import ResultHosts, WanResultRefusedError, public_url
+from airflow_provider_wan.api.errors import WanResultRefusedError
+from airflow_provider_wan.api.redaction import public_url
+from airflow_provider_wan.media.fetch import ResultHosts
 
 PUBLIC_API = "https://8.8.8.8/api"  # an address, so that no name has to be looked up
 LISTED = ResultHosts(allowed=("Storage.example.com", "*.cdn.example.com", "files.example.com:8443"))
