@@ -22,7 +22,8 @@ _PART = re.compile(r"(<!-- made: ([\w:-]+) -->\n)(.*?)(<!-- end -->)", re.DOTALL
 
 
 def connection_fields() -> str:
-    from airflow_provider_wan.api.config import DEFAULT_BASE_URL, DEFAULT_PRICES
+    from airflow_provider_wan.api.config import DEFAULT_BASE_URL
+    from airflow_provider_wan.api.pricing import DEFAULT_PRICES
     from airflow_provider_wan.get_provider_info import get_provider_info
 
     form = get_provider_info()["connection-types"][0]
@@ -40,7 +41,8 @@ def connection_fields() -> str:
 
 
 def prices() -> str:
-    from airflow_provider_wan.api.config import DEFAULT_PRICES, WanConfig
+    from airflow_provider_wan.api.config import WanConfig
+    from airflow_provider_wan.api.pricing import DEFAULT_PRICES
     from airflow_provider_wan.api.request import DURATIONS
 
     config = WanConfig(api_key="key")
@@ -58,9 +60,9 @@ def next_attempt() -> str:
 
 
 def failures() -> str:
-    from airflow_provider_wan.ledger.failures import FAILURES
+    from airflow_provider_wan.ledger.failures import FAILURE_RULES
 
-    rows = [(row.meaning, row.nature.value, "`" + row.words.replace("|", "\\|") + "`") for row in FAILURES]
+    rows = [(rule.meaning, rule.kind.value, "`" + rule.pattern.replace("|", "\\|") + "`") for rule in FAILURE_RULES]
     rows.append(("anything else, or no reason at all", "transient", ""))
     return table(("reason", "kind", "matches (regular expression, case-insensitive)"), rows)
 

@@ -33,10 +33,10 @@ def test_a_connection_is_one_that_the_hook_takes(block: Block) -> None:
     assert config.prices == {"720P": 0.10, "1080P": 0.15}
 
 
-def test_the_connection_of_the_readme_has_every_field_of_the_form() -> None:
+def test_the_connection_of_the_reference_has_every_field_of_the_form() -> None:
     from airflow_provider_wan.get_provider_info import get_provider_info
 
-    block = next(block for block in CONNECTIONS if block.page.name == "README.md")
+    block = next(block for block in CONNECTIONS if block.page.name == "connection.md")
     fields = get_provider_info()["connection-types"][0]["conn-fields"]
     assert set(json.loads(block.text)["extra"]) == set(fields)
 

@@ -68,7 +68,7 @@ def test_the_first_dag_is_a_chain_of_three(monkeypatch: pytest.MonkeyPatch) -> N
 def test_the_clip_that_is_too_dear_is_refused_before_it_is_submitted(account: SandboxServer, tmp_path: Path) -> None:
     from airflow.providers.common.compat.sdk import AirflowFailException
 
-    block = next(block for block in OWN if block.page.name == "money.md" and "max_cost" in block.text)
+    block = next(block for block in OWN if block.page.name == "spending.md" and "max_cost" in block.text)
     clip = run(block)["clip"]
     clip.ledger_uri = f"file://{tmp_path}/ledger"
     ti = SimpleNamespace(dag_id="dag", run_id="run", task_id="clip", map_index=-1, try_number=1)
