@@ -47,6 +47,9 @@ class FileStore:
         """URI of the folder: ``file://`` and its path."""
         return f"file://{self._folder}"
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.uri!r})"
+
     def read(self, fingerprint: str) -> StoredEntry | None:
         """See :meth:`LedgerStore.read`."""
         content = self._read_bytes(self._path(fingerprint))

@@ -48,6 +48,9 @@ class S3Store:
         """URI of the bucket and prefix."""
         return f"s3://{self._bucket}/{self._prefix}".rstrip("/")
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.uri!r})"
+
     def read(self, fingerprint: str) -> StoredEntry | None:
         """See :meth:`LedgerStore.read`."""
         got = self._get(self._key(fingerprint))

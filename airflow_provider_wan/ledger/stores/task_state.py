@@ -46,6 +46,9 @@ class TaskStateStore:
         self._state = state
         self._prefix = prefix
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.uri!r})"
+
     def read(self, fingerprint: str) -> StoredEntry | None:
         """See :meth:`LedgerStore.read`."""
         try:

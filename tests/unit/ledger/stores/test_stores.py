@@ -188,6 +188,7 @@ def test_a_uri_opens_its_store(tmp_path: Path) -> None:
     assert open_store(f"file://{tmp_path}").uri == f"file://{tmp_path}"
     assert open_store("s3://bucket/a/b/", s3_client=lambda: None).uri == "s3://bucket/a/b"
     assert open_store("s3://bucket", s3_client=lambda: None).uri == "s3://bucket"
+    assert repr(open_store("s3://bucket", s3_client=lambda: None)) == "S3Store('s3://bucket')"
 
 
 @pytest.mark.parametrize("uri", ["", "ledger", "file://relative", "s3://", "s3:///prefix", "http://x/y", "gs://b/p"])
