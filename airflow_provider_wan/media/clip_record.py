@@ -11,7 +11,7 @@ from typing import Any
 
 from airflow_provider_wan import __version__
 from airflow_provider_wan.api.record import RequestRecord
-from airflow_provider_wan.media.fetch import public_url
+from airflow_provider_wan.api.redaction import public_url, redact_value
 from airflow_provider_wan.media.video import VideoInfo
 
 SCHEMA = "airflow-provider-wan/clip/1"
@@ -76,7 +76,7 @@ def write_record(clip: ArchivedClip, request: RequestRecord, cost: float | None)
         "schema": SCHEMA,
         "request_id": clip.request_id,
         "model": request.model,
-        "parameters": {name: _without_query(value) for name, value in request.payload.items()},
+        "parameters": redact_value(request.payload),
         "requested_at": _iso(request.created_at),
         "queued_at": _iso(request.queued_at),
         "finished_at": _iso(request.updated_at),
@@ -143,12 +143,6 @@ def read_record(body: bytes, bucket: str, key: str) -> ArchivedClip | None:
     except (ValueError, KeyError, TypeError):
         return None
     return ArchivedClip(request_id, bucket, key, sha256, etag, video)
-
-
-def _without_query(value: object) -> object:
-    if isinstance(value, str) and value.startswith(("http://", "https://")):
-        return public_url(value)
-    return value
 
 
 def _iso(seconds: float | None) -> str | None:

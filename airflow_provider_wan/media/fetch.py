@@ -18,7 +18,8 @@ import requests
 import urllib3
 from requests.utils import get_environ_proxies
 
-from airflow_provider_wan.api.errors import WanResultError, WanResultGoneError, WanResultRefusedError
+from airflow_provider_wan.api.errors import Retry, WanResultError, WanResultGoneError, WanResultRefusedError
+from airflow_provider_wan.api.redaction import public_url
 
 CONNECT_TIMEOUT = 10.0
 READ_TIMEOUT = 60.0  # between two pieces, not for the whole
@@ -38,14 +39,7 @@ class BrokenDownloadError(WanResultError):
 class NotThereError(BrokenDownloadError, WanResultGoneError):
     """HTTP 404: gone, or not there yet."""
 
-    retryable = False
-
-
-def public_url(url: str) -> str:
-    """The URL without user, password, query string and fragment: fit for logs and records."""
-    parts = urlsplit(url)
-    host = parts.netloc.rpartition("@")[2]
-    return urlunsplit((parts.scheme, host, parts.path, "", ""))
+    retry = Retry.NEVER
 
 
 @dataclass(frozen=True)

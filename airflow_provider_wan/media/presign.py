@@ -8,7 +8,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from airflow_provider_wan.api.errors import WanValidationError
-from airflow_provider_wan.media.fetch import CONNECT_TIMEOUT, public_url
+from airflow_provider_wan.api.redaction import public_url
+from airflow_provider_wan.media.fetch import CONNECT_TIMEOUT
 
 DEFAULT_LIFETIME = 6 * 3600
 MAX_LIFETIME = 7 * 24 * 3600  # of a signature of version 4

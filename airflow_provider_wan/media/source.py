@@ -11,7 +11,8 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from airflow_provider_wan.api.errors import WanValidationError
-from airflow_provider_wan.media.fetch import CONNECT_TIMEOUT, PIECE, READ_TIMEOUT, public_url
+from airflow_provider_wan.api.redaction import public_url
+from airflow_provider_wan.media.fetch import CONNECT_TIMEOUT, PIECE, READ_TIMEOUT
 
 _SCHEMES = "must be s3://bucket/key, a local path, file:///path, or an http(s) URL"
 

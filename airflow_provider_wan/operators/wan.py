@@ -14,14 +14,16 @@ from airflow.providers.common.compat.sdk import BaseOperator, conf, mask_secret
 
 from airflow_provider_wan.api.errors import WanError, WanLookupError, WanResultGoneError, WanValidationError
 from airflow_provider_wan.api.record import RequestStatus
+from airflow_provider_wan.api.redaction import url_query
 from airflow_provider_wan.api.request import I2VRequest
 from airflow_provider_wan.links.wan import WanRequestLink
-from airflow_provider_wan.operators import memory
+from airflow_provider_wan.operators import ledger_context
 from airflow_provider_wan.operators.arguments import dollars_of, seconds_of
-from airflow_provider_wan.operators.outcome import clip_result, error_of, fail
 from airflow_provider_wan.operators.source import Source
-from airflow_provider_wan.polling.schedule import SETTLE_SECONDS, Wait, WaitEnd
-from airflow_provider_wan.triggers.kill import CancelPolicy
+from airflow_provider_wan.operators.task_result import clip_result, error_of, fail
+from airflow_provider_wan.polling.decision import PollTarget, WaitStatus
+from airflow_provider_wan.triggers.cancellation import CancelPolicy
+from airflow_provider_wan.triggers.deferral import MIN_DEFERRAL_SECONDS, deferral_timeout
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,11 +32,10 @@ if TYPE_CHECKING:
 
     from airflow_provider_wan.api.record import RequestRecord
     from airflow_provider_wan.hooks.wan import WanHook
-    from airflow_provider_wan.ledger import LedgerEntry, Submission, Submitted
+    from airflow_provider_wan.ledger import LedgerEntry, SubmitResult, Submitter
     from airflow_provider_wan.triggers.wan import WanI2VTrigger
 
 # How much later than the trigger's own end Airflow's time-out comes, as a backstop.
-BACKSTOP = timedelta(minutes=5)
 
 
 class WanI2VOperator(BaseOperator):
@@ -173,8 +174,8 @@ class WanI2VOperator(BaseOperator):
         super().render_template_fields(context, jinja_env)
         for value in (self.img_url, self.audio_url):
             url = value.get("url") if isinstance(value, Mapping) else value
-            if isinstance(url, str) and "?" in url:
-                mask_secret(url.split("?", 1)[1])
+            if query := url_query(url):
+                mask_secret(query)
 
     def execute(self, context: Context) -> Any:
         """Submit, or pick up what was submitted before; then wait, deferred or here."""
@@ -195,11 +196,11 @@ class WanI2VOperator(BaseOperator):
             entry = self._finish(context, fingerprint, record)
             if record.status.is_terminal:
                 return self._result(record, entry, fingerprint)
-            if event.get("status") == WaitEnd.ERROR:
+            if event.get("status") == WaitStatus.ERROR:
                 raise WanLookupError(
                     f"The triggerer could not look at request {request_id}: see its log. A retry picks it up."
                 )
-            if event.get("status") == WaitEnd.TIMEOUT or time.time() >= end_time:
+            if event.get("status") == WaitStatus.TIMEOUT or time.time() >= end_time:
                 raise error_of(record, waited=f" after {self.timeout:.0f} s")
             self._defer(request_id, fingerprint, end_time, record)
         except WanError as error:
@@ -217,8 +218,8 @@ class WanI2VOperator(BaseOperator):
         except WanError as error:
             self.log.warning("Request %s is left alone: %s", self._waits_for, error)
 
-    def _ensure(self, context: Context, end_time: float) -> Submitted:
-        from airflow_provider_wan.ledger import fingerprint_of, scope_of
+    def _ensure(self, context: Context, end_time: float) -> SubmitResult:
+        from airflow_provider_wan.ledger import build_scope, compute_fingerprint
 
         config = self.hook.config
         image, audio = Source.of("img_url", self.img_url), Source.of("audio_url", self.audio_url)
@@ -236,7 +237,7 @@ class WanI2VOperator(BaseOperator):
             seed=self.seed,
             model=self.model or config.model,
         )
-        ledger_uri = memory.ledger_uri_of(self.ledger_uri)
+        ledger_uri = ledger_context.resolve_ledger_uri(self.ledger_uri)
         if self.reuse == "content" and ledger_uri is None:
             raise WanValidationError(
                 "reuse",
@@ -244,13 +245,13 @@ class WanI2VOperator(BaseOperator):
                 "needs a ledger that all runs share",
                 "Set ledger_uri on the task, or for all as [wan] ledger_uri",
             )
-        scope = scope_of(self.reuse, run=memory.run_name(context), task=memory.task_name(context))
-        fingerprint = fingerprint_of(
+        scope = build_scope(self.reuse, run=ledger_context.run_name(context), task=ledger_context.task_name(context))
+        fingerprint = compute_fingerprint(
             request,
             scope=scope,
             image_sha256=image.sha256,
             audio_sha256=audio.sha256,
-            force_token=memory.force_token_of(context, self.force_new),
+            force_token=ledger_context.resolve_force_token(context, self.force_new),
         )
 
         def before_pay(_: LedgerEntry) -> None:
@@ -260,10 +261,10 @@ class WanI2VOperator(BaseOperator):
 
         image.warn_if_vague(self.log)
         audio.warn_if_vague(self.log)
-        held = self._submission(context).ensure(
+        held = self._submission(context).submit_once(
             request,
             fingerprint=fingerprint,
-            owner=memory.owner_of(context),
+            owner=ledger_context.build_owner(context),
             scope=scope,
             prices=config.prices,
             max_cost=dollars_of(self.max_cost),
@@ -283,18 +284,18 @@ class WanI2VOperator(BaseOperator):
         )
         return held
 
-    def _submission(self, context: Context) -> Submission:
-        from airflow_provider_wan.ledger import Submission
+    def _submission(self, context: Context) -> Submitter:
+        from airflow_provider_wan.ledger import Submitter
 
-        uri = memory.ledger_uri_of(self.ledger_uri)
-        return Submission(self.hook.client, memory.open_ledger(context, uri, self.aws_conn_id))
+        uri = ledger_context.resolve_ledger_uri(self.ledger_uri)
+        return Submitter(self.hook.client, ledger_context.open_ledger(context, uri, self.aws_conn_id))
 
-    def _go_on(self, context: Context, held: Submitted, end_time: float) -> Any:
+    def _go_on(self, context: Context, held: SubmitResult, end_time: float) -> Any:
         entry, record = held.entry, held.record
         request_id = str(entry.request_id)
         self._link(context, request_id)
         if record is None:
-            return _result_of_archived(entry) | {"ledger_uri": memory.ledger_uri_of(self.ledger_uri)}
+            return _result_of_archived(entry) | {"ledger_uri": ledger_context.resolve_ledger_uri(self.ledger_uri)}
         if record.status.is_terminal:
             finished = self._finish(context, entry.fingerprint, record)
             return self._result(record, finished or entry, entry.fingerprint)
@@ -316,7 +317,7 @@ class WanI2VOperator(BaseOperator):
             end_time=end_time,
             wan_conn_id=self.wan_conn_id,
             poll_interval=self.poll_interval,
-            not_before=time.time() + SETTLE_SECONDS,
+            not_before=time.time() + MIN_DEFERRAL_SECONDS,
             cancel_policy=self.cancel_policy,
             fingerprint=fingerprint,
             resolution=self.resolution,
@@ -328,13 +329,13 @@ class WanI2VOperator(BaseOperator):
         self.defer(
             trigger=self._trigger(request_id, fingerprint, end_time, record.created_at),
             method_name="execute_complete",
-            timeout=timedelta(seconds=max(0.0, end_time - time.time())) + BACKSTOP,
+            timeout=deferral_timeout(end_time),
         )
 
     def _wait_here(self, record: RequestRecord, end_time: float) -> RequestRecord:
         """Wait in the worker, as the trigger does. :raises WanError: where looking does not help."""
         request_id = record.request_id
-        wait = Wait(
+        target = PollTarget(
             request_id,
             end_time,
             not_before=0.0,
@@ -344,19 +345,19 @@ class WanI2VOperator(BaseOperator):
             submitted_at=record.created_at,
         )
         self._waits_for = request_id
-        ended = self.hook.wait_here(wait, lambda status: self.log.info("Request %s is %s", request_id, status))
-        if isinstance(ended.seen, WanError):
-            raise ended.seen
-        if ended.seen is None:
+        outcome = self.hook.wait_sync(target, lambda status: self.log.info("Request %s is %s", request_id, status))
+        if isinstance(outcome.last_result, WanError):
+            raise outcome.last_result
+        if outcome.last_result is None:
             return self.hook.get_request(request_id)
-        if ended.seen.status.is_terminal:
+        if outcome.last_result.status.is_terminal:
             self._waits_for = None
-        return ended.seen
+        return outcome.last_result
 
     def _finish(self, context: Context, fingerprint: str | None, record: RequestRecord) -> LedgerEntry | None:
         if fingerprint is None:
             return None
-        return self._submission(context).finish(fingerprint, record)
+        return self._submission(context).ledger.record_result(fingerprint, record)
 
     def _result(self, record: RequestRecord, entry: LedgerEntry | None, fingerprint: str | None) -> dict[str, Any]:
         if record.status is not RequestStatus.SUCCESS:
@@ -376,7 +377,7 @@ class WanI2VOperator(BaseOperator):
             seed=entry.seed if entry else self.seed,
             cost=self.hook.config.cost(resolution, seconds),
             archive_uri=entry.archive_uri if entry else None,
-            ledger_uri=memory.ledger_uri_of(self.ledger_uri),
+            ledger_uri=ledger_context.resolve_ledger_uri(self.ledger_uri),
         )
 
     def _link(self, context: Context, request_id: str) -> None:

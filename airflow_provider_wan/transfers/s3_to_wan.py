@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from airflow.providers.common.compat.sdk import BaseOperator, mask_secret
 
 from airflow_provider_wan.api.errors import WanError, WanValidationError
+from airflow_provider_wan.api.redaction import url_query
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -100,7 +101,7 @@ class S3ToWanOperator(BaseOperator):
         try:
             return self._ingest()
         except WanError as error:
-            from airflow_provider_wan.operators.outcome import fail
+            from airflow_provider_wan.operators.task_result import fail
 
             fail(error)
 
@@ -152,5 +153,5 @@ def _one_of(field: str, value: object, allowed: tuple[str, ...]) -> None:
 
 
 def _mask_query(url: object) -> None:
-    if isinstance(url, str) and url.startswith(("http://", "https://")) and "?" in url:
-        mask_secret(url.split("?", 1)[1])
+    if isinstance(url, str) and url.startswith(("http://", "https://")) and (query := url_query(url)):
+        mask_secret(query)

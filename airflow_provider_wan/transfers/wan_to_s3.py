@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import BaseOperator, mask_secret
 
 from airflow_provider_wan.api.errors import WanError, WanLookupError, WanValidationError
+from airflow_provider_wan.api.redaction import url_query
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -114,7 +115,7 @@ class WanToS3Operator(BaseOperator):
         try:
             return self._archive(context)
         except WanError as error:
-            from airflow_provider_wan.operators.outcome import fail
+            from airflow_provider_wan.operators.task_result import fail
 
             fail(error)
 
@@ -140,25 +141,25 @@ class WanToS3Operator(BaseOperator):
 
     def _note(self, context: Context, made: Mapping[str, Any], clip: ArchivedClip) -> None:
         """Note in the ledger where the clip lies, so that it is found after the API has forgotten it."""
-        from airflow_provider_wan.ledger import Advance
-        from airflow_provider_wan.operators.memory import ledger_uri_of, open_ledger
+        from airflow_provider_wan.ledger import Ledger
+        from airflow_provider_wan.operators.ledger_context import open_ledger, resolve_ledger_uri
 
-        uri = ledger_uri_of(self.ledger_uri or made.get("ledger_uri"))
+        uri = resolve_ledger_uri(self.ledger_uri or made.get("ledger_uri"))
         fingerprint = made.get("fingerprint")
         # Airflow's task state store belongs to the task that made the clip: this one can't write there.
         if uri is None or not isinstance(fingerprint, str):
             return
         store = open_ledger(context, uri, self.aws_conn_id)
-        Advance(store).archive(fingerprint, clip.request_id, clip.uri, clip.sha256)
+        Ledger(store).record_archive(fingerprint, clip.request_id, clip.uri, clip.sha256)
 
     def _finished(self, request_id: str) -> RequestRecord:
         from airflow_provider_wan.api.record import RequestStatus
-        from airflow_provider_wan.operators.outcome import not_ours
+        from airflow_provider_wan.operators.task_result import not_ours
 
         record = self.hook.get_request(request_id)
         if record.status is RequestStatus.SUCCESS:
-            if record.video_url and "?" in record.video_url:
-                mask_secret(record.video_url.split("?", 1)[1])
+            if query := url_query(record.video_url):
+                mask_secret(query)
             return record
         if record.status.is_terminal:
             raise not_ours(record)

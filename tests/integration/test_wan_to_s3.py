@@ -87,7 +87,7 @@ def test_a_finished_clip_is_archived_and_found_again(
 def test_the_ledger_learns_where_the_clip_lies(folder: Folder, submit: Callable[..., str], tmp_path: Path) -> None:
     request_id, uri = submit(), f"file://{tmp_path}/ledger"
     store = open_store(uri)
-    store.create(entries.submitted(entries.posting(a_claim(), NOW), request_id, NOW))
+    store.create(entries.submitted(entries.record_intent(a_claim(), NOW), request_id, NOW))
 
     clip = run(
         request_id={"request_id": request_id, "fingerprint": FINGERPRINT}, s3_key=folder.uri("a.mp4"), ledger_uri=uri

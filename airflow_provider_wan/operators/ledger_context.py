@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from airflow_provider_wan.ledger import LedgerStore, Owner
 
 
-def ledger_uri_of(given: str | None) -> str | None:
+def resolve_ledger_uri(given: str | None) -> str | None:
     """Return the ledger that a task names, or else the deployment's: ``[wan] ledger_uri``."""
     return given or conf.get("wan", "ledger_uri", fallback=None) or None
 
@@ -29,8 +29,7 @@ def open_ledger(context: Context, uri: str | None, aws_conn_id: str | None) -> L
     :param aws_conn_id: the connection for ``s3://``.
     :raises WanValidationError: where there is no URI and Airflow has no task state store.
     """
-    from airflow_provider_wan.ledger import open_store
-    from airflow_provider_wan.ledger.store import StateStore
+    from airflow_provider_wan.ledger import TaskStateStore, open_store
 
     if uri:
         return open_store(uri, s3_client=lambda: _s3_client(aws_conn_id))
@@ -42,7 +41,7 @@ def open_ledger(context: Context, uri: str | None, aws_conn_id: str | None) -> L
             "is needed where Airflow has no task state store (before 3.3): without a memory, a retry could pay again",
             "Set it on the task, or for all as [wan] ledger_uri: s3://bucket/prefix or file:///shared/folder",
         )
-    return StateStore(state)
+    return TaskStateStore(state)
 
 
 def task_name(context: Context) -> str:
@@ -58,14 +57,14 @@ def run_name(context: Context) -> str:
     return f"{ti.dag_id}/{ti.run_id}"
 
 
-def owner_of(context: Context) -> Owner:
+def build_owner(context: Context) -> Owner:
     """Name this process of the task instance."""
     from airflow_provider_wan.ledger import Owner
 
-    return Owner(task=task_name(context), attempt=context["ti"].try_number, nonce=uuid4().hex)
+    return Owner(task=task_name(context), try_number=context["ti"].try_number, nonce=uuid4().hex)
 
 
-def force_token_of(context: Context, force_new: bool | str) -> str | None:
+def resolve_force_token(context: Context, force_new: bool | str) -> str | None:
     """
     Return what names one "make it again": the same in each retry of it.
 

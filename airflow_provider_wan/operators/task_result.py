@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from airflow.providers.common.compat.sdk import AirflowFailException
 
 from airflow_provider_wan.api.errors import (
+    Retry,
     WanClipCancelledError,
     WanClipFailedError,
     WanClipTimeoutError,
     WanError,
-    WanInDoubtError,
     WanResultError,
 )
 from airflow_provider_wan.api.record import RequestStatus
-from airflow_provider_wan.api.request import without_query
+from airflow_provider_wan.api.redaction import strip_query
 
 if TYPE_CHECKING:
     from airflow_provider_wan.api.record import RequestRecord
@@ -37,8 +37,8 @@ def clip_result(record: RequestRecord, **more: Any) -> dict[str, Any]:
     return {
         "request_id": record.request_id,
         "status": record.status.value,
-        "video_url": without_query(record.video_url),
-        "thumbnail_url": without_query(record.thumbnail_url) if record.thumbnail_url else None,
+        "video_url": strip_query(record.video_url),
+        "thumbnail_url": strip_query(record.thumbnail_url) if record.thumbnail_url else None,
         **more,
     }
 
@@ -85,7 +85,7 @@ def _told(record: RequestRecord) -> str:
 
 def fail(error: WanError) -> NoReturn:
     """Raise an error so that Airflow retries it only where that helps."""
-    # A doubt may be settled by a retry, since every submission goes through the ledger.
-    if error.retryable or isinstance(error, WanInDoubtError):
-        raise error
-    raise AirflowFailException(f"{type(error).__name__}: {error}") from error
+    # Retry.RECONCILE is retried too: every submission goes through the ledger, which reconciles it first.
+    if error.retry is Retry.NEVER:
+        raise AirflowFailException(f"{type(error).__name__}: {error}") from error
+    raise error
