@@ -11,7 +11,7 @@ from airflow.sdk import Connection
 from airflow_provider_wan.api.record import RequestRecord
 from airflow_provider_wan.hooks.wan import parse_connection
 from airflow_provider_wan.ledger import LedgerEntry
-from airflow_provider_wan.media.clip_record import read_record, write_record
+from airflow_provider_wan.media.clip_record import parse_record, build_record
 from dev.docs.pages import Block, blocks
 
 BLOCKS = blocks("json")
@@ -54,10 +54,10 @@ def test_the_ledger_entry_is_as_the_ledger_writes_it() -> None:
 def test_the_record_of_a_clip_is_as_the_archive_writes_it() -> None:
     text = one("airflow-provider-wan/clip/1")
     shown = json.loads(text)
-    clip = read_record(text.encode(), "my-bucket", "clips/cat.mp4")
+    clip = parse_record(text.encode(), "my-bucket", "clips/cat.mp4")
     assert clip is not None
     answer = {"request_id": shown["request_id"], "status": "success", "payload": shown["parameters"]}
-    written = json.loads(write_record(clip, RequestRecord.parse(answer), shown["cost_usd"]))
+    written = json.loads(build_record(clip, RequestRecord.parse(answer), shown["cost_usd"]))
     assert list(written) == list(shown)
     measured = ("request_id", "parameters", "cost_usd", "uri", "sha256", "etag", "size", "width", "height", "seconds")
     assert {name: written[name] for name in measured} == {name: shown[name] for name in measured}
