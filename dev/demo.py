@@ -136,8 +136,8 @@ def run(stack: Stack, clock: Clock) -> bool:
         length = sum(clip.facts.seconds for clip in clips)
         title = f"{DAG}: {len(photos)} photographs, {len(clips)} clips"
         subtitle = f"{day}  ·  720P  ·  {length:.0f} seconds of video  ·  ${cost:.2f} at list price, one charge a clip"
-        (OUTPUT / "contact-sheet.png").write_bytes(contact_sheet.picture(tiles, title=title, subtitle=subtitle))
-        (OUTPUT / "index.html").write_bytes(contact_sheet.page(tiles, title=title, subtitle=subtitle))
+        (OUTPUT / "contact-sheet.png").write_bytes(contact_sheet.render_png(tiles, title=title, subtitle=subtitle))
+        (OUTPUT / "index.html").write_bytes(contact_sheet.render_html(tiles, title=title, subtitle=subtitle))
     good = verdict(stack, photos, clips, failed, seen)
     print(f"\nSee {OUTPUT.name}/index.html and {OUTPUT.name}/contact-sheet.png\n")
     clock.say("every clip is good" if good else "NOT everything is good")

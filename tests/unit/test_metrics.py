@@ -72,8 +72,12 @@ def test_calls_are_counted_by_kind_and_response(stats: FakeStats) -> None:
 
 
 def test_each_transition_is_counted_once_and_logged_with_its_request(
-    stats: FakeStats, submit: Any, store: Any, clock: Any, caplog: pytest.LogCaptureFixture
-) -> None:  # noqa: F811
+    stats: FakeStats,
+    submit: Any,  # noqa: F811
+    store: Any,  # noqa: F811
+    clock: Any,  # noqa: F811
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     caplog.set_level("INFO")
     submit()
     answer = {
@@ -118,7 +122,10 @@ def test_a_metric_that_cannot_be_sent_breaks_nothing(monkeypatch: pytest.MonkeyP
 
 
 def test_metrics_do_not_import_airflow() -> None:
-    code = "import sys; from airflow_provider_wan import metrics as m; m.increment('x'); sys.exit('airflow' in sys.modules)"
+    code = (
+        "import sys; from airflow_provider_wan import metrics as m; "
+        "m.increment('x'); sys.exit('airflow' in sys.modules)"
+    )
 
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 

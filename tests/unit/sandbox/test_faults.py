@@ -8,7 +8,7 @@ import json
 import pytest
 
 from airflow_provider_wan.sandbox.faults import SILENTLY_ACCEPTED, Fault, InjectionPoint
-from airflow_provider_wan.sandbox.responses import WireBehavior
+from airflow_provider_wan.sandbox.responses import WireBehavior as Wire
 from dev.testkit.sandbox import SandboxHarness
 
 REFUSALS = {
@@ -27,10 +27,10 @@ REFUSALS = {
     Fault.NO_MODEL_404: 404,
 }
 DEAD = {
-    Fault.RESET_AFTER_ACCEPT: WireBehavior.RESET,
-    Fault.RESET_BEFORE_ACCEPT: WireBehavior.RESET,
-    Fault.HANG_AFTER_ACCEPT: WireBehavior.HANG,
-    Fault.HANG_BEFORE_ACCEPT: WireBehavior.HANG,
+    Fault.RESET_AFTER_ACCEPT: Wire.RESET,
+    Fault.RESET_BEFORE_ACCEPT: Wire.RESET,
+    Fault.HANG_AFTER_ACCEPT: Wire.HANG,
+    Fault.HANG_BEFORE_ACCEPT: Wire.HANG,
 }
 
 
@@ -250,14 +250,12 @@ def test_the_echo_may_be_empty_and_the_model_another(harness: SandboxHarness) ->
 @pytest.mark.parametrize(
     ("fault", "status", "wire"),
     [
-        (Fault.GET_GARBAGE, 200, WireBehavior.SEND), (Fault.GET_HANG, 0, WireBehavior.HANG), (Fault.GET_RESET, 0, WireBehavior.RESET),
-        (Fault.GET_500, 500, WireBehavior.SEND), (Fault.GET_502, 502, WireBehavior.SEND), (Fault.GET_404, 404, WireBehavior.SEND),
-        (Fault.GET_401, 401, WireBehavior.SEND), (Fault.GET_429, 429, WireBehavior.SEND), (Fault.GET_429_BARE, 429, WireBehavior.SEND),
+        (Fault.GET_GARBAGE, 200, Wire.SEND), (Fault.GET_HANG, 0, Wire.HANG), (Fault.GET_RESET, 0, Wire.RESET),
+        (Fault.GET_500, 500, Wire.SEND), (Fault.GET_502, 502, Wire.SEND), (Fault.GET_404, 404, Wire.SEND),
+        (Fault.GET_401, 401, Wire.SEND), (Fault.GET_429, 429, Wire.SEND), (Fault.GET_429_BARE, 429, Wire.SEND),
     ],
 )  # fmt: skip
-def test_one_bad_status_answer_changes_nothing(
-    harness: SandboxHarness, fault: Fault, status: int, wire: WireBehavior
-) -> None:
+def test_one_bad_status_answer_changes_nothing(harness: SandboxHarness, fault: Fault, status: int, wire: Wire) -> None:
     request_id = harness.submit_id()
     harness.core.faults.inject(fault)
     answer = harness.call("GET", f"/requests/{request_id}")
@@ -268,12 +266,12 @@ def test_one_bad_status_answer_changes_nothing(
 @pytest.mark.parametrize(
     ("fault", "status", "wire"),
     [
-        (Fault.LIST_404, 404, WireBehavior.SEND), (Fault.LIST_500, 500, WireBehavior.SEND), (Fault.LIST_GARBAGE, 200, WireBehavior.SEND),
-        (Fault.LIST_HANG, 0, WireBehavior.HANG), (Fault.LIST_RESET, 0, WireBehavior.RESET), (Fault.LIST_429, 429, WireBehavior.SEND),
-        (Fault.LIST_429_BARE, 429, WireBehavior.SEND),
+        (Fault.LIST_404, 404, Wire.SEND), (Fault.LIST_500, 500, Wire.SEND), (Fault.LIST_GARBAGE, 200, Wire.SEND),
+        (Fault.LIST_HANG, 0, Wire.HANG), (Fault.LIST_RESET, 0, Wire.RESET), (Fault.LIST_429, 429, Wire.SEND),
+        (Fault.LIST_429_BARE, 429, Wire.SEND),
     ],
 )  # fmt: skip
-def test_one_page_of_the_list_may_fail(harness: SandboxHarness, fault: Fault, status: int, wire: WireBehavior) -> None:
+def test_one_page_of_the_list_may_fail(harness: SandboxHarness, fault: Fault, status: int, wire: Wire) -> None:
     harness.submit()
     harness.core.faults.inject(fault, match={"offset": "0"})
     assert harness.listed("?offset=1") == []
@@ -311,7 +309,7 @@ def test_an_injected_fault_strikes_only_what_it_matches(harness: SandboxHarness)
     harness.core.faults.inject(Fault.RESET_AFTER_ACCEPT, match={"seed": 2})
     harness.core.faults.inject(Fault.NO_CREDIT_402, match={"img_url": {"contains": "/dog"}})
     assert harness.submit(seed=1).status == 200
-    assert harness.submit(seed=2).wire is WireBehavior.RESET
+    assert harness.submit(seed=2).wire is Wire.RESET
     assert harness.submit(seed=2).status == 200
     assert harness.submit(img_url="https://images.example/dog.jpg?signature=x").status == 402
 
