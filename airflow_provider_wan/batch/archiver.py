@@ -42,7 +42,7 @@ class Archiver:
         :param claim: the claim that is about to be made.
         :raises WanValidationError: if another object has that key.
         """
-        maker = self._archive.maker_of(self._bucket, self.build_key(item))
+        maker = self._archive.find_request_id(self._bucket, self.build_key(item))
         if maker is not None and maker not in claim.request_ids:
             uri = f"s3://{self._bucket}/{self.build_key(item)}"
             rule = f"holds {'another object' if not maker else f'the clip of request {maker}'}"

@@ -26,7 +26,7 @@ from botocore.exceptions import ClientError
 from airflow_provider_wan.batch.errors import CheckpointError
 from airflow_provider_wan.batch.results import ItemResult, ResultCounts
 from airflow_provider_wan.batch.throttle import ConcurrencyWindow
-from airflow_provider_wan.media.multipart import ObjectWriter
+from airflow_provider_wan.s3.multipart import ObjectWriter
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter

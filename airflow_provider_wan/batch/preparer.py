@@ -15,9 +15,9 @@ from airflow_provider_wan.api.request import I2VRequest
 from airflow_provider_wan.batch.results import ItemResult, ItemStatus
 from airflow_provider_wan.batch.rows import InvalidRow, Item
 from airflow_provider_wan.ledger import compute_fingerprint
-from airflow_provider_wan.media.ingest import Ingest, Kind
-from airflow_provider_wan.media.presign import PresignError
-from airflow_provider_wan.media.source import Origin, Source, SourceMissingError
+from airflow_provider_wan.media.ingest import MediaIngester, MediaKind
+from airflow_provider_wan.media.source import MediaSource, Origin, SourceMissingError
+from airflow_provider_wan.s3.presign import PresignError
 
 if TYPE_CHECKING:
     from airflow_provider_wan.batch.checkpoint import CheckpointStore
@@ -71,7 +71,7 @@ class PreparedItem:
         """
         return ItemResult(
             row=self.row,
-            image=self.item.image.shown,
+            image=self.item.image.public_uri,
             status=status,
             seconds=self.item.request.duration,
             resolution=str(self.item.request.resolution),
@@ -93,7 +93,7 @@ class ItemPreparer:
 
     def __init__(
         self,
-        ingest: Ingest,
+        ingest: MediaIngester,
         *,
         scope: str,
         force_token: str | None,
@@ -123,13 +123,13 @@ class ItemPreparer:
                 reason = f"{type(error).__name__}: {error}"
                 if attempt < _MAX_ATTEMPTS:
                     self._sleep(attempt)
-        return InvalidRow(item.row, item.image.shown, f"row {item.row}: {reason}")
+        return InvalidRow(item.row, item.image.public_uri, f"row {item.row}: {reason}")
 
     def _prepare_once(self, item: Item) -> PreparedItem:
-        image_url, image_sha256, image_expires_at = self._ingest_media(item.image, Kind.IMAGE, item)
+        image_url, image_sha256, image_expires_at = self._ingest_media(item.image, MediaKind.IMAGE, item)
         audio_url, audio_sha256, audio_expires_at = None, None, None
         if item.audio is not None:
-            audio_url, audio_sha256, audio_expires_at = self._ingest_media(item.audio, Kind.AUDIO, item)
+            audio_url, audio_sha256, audio_expires_at = self._ingest_media(item.audio, MediaKind.AUDIO, item)
         request = item.with_urls(image_url, audio_url)
         fingerprint = compute_fingerprint(
             request,
@@ -141,11 +141,11 @@ class ItemPreparer:
         expiries = [expiry for expiry in (image_expires_at, audio_expires_at) if expiry is not None]
         return PreparedItem(item, fingerprint, request, min(expiries, default=None))
 
-    def _ingest_media(self, source: Source, kind: Kind, item: Item) -> tuple[str, str | None, float | None]:
+    def _ingest_media(self, source: MediaSource, kind: MediaKind, item: Item) -> tuple[str, str | None, float | None]:
         if source.origin is Origin.WEB:
             return source.text, None, None
-        on_content = self._save_thumbnail(item.row) if kind is Kind.IMAGE and item.row <= SHEET_ROWS else None
-        ingested = self._ingest.take(source, kind, on_content)
+        on_content = self._save_thumbnail(item.row) if kind is MediaKind.IMAGE and item.row <= SHEET_ROWS else None
+        ingested = self._ingest.ingest(source, kind, on_content)
         # The bytes after fitting depend on a library's version, so the original identifies the image.
         return ingested.url, ingested.source_sha256, ingested.expires_at
 

@@ -118,8 +118,8 @@ def _write_contact_sheet(run: BatchRun, summary: BatchSummary) -> None:
         f"{run.context.manifest.description}  ·  {summary.video_seconds} seconds of video  ·  ${summary.cost:.2f}"
         f"{f'  ·  first {len(tiles)} rows' if summary.items > len(tiles) else ''}"
     )
-    store.put("sheet.html", contact_sheet.page(tiles, title=title, subtitle=subtitle), "text/html; charset=utf-8")
-    store.put("sheet.png", contact_sheet.picture(tiles, title=title, subtitle=subtitle), "image/png")
+    store.put("sheet.html", contact_sheet.render_html(tiles, title=title, subtitle=subtitle), "text/html; charset=utf-8")
+    store.put("sheet.png", contact_sheet.render_png(tiles, title=title, subtitle=subtitle), "image/png")
 
 
 def _build_tile(result: ItemResult, store: CheckpointStore) -> Tile:

@@ -17,7 +17,7 @@ from airflow_provider_wan.api.errors import WanValidationError
 from airflow_provider_wan.api.redaction import redact
 from airflow_provider_wan.api.request import I2VRequest
 from airflow_provider_wan.ledger.fingerprint import normalize_payload
-from airflow_provider_wan.media.source import Origin, Source
+from airflow_provider_wan.media.source import MediaSource, Origin
 
 IMAGE_COLUMNS = ("image", "img_url")
 AUDIO_COLUMNS = ("audio_file", "audio_url")
@@ -74,8 +74,8 @@ class Item:
     """
 
     row: int
-    image: Source = field(repr=False)
-    audio: Source | None = field(repr=False)
+    image: MediaSource = field(repr=False)
+    audio: MediaSource | None = field(repr=False)
     name: str | None
     request: I2VRequest = field(repr=False)
     digest: str
@@ -147,7 +147,7 @@ def _build_item(raw: RawRow, values: dict[str, Any], defaults: Mapping[str, Any]
         **parameters,
     )
     clip_name = _validate_name(values.get(NAME_COLUMN))
-    identity = [image.shown, audio and audio.shown, clip_name, request.model, normalize_payload(request.to_payload())]
+    identity = [image.public_uri, audio and audio.public_uri, clip_name, request.model, normalize_payload(request.to_payload())]
     digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
     return Item(raw.number, image, audio, clip_name, request, digest)
 
@@ -175,9 +175,9 @@ def _pick_column(values: Mapping[str, Any], names: tuple[str, ...]) -> Any:
     return values[given[0]] if given else None
 
 
-def _parse_media(name: str, text: Any) -> Source:
+def _parse_media(name: str, text: Any) -> MediaSource:
     try:
-        return Source.parse(text)
+        return MediaSource.parse(text)
     except WanValidationError as error:
         raise WanValidationError(name, error.value, error.rule) from None
 

@@ -240,7 +240,7 @@ class BatchRun:
     def _check_duplicate(self, item: Item | InvalidRow) -> Item | ItemResult:
         if isinstance(item, InvalidRow):
             return ItemResult(item.row, item.image, ItemStatus.REJECTED, error=item.reason)
-        image = item.image.shown
+        image = item.image.public_uri
         first = self._row_by_digest.setdefault(item.digest, item.row)
         if first != item.row:
             error = f"row {item.row} requests the same clip as row {first}"

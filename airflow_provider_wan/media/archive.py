@@ -23,19 +23,19 @@ from airflow_provider_wan.media.clip_record import (
     MAX_RECORD_BYTES,
     VIDEO_TYPE,
     ArchivedClip,
-    move_record,
-    read_record,
+    build_copy_record,
+    build_record,
+    parse_record,
     record_key,
-    write_record,
 )
 from airflow_provider_wan.media.fetch import (
-    PIECE,
+    CHUNK_BYTES,
     BrokenDownloadError,
     ResultHosts,
     open_result,
 )
-from airflow_provider_wan.media.multipart import ObjectWriter
 from airflow_provider_wan.media.video import Mp4Checker, VideoInfo, check_clip
+from airflow_provider_wan.s3.multipart import ObjectWriter
 
 DEFAULT_MAX_BYTES = 2 * 1024**3
 _ATTEMPTS = 4
@@ -78,14 +78,14 @@ class ClipArchive:
         recorded = self._recorded(bucket, key)
         if recorded is not None and recorded.request_id == request_id:
             if recorded.video.size == head["ContentLength"] and recorded.etag == _etag(head):
-                return recorded.found()
+                return recorded.as_existing()
             # Copied by another tool, perhaps: the same bytes may have another ETag.
             if self._verified(bucket, key, request_id, recorded.sha256) is not None:
-                return recorded.found()
+                return recorded.as_existing()
         self._guard(bucket, key, request_id, head, recorded)
         return None
 
-    def maker_of(self, bucket: str, key: str) -> str | None:
+    def find_request_id(self, bucket: str, key: str) -> str | None:
         """Return the request whose clip lies at the key; empty for an object of another origin, None for none."""
         head = self._head(bucket, key)
         return None if head is None else _maker(head) or ""
@@ -135,7 +135,7 @@ class ClipArchive:
                 reraise=True,
             )
             clip = retrying(self._download, request, bucket, key, expected)
-        self._put_record(clip, write_record(clip, request, cost))
+        self._put_record(clip, build_record(clip, request, cost))
         return clip
 
     def copy(self, source_uri: str, bucket: str, key: str, request_id: str) -> ArchivedClip | None:
@@ -171,7 +171,7 @@ class ClipArchive:
         if head is None or head["ContentLength"] != source.video.size:
             raise WanResultError(f"The copy of {source_uri} at s3://{bucket}/{key} is not whole")
         clip = replace(source, bucket=bucket, key=key, etag=_etag(head), existing=False)
-        self._put_record(clip, move_record(body, clip, source_uri))
+        self._put_record(clip, build_copy_record(body, clip, source_uri))
         return clip
 
     def _download(self, request: RequestRecord, bucket: str, key: str, expected: float | None) -> ArchivedClip:
@@ -224,7 +224,7 @@ class ClipArchive:
         answer = self._client.get_object(Bucket=bucket, Key=key)
         with answer["Body"] as body:
             try:
-                video, found = _read_through(iter(lambda: body.read(PIECE), b""))
+                video, found = _read_through(iter(lambda: body.read(CHUNK_BYTES), b""))
             except WanResultError as error:
                 log.warning("s3://%s/%s is not whole: %s", bucket, key, error)
                 return None
@@ -244,7 +244,7 @@ class ClipArchive:
 
     def _recorded(self, bucket: str, key: str) -> ArchivedClip | None:
         body = self._record_body(bucket, key)
-        return None if body is None else read_record(body, bucket, key)
+        return None if body is None else parse_record(body, bucket, key)
 
     def _record_body(self, bucket: str, key: str) -> bytes | None:
         try:

@@ -49,7 +49,7 @@ class ArchivedClip:
         """``s3://`` URI of the record."""
         return f"s3://{self.bucket}/{record_key(self.key)}"
 
-    def found(self) -> ArchivedClip:
+    def as_existing(self) -> ArchivedClip:
         """The same, marked as having lain there."""
         return replace(self, existing=True)
 
@@ -59,7 +59,7 @@ def record_key(key: str) -> str:
     return key.removesuffix(".mp4") + ".json"
 
 
-def write_record(clip: ArchivedClip, request: RequestRecord, cost: float | None) -> bytes:
+def build_record(clip: ArchivedClip, request: RequestRecord, cost: float | None) -> bytes:
     """Put in words how a clip was made.
 
     URLs lose their query strings, which may be signatures.
@@ -100,7 +100,7 @@ def write_record(clip: ArchivedClip, request: RequestRecord, cost: float | None)
     return (json.dumps(document, indent=2, ensure_ascii=False) + "\n").encode()
 
 
-def move_record(body: bytes, clip: ArchivedClip, source_uri: str) -> bytes:
+def build_copy_record(body: bytes, clip: ArchivedClip, source_uri: str) -> bytes:
     """Say of a copy where it lies and where it was copied from; how it was made stays as it was told.
 
     :param body: the record of the original.
@@ -118,8 +118,8 @@ def move_record(body: bytes, clip: ArchivedClip, source_uri: str) -> bytes:
     return (json.dumps(document, indent=2, ensure_ascii=False) + "\n").encode()
 
 
-def read_record(body: bytes, bucket: str, key: str) -> ArchivedClip | None:
-    """Read what :func:`write_record` wrote.
+def parse_record(body: bytes, bucket: str, key: str) -> ArchivedClip | None:
+    """Read what :func:`build_record` wrote.
 
     :param body: the record's bytes.
     :param bucket: where its video lies; ``key`` likewise.

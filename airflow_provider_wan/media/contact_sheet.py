@@ -43,7 +43,7 @@ class Tile:
     picture: bytes | None = field(default=None, repr=False)
 
 
-def page(tiles: Sequence[Tile], *, title: str, subtitle: str) -> bytes:
+def render_html(tiles: Sequence[Tile], *, title: str, subtitle: str) -> bytes:
     """Return the page, HTML in UTF-8."""
     safe = html.escape
     articles = []
@@ -65,7 +65,7 @@ def page(tiles: Sequence[Tile], *, title: str, subtitle: str) -> bytes:
 """.encode()
 
 
-def picture(tiles: Sequence[Tile], *, title: str, subtitle: str) -> bytes:
+def render_png(tiles: Sequence[Tile], *, title: str, subtitle: str) -> bytes:
     """Return the picture, PNG."""
     from PIL import Image, ImageDraw
 

@@ -23,7 +23,7 @@ from airflow_provider_wan.api.redaction import public_url
 
 CONNECT_TIMEOUT = 10.0
 READ_TIMEOUT = 60.0  # between two pieces, not for the whole
-PIECE = 1024 * 1024
+CHUNK_BYTES = 1024 * 1024
 _MAX_REDIRECTS = 3
 _REDIRECTS = (301, 302, 303, 307, 308)
 _GONE = (403, 404, 410)
@@ -36,7 +36,7 @@ class BrokenDownloadError(WanResultError):
     """The download broke, or the host was not able to answer: another try may do."""
 
 
-class NotThereError(BrokenDownloadError, WanResultGoneError):
+class ResultNotFoundError(BrokenDownloadError, WanResultGoneError):
     """HTTP 404: gone, or not there yet."""
 
     retry = Retry.NEVER
@@ -170,7 +170,7 @@ def _check_status(status: int, url: str) -> None:
     if status == 200:
         return
     if status == 404:
-        raise NotThereError(f"{message}: the clip is gone")
+        raise ResultNotFoundError(f"{message}: the clip is gone")
     if status in _GONE:
         raise WanResultGoneError(f"{message}: the clip is gone")
     if status in _PASSING:
@@ -181,7 +181,7 @@ def _check_status(status: int, url: str) -> None:
 def _pieces(response: requests.Response, url: str) -> Iterator[bytes]:
     got = 0
     try:
-        while piece := response.raw.read(PIECE, decode_content=False):
+        while piece := response.raw.read(CHUNK_BYTES, decode_content=False):
             got += len(piece)
             yield piece
     except (urllib3.exceptions.HTTPError, OSError) as error:

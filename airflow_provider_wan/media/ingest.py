@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Ingest: an image or audio is read, checked, fitted where wished, and put where the API can fetch it."""
+"""MediaIngester: an image or audio is read, checked, fitted where wished, and put where the API can fetch it."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from typing import Any
 
 from airflow_provider_wan.api.errors import WanValidationError
 from airflow_provider_wan.media import image
-from airflow_provider_wan.media.presign import check_lifetime, presign, probe
-from airflow_provider_wan.media.source import Origin, Source, split_s3_uri
+from airflow_provider_wan.media.source import MediaSource, Origin, split_s3_uri
+from airflow_provider_wan.s3.presign import presign, probe_url, validate_lifetime
 
 log = logging.getLogger(__name__)
 
 
-class Kind(StrEnum):
+class MediaKind(StrEnum):
     """What is ingested."""
 
     IMAGE = "image"
@@ -39,7 +39,7 @@ class Delivery(StrEnum):
 
 
 @dataclass(frozen=True)
-class Ingested:
+class IngestedMedia:
     """
     What the API can fetch now.
 
@@ -56,7 +56,7 @@ class Ingested:
     :param seconds: length of the audio; None for an image.
     """
 
-    kind: Kind
+    kind: MediaKind
     url: str = field(repr=False)
     sha256: str
     source_sha256: str
@@ -71,7 +71,7 @@ class Ingested:
 
     def as_result(self) -> dict[str, Any]:
         """Return plain values; those of the other kind are left out."""
-        other = ("seconds",) if self.kind is Kind.IMAGE else ("width", "height")
+        other = ("seconds",) if self.kind is MediaKind.IMAGE else ("width", "height")
         return {name: value for name, value in asdict(self).items() if name not in other} | {"kind": self.kind.value}
 
 
@@ -85,7 +85,7 @@ class _Content:
     facts: dict[str, Any]
 
 
-class Ingest:
+class MediaIngester:
     """
     Takes images and audio in. It may be used by several threads.
 
@@ -117,7 +117,9 @@ class Ingest:
         self._lifetime = lifetime
         self._on_url = on_url
 
-    def take(self, source: Source, kind: Kind, on_content: Callable[[bytes], None] | None = None) -> Ingested:
+    def ingest(
+        self, source: MediaSource, kind: MediaKind, on_content: Callable[[bytes], None] | None = None
+    ) -> IngestedMedia:
         """
         Read, check, fit and deliver one.
 
@@ -126,8 +128,8 @@ class Ingest:
         :raises SourceMissingError: when there is nothing.
         :raises PresignError: when the URL does not lead to it.
         """
-        self.check_plan(source, kind)
-        content = self._image(source) if kind is Kind.IMAGE else self._audio(source)
+        self.validate(source, kind)
+        content = self._image(source) if kind is MediaKind.IMAGE else self._audio(source)
         if on_content is not None:
             on_content(content.data)
         where: dict[str, Any]
@@ -136,16 +138,16 @@ class Ingest:
             where = {"url": self._upload(content.data, extension)}
         else:
             where = self._presign(source, kind, content)
-        return Ingested(
+        return IngestedMedia(
             kind=kind,
-            source=source.shown,
+            source=source.public_uri,
             content_type=content.content_type,
             size=len(content.data),
             **content.facts,
             **where,
         )
 
-    def check_plan(self, source: Source, kind: Kind) -> None:
+    def validate(self, source: MediaSource, kind: MediaKind) -> None:
         """
         Refuse what can't come to an end, before anything is read.
 
@@ -153,10 +155,10 @@ class Ingest:
         """
         if self._delivery is Delivery.UPLOAD:
             return
-        check_lifetime(self._lifetime)
+        validate_lifetime(self._lifetime)
         if self._dest_prefix:
             split_s3_uri(self._dest_prefix.rstrip("/") + "/x", "dest_prefix")
-        elif source.origin is not Origin.S3 or (kind is Kind.IMAGE and self._fit is Fit.RESIZE):
+        elif source.origin is not Origin.S3 or (kind is MediaKind.IMAGE and self._fit is Fit.RESIZE):
             raise WanValidationError(
                 "dest_prefix",
                 self._dest_prefix,
@@ -164,7 +166,7 @@ class Ingest:
                 'Set dest_prefix="s3://bucket/prefix/", or delivery="upload"',
             )
 
-    def _image(self, source: Source) -> _Content:
+    def _image(self, source: MediaSource) -> _Content:
         # What the upload call takes, of the types that the API takes.
         formats = ("JPEG", "PNG") if self._delivery is Delivery.UPLOAD else tuple(image.CONTENT_TYPES)
         if self._fit is Fit.ERROR:
@@ -178,7 +180,7 @@ class Ingest:
         facts = {"sha256": info.sha256, "source_sha256": source_sha256, "width": info.width, "height": info.height}
         return _Content(data, info.content_type, info.extension, facts)
 
-    def _audio(self, source: Source) -> _Content:
+    def _audio(self, source: MediaSource) -> _Content:
         from airflow_provider_wan.media import audio
 
         data = self._read(source, audio.MAX_AUDIO_BYTES, "Save it as MP3")
@@ -186,11 +188,11 @@ class Ingest:
         facts = {"sha256": info.sha256, "source_sha256": info.sha256, "seconds": info.seconds}
         return _Content(data, info.content_type, info.extension, facts)
 
-    def _read(self, source: Source, max_bytes: int, remedy: str) -> bytes:
+    def _read(self, source: MediaSource, max_bytes: int, remedy: str) -> bytes:
         return source.read(self._s3, max_bytes, "source", remedy)
 
-    def _presign(self, source: Source, kind: Kind, content: _Content) -> dict[str, Any]:
-        if source.origin is Origin.S3 and (kind is Kind.AUDIO or self._fit is Fit.ERROR):
+    def _presign(self, source: MediaSource, kind: MediaKind, content: _Content) -> dict[str, Any]:
+        if source.origin is Origin.S3 and (kind is MediaKind.AUDIO or self._fit is Fit.ERROR):
             bucket, key = split_s3_uri(source.text, "source")
         else:
             prefix = str(self._dest_prefix).rstrip("/")
@@ -205,7 +207,7 @@ class Ingest:
                 key,
                 signed.expires_at,
             )
-        probe(signed.url, len(content.data))
+        probe_url(signed.url, len(content.data))
         return {"url": signed.url, "uri": f"s3://{bucket}/{key}", "expires_at": signed.expires_at}
 
     def _put_once(self, bucket: str, key: str, content: _Content) -> None:

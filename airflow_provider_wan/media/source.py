@@ -12,7 +12,7 @@ from urllib.parse import unquote, urlsplit
 
 from airflow_provider_wan.api.errors import WanValidationError
 from airflow_provider_wan.api.redaction import public_url
-from airflow_provider_wan.media.fetch import CONNECT_TIMEOUT, PIECE, READ_TIMEOUT
+from airflow_provider_wan.media.fetch import CHUNK_BYTES, CONNECT_TIMEOUT, READ_TIMEOUT
 
 _SCHEMES = "must be s3://bucket/key, a local path, file:///path, or an http(s) URL"
 
@@ -30,7 +30,7 @@ class SourceMissingError(FileNotFoundError):
 
 
 @dataclass(frozen=True)
-class Source:
+class MediaSource:
     """One image or audio file of the user's.
 
     :param text: as the user wrote it; may hold a signature.
@@ -41,7 +41,7 @@ class Source:
     origin: Origin
 
     @classmethod
-    def parse(cls, text: object) -> Source:
+    def parse(cls, text: object) -> MediaSource:
         """
         Read what the user wrote.
 
@@ -60,7 +60,7 @@ class Source:
         raise WanValidationError("source", f"{scheme}://…", _SCHEMES)
 
     @property
-    def shown(self) -> str:
+    def public_uri(self) -> str:
         """For logs and results: without a query string where it is a URL."""
         return public_url(self.text) if self.origin is Origin.WEB else self.text
 
@@ -77,7 +77,9 @@ class Source:
 
         def check(size: int) -> None:
             if size > max_bytes:
-                raise WanValidationError(field, f"{self.shown}: {size} bytes", f"at most {max_bytes} bytes", remedy)
+                raise WanValidationError(
+                    field, f"{self.public_uri}: {size} bytes", f"at most {max_bytes} bytes", remedy
+                )
 
         match self.origin:
             case Origin.S3:
@@ -95,17 +97,17 @@ class Source:
             answer = client.get_object(Bucket=bucket, Key=key)  # the body is not read yet
         except ClientError as error:
             code = error.response.get("Error", {}).get("Code", "?")
-            raise SourceMissingError(f"{self.shown} can't be read: {code}") from error
+            raise SourceMissingError(f"{self.public_uri} can't be read: {code}") from error
         with answer["Body"] as body:
             check(int(answer["ContentLength"]))
-            return _collect(iter(lambda: body.read(PIECE), b""), check)
+            return _collect(iter(lambda: body.read(CHUNK_BYTES), b""), check)
 
     def _read_file(self, check: Callable[[int], None]) -> bytes:
         path = Path(unquote(urlsplit(self.text).path) if self.text.lower().startswith("file://") else self.text)
         try:
             with path.open("rb") as file:
                 check(path.stat().st_size)
-                return _collect(iter(lambda: file.read(PIECE), b""), check)
+                return _collect(iter(lambda: file.read(CHUNK_BYTES), b""), check)
         except OSError as error:
             raise SourceMissingError(f"{path} can't be read: {error.strerror}") from error
 
@@ -117,13 +119,13 @@ class Source:
                 session.auth = lambda request: request  # else requests would look into ~/.netrc
                 with session.get(self.text, stream=True, timeout=(CONNECT_TIMEOUT, READ_TIMEOUT)) as response:
                     if response.status_code != 200:
-                        raise SourceMissingError(f"{self.shown} answers {response.status_code}")
+                        raise SourceMissingError(f"{self.public_uri} answers {response.status_code}")
                     length = response.headers.get("Content-Length", "")
                     check(int(length) if length.isdigit() else 0)
-                    return _collect(response.iter_content(PIECE), check)
+                    return _collect(response.iter_content(CHUNK_BYTES), check)
         except requests.RequestException as error:
             # Its own text holds the URL with the query string.
-            raise SourceMissingError(f"{self.shown} can't be read ({type(error).__name__})") from None
+            raise SourceMissingError(f"{self.public_uri} can't be read ({type(error).__name__})") from None
 
 
 def split_s3_uri(uri: str, field: str) -> tuple[str, str]:

@@ -10,7 +10,7 @@ from typing import Any
 from airflow_provider_wan.api.errors import WanValidationError
 
 
-def seconds_of(field: str, value: timedelta | float) -> float:
+def parse_seconds(field: str, value: timedelta | float) -> float:
     """
     Read a length of time.
 
@@ -22,7 +22,7 @@ def seconds_of(field: str, value: timedelta | float) -> float:
     return float(seconds)
 
 
-def dollars_of(value: Any) -> float | None:
+def parse_usd(value: Any) -> float | None:
     """
     Read an amount of US dollars; None stands for no limit.
 
@@ -40,7 +40,7 @@ def dollars_of(value: Any) -> float | None:
     return dollars
 
 
-def switch_of(field: str, value: Any) -> bool:
+def parse_bool(field: str, value: Any) -> bool:
     """
     Read a switch, which a template renders to text.
 
@@ -52,7 +52,7 @@ def switch_of(field: str, value: Any) -> bool:
     return word == "true"
 
 
-def count_of(field: str, value: Any) -> int:
+def parse_positive_int(field: str, value: Any) -> int:
     """
     Read a number of things, at least one.
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from airflow_provider_wan.api.errors import WanValidationError
 from airflow_provider_wan.operators import ledger_context
-from airflow_provider_wan.operators.arguments import dollars_of
+from airflow_provider_wan.operators.arguments import parse_usd
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -142,7 +142,7 @@ def build_batch(arguments: BatchArguments, context: Context) -> BatchContext:
     from airflow_provider_wan.ledger import Ledger, Submitter, build_scope
     from airflow_provider_wan.media.archive import ClipArchive
     from airflow_provider_wan.media.fetch import ResultHosts
-    from airflow_provider_wan.media.ingest import Delivery, Fit, Ingest
+    from airflow_provider_wan.media.ingest import Delivery, Fit, MediaIngester
 
     config, client = arguments.hook.config, arguments.hook.client
     bucket, prefix = split_output(arguments.output_prefix)
@@ -150,7 +150,7 @@ def build_batch(arguments: BatchArguments, context: Context) -> BatchContext:
     owner = ledger_context.build_owner(context)
     scope = build_scope(arguments.reuse, run=ledger_context.run_name(context), task=ledger_context.task_name(context))
     model = arguments.model or config.model
-    ingest = Ingest(
+    ingest = MediaIngester(
         lambda: arguments.s3,
         arguments.upload,
         fit=Fit(arguments.fit),
@@ -186,7 +186,7 @@ def build_batch(arguments: BatchArguments, context: Context) -> BatchContext:
         store=store,
         owner=owner,
         model=model,
-        max_cost=dollars_of(arguments.max_cost),
+        max_cost=parse_usd(arguments.max_cost),
         max_in_flight=arguments.max_in_flight,
         submits_per_second=arguments.submits_per_second,
         poll_interval=arguments.poll_interval,

@@ -43,7 +43,7 @@ def clip_result(record: RequestRecord, **more: Any) -> dict[str, Any]:
     }
 
 
-def error_of(record: RequestRecord, *, outcome: Outcome | None = None, waited: str = "") -> WanError:
+def build_error(record: RequestRecord, *, outcome: Outcome | None = None, waited: str = "") -> WanError:
     """
     Return the error of the task that made a request which gave no clip.
 
@@ -68,7 +68,7 @@ def error_of(record: RequestRecord, *, outcome: Outcome | None = None, waited: s
     )
 
 
-def not_ours(record: RequestRecord) -> AirflowFailException:
+def build_upstream_error(record: RequestRecord) -> AirflowFailException:
     """Return the error of a task that only wanted the clip of a request which gave none."""
     return AirflowFailException(
         f"{_told(record)}. It is not charged. Clear the task that made it, and this one with it."
@@ -83,7 +83,7 @@ def _told(record: RequestRecord) -> str:
     return f"Request {record.request_id} is still {record.status_text!r}"
 
 
-def fail(error: WanError) -> NoReturn:
+def fail_task(error: WanError) -> NoReturn:
     """Raise an error so that Airflow retries it only where that helps."""
     # Retry.RECONCILE is retried too: every submission goes through the ledger, which reconciles it first.
     if error.retry is Retry.NEVER:

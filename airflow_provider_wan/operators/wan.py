@@ -18,9 +18,9 @@ from airflow_provider_wan.api.redaction import url_query
 from airflow_provider_wan.api.request import I2VRequest
 from airflow_provider_wan.links.wan import WanRequestLink
 from airflow_provider_wan.operators import ledger_context
-from airflow_provider_wan.operators.arguments import dollars_of, seconds_of
-from airflow_provider_wan.operators.source import Source
-from airflow_provider_wan.operators.task_result import clip_result, error_of, fail
+from airflow_provider_wan.operators.arguments import parse_seconds, parse_usd
+from airflow_provider_wan.operators.media_ref import MediaRef
+from airflow_provider_wan.operators.task_result import build_error, clip_result, fail_task
 from airflow_provider_wan.polling.decision import PollTarget, WaitStatus
 from airflow_provider_wan.triggers.cancellation import CancelPolicy
 from airflow_provider_wan.triggers.deferral import MIN_DEFERRAL_SECONDS, deferral_timeout
@@ -147,8 +147,8 @@ class WanI2VOperator(BaseOperator):
         self.model = model
         self.wan_conn_id = wan_conn_id
         self.deferrable = deferrable
-        self.timeout = seconds_of("timeout", timeout)
-        self.poll_interval = seconds_of("poll_interval", poll_interval)
+        self.timeout = parse_seconds("timeout", timeout)
+        self.poll_interval = parse_seconds("poll_interval", poll_interval)
         if cancel_policy not in tuple(CancelPolicy):
             raise WanValidationError("cancel_policy", cancel_policy, f"must be one of {', '.join(CancelPolicy)}")
         self.cancel_policy = cancel_policy
@@ -184,7 +184,7 @@ class WanI2VOperator(BaseOperator):
             held = self._ensure(context, end_time)
             return self._go_on(context, held, end_time)
         except WanError as error:
-            fail(error)
+            fail_task(error)
 
     def execute_complete(self, context: Context, event: Mapping[str, Any]) -> Any:
         """Take up the trigger's event: look at the request anew, since events hold no result."""
@@ -201,10 +201,10 @@ class WanI2VOperator(BaseOperator):
                     f"The triggerer could not look at request {request_id}: see its log. A retry picks it up."
                 )
             if event.get("status") == WaitStatus.TIMEOUT or time.time() >= end_time:
-                raise error_of(record, waited=f" after {self.timeout:.0f} s")
+                raise build_error(record, waited=f" after {self.timeout:.0f} s")
             self._defer(request_id, fingerprint, end_time, record)
         except WanError as error:
-            fail(error)
+            fail_task(error)
 
     def on_kill(self) -> None:
         """Cancel as the policy says, where the task waits in the worker."""
@@ -222,7 +222,7 @@ class WanI2VOperator(BaseOperator):
         from airflow_provider_wan.ledger import build_scope, compute_fingerprint
 
         config = self.hook.config
-        image, audio = Source.of("img_url", self.img_url), Source.of("audio_url", self.audio_url)
+        image, audio = MediaRef.parse("img_url", self.img_url), MediaRef.parse("audio_url", self.audio_url)
         request = I2VRequest(
             img_url=image.url,
             prompt=self.prompt,
@@ -255,19 +255,19 @@ class WanI2VOperator(BaseOperator):
         )
 
         def before_pay(_: LedgerEntry) -> None:
-            image.check_lifetime()
-            audio.check_lifetime()
+            image.validate_lifetime()
+            audio.validate_lifetime()
             json.dumps(self._trigger("0" * 36, fingerprint, end_time).serialize())
 
-        image.warn_if_vague(self.log)
-        audio.warn_if_vague(self.log)
+        image.warn_if_ambiguous(self.log)
+        audio.warn_if_ambiguous(self.log)
         held = self._submission(context).submit_once(
             request,
             fingerprint=fingerprint,
             owner=ledger_context.build_owner(context),
             scope=scope,
             prices=config.prices,
-            max_cost=dollars_of(self.max_cost),
+            max_cost=parse_usd(self.max_cost),
             on_doubt=self.on_doubt,
             before_pay=before_pay,
             deadline=end_time,
@@ -304,7 +304,7 @@ class WanI2VOperator(BaseOperator):
         record = self._wait_here(record, end_time)
         finished = self._finish(context, entry.fingerprint, record)
         if not record.status.is_terminal:
-            raise error_of(record, waited=f" after {self.timeout:.0f} s")
+            raise build_error(record, waited=f" after {self.timeout:.0f} s")
         return self._result(record, finished or entry, entry.fingerprint)
 
     def _trigger(
@@ -361,7 +361,7 @@ class WanI2VOperator(BaseOperator):
 
     def _result(self, record: RequestRecord, entry: LedgerEntry | None, fingerprint: str | None) -> dict[str, Any]:
         if record.status is not RequestStatus.SUCCESS:
-            raise error_of(record, outcome=entry.outcome if entry else None)
+            raise build_error(record, outcome=entry.outcome if entry else None)
         if record.created_at and record.updated_at:
             self.log.info(
                 "Request %s took %.0f s at the service", record.request_id, record.updated_at - record.created_at

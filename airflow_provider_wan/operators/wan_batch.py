@@ -15,7 +15,7 @@ from airflow.providers.common.compat.sdk import BaseOperator, conf
 
 from airflow_provider_wan.api.errors import WanError, WanValidationError
 from airflow_provider_wan.links.wan import WanSheetLink
-from airflow_provider_wan.operators.arguments import count_of, seconds_of, switch_of
+from airflow_provider_wan.operators.arguments import parse_bool, parse_positive_int, parse_seconds
 from airflow_provider_wan.triggers.cancellation import ON_KILL_SECONDS, CancelPolicy
 from airflow_provider_wan.triggers.deferral import MIN_DEFERRAL_SECONDS, deferral_timeout
 
@@ -178,13 +178,13 @@ class WanI2VBatchOperator(BaseOperator):
         self.dry_run = dry_run  # type: ignore[method-assign, assignment]
         self.fit = _check_choice("fit", fit, ("resize", "error"))
         self.delivery = _check_choice("delivery", delivery, ("presign", "upload"))
-        self.lifetime = None if expires_in is None else int(seconds_of("expires_in", expires_in))
-        self.max_in_flight = count_of("max_in_flight", max_in_flight)
-        self.submits_per_second = seconds_of("submits_per_second", submits_per_second)
-        self.poll_interval = seconds_of("poll_interval", poll_interval)
+        self.lifetime = None if expires_in is None else int(parse_seconds("expires_in", expires_in))
+        self.max_in_flight = parse_positive_int("max_in_flight", max_in_flight)
+        self.submits_per_second = parse_seconds("submits_per_second", submits_per_second)
+        self.poll_interval = parse_seconds("poll_interval", poll_interval)
         self.deferrable = deferrable
-        self.timeout = seconds_of("timeout", timeout)
-        self.item_timeout = seconds_of("item_timeout", item_timeout)
+        self.timeout = parse_seconds("timeout", timeout)
+        self.item_timeout = parse_seconds("item_timeout", item_timeout)
         self.cancel_policy = _check_choice("cancel_policy", cancel_policy, tuple(CancelPolicy))
         self.on_item_failure = _check_choice("on_item_failure", on_item_failure, ("continue", "fail_fast"))
         if isinstance(max_failed_fraction, bool) or not 0 <= max_failed_fraction <= 1:
@@ -231,7 +231,7 @@ class WanI2VBatchOperator(BaseOperator):
         from airflow_provider_wan.operators.batch_setup import build_batch, build_estimate
 
         try:
-            if switch_of("dry_run", self.dry_run):
+            if parse_bool("dry_run", self.dry_run):
                 estimate = build_estimate(self, context)
                 self.log.info("%s", estimate)
                 return estimate.as_result()
@@ -362,9 +362,9 @@ class WanI2VBatchOperator(BaseOperator):
 
     @staticmethod
     def _fail(error: WanError) -> None:
-        from airflow_provider_wan.operators.task_result import fail
+        from airflow_provider_wan.operators.task_result import fail_task
 
-        fail(error)
+        fail_task(error)
 
 
 def build_asset(output: Any) -> Any:

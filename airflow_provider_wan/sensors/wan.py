@@ -18,7 +18,7 @@ from airflow.providers.common.compat.sdk import (
 from airflow_provider_wan.api.errors import WanError
 from airflow_provider_wan.api.record import RequestStatus
 from airflow_provider_wan.links.wan import WanRequestLink
-from airflow_provider_wan.operators.task_result import clip_result, error_of, not_ours
+from airflow_provider_wan.operators.task_result import build_error, build_upstream_error, clip_result
 from airflow_provider_wan.polling.decision import WaitStatus
 from airflow_provider_wan.triggers.cancellation import CancelPolicy
 from airflow_provider_wan.triggers.deferral import MIN_DEFERRAL_SECONDS, deferral_timeout
@@ -111,7 +111,7 @@ class WanRequestSensor(BaseSensorOperator):
         poke_result = self._evaluate(record)
         if poke_result.is_done:
             return poke_result.xcom_value
-        unfinished = error_of(record, waited=f" after {self.timeout:.0f} s")
+        unfinished = build_error(record, waited=f" after {self.timeout:.0f} s")
         if event.get("status") == WaitStatus.TIMEOUT:
             raise AirflowSensorTimeout(str(unfinished))
         raise AirflowFailException(f"The trigger ended with {event.get('status')!r}. {unfinished}")
@@ -121,7 +121,7 @@ class WanRequestSensor(BaseSensorOperator):
         if record.status is RequestStatus.SUCCESS:
             return PokeReturnValue(is_done=True, xcom_value=clip_result(record))
         if record.status.is_terminal:
-            raise not_ours(record)
+            raise build_upstream_error(record)
         return PokeReturnValue(is_done=False)
 
     def _hook(self) -> WanHook:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Ingest: an image or audio is checked, fitted where wished, and put where the API can fetch it."""
+"""MediaIngester: an image or audio is checked, fitted where wished, and put where the API can fetch it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from airflow_provider_wan.api.redaction import url_query
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
-    from airflow_provider_wan.media.ingest import Ingested
+    from airflow_provider_wan.media.ingest import IngestedMedia
 
 
 class S3ToWanOperator(BaseOperator):
@@ -101,15 +101,15 @@ class S3ToWanOperator(BaseOperator):
         try:
             return self._ingest()
         except WanError as error:
-            from airflow_provider_wan.operators.task_result import fail
+            from airflow_provider_wan.operators.task_result import fail_task
 
-            fail(error)
+            fail_task(error)
 
     def _ingest(self) -> dict[str, Any]:
-        from airflow_provider_wan.media.ingest import Delivery, Fit, Ingest, Kind
-        from airflow_provider_wan.media.source import Source
+        from airflow_provider_wan.media.ingest import Delivery, Fit, MediaIngester, MediaKind
+        from airflow_provider_wan.media.source import MediaSource
 
-        engine = Ingest(
+        engine = MediaIngester(
             lambda: self.s3,
             self._upload,
             fit=Fit(self.fit),
@@ -118,9 +118,9 @@ class S3ToWanOperator(BaseOperator):
             lifetime=self._lifetime,
             on_url=_mask_query,
         )
-        taken = engine.take(Source.parse(self.source), Kind(self.kind))
+        taken = engine.ingest(MediaSource.parse(self.source), MediaKind(self.kind))
         self._warn_of_trimming(taken)
-        measure = f"{taken.seconds} s" if taken.kind is Kind.AUDIO else f"{taken.width}×{taken.height}"
+        measure = f"{taken.seconds} s" if taken.kind is MediaKind.AUDIO else f"{taken.width}×{taken.height}"
         change = "" if taken.sha256 == taken.source_sha256 else ", adapted"
         self.log.info(
             "%s: %s, %s, %d bytes%s; delivered by %s",
@@ -128,7 +128,7 @@ class S3ToWanOperator(BaseOperator):
         )
         return taken.as_result()
 
-    def _warn_of_trimming(self, taken: Ingested) -> None:
+    def _warn_of_trimming(self, taken: IngestedMedia) -> None:
         clip_seconds = float(self.clip_duration) if self.clip_duration else None
         if clip_seconds and taken.seconds and taken.seconds > clip_seconds:
             self.log.warning(

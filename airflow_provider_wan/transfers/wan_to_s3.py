@@ -115,9 +115,9 @@ class WanToS3Operator(BaseOperator):
         try:
             return self._archive(context)
         except WanError as error:
-            from airflow_provider_wan.operators.task_result import fail
+            from airflow_provider_wan.operators.task_result import fail_task
 
-            fail(error)
+            fail_task(error)
 
     def _archive(self, context: Context) -> dict[str, Any]:
         request_id, bucket, key = self._request_id(), *self._target()
@@ -154,7 +154,7 @@ class WanToS3Operator(BaseOperator):
 
     def _finished(self, request_id: str) -> RequestRecord:
         from airflow_provider_wan.api.record import RequestStatus
-        from airflow_provider_wan.operators.task_result import not_ours
+        from airflow_provider_wan.operators.task_result import build_upstream_error
 
         record = self.hook.get_request(request_id)
         if record.status is RequestStatus.SUCCESS:
@@ -162,7 +162,7 @@ class WanToS3Operator(BaseOperator):
                 mask_secret(query)
             return record
         if record.status.is_terminal:
-            raise not_ours(record)
+            raise build_upstream_error(record)
         raise WanLookupError(
             f"Request {request_id} is not finished ({record.status_text}): put a WanRequestSensor or WanI2VOperator "
             "before this task. A retry looks again, and costs nothing."

@@ -11,7 +11,7 @@ from airflow.sdk import Connection
 from airflow_provider_wan.api.record import RequestRecord
 from airflow_provider_wan.hooks.wan import parse_connection
 from airflow_provider_wan.ledger import LedgerEntry
-from airflow_provider_wan.media.clip_record import parse_record, build_record
+from airflow_provider_wan.media.clip_record import build_record, parse_record
 from dev.docs.pages import Block, blocks
 
 BLOCKS = blocks("json")

@@ -95,7 +95,7 @@ def test_a_second_look_finds_the_clip_and_downloads_nothing(folder: Folder, host
 
     again = store.find(BUCKET, folder.key("a.mp4"), "req-1")
 
-    assert again == first.found()
+    assert again == first.as_existing()
     assert len(host.seen) == 1
 
 
@@ -108,7 +108,7 @@ def test_a_video_whose_record_was_never_written_is_checked_in_s3_and_gets_it(fol
     assert store.find(BUCKET, folder.key("a.mp4"), "req-1") is None
     again = store.store(finished(url), BUCKET, folder.key("a.mp4"))
 
-    assert again == first.found()
+    assert again == first.as_existing()
     assert len(host.seen) == 1
     assert json.loads(folder.get("a.json"))["sha256"] == first.sha256
 

@@ -18,8 +18,8 @@ from airflow.providers.common.compat.sdk import AirflowFailException
 from airflow_provider_wan.api.errors import WanValidationError
 from airflow_provider_wan.api.request import I2VRequest
 from airflow_provider_wan.hooks.wan import WanHook
-from airflow_provider_wan.media.presign import PresignError
 from airflow_provider_wan.media.source import SourceMissingError
+from airflow_provider_wan.s3.presign import PresignError
 from airflow_provider_wan.sandbox import SandboxServer
 from airflow_provider_wan.transfers.s3_to_wan import S3ToWanOperator
 from dev.testkit.media_files import mp3, noise, picture, wav

@@ -67,7 +67,7 @@ class FakePreparer:
     def prepare(self, item: Item) -> PreparedItem | InvalidRow:
         self.prepared.append(item.row)
         if item.row in self.invalid:
-            return InvalidRow(item.row, item.image.shown, f"row {item.row}: not an image")
+            return InvalidRow(item.row, item.image.public_uri, f"row {item.row}: not an image")
         return PreparedItem(item, compute_fingerprint(item.request), item.request)
 
 

@@ -45,10 +45,9 @@ class FakeArchive:
     def copy(self, uri: str, bucket: str, key: str, request_id: str) -> Any:
         return self.copied
 
-    def maker_of(self, bucket: str, key: str) -> str | None:
+    def find_request_id(self, bucket: str, key: str) -> str | None:
         return self.maker
 
-    read_maker = find_maker = maker_of
 
 
 class FakeLedger:

@@ -13,7 +13,7 @@ from botocore.config import Config
 from botocore.credentials import RefreshableCredentials
 
 from airflow_provider_wan.api.errors import WanValidationError
-from airflow_provider_wan.media.presign import PresignError, check_lifetime, presign, probe
+from airflow_provider_wan.s3.presign import PresignError, presign, probe_url, validate_lifetime
 
 
 def client_whose_credentials_die_in(seconds: float | None) -> Any:
@@ -59,12 +59,12 @@ def test_credentials_about_to_die_are_refused_even_for_the_default_lifetime() ->
 
 @pytest.mark.parametrize("seconds", [0, -5, 59, 7 * 86400 + 1])
 def test_a_lifetime_that_no_signature_may_have_is_refused(seconds: int) -> None:
-    check_lifetime(7 * 86400)
+    validate_lifetime(7 * 86400)
     with pytest.raises(WanValidationError, match="7 days"):
-        check_lifetime(seconds)
+        validate_lifetime(seconds)
 
 
 def test_a_url_that_leads_nowhere_is_told_of_without_its_signature() -> None:
     with pytest.raises(PresignError) as caught:
-        probe("http://127.0.0.1:9/b/k?X-Amz-Signature=secret", 5)
+        probe_url("http://127.0.0.1:9/b/k?X-Amz-Signature=secret", 5)
     assert "secret" not in str(caught.value)

@@ -282,7 +282,7 @@ class TestMoney:
 
     @pytest.mark.parametrize(
         ("fault", "words"),
-        [("no_credit_402", "no credit"), ("bad_key_401", "key is refused"), ("no_model_404", "404")],
+        [("no_credit_402", "no credit"), ("bad_key_401", "key is rejected"), ("no_model_404", "404")],
     )
     def test_a_refusal_that_needs_a_person_is_not_retried_and_nothing_is_paid(
         self, run: Any, api: Any, fault: str, words: str

@@ -39,7 +39,7 @@ class PresignedUrl:
     shortened: bool
 
 
-def check_lifetime(seconds: float | None) -> None:
+def validate_lifetime(seconds: float | None) -> None:
     """
     :param seconds: the lifetime asked for; ``None`` for the default.
     :raises WanValidationError: when no signature may live that long, or that short.
@@ -78,7 +78,7 @@ def presign(client: Any, bucket: str, key: str, *, content_type: str, lifetime: 
     return PresignedUrl(url, int(now) + seconds, shortened)
 
 
-def probe(url: str, size: int) -> None:
+def probe_url(url: str, size: int) -> None:
     """Fetch one byte through a presigned URL, as the API will: a wrong region or clock shows here, and costs nothing.
 
     :param url: the URL.

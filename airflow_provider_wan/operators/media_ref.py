@@ -15,7 +15,7 @@ MIN_URL_SECONDS = 300.0
 
 
 @dataclass(frozen=True)
-class Source:
+class MediaRef:
     """
     What the API is to fetch.
 
@@ -32,7 +32,7 @@ class Source:
     expires_at: float | None = None
 
     @classmethod
-    def of(cls, field: str, value: Any) -> Source:
+    def parse(cls, field: str, value: Any) -> MediaRef:
         """
         Read an argument.
 
@@ -44,7 +44,7 @@ class Source:
             raise WanValidationError(field, sorted(map(str, value)), "must be a URL, or the result of S3ToWanOperator")
         return cls(field, value["url"], value.get("source_sha256") or value.get("sha256"), value.get("expires_at"))
 
-    def warn_if_vague(self, log: Any) -> None:
+    def warn_if_ambiguous(self, log: Any) -> None:
         """Warn where two different files could be taken for one: their URLs differ in the query string only."""
         if self.sha256 is None and isinstance(self.url, str) and "?" in self.url:
             log.warning(
@@ -53,7 +53,7 @@ class Source:
                 self.field,
             )
 
-    def check_lifetime(self) -> None:
+    def validate_lifetime(self) -> None:
         """
         Refuse a URL that the service could no longer fetch. It matters only where it is about to be paid.
 
