@@ -38,6 +38,7 @@ from airflow_provider_wan.api.wire import (
 if TYPE_CHECKING:
     import requests
 
+    from airflow_provider_wan.api.config import Account
     from airflow_provider_wan.api.request import I2VRequest
 
 __all__ = ["RequestsTransport", "Transport", "WanClient", "WanConfig"]
@@ -160,6 +161,11 @@ class WanClient:
         self._transport = transport if transport is not None else RequestsTransport(config)
         self._sleep = sleep
         self._acquire_slot = acquire_slot
+
+    @property
+    def account(self) -> Account:
+        """The account that this client reaches."""
+        return self.config.account
 
     def submit(self, request: I2VRequest) -> RequestRecord:
         """Send the paid POST, once.

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,6 +15,23 @@ from airflow_provider_wan.api.request import DEFAULT_MODEL
 
 DEFAULT_BASE_URL = "https://console.gmicloud.ai/api/v1/ie/requestqueue/apikey"
 DEFAULT_STATUS_REQUESTS_PER_SECOND = 5.0
+
+
+@dataclass(frozen=True)
+class Account:
+    """Who pays: an account at one deployment of the API.
+
+    Two connections with one id reach the same requests, unless their keys belong to different accounts, which only
+    ``key_id`` shows. A key may be replaced by another of the same account, so it is no part of ``id``.
+
+    :param id: 16 hex digits: a hash of the service's normalized address and the organization id.
+    :param name: address and organization, for people.
+    :param key_id: 8 hex digits: a hash of the API key. It is only compared.
+    """
+
+    id: str
+    name: str
+    key_id: str
 
 
 @dataclass(frozen=True)
@@ -71,6 +89,19 @@ class WanConfig:
         for resolution, price in self.prices.items():
             if isinstance(price, bool) or not isinstance(price, int | float) or not 0 <= price < math.inf:
                 raise WanValidationError(f"prices[{resolution}]", price, "must be US dollars per second of video")
+
+    @property
+    def account(self) -> Account:
+        """The account that this configuration reaches."""
+        parts = urlsplit(self.base_url)
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+        address = f"{parts.scheme}://{(parts.hostname or '').rstrip('.')}:{port}{parts.path.rstrip('/')}"
+        organization = f", organization {self.organization_id}" if self.organization_id else ""
+        return Account(
+            hashlib.sha256(f"{address}\n{self.organization_id or ''}".encode()).hexdigest()[:16],
+            f"{self.base_url}{organization}",
+            hashlib.sha256(self.api_key.encode()).hexdigest()[:8],
+        )
 
     def url(self, path: str) -> str:
         """Return the absolute URL of an API path."""

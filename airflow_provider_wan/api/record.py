@@ -6,15 +6,18 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
 from airflow_provider_wan.api.errors import WanProtocolError
-from airflow_provider_wan.api.redaction import redact
+from airflow_provider_wan.api.redaction import clean_text, redact
 
 log = logging.getLogger(__name__)
 
 _MAX_REASON = 500
+_MAX_ID = 512
+_MAX_WORD = 80
 
 
 class RequestStatus(StrEnum):
@@ -107,6 +110,8 @@ class RequestRecord:
             raise WanProtocolError(
                 f"The API's response has no request_id; its fields: {sorted(map(str, response))[:20]}"
             )
+        if len(request_id) > _MAX_ID or clean_text(request_id) != request_id:
+            raise WanProtocolError("The API's response has a request_id that can't be one")
         if not isinstance(word, str) or not word:
             raise WanProtocolError(f"The API's response for request {request_id} has no status")
         status = RequestStatus.parse(word)
@@ -115,14 +120,15 @@ class RequestRecord:
         video_url = _video_url(outcome) if status is RequestStatus.SUCCESS else None
         thumbnail = _parse_text(outcome.get("thumbnail_image_url"))
         payload = response.get("payload")
+        model = _parse_text(response.get("model"))
         return cls(
             request_id=request_id,
             status=status,
-            status_text=word,
-            model=_parse_text(response.get("model")),
-            created_at=_parse_number(response.get("created_at")),
-            updated_at=_parse_number(response.get("updated_at")),
-            queued_at=_parse_number(response.get("queued_at")),
+            status_text=clean_text(word, _MAX_WORD),
+            model=clean_text(model, _MAX_ID) if model else None,
+            created_at=parse_time(response.get("created_at")),
+            updated_at=parse_time(response.get("updated_at")),
+            queued_at=parse_time(response.get("queued_at")),
             payload=dict(payload) if isinstance(payload, Mapping) else {},
             video_url=video_url,
             thumbnail_url=None if thumbnail == video_url else thumbnail,
@@ -256,6 +262,34 @@ def _reason(response: Mapping[str, Any], outcome: object) -> str | None:
         if reason := extract_error(source):
             return reason
     return None
+
+
+def parse_time(value: object) -> float | None:
+    """Parse a time of the API: Unix seconds, milli-, micro- or nanoseconds, as a number or text, or ISO 8601.
+
+    :param value: the value.
+    :returns: Unix seconds; ``None`` if it is no time from 1970 to about 5000.
+    """
+    if isinstance(value, str):
+        value = _parse_time_text(value.strip()[:40])
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1e20:
+        return None
+    seconds = float(value)
+    while seconds > 1e11:
+        seconds /= 1000
+    return seconds
+
+
+def _parse_time_text(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        pass
+    try:
+        moment = datetime.fromisoformat(text)
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, OverflowError):
+        return None
 
 
 def _parse_text(value: object) -> str | None:

@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 _QUERY = re.compile(r"(https?://[^\s?#\"'<>]+)[?#][^\s\"'<>]*", re.IGNORECASE)
+_UNENCODABLE = re.compile("[\x00\ud800-\udfff]")
 _USERINFO = re.compile(r"([a-z][a-z0-9+.-]*://)[^\s/?#\"'<>@]*@", re.IGNORECASE)
 
 
@@ -23,7 +24,16 @@ def redact(text: str, max_length: int | None = None) -> str:
     :param max_length: number of characters to keep after redaction; ``None`` keeps all.
     :returns: the redacted text.
     """
-    return _USERINFO.sub(r"\1***@", _QUERY.sub(r"\1", text))[:max_length]
+    return _USERINFO.sub(r"\1***@", _QUERY.sub(r"\1", clean_text(text)))[:max_length]
+
+
+def clean_text(text: str, max_length: int | None = None) -> str:
+    """Replace what no database, log or UTF-8 file takes: lone surrogates (half an emoji) and NUL.
+
+    :param text: any text from outside.
+    :param max_length: number of characters to keep; ``None`` keeps all.
+    """
+    return _UNENCODABLE.sub("\ufffd", text)[:max_length]
 
 
 def redact_value(value: Any) -> Any:

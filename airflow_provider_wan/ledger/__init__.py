@@ -31,7 +31,7 @@ How the layers above use it::
 
 from __future__ import annotations
 
-from airflow_provider_wan.ledger.entry import EntryState, LedgerEntry, Owner
+from airflow_provider_wan.ledger.entry import EntryState, LedgerEntry, Owner, TaskReference
 from airflow_provider_wan.ledger.errors import (
     LedgerBusyError,
     LedgerCorruptError,
@@ -68,6 +68,7 @@ __all__ = [
     "SubmitRequest",
     "SubmitResult",
     "Submitter",
+    "TaskReference",
     "TaskStateStore",
     "WaitReason",
     "build_scope",

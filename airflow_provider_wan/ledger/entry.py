@@ -17,7 +17,7 @@ The ledger entry: what is known of one clip, and the only transitions that it ma
     failed · cancelled · in_doubt · claimed  ─reclaim→  claimed          with proof; see rules.py
 
 ``intent_at`` is written immediately before the paid POST: a claim without it proves that nothing was
-sent. An entry holds no prompt, no query string of a URL and no key.
+sent. An entry holds no prompt, no query string of a URL and no key; text from outside is cleaned where it enters.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ from enum import StrEnum
 from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from airflow_provider_wan.api.redaction import redact
+from airflow_provider_wan.api.config import Account
+from airflow_provider_wan.api.redaction import clean_text, public_url, redact
 from airflow_provider_wan.ledger.errors import (
     IllegalTransitionError,
     LedgerCorruptError,
@@ -38,9 +39,10 @@ from airflow_provider_wan.ledger.errors import (
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
 
-VERSION = 2
+VERSION = 3
 MAX_ERROR_LENGTH = 500
 MAX_HISTORY = 50
+MAX_URI_LENGTH = 2000
 
 # For pydantic, which reads a dataclass's settings from this attribute. Unknown fields are ignored.
 _STRICT = {"strict": True, "allow_inf_nan": False}
@@ -83,12 +85,39 @@ class Owner:
     nonce: str
 
     def __str__(self) -> str:
-        return f"{self.task}#{self.try_number}#{self.nonce}"
+        return f"{self.attempt}#{self.nonce}"
+
+    @property
+    def attempt(self) -> str:
+        """Name of the task instance's attempt: a task that resumes after a deferral has the same one."""
+        return f"{clean_text(self.task)}#{self.try_number}"
 
     @staticmethod
     def parse_task(owner: str) -> str:
         """Return the task instance named by an entry's ``owner``."""
         return owner.rsplit("#", 2)[0]
+
+
+@dataclass(frozen=True)
+class TaskReference:
+    """
+    Where in Airflow a clip was asked for. It informs people, and is never part of a name.
+
+    :param dag_id: id of the Dag.
+    :param run_id: id of the dag run.
+    :param task_id: id of the task.
+    :param map_index: index of the mapped task instance; None if it is not mapped.
+    :param source_uri: ``s3://`` or ``http(s)://`` URI of the image; None if only its bytes are known.
+    """
+
+    dag_id: str | None = None
+    run_id: str | None = None
+    task_id: str | None = None
+    map_index: int | None = None
+    source_uri: str | None = None
+
+
+NO_REFERENCE = TaskReference()
 
 
 @dataclass(frozen=True)
@@ -119,6 +148,8 @@ class PastRequest:
         or ``duplicate`` (accepted beside another request: charged, and not the one that is waited for).
     :param ended_at: Unix seconds.
     :param error: the reason, if there is one.
+    :param submitted_at: Unix seconds of the acceptance, if it was accepted.
+    :param cost: US dollars charged for it, as far as prices are known.
     """
 
     __pydantic_config__: ClassVar[dict[str, bool]] = _STRICT
@@ -128,6 +159,8 @@ class PastRequest:
     ended: PastEnd
     ended_at: float
     error: str | None = None
+    submitted_at: float | None = None
+    cost: float | None = None
 
 
 @dataclass(frozen=True)
@@ -137,12 +170,21 @@ class LedgerEntry:
 
     :param fingerprint: key of the entry.
     :param state: state of the clip.
+    :param account: id of the account that the clip is paid by: a hash of the service's address and the organisation.
+    :param account_name: address and organisation of the account, for people.
+    :param key_id: short hash of the API key; it is only compared.
     :param model: model id as sent.
     :param scope: where the clip is shared: a dag run, a task instance, or everywhere (empty).
     :param owner: the :class:`Owner` of the last claim, as text.
     :param claimed_at: Unix seconds of the claim, by the owner's clock.
     :param renewed_at: Unix seconds of the owner's last sign of life.
     :param intent_at: Unix seconds just before the paid POST; None if nothing was sent under this claim.
+    :param first_intent_at: ``intent_at`` of the first paid POST for the clip that may have been accepted.
+    :param posts: number of paid POSTs for the clip that may have been accepted: all that were sent, except those that
+        the service's own answer refused.
+    :param repeats_after_absence: attempts (task and try number) that sent a POST after a proof that an earlier one was
+        not accepted; each attempt may do so once.
+    :param duplicate_scan_due: whether the API's list has to be scanned once more, for a request that was accepted late.
     :param seed: the seed sent: the user's, or one that was drawn.
     :param seed_drawn: whether the seed was drawn for this claim, and so is unique.
     :param payload_sha256: SHA-256 of the payload as sent, without query strings.
@@ -152,16 +194,26 @@ class LedgerEntry:
     :param submitted_at: Unix seconds of the acceptance.
     :param outcome: how the request ended.
     :param history: earlier requests for the same clip, oldest first.
-    :param cost_estimate: US dollars, by the connection's prices at the time of the claim; None without a price.
+    :param price: US dollars per second of video at the time of the claim; None without a price.
+    :param cost_estimate: US dollars, by that price.
     :param cost: US dollars charged, as far as prices are known: the estimate after a success, 0 after a failure.
     :param archive_uri: where the clip was archived.
     :param archive_sha256: SHA-256 of the archived clip.
+    :param model_family: the registry's name for the model's kind of payload; None for a raw payload.
+    :param dag_id: see :class:`TaskReference`, as the following.
+    :param run_id: id of the dag run.
+    :param task_id: id of the task.
+    :param map_index: index of the mapped task instance.
+    :param source_uri: URI of the image, without a query.
     """
 
     __pydantic_config__: ClassVar[dict[str, bool]] = _STRICT
 
     fingerprint: str
     state: EntryState
+    account: str
+    account_name: str
+    key_id: str
     model: str
     scope: str
     owner: str
@@ -173,14 +225,25 @@ class LedgerEntry:
     resolution: str
     duration: int
     intent_at: float | None = None
+    first_intent_at: float | None = None
+    posts: int = 0
+    repeats_after_absence: tuple[str, ...] = ()
+    duplicate_scan_due: bool = False
     request_id: str | None = None
     submitted_at: float | None = None
     outcome: Outcome | None = None
     history: tuple[PastRequest, ...] = ()
+    price: float | None = None
     cost_estimate: float | None = None
     cost: float | None = None
     archive_uri: str | None = None
     archive_sha256: str | None = None
+    model_family: str | None = None
+    dag_id: str | None = None
+    run_id: str | None = None
+    task_id: str | None = None
+    map_index: int | None = None
+    source_uri: str | None = None
 
     @property
     def request_ids(self) -> frozenset[str]:
@@ -208,9 +271,25 @@ class LedgerEntry:
         """Unix seconds of the last intent to send, or else of the claim."""
         return self.claimed_at if self.intent_at is None else self.intent_at
 
+    @property
+    def finished_at(self) -> float | None:
+        """Unix seconds at which the request was known to have ended; None before."""
+        return self.outcome.finished_at if self.outcome and self.state in _ENDED else None
+
+    @property
+    def seeds(self) -> frozenset[int]:
+        """All seeds that were ever sent for the clip."""
+        return frozenset({self.seed, *(past.seed for past in self.history)})
+
     def to_json(self) -> str:
-        """Return the entry as JSON, with keys in a fixed order."""
-        return json.dumps({"version": VERSION, **asdict(self)}, indent=1, ensure_ascii=False, sort_keys=True)
+        """
+        Return the entry as JSON that any reader takes, with keys in a fixed order.
+
+        :raises ValueError: if it holds a number that JSON does not have.
+        """
+        content = {"version": VERSION, **asdict(self)}
+        text = json.dumps(content, indent=1, ensure_ascii=False, sort_keys=True, allow_nan=False)
+        return clean_text(text)
 
     @classmethod
     def from_json(cls, text: str | bytes) -> LedgerEntry:
@@ -248,6 +327,7 @@ def claim(
     *,
     fingerprint: str,
     owner: Owner,
+    account: Account,
     scope: str,
     now: float,
     model: str,
@@ -256,14 +336,20 @@ def claim(
     seed: int,
     seed_drawn: bool,
     payload_sha256: str,
+    price: float | None,
     cost_estimate: float | None,
+    model_family: str | None = None,
+    reference: TaskReference = NO_REFERENCE,
 ) -> LedgerEntry:
     """Return the first entry of a clip."""
     return LedgerEntry(
         fingerprint=fingerprint,
         state=EntryState.CLAIMED,
-        model=model,
-        scope=scope,
+        account=account.id,
+        account_name=clean_text(account.name, MAX_ERROR_LENGTH),
+        key_id=account.key_id,
+        model=clean_text(model),
+        scope=clean_text(scope),
         owner=str(owner),
         claimed_at=now,
         renewed_at=now,
@@ -272,27 +358,47 @@ def claim(
         payload_sha256=payload_sha256,
         resolution=resolution,
         duration=duration,
+        price=price,
         cost_estimate=cost_estimate,
+        model_family=model_family,
+        dag_id=_clean_name(reference.dag_id),
+        run_id=_clean_name(reference.run_id),
+        task_id=_clean_name(reference.task_id),
+        map_index=reference.map_index,
+        source_uri=clean_text(public_url(reference.source_uri), MAX_URI_LENGTH) if reference.source_uri else None,
     )
 
 
-def reclaim(entry: LedgerEntry, fresh: LedgerEntry) -> LedgerEntry:
+def reclaim(entry: LedgerEntry, fresh: LedgerEntry, *, repeated_by: str | None = None) -> LedgerEntry:
     """
     Claim a clip again, and move its last request to the history.
 
     :param fresh: the new claim, from :func:`claim`.
+    :param repeated_by: the attempt, if it repeats a POST that is proven never to have been accepted.
     """
     _only_from(entry, "reclaim", EntryState.FAILED, EntryState.CANCELLED, EntryState.IN_DOUBT, EntryState.CLAIMED)
     if entry.state is EntryState.CLAIMED:
         ended = PastEnd.UNSENT if entry.intent_at is None else PastEnd.ABSENT
     else:
         ended = _PAST_ENDS[entry.state]
-    error = entry.outcome.error if entry.outcome else None
-    history = [*entry.history, PastRequest(entry.request_id, entry.seed, ended, fresh.claimed_at, error)]
-    # Past requests without an id prove nothing later, so they are the first to be dropped.
-    while len(history) > MAX_HISTORY:
-        history.remove(next((past for past in history if past.request_id is None), history[0]))
-    return replace(fresh, history=tuple(history))
+    past = PastRequest(
+        entry.request_id,
+        entry.seed,
+        ended,
+        fresh.claimed_at,
+        entry.outcome.error if entry.outcome else None,
+        entry.submitted_at,
+        0.0,
+    )
+    repeats = entry.repeats_after_absence + ((repeated_by,) if repeated_by else ())
+    return replace(
+        fresh,
+        history=_bound_history([*entry.history, past]),
+        first_intent_at=entry.first_intent_at,
+        posts=entry.posts,
+        repeats_after_absence=repeats[-MAX_HISTORY:],
+        duplicate_scan_due=entry.duplicate_scan_due or bool(repeated_by),
+    )
 
 
 def renew(entry: LedgerEntry, now: float) -> LedgerEntry:
@@ -304,28 +410,41 @@ def renew(entry: LedgerEntry, now: float) -> LedgerEntry:
 def record_intent(entry: LedgerEntry, now: float) -> LedgerEntry:
     """Record that the paid POST is about to be sent."""
     _only_from(entry, "record_intent", EntryState.CLAIMED)
-    return replace(entry, intent_at=now, renewed_at=now)
+    posts = entry.posts + (entry.intent_at is None)
+    first = now if entry.first_intent_at is None else entry.first_intent_at
+    return replace(entry, intent_at=now, renewed_at=now, posts=posts, first_intent_at=first)
 
 
 def clear_intent(entry: LedgerEntry, now: float) -> LedgerEntry:
     """Undo :func:`record_intent`: it is proven that nothing was accepted."""
     _only_from(entry, "clear_intent", EntryState.CLAIMED)
-    return replace(entry, intent_at=None, renewed_at=now)
+    return replace(_without_intent(entry), renewed_at=now)
 
 
-def submitted(entry: LedgerEntry, request_id: str, now: float) -> LedgerEntry:
-    """Record the API's request id: from here on the clip is paid for."""
+def submitted(entry: LedgerEntry, request_id: str, now: float, *, found: bool = False) -> LedgerEntry:
+    """
+    Record the API's request id: from here on the clip is paid for.
+
+    :param found: whether the request was found after a doubt; then the list is scanned once more, for another one.
+    """
     _only_from(entry, "submitted", EntryState.CLAIMED, EntryState.IN_DOUBT)
     if not request_id:
         raise IllegalTransitionError(f"Ledger entry {entry.fingerprint}: submitted without a request id")
-    return replace(entry, state=EntryState.SUBMITTED, request_id=request_id, submitted_at=now, outcome=None)
+    return replace(
+        entry,
+        state=EntryState.SUBMITTED,
+        request_id=request_id,
+        submitted_at=now,
+        outcome=None,
+        duplicate_scan_due=entry.duplicate_scan_due or found or entry.state is EntryState.IN_DOUBT,
+    )
 
 
 def rejected(entry: LedgerEntry, error: str, now: float) -> LedgerEntry:
     """Record that the API accepted nothing. Another attempt costs nothing, so it is never permanent."""
     _only_from(entry, "rejected", EntryState.CLAIMED, EntryState.IN_DOUBT)
     outcome = Outcome(clean_reason(error), False, now)
-    return replace(entry, state=EntryState.FAILED, intent_at=None, outcome=outcome, cost=0.0)
+    return replace(_without_intent(entry), state=EntryState.FAILED, outcome=outcome, cost=0.0)
 
 
 def in_doubt(entry: LedgerEntry, reason: str, now: float) -> LedgerEntry:
@@ -363,7 +482,13 @@ def record_duplicate(entry: LedgerEntry, request_id: str, seed: int, now: float)
     """Record a duplicate charge: a request that was accepted beside the one that is waited for."""
     if request_id in entry.request_ids:
         return entry
-    return replace(entry, history=(*entry.history, PastRequest(request_id, seed, PastEnd.DUPLICATE, now)))
+    past = PastRequest(request_id, seed, PastEnd.DUPLICATE, now, submitted_at=now, cost=entry.cost_estimate)
+    return replace(entry, history=_bound_history([*entry.history, past]))
+
+
+def duplicates_scanned(entry: LedgerEntry) -> LedgerEntry:
+    """Record that the late scan for a second request was made."""
+    return replace(entry, duplicate_scan_due=False)
 
 
 def clean_reason(text: str) -> str:
@@ -375,6 +500,7 @@ _REPAIR = (
     "Nothing is paid while it is there. Restore it from a copy, or, once the API's list of requests shows "
     "that no clip was made for it, delete it."
 )
+_ENDED = (EntryState.SUCCEEDED, EntryState.ARCHIVED, EntryState.FAILED, EntryState.CANCELLED)
 _STATES_WITH_ID = (EntryState.SUBMITTED, EntryState.SUCCEEDED, EntryState.ARCHIVED, EntryState.CANCELLED)
 _PAST_ENDS = {
     EntryState.FAILED: PastEnd.FAILED,
@@ -406,6 +532,22 @@ def _check_version(data: dict[str, Any]) -> None:
             f"this one reads version {VERSION}. Nothing is paid for this clip while the entry is there. Let the "
             "version that wrote it finish its clips, or use another ledger_uri."
         )
+
+
+def _bound_history(history: list[PastRequest]) -> tuple[PastRequest, ...]:
+    # Past requests without an id prove nothing later, so they are the first to be dropped.
+    while len(history) > MAX_HISTORY:
+        history.remove(next((past for past in history if past.request_id is None), history[0]))
+    return tuple(history)
+
+
+def _without_intent(entry: LedgerEntry) -> LedgerEntry:
+    posts = entry.posts - (entry.intent_at is not None)
+    return replace(entry, intent_at=None, posts=posts, first_intent_at=entry.first_intent_at if posts else None)
+
+
+def _clean_name(name: str | None) -> str | None:
+    return None if name is None else clean_text(name, MAX_ERROR_LENGTH)
 
 
 def _only_from(entry: LedgerEntry, transition: str, *states: EntryState) -> None:

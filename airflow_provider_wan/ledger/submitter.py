@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal, NoReturn, Protocol
 
+from airflow_provider_wan.api.config import Account
 from airflow_provider_wan.api.errors import (
     WanClipFailedError,
     WanConnectError,
@@ -29,7 +30,7 @@ from airflow_provider_wan.api.pricing import estimate_cost_within_budget
 from airflow_provider_wan.api.record import RequestRecord
 from airflow_provider_wan.api.request import MAX_SEED, I2VRequest
 from airflow_provider_wan.ledger import entry as entries
-from airflow_provider_wan.ledger.entry import EntryState, LedgerEntry, Owner
+from airflow_provider_wan.ledger.entry import NO_REFERENCE, EntryState, LedgerEntry, Owner, TaskReference
 from airflow_provider_wan.ledger.errors import (
     AlreadyExistsError,
     ConflictError,
@@ -58,6 +59,10 @@ OnDoubt = Literal["reconcile", "fail"]
 class SubmitApi(RequestReader, Protocol):
     """The part of :class:`~airflow_provider_wan.api.client.WanClient` that is used here."""
 
+    @property
+    def account(self) -> Account:
+        """Who pays."""
+
     def submit(self, request: I2VRequest) -> RequestRecord:
         """Send the paid POST, once."""
 
@@ -79,6 +84,7 @@ class SubmitRequest:
     :param before_pay: called with the claim before anything is written or sent; if it raises, nothing is paid.
     :param deadline: Unix seconds until which it may wait (for a 429 or 503 to pass, for another task's claim, for the
         second scan of a proof of absence); None for no limit.
+    :param reference: where in Airflow the clip was asked for, and its image; recorded for people.
     """
 
     request: I2VRequest
@@ -89,6 +95,7 @@ class SubmitRequest:
     max_cost: float | None = None
     before_pay: Callable[[LedgerEntry], None] | None = None
     deadline: float | None = None
+    reference: TaskReference = NO_REFERENCE
 
 
 @dataclass(frozen=True)
@@ -197,6 +204,7 @@ class Submitter:
         on_doubt: OnDoubt = "reconcile",
         before_pay: Callable[[LedgerEntry], None] | None = None,
         deadline: float | None = None,
+        reference: TaskReference = NO_REFERENCE,
     ) -> SubmitResult:
         """
         Return the clip of a fingerprint, and submit it if that was not done yet. Waits as needed.
@@ -212,7 +220,9 @@ class Submitter:
         """
         if on_doubt not in ("reconcile", "fail"):
             raise WanValidationError("on_doubt", on_doubt, "must be 'reconcile' or 'fail'")
-        submission = SubmitRequest(request, fingerprint, owner, scope, prices, max_cost, before_pay, deadline)
+        submission = SubmitRequest(
+            request, fingerprint, owner, scope, prices, max_cost, before_pay, deadline, reference
+        )
         while isinstance(result := self.try_submit(submission, on_doubt), RetryLater):
             self._wait(submission, result)
         return result
@@ -357,7 +367,7 @@ class Submitter:
         record = result.record
         if record is None:
             return None
-        entry = entries.submitted(stored.entry, record.request_id, record.created_at or self._clock())
+        entry = entries.submitted(stored.entry, record.request_id, record.created_at or self._clock(), found=True)
         for duplicate in result.duplicates:
             entry = entries.record_duplicate(entry, duplicate.request_id, stored.entry.seed, self._clock())
         try:
@@ -426,6 +436,7 @@ class Submitter:
         claim = entries.claim(
             fingerprint=submission.fingerprint,
             owner=submission.owner,
+            account=self._api.account,
             scope=submission.scope,
             now=self._clock(),
             model=request.model,
@@ -434,6 +445,8 @@ class Submitter:
             seed=seed,
             seed_drawn=drawn,
             payload_sha256=hash_payload(request.to_payload()),
+            price=(submission.prices or {}).get(str(request.resolution)),
+            reference=submission.reference,
             cost_estimate=estimate_cost_within_budget(request, submission.prices, submission.max_cost),
         )
         return (entries.reclaim(before, claim) if before else claim), request

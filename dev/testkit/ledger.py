@@ -8,15 +8,17 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+from airflow_provider_wan.api.config import WanConfig
 from airflow_provider_wan.api.errors import WanNotFoundError
 from airflow_provider_wan.api.record import RequestPage, RequestRecord, RequestStatus
 from airflow_provider_wan.api.request import I2VRequest
 from airflow_provider_wan.ledger import LedgerEntry, Owner, compute_fingerprint
-from airflow_provider_wan.ledger.entry import claim, record_intent
+from airflow_provider_wan.ledger.entry import NO_REFERENCE, claim, record_intent
 from airflow_provider_wan.ledger.fingerprint import hash_payload
 
 NOW = 1_700_000_000.0
 REQUEST = I2VRequest(img_url="https://images.example.com/cat.png?sig=1", prompt="a cat", resolution="720P")
+ACCOUNT = WanConfig(api_key="key", base_url="https://api.example.com/queue").account
 FINGERPRINT = compute_fingerprint(REQUEST)
 ME = Owner("dag/run/clip/-1", 1, "me")
 MY_RETRY = Owner("dag/run/clip/-1", 2, "me again")
@@ -27,6 +29,7 @@ def a_claim(owner: Owner = ME, *, seed: int = 7, drawn: bool = True, now: float 
     entry = claim(
         fingerprint=more.pop("fingerprint", FINGERPRINT),
         owner=owner,
+        account=more.pop("account", ACCOUNT),
         scope="",
         now=now,
         model=REQUEST.model,
@@ -35,7 +38,9 @@ def a_claim(owner: Owner = ME, *, seed: int = 7, drawn: bool = True, now: float 
         seed=seed,
         seed_drawn=drawn,
         payload_sha256=hash_payload(REQUEST.with_seed(seed).to_payload()),
+        price=0.1,
         cost_estimate=0.5,
+        reference=more.pop("reference", NO_REFERENCE),
     )
     return replace(entry, **more)
 
@@ -70,6 +75,7 @@ class Api:
 
     def __init__(self, clock: Callable[[], float] = lambda: NOW) -> None:
         self.clock = clock
+        self.account = ACCOUNT
         self.records: list[RequestRecord] = []
         self.hidden: set[str] = set()
         self.answers: list[Exception | tuple[str, Exception]] = []

@@ -150,3 +150,33 @@ def test_a_reason_that_repeats_our_url_reports_nothing_that_opens_it(body: Any) 
 
     assert "secret" not in told
     assert "h.example.com/a.png" in told
+
+
+@pytest.mark.parametrize(
+    ("given", "seconds"),
+    [
+        (1_700_000_000, 1_700_000_000.0),
+        (1_700_000_000_123, 1_700_000_000.123),
+        (1_700_000_000_123_456, 1_700_000_000.123456),
+        (1_700_000_000_123_456_789, 1_700_000_000.1234567),
+        ("1700000000123", 1_700_000_000.123),
+        ("2023-11-14T22:13:20Z", 1_700_000_000.0),
+        (0, None),
+        (-5, None),
+        (float("nan"), None),
+        (float("inf"), None),
+        (10**400, None),
+        (True, None),
+        ("soon", None),
+        ([], None),
+    ],
+)
+def test_times_are_unix_seconds_whatever_their_unit(given: Any, seconds: float | None) -> None:
+    record = RequestRecord.parse({"request_id": "r1", "status": "queued", "created_at": given})
+    assert record.created_at == (None if seconds is None else pytest.approx(seconds, abs=1e-6))
+
+
+@pytest.mark.parametrize("request_id", ["half \ud83d", "nul \x00", "x" * 513])
+def test_a_request_id_that_cannot_be_one_is_refused(request_id: str) -> None:
+    with pytest.raises(WanProtocolError, match="request_id"):
+        RequestRecord.parse({"request_id": request_id, "status": "queued"})

@@ -11,7 +11,7 @@ import pytest
 
 from airflow_provider_wan.ledger import EntryState, LedgerCorruptError, LedgerEntry, LedgerVersionError, Owner
 from airflow_provider_wan.ledger import entry as entries
-from airflow_provider_wan.ledger.entry import Outcome, PastEnd, PastRequest
+from airflow_provider_wan.ledger.entry import Outcome, PastEnd, PastRequest, TaskReference
 from airflow_provider_wan.ledger.errors import IllegalTransitionError
 from dev.testkit.ledger import ME, NOW, OTHER, a_claim, a_post
 
@@ -145,7 +145,7 @@ def test_a_failed_clip_costs_nothing_and_stays_in_the_history_of_the_next_claim(
     assert failed.cost == 0
     again = entries.reclaim(failed, a_claim(OTHER, seed=8, now=NOW + 10))
     assert (again.owner, again.seed, again.request_id, again.intent_at) == (str(OTHER), 8, None, None)
-    assert again.history == (PastRequest("r1", 7, PastEnd.FAILED, NOW + 10, "internal error"),)
+    assert again.history == (PastRequest("r1", 7, PastEnd.FAILED, NOW + 10, "internal error", NOW, 0.0),)
     assert again.request_ids == {"r1"}
 
 
@@ -200,3 +200,42 @@ def test_the_task_of_an_owner_is_parsed_whatever_its_name() -> None:
     owner = Owner("dag/manual__2026-01-01T00:00:00#1/task/3", 2, "abc")
     assert Owner.parse_task(str(owner)) == owner.task
     assert Owner.parse_task(str(ME)) != Owner.parse_task(str(OTHER))
+
+
+def test_an_entry_is_utf8_and_json_whatever_text_came_from_outside() -> None:
+    reference = TaskReference(
+        "dag", "run\ud83d", "task", 3, "s3://user:secret@bucket/cat\x00.png?X-Amz-Signature=secret"
+    )
+    entry = a_post(Owner("dag/run\ud83d/clip/-1", 1, "me"), reference=reference)
+    entry = entries.in_doubt(entry, "half an emoji \ud83d and NUL \x00", NOW)
+    text = entry.to_json()
+    assert LedgerEntry.from_json(text.encode()) == entry
+    assert "secret" not in text
+    assert entry.source_uri == "s3://bucket/cat\ufffd.png"
+
+
+def test_an_entry_with_a_number_that_json_lacks_is_not_written() -> None:
+    with pytest.raises(ValueError, match="JSON"):
+        replace(a_claim(), cost=float("inf")).to_json()
+
+
+def test_posts_that_may_have_been_accepted_are_counted_through_claims() -> None:
+    entry = a_post()
+    assert (entry.posts, entry.first_intent_at) == (1, NOW)
+    refused = entries.clear_intent(entry, NOW + 1)
+    assert (refused.posts, refused.first_intent_at) == (0, None)
+    again = entries.record_intent(entries.record_intent(refused, NOW + 2), NOW + 3)
+    assert (again.posts, again.first_intent_at) == (1, NOW + 2)
+    doubtful = entries.in_doubt(again, "no response", NOW + 4)
+    repeated = entries.record_intent(entries.reclaim(doubtful, a_claim(), repeated_by=ME.attempt), NOW + 500)
+    assert (repeated.posts, repeated.first_intent_at) == (2, NOW + 2)
+    assert repeated.repeats_after_absence == ("dag/run/clip/-1#1",)
+    assert repeated.duplicate_scan_due
+
+
+def test_a_request_that_is_found_after_a_doubt_owes_one_more_scan() -> None:
+    assert not entries.submitted(a_post(), "r1", NOW).duplicate_scan_due
+    assert entries.submitted(a_post(), "r1", NOW, found=True).duplicate_scan_due
+    found = entries.submitted(entries.in_doubt(a_post(), "no response", NOW), "r1", NOW)
+    assert found.duplicate_scan_due
+    assert not entries.duplicates_scanned(found).duplicate_scan_due
