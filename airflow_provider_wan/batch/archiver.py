@@ -10,6 +10,7 @@ from airflow_provider_wan.batch.results import ItemResult, ItemStatus
 from airflow_provider_wan.ledger import EntryState, Ledger, LedgerEntry
 from airflow_provider_wan.media.archive import ClipArchive
 from airflow_provider_wan.media.clip_record import ArchivedClip
+from airflow_provider_wan.s3.uri import build_s3_uri
 
 
 class Archiver:
@@ -44,7 +45,7 @@ class Archiver:
         """
         maker = self._archive.find_request_id(self._bucket, self.build_key(item))
         if maker is not None and maker not in claim.request_ids:
-            uri = f"s3://{self._bucket}/{self.build_key(item)}"
+            uri = build_s3_uri(self._bucket, self.build_key(item))
             rule = f"holds {'another object' if not maker else f'the clip of request {maker}'}"
             raise WanValidationError("name", uri, rule, "Give the row another name, or choose another output")
 
@@ -83,7 +84,7 @@ class Archiver:
         uri, request_id, key = entry.archive_uri or "", str(entry.request_id), self.build_key(item)
         try:
             clip = self._archive.find(self._bucket, key, request_id)
-            if clip is None and uri != f"s3://{self._bucket}/{key}":
+            if clip is None and uri != build_s3_uri(self._bucket, key):
                 clip = self._archive.copy(uri, self._bucket, key, request_id)
         except (WanResultError, WanValidationError) as error:
             message = f"{type(error).__name__}: {error}"

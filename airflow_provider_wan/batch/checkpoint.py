@@ -21,12 +21,12 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from botocore.exceptions import ClientError
-
 from airflow_provider_wan.batch.errors import CheckpointError
 from airflow_provider_wan.batch.results import ItemResult, ResultCounts
 from airflow_provider_wan.batch.throttle import ConcurrencyWindow
 from airflow_provider_wan.s3.multipart import ObjectWriter
+from airflow_provider_wan.s3.objects import list_objects, read_object
+from airflow_provider_wan.s3.uri import build_s3_uri
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
@@ -169,7 +169,7 @@ class CheckpointStore:
     @property
     def uri(self) -> str:
         """``s3://`` prefix of the files."""
-        return f"s3://{self._bucket}/{self._prefix}"
+        return build_s3_uri(self._bucket, self._prefix)
 
     def read(self) -> Checkpoint | None:
         """Return the last checkpoint; None if there is none.
@@ -244,15 +244,7 @@ class CheckpointStore:
 
         :param name: name below the prefix.
         """
-        try:
-            response = self._client.get_object(Bucket=self._bucket, Key=self._prefix + name)
-        except ClientError as error:
-            if str(error.response.get("Error", {}).get("Code")) in ("404", "NoSuchKey", "NotFound"):
-                return None
-            raise
-        with response["Body"] as body:
-            data: bytes = body.read()
-            return data
+        return read_object(self._client, self._bucket, self._prefix + name)
 
     def put(self, name: str, body: bytes, content_type: str) -> None:
         """Write a file.
@@ -282,7 +274,4 @@ class CheckpointStore:
                     yield line if line.endswith(b"\n") else line + b"\n"
 
     def _list_keys(self, prefix: str) -> list[str]:
-        pages = self._client.get_paginator("list_objects_v2").paginate(
-            Bucket=self._bucket, Prefix=self._prefix + prefix
-        )
-        return sorted(found["Key"] for page in pages for found in page.get("Contents", ()))
+        return sorted(found["Key"] for found in list_objects(self._client, self._bucket, self._prefix + prefix))

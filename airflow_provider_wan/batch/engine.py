@@ -17,8 +17,6 @@ from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, Self
 
-from botocore.exceptions import BotoCoreError, ClientError
-
 from airflow_provider_wan.api.errors import WanAuthError, WanClipTimeoutError, WanError
 from airflow_provider_wan.api.record import RequestRecord, RequestStatus
 from airflow_provider_wan.batch.errors import WanBatchError
@@ -43,6 +41,7 @@ from airflow_provider_wan.batch.submitter import (
 from airflow_provider_wan.ledger import LedgerEntry
 from airflow_provider_wan.ledger.failures import FailureKind, classify_failure
 from airflow_provider_wan.polling.decision import StatusScan
+from airflow_provider_wan.s3.errors import S3_ERRORS
 
 log = logging.getLogger(__name__)
 
@@ -185,7 +184,7 @@ class BatchEngine:
             item, request_id, future = self._archiving.pop(row)
             try:
                 result = future.result()
-            except (WanError, BotoCoreError, ClientError) as error:
+            except (WanError, *S3_ERRORS) as error:
                 attempts = self._attempts[row] = self._attempts.get(row, 0) + 1
                 message = f"{type(error).__name__}: {error}"
                 if attempts < MAX_ATTEMPTS:

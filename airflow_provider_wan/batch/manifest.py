@@ -23,7 +23,9 @@ from urllib.parse import unquote, urlsplit
 
 from airflow_provider_wan.api.errors import WanValidationError
 from airflow_provider_wan.batch.rows import IMAGE_COLUMNS, RawRow, suggest_column
-from airflow_provider_wan.media.source import SourceMissingError, split_s3_uri
+from airflow_provider_wan.media.source import SourceMissingError
+from airflow_provider_wan.s3.objects import list_objects
+from airflow_provider_wan.s3.uri import SCHEMES, build_s3_uri, is_s3_uri, parse_s3_uri, split_s3_uri
 
 FIELD = "manifest"
 IMAGE_TYPES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
@@ -108,22 +110,17 @@ class PrefixManifest:
 
     def rows(self) -> Iterator[RawRow]:
         """Yield the rows, see :meth:`Manifest.rows`."""
-        bucket = self._split_uri()[0]
+        bucket, _ = split_s3_uri(self.uri)
         for number, (key, _) in enumerate(self._list_keys(), 1):
-            yield RawRow(number, {"image": f"s3://{bucket}/{key}"})
+            yield RawRow(number, {"image": build_s3_uri(bucket, key)})
 
     def _list_keys(self) -> Iterator[tuple[str, str]]:
-        bucket, prefix = self._split_uri()
-        for page in self.s3().get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
-            for found in page.get("Contents", ()):
-                path = PurePosixPath(found["Key"].removeprefix(prefix))
-                hidden = any(folder.startswith(("_", ".")) for folder in path.parts[:-1])
-                if path.suffix.lower() in IMAGE_TYPES and not hidden:
-                    yield found["Key"], found["ETag"]
-
-    def _split_uri(self) -> tuple[str, str]:
-        bucket, _, prefix = self.uri.partition("://")[2].partition("/")
-        return bucket, prefix
+        bucket, prefix = split_s3_uri(self.uri)
+        for found in list_objects(self.s3(), bucket, prefix):
+            path = PurePosixPath(found["Key"].removeprefix(prefix))
+            hidden = any(folder.startswith(("_", ".")) for folder in path.parts[:-1])
+            if path.suffix.lower() in IMAGE_TYPES and not hidden:
+                yield found["Key"], found["ETag"]
 
 
 @dataclass(frozen=True)
@@ -147,7 +144,7 @@ class FileManifest:
     def identity(self) -> str:
         """Return a hash of the ETag, or of the modification time, and the size."""
         if self._path is None:
-            bucket, key = split_s3_uri(self.uri, FIELD)
+            bucket, key = parse_s3_uri(self.uri, FIELD)
             head = self._call_s3(lambda: self.s3().head_object(Bucket=bucket, Key=key))
             version = f"{head['ETag']} {head['ContentLength']}"
         else:
@@ -165,7 +162,7 @@ class FileManifest:
             with self._convert_os_errors(lambda: open(self._path or "", "rb")) as file:
                 yield from self.read(file)
             return
-        bucket, key = split_s3_uri(self.uri, FIELD)
+        bucket, key = parse_s3_uri(self.uri, FIELD)
         with tempfile.TemporaryFile() as copy:
             with self._call_s3(lambda: self.s3().get_object(Bucket=bucket, Key=key))["Body"] as body:
                 shutil.copyfileobj(body, copy, 1024 * 1024)
@@ -179,13 +176,14 @@ class FileManifest:
         return None if "://" in self.uri else Path(self.uri)
 
     def _call_s3(self, call: Callable[[], Any]) -> Any:
-        from botocore.exceptions import ClientError
+        from airflow_provider_wan.s3.errors import S3ResponseError, get_error_code
 
         try:
             return call()
-        except ClientError as error:
-            code = error.response.get("Error", {}).get("Code", "?")
-            raise SourceMissingError(f"The manifest {self.uri} can't be read: {code}") from error
+        except S3ResponseError as error:
+            raise SourceMissingError(
+                f"The manifest {self.uri} can't be read: {get_error_code(error) or '?'}"
+            ) from error
 
     def _convert_os_errors(self, call: Callable[[], Any]) -> Any:
         try:
@@ -208,9 +206,9 @@ def open_manifest(value: object, s3: Callable[[], Any]) -> Manifest:
     if not isinstance(value, str) or not value.strip():
         raise WanValidationError(FIELD, value, rule)
     scheme = value.partition("://")[0].lower() if "://" in value else ""
-    if scheme not in ("", "file", "s3", "s3a", "s3n"):
+    if scheme not in ("", "file", *SCHEMES):
         raise WanValidationError(FIELD, f"{scheme}://…", rule)
-    if value.endswith("/") and scheme.startswith("s3"):
+    if value.endswith("/") and is_s3_uri(value):
         return PrefixManifest(value, s3)
     reader = {
         ".jsonl": read_jsonl,

@@ -111,7 +111,7 @@ class ItemPreparer:
 
         :param item: the item.
         """
-        from botocore.exceptions import BotoCoreError, ClientError
+        from airflow_provider_wan.s3.errors import S3_ERRORS
 
         for attempt in range(1, _MAX_ATTEMPTS + 1):
             try:
@@ -119,7 +119,7 @@ class ItemPreparer:
             except (WanValidationError, SourceMissingError) as error:
                 reason = str(error)
                 break
-            except (BotoCoreError, ClientError, PresignError, WanError, OSError) as error:
+            except (*S3_ERRORS, PresignError, WanError, OSError) as error:
                 reason = f"{type(error).__name__}: {error}"
                 if attempt < _MAX_ATTEMPTS:
                     self._sleep(attempt)

@@ -17,6 +17,7 @@ from airflow_provider_wan.batch.results import ItemResult, ItemStatus
 from airflow_provider_wan.batch.run import BatchRun
 from airflow_provider_wan.media import contact_sheet
 from airflow_provider_wan.media.contact_sheet import Tile
+from airflow_provider_wan.s3.uri import split_s3_uri
 
 
 @dataclass(frozen=True)
@@ -118,7 +119,9 @@ def _write_contact_sheet(run: BatchRun, summary: BatchSummary) -> None:
         f"{run.context.manifest.description}  ·  {summary.video_seconds} seconds of video  ·  ${summary.cost:.2f}"
         f"{f'  ·  first {len(tiles)} rows' if summary.items > len(tiles) else ''}"
     )
-    store.put("sheet.html", contact_sheet.render_html(tiles, title=title, subtitle=subtitle), "text/html; charset=utf-8")
+    store.put(
+        "sheet.html", contact_sheet.render_html(tiles, title=title, subtitle=subtitle), "text/html; charset=utf-8"
+    )
     store.put("sheet.png", contact_sheet.render_png(tiles, title=title, subtitle=subtitle), "image/png")
 
 
@@ -140,6 +143,5 @@ def _build_tile(result: ItemResult, store: CheckpointStore) -> Tile:
 
 def _relative_path(uri: str, folder: str) -> str:
     """Return the path from the sheet to a clip, if both are in one bucket; else the URI."""
-    bucket, _, key = uri.removeprefix("s3://").partition("/")
-    folder_bucket, _, folder_key = folder.removeprefix("s3://").partition("/")
+    (bucket, key), (folder_bucket, folder_key) = split_s3_uri(uri), split_s3_uri(folder)
     return posixpath.relpath(key, folder_key) if bucket == folder_bucket else uri

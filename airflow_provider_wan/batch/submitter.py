@@ -12,8 +12,6 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Protocol
 
-from botocore.exceptions import BotoCoreError, ClientError
-
 from airflow_provider_wan.api.errors import (
     WanAuthError,
     WanBudgetError,
@@ -43,6 +41,7 @@ from airflow_provider_wan.ledger import (
     Submitter,
     WaitReason,
 )
+from airflow_provider_wan.s3.errors import S3_ERRORS
 
 #: Seconds before the second attempt at an item after a transient error; multiplied by the number of attempts.
 RETRY_DELAY = 15.0
@@ -239,7 +238,7 @@ class ItemSubmitter:
             result = self._submitter.try_submit(submit_request)
         except WanBudgetError:
             return ItemSubmission(item, OverBudget(), sent)
-        except (WanError, BotoCoreError, ClientError) as error:
+        except (WanError, *S3_ERRORS) as error:
             return replace(self._on_error(item, error, estimate_cost(request, self._prices)), sent=sent)
         if isinstance(result, RetryLater):
             return replace(self._on_retry_later(item, result), sent=sent)

@@ -14,7 +14,6 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
-from botocore.exceptions import ClientError
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
 from airflow_provider_wan.api.errors import WanResultError, WanResultRefusedError, WanValidationError
@@ -35,7 +34,10 @@ from airflow_provider_wan.media.fetch import (
     open_result,
 )
 from airflow_provider_wan.media.video import Mp4Checker, VideoInfo, check_clip
+from airflow_provider_wan.s3.errors import S3ResponseError
 from airflow_provider_wan.s3.multipart import ObjectWriter
+from airflow_provider_wan.s3.objects import find_object, get_etag, read_object
+from airflow_provider_wan.s3.uri import build_s3_uri, split_s3_uri
 
 DEFAULT_MAX_BYTES = 2 * 1024**3
 _ATTEMPTS = 4
@@ -72,23 +74,23 @@ class ClipArchive:
         :return: the clip; ``None`` when :meth:`store` has to be called.
         :raises WanValidationError: when something else lies there, and ``replace`` is not set.
         """
-        head = self._head(bucket, key)
+        head = find_object(self._client, bucket, key)
         if head is None:
             return None
-        recorded = self._recorded(bucket, key)
+        recorded = self._read_record(bucket, key)
         if recorded is not None and recorded.request_id == request_id:
-            if recorded.video.size == head["ContentLength"] and recorded.etag == _etag(head):
+            if recorded.video.size == head["ContentLength"] and recorded.etag == get_etag(head):
                 return recorded.as_existing()
             # Copied by another tool, perhaps: the same bytes may have another ETag.
-            if self._verified(bucket, key, request_id, recorded.sha256) is not None:
+            if self._verify(bucket, key, request_id, recorded.sha256) is not None:
                 return recorded.as_existing()
-        self._guard(bucket, key, request_id, head, recorded)
+        self._refuse_overwrite(bucket, key, request_id, head, recorded)
         return None
 
     def find_request_id(self, bucket: str, key: str) -> str | None:
         """Return the request whose clip lies at the key; empty for an object of another origin, None for none."""
-        head = self._head(bucket, key)
-        return None if head is None else _maker(head) or ""
+        head = find_object(self._client, bucket, key)
+        return None if head is None else _get_request_id(head) or ""
 
     def store(
         self,
@@ -118,14 +120,14 @@ class ClipArchive:
         asked = request.payload.get("duration", seconds)
         expected = float(asked) if isinstance(asked, int | float) else seconds
         clip = None
-        head = self._head(bucket, key)
+        head = find_object(self._client, bucket, key)
         if head is not None:
-            recorded = self._recorded(bucket, key)
-            self._guard(bucket, key, request.request_id, head, recorded)
-            if _maker(head) == request.request_id:
+            recorded = self._read_record(bucket, key)
+            self._refuse_overwrite(bucket, key, request.request_id, head, recorded)
+            if _get_request_id(head) == request.request_id:
                 is_ours = recorded is not None and recorded.request_id == request.request_id
                 sha256 = recorded.sha256 if recorded and is_ours else head["Metadata"].get(_META_SHA256)
-                clip = self._verified(bucket, key, request.request_id, sha256)
+                clip = self._verify(bucket, key, request.request_id, sha256)
         if clip is None:
             retrying = Retrying(
                 stop=stop_after_attempt(_ATTEMPTS),
@@ -145,18 +147,20 @@ class ClipArchive:
         :return: the copy; ``None`` when it no longer lies there whole.
         :raises WanValidationError: when something else lies at the key, and ``replace`` is not set.
         """
-        source_bucket, _, source_key = source_uri.removeprefix("s3://").partition("/")
+        source_bucket, source_key = split_s3_uri(source_uri)
         try:
             source = self.find(source_bucket, source_key, request_id)
-            body = self._record_body(source_bucket, source_key) if source else None
-        except (ClientError, WanValidationError) as error:
+            body = (
+                read_object(self._client, source_bucket, record_key(source_key), MAX_RECORD_BYTES) if source else None
+            )
+        except (S3ResponseError, WanValidationError) as error:
             log.warning("%s can't be copied: %s", source_uri, error)
             return None
         if source is None or body is None:
             return None
-        head = self._head(bucket, key)
+        head = find_object(self._client, bucket, key)
         if head is not None:
-            self._guard(bucket, key, request_id, head, self._recorded(bucket, key))
+            self._refuse_overwrite(bucket, key, request_id, head, self._read_record(bucket, key))
         self._client.copy(
             {"Bucket": source_bucket, "Key": source_key},
             bucket,
@@ -167,10 +171,10 @@ class ClipArchive:
                 "MetadataDirective": "REPLACE",
             },
         )
-        head = self._head(bucket, key)
+        head = find_object(self._client, bucket, key)
         if head is None or head["ContentLength"] != source.video.size:
             raise WanResultError(f"The copy of {source_uri} at s3://{bucket}/{key} is not whole")
-        clip = replace(source, bucket=bucket, key=key, etag=_etag(head), existing=False)
+        clip = replace(source, bucket=bucket, key=key, etag=get_etag(head), existing=False)
         self._put_record(clip, build_copy_record(body, clip, source_uri))
         return clip
 
@@ -199,16 +203,16 @@ class ClipArchive:
             raise
         return ArchivedClip(request.request_id, bucket, key, digest.hexdigest(), etag, video)
 
-    def _guard(
+    def _refuse_overwrite(
         self, bucket: str, key: str, request_id: str, head: dict[str, Any], recorded: ArchivedClip | None
     ) -> None:
         """Nobody's clip is overwritten unasked: it was paid for."""
-        if self._replace or _maker(head) == request_id:
+        if self._replace or _get_request_id(head) == request_id:
             return
-        owner = recorded.request_id if recorded and recorded.request_id != request_id else _maker(head)
+        owner = recorded.request_id if recorded and recorded.request_id != request_id else _get_request_id(head)
         raise WanValidationError(
             "s3_key",
-            f"s3://{bucket}/{key}",
+            build_s3_uri(bucket, key),
             f"holds the clip of request {owner}" if owner else "holds an object of another origin",
             "Put the request id or the run id into the key, or set replace=True to have it overwritten",
         )
@@ -219,7 +223,7 @@ class ClipArchive:
                 f"The result has more than {self._max_bytes} bytes; raise max_bytes if that is right"
             )
 
-    def _verified(self, bucket: str, key: str, request_id: str, sha256: str | None) -> ArchivedClip | None:
+    def _verify(self, bucket: str, key: str, request_id: str, sha256: str | None) -> ArchivedClip | None:
         """Read the object in S3 itself. ``None`` when it is not whole, or not the one of that hash."""
         answer = self._client.get_object(Bucket=bucket, Key=key)
         with answer["Body"] as body:
@@ -231,30 +235,11 @@ class ClipArchive:
         if sha256 not in (None, found):
             log.warning("s3://%s/%s has other bytes than those that were archived", bucket, key)
             return None
-        return ArchivedClip(request_id, bucket, key, found, _etag(answer), video, existing=True)
+        return ArchivedClip(request_id, bucket, key, found, get_etag(answer), video, existing=True)
 
-    def _head(self, bucket: str, key: str) -> dict[str, Any] | None:
-        try:
-            head: dict[str, Any] = self._client.head_object(Bucket=bucket, Key=key)
-        except ClientError as error:
-            if _is_missing(error):
-                return None
-            raise
-        return head
-
-    def _recorded(self, bucket: str, key: str) -> ArchivedClip | None:
-        body = self._record_body(bucket, key)
+    def _read_record(self, bucket: str, key: str) -> ArchivedClip | None:
+        body = read_object(self._client, bucket, record_key(key), MAX_RECORD_BYTES)
         return None if body is None else parse_record(body, bucket, key)
-
-    def _record_body(self, bucket: str, key: str) -> bytes | None:
-        try:
-            answer = self._client.get_object(Bucket=bucket, Key=record_key(key))
-        except ClientError as error:
-            if _is_missing(error):
-                return None
-            raise
-        with answer["Body"] as body:
-            return bytes(body.read(MAX_RECORD_BYTES))
 
     def _put_record(self, clip: ArchivedClip, body: bytes) -> None:
         self._client.put_object(Bucket=clip.bucket, Key=record_key(clip.key), Body=body, ContentType="application/json")
@@ -268,15 +253,7 @@ def _read_through(pieces: Iterable[bytes]) -> tuple[VideoInfo, str]:
     return checker.finish(), digest.hexdigest()
 
 
-def _etag(answer: dict[str, Any]) -> str:
-    return str(answer["ETag"]).strip('"')
-
-
-def _maker(head: dict[str, Any]) -> str | None:
+def _get_request_id(head: dict[str, Any]) -> str | None:
     """The request that an object's metadata names."""
-    maker: str | None = head.get("Metadata", {}).get(_META_REQUEST)
-    return maker
-
-
-def _is_missing(error: ClientError) -> bool:
-    return str(error.response.get("Error", {}).get("Code")) in ("404", "NoSuchKey", "NotFound")
+    request_id: str | None = head.get("Metadata", {}).get(_META_REQUEST)
+    return request_id

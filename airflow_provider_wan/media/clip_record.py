@@ -13,6 +13,7 @@ from airflow_provider_wan import __version__
 from airflow_provider_wan.api.record import RequestRecord
 from airflow_provider_wan.api.redaction import public_url, redact_value
 from airflow_provider_wan.media.video import VideoInfo
+from airflow_provider_wan.s3.uri import build_s3_uri
 
 SCHEMA = "airflow-provider-wan/clip/1"
 MAX_RECORD_BYTES = 1_000_000
@@ -42,12 +43,12 @@ class ArchivedClip:
     @property
     def uri(self) -> str:
         """``s3://`` URI of the video."""
-        return f"s3://{self.bucket}/{self.key}"
+        return build_s3_uri(self.bucket, self.key)
 
     @property
     def record_uri(self) -> str:
         """``s3://`` URI of the record."""
-        return f"s3://{self.bucket}/{record_key(self.key)}"
+        return build_s3_uri(self.bucket, record_key(self.key))
 
     def as_existing(self) -> ArchivedClip:
         """The same, marked as having lain there."""

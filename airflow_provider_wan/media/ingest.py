@@ -11,8 +11,9 @@ from typing import Any
 
 from airflow_provider_wan.api.errors import WanValidationError
 from airflow_provider_wan.media import image
-from airflow_provider_wan.media.source import MediaSource, Origin, split_s3_uri
+from airflow_provider_wan.media.source import MediaSource, Origin
 from airflow_provider_wan.s3.presign import presign, probe_url, validate_lifetime
+from airflow_provider_wan.s3.uri import build_s3_uri, parse_s3_uri, split_s3_uri
 
 log = logging.getLogger(__name__)
 
@@ -157,7 +158,7 @@ class MediaIngester:
             return
         validate_lifetime(self._lifetime)
         if self._dest_prefix:
-            split_s3_uri(self._dest_prefix.rstrip("/") + "/x", "dest_prefix")
+            parse_s3_uri(self._dest_prefix.rstrip("/") + "/x", "dest_prefix")
         elif source.origin is not Origin.S3 or (kind is MediaKind.IMAGE and self._fit is Fit.RESIZE):
             raise WanValidationError(
                 "dest_prefix",
@@ -193,10 +194,10 @@ class MediaIngester:
 
     def _presign(self, source: MediaSource, kind: MediaKind, content: _Content) -> dict[str, Any]:
         if source.origin is Origin.S3 and (kind is MediaKind.AUDIO or self._fit is Fit.ERROR):
-            bucket, key = split_s3_uri(source.text, "source")
+            bucket, key = split_s3_uri(source.text)
         else:
             prefix = str(self._dest_prefix).rstrip("/")
-            bucket, key = split_s3_uri(f"{prefix}/{content.facts['sha256']}.{content.extension}", "dest_prefix")
+            bucket, key = parse_s3_uri(f"{prefix}/{content.facts['sha256']}.{content.extension}", "dest_prefix")
             self._put_once(bucket, key, content)
         signed = presign(self._s3(), bucket, key, content_type=content.content_type, lifetime=self._lifetime)
         self._on_url(signed.url)
@@ -208,17 +209,20 @@ class MediaIngester:
                 signed.expires_at,
             )
         probe_url(signed.url, len(content.data))
-        return {"url": signed.url, "uri": f"s3://{bucket}/{key}", "expires_at": signed.expires_at}
+        return {"url": signed.url, "uri": build_s3_uri(bucket, key), "expires_at": signed.expires_at}
 
     def _put_once(self, bucket: str, key: str, content: _Content) -> None:
         """The key is the content's hash: what is there has the same bytes."""
-        from botocore.exceptions import ClientError
+        from airflow_provider_wan.s3.errors import S3ResponseError, get_error_code
+        from airflow_provider_wan.s3.objects import find_object
 
         try:
-            if self._s3().head_object(Bucket=bucket, Key=key)["ContentLength"] == len(content.data):
-                return
-        except ClientError as error:
-            # 403 is what S3 answers for a missing key to whoever may not list the bucket.
-            if str(error.response.get("Error", {}).get("Code")) not in ("404", "403", "NoSuchKey", "NotFound"):
+            head = find_object(self._s3(), bucket, key)
+        except S3ResponseError as error:
+            # The response for a missing key to credentials that may not list the bucket.
+            if get_error_code(error) != "403":
                 raise
+            head = None
+        if head is not None and head["ContentLength"] == len(content.data):
+            return
         self._s3().put_object(Bucket=bucket, Key=key, Body=content.data, ContentType=content.content_type)

@@ -13,6 +13,7 @@ from urllib.parse import unquote, urlsplit
 from airflow_provider_wan.api.errors import WanValidationError
 from airflow_provider_wan.api.redaction import public_url
 from airflow_provider_wan.media.fetch import CHUNK_BYTES, CONNECT_TIMEOUT, READ_TIMEOUT
+from airflow_provider_wan.s3.uri import is_s3_uri, parse_s3_uri, split_s3_uri
 
 _SCHEMES = "must be s3://bucket/key, a local path, file:///path, or an http(s) URL"
 
@@ -50,8 +51,8 @@ class MediaSource:
         if not isinstance(text, str) or not text.strip():
             raise WanValidationError("source", text, _SCHEMES)
         scheme = urlsplit(text).scheme.lower() if "://" in text else ""
-        if scheme in ("s3", "s3a", "s3n"):
-            split_s3_uri(text, "source")
+        if is_s3_uri(text):
+            parse_s3_uri(text, "source")
             return cls(text, Origin.S3)
         if scheme in ("http", "https"):
             return cls(text, Origin.WEB)
@@ -90,13 +91,13 @@ class MediaSource:
                 return self._read_web(check)
 
     def _read_s3(self, client: Any, check: Callable[[int], None]) -> bytes:
-        from botocore.exceptions import ClientError
+        from airflow_provider_wan.s3.errors import S3ResponseError, get_error_code
 
-        bucket, key = split_s3_uri(self.text, "source")
+        bucket, key = split_s3_uri(self.text)
         try:
             answer = client.get_object(Bucket=bucket, Key=key)  # the body is not read yet
-        except ClientError as error:
-            code = error.response.get("Error", {}).get("Code", "?")
+        except S3ResponseError as error:
+            code = get_error_code(error) or "?"
             raise SourceMissingError(f"{self.public_uri} can't be read: {code}") from error
         with answer["Body"] as body:
             check(int(answer["ContentLength"]))
@@ -126,20 +127,6 @@ class MediaSource:
         except requests.RequestException as error:
             # Its own text holds the URL with the query string.
             raise SourceMissingError(f"{self.public_uri} can't be read ({type(error).__name__})") from None
-
-
-def split_s3_uri(uri: str, field: str) -> tuple[str, str]:
-    """Take ``s3://bucket/key`` apart.
-
-    :param uri: the URI.
-    :param field: the name that an error shall carry.
-    :raises WanValidationError: when it has no bucket or no key.
-    """
-    scheme, _, rest = uri.partition("://")
-    bucket, _, key = rest.partition("/")
-    if scheme.lower() not in ("s3", "s3a", "s3n") or not bucket or not key:
-        raise WanValidationError(field, uri, "must be s3://bucket/key")
-    return bucket, key
 
 
 def _collect(pieces: Iterable[bytes], check: Callable[[int], None]) -> bytes:

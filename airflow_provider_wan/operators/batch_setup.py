@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from airflow_provider_wan.api.errors import WanValidationError
 from airflow_provider_wan.operators import ledger_context
 from airflow_provider_wan.operators.arguments import parse_usd
+from airflow_provider_wan.s3.uri import build_s3_uri, parse_s3_prefix
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -58,20 +59,6 @@ class BatchArguments(Protocol):
         """Upload an image to the API."""
 
 
-def split_output(output: Any) -> tuple[str, str]:
-    """Split ``s3://bucket/prefix/``.
-
-    :param output: value of ``output_prefix``.
-    :returns: the bucket, and the prefix, which is empty or ends in ``/``.
-    :raises WanValidationError: if the value is not such a URI.
-    """
-    scheme, _, rest = output.partition("://") if isinstance(output, str) else ("", "", "")
-    bucket, _, prefix = rest.partition("/")
-    if scheme not in ("s3", "s3a", "s3n") or not bucket or ".." in prefix.split("/"):
-        raise WanValidationError("output_prefix", output, "must be s3://bucket/prefix/")
-    return bucket, prefix.strip("/") + "/" if prefix.strip("/") else ""
-
-
 def build_checkpoint_store(arguments: BatchArguments, context: Context) -> CheckpointStore:
     """Return the store of a task instance's batch, which is the same in all its tries.
 
@@ -81,7 +68,7 @@ def build_checkpoint_store(arguments: BatchArguments, context: Context) -> Check
     from airflow_provider_wan.batch.checkpoint import CheckpointStore
 
     ti = context["ti"]
-    bucket, prefix = split_output(arguments.output_prefix)
+    bucket, prefix = parse_s3_prefix(arguments.output_prefix, "output_prefix")
     index = "" if ti.map_index is None or ti.map_index < 0 else f"/{ti.map_index}"
     name = re.sub(r"[^\w./-]+", "_", f"{ti.dag_id}.{ti.task_id}/{ti.run_id.replace('/', '_')}{index}")
     return CheckpointStore(arguments.s3, bucket, f"{prefix}_batch/{name}/")
@@ -103,8 +90,8 @@ def open_batch_ledger(arguments: BatchArguments, context: Context) -> LedgerStor
             "Set ledger_uri on the task, or for all as [wan] ledger_uri",
         )
     if uri is None:
-        bucket, prefix = split_output(arguments.output_prefix)
-        uri = f"s3://{bucket}/{prefix}_ledger"
+        bucket, prefix = parse_s3_prefix(arguments.output_prefix, "output_prefix")
+        uri = build_s3_uri(bucket, f"{prefix}_ledger")
     return ledger_context.open_ledger(context, uri, arguments.aws_conn_id)
 
 
@@ -145,7 +132,7 @@ def build_batch(arguments: BatchArguments, context: Context) -> BatchContext:
     from airflow_provider_wan.media.ingest import Delivery, Fit, MediaIngester
 
     config, client = arguments.hook.config, arguments.hook.client
-    bucket, prefix = split_output(arguments.output_prefix)
+    bucket, prefix = parse_s3_prefix(arguments.output_prefix, "output_prefix")
     ledger_store, store = open_batch_ledger(arguments, context), build_checkpoint_store(arguments, context)
     owner = ledger_context.build_owner(context)
     scope = build_scope(arguments.reuse, run=ledger_context.run_name(context), task=ledger_context.task_name(context))
@@ -155,7 +142,7 @@ def build_batch(arguments: BatchArguments, context: Context) -> BatchContext:
         arguments.upload,
         fit=Fit(arguments.fit),
         delivery=Delivery(arguments.delivery),
-        dest_prefix=f"s3://{bucket}/{prefix}_ingest",
+        dest_prefix=build_s3_uri(bucket, f"{prefix}_ingest"),
         lifetime=arguments.lifetime,
     )
     ledger = Ledger(ledger_store)

@@ -16,6 +16,7 @@ from airflow.providers.common.compat.sdk import BaseOperator, conf
 from airflow_provider_wan.api.errors import WanError, WanValidationError
 from airflow_provider_wan.links.wan import WanSheetLink
 from airflow_provider_wan.operators.arguments import parse_bool, parse_positive_int, parse_seconds
+from airflow_provider_wan.s3.uri import split_s3_uri
 from airflow_provider_wan.triggers.cancellation import ON_KILL_SECONDS, CancelPolicy
 from airflow_provider_wan.triggers.deferral import MIN_DEFERRAL_SECONDS, deferral_timeout
 
@@ -377,7 +378,7 @@ def build_asset(output: Any) -> Any:
         return None
     static = output.split("{", 1)[0]
     prefix = static if static == output else static.rpartition("/")[0] + "/"
-    if not prefix.startswith("s3://") or not prefix.removeprefix("s3://").partition("/")[2].strip("/"):
+    if not prefix.startswith("s3://") or not split_s3_uri(prefix)[1].strip("/"):
         return None
     from airflow.sdk import Asset
 
@@ -404,7 +405,7 @@ def list_datasets(
 
 
 def _name_dataset(uri: str) -> tuple[str, str]:
-    bucket, _, key = uri.removeprefix("s3://").partition("/")
+    bucket, key = split_s3_uri(uri)
     return f"s3://{bucket}", key.strip("/") or "/"
 
 
@@ -414,7 +415,7 @@ def build_console_url(uri: str, endpoint: str) -> str:
     :param uri: ``s3://`` URI of the object.
     :param endpoint: endpoint of the S3 client.
     """
-    bucket, _, key = uri.removeprefix("s3://").partition("/")
+    bucket, key = split_s3_uri(uri)
     if ".amazonaws.com" in endpoint:
         return f"https://console.aws.amazon.com/s3/object/{bucket}?prefix={quote(key, safe='')}"
     return f"{endpoint.rstrip('/')}/{bucket}/{quote(key)}"

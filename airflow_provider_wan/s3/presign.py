@@ -9,11 +9,11 @@ from typing import Any
 
 from airflow_provider_wan.api.errors import WanValidationError
 from airflow_provider_wan.api.redaction import public_url
-from airflow_provider_wan.media.fetch import CONNECT_TIMEOUT
 
 DEFAULT_LIFETIME = 6 * 3600
 MAX_LIFETIME = 7 * 24 * 3600  # of a signature of version 4
 _MIN_LIFETIME = 60
+_PROBE_TIMEOUT = 10.0  # seconds, for the connection and for the response
 _MIN_LEFT = 900  # below this, shortened credentials are of no use
 _REMEDY = (
     'Lower expires_in, deliver by delivery="upload", or give the AWS connection credentials that live longer '
@@ -91,8 +91,7 @@ def probe_url(url: str, size: int) -> None:
     try:
         with requests.Session() as session:
             session.auth = lambda request: request  # else requests would look into ~/.netrc
-            timeout = (CONNECT_TIMEOUT, CONNECT_TIMEOUT)
-            with session.get(url, headers={"Range": "bytes=0-0"}, timeout=timeout, stream=True) as answer:
+            with session.get(url, headers={"Range": "bytes=0-0"}, timeout=_PROBE_TIMEOUT, stream=True) as answer:
                 status, span = answer.status_code, answer.headers.get("Content-Range", "")
     except requests.RequestException as error:
         raise PresignError(f"The presigned URL of {shown} can't be fetched ({type(error).__name__})") from None

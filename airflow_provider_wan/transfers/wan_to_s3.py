@@ -182,14 +182,14 @@ class WanToS3Operator(BaseOperator):
         return value
 
     def _target(self) -> tuple[str, str]:
-        from airflow_provider_wan.media.source import split_s3_uri
+        from airflow_provider_wan.s3.uri import build_s3_uri, parse_s3_uri
 
         if "://" in self.s3_key:
-            bucket, key = split_s3_uri(self.s3_key, "s3_key")
+            bucket, key = parse_s3_uri(self.s3_key, "s3_key")
             if self.s3_bucket not in (None, "", bucket):
                 raise WanValidationError("s3_bucket", self.s3_bucket, f"contradicts s3_key={self.s3_key!r}")
         elif self.s3_bucket:
-            bucket, key = split_s3_uri(f"s3://{self.s3_bucket}/{self.s3_key.lstrip('/')}", "s3_key")
+            bucket, key = parse_s3_uri(build_s3_uri(self.s3_bucket, self.s3_key.lstrip("/")), "s3_key")
         else:
             raise WanValidationError("s3_key", self.s3_key, "must be s3://bucket/key.mp4, or s3_bucket must be set")
         if key.endswith(("/", ".json")):

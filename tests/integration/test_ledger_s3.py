@@ -138,13 +138,16 @@ def test_a_list_of_many_pages_is_walked_lazily(store: Any, client: Any, prefix: 
         store.create(a_claim(fingerprint=f"e{n}"))
     asked = []
 
-    def two_at_a_time(**wanted: Any) -> Any:
-        asked.append(wanted)
-        return client.list_objects_v2(**wanted, MaxKeys=2)
+    class TwoAtATime:
+        def __init__(self, operation: str) -> None:
+            self._paginator = client.get_paginator(operation)
 
-    paged = open_store(
-        f"s3://{BUCKET}/{prefix}", s3_client=lambda: PatchedClient(client, list_objects_v2=two_at_a_time)
-    )
+        def paginate(self, **wanted: Any) -> Any:
+            for page in self._paginator.paginate(**wanted, PaginationConfig={"PageSize": 2}):
+                asked.append(page)
+                yield page
+
+    paged = open_store(f"s3://{BUCKET}/{prefix}", s3_client=lambda: PatchedClient(client, get_paginator=TwoAtATime))
     entries = paged.entries()
     next(entries)
     assert len(asked) == 1

@@ -25,7 +25,7 @@ def open_store(uri: str, *, s3_client: Callable[[], Any] | None = None) -> Ledge
         return FileStore(rest)
     if scheme == "s3" and rest.split("/", 1)[0] and s3_client is not None:
         from airflow_provider_wan.ledger.stores.s3 import S3Store
+        from airflow_provider_wan.s3.uri import split_s3_uri
 
-        bucket, _, prefix = rest.partition("/")
-        return S3Store(s3_client, bucket, prefix)
+        return S3Store(s3_client, *split_s3_uri(uri))
     raise WanValidationError("ledger", uri, "must be s3://bucket/prefix or file:///absolute/folder")

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_wan.api.errors import WanValidationError
-from airflow_provider_wan.operators.batch_setup import build_defaults, split_output
+from airflow_provider_wan.operators.batch_setup import build_defaults
 from airflow_provider_wan.operators.wan_batch import (
     WanI2VBatchOperator,
     build_asset,
@@ -43,17 +43,6 @@ def operator(**more: Any) -> Any:
 def test_an_argument_that_is_none_is_refused_when_the_dag_is_read(argument: str, value: bool | float | str) -> None:
     with pytest.raises(WanValidationError, match=argument):
         operator(**{argument: value})
-
-
-@pytest.mark.parametrize("output", ["", "clips/", "https://b/clips/", "s3://", "s3://b/../c/", None])
-def test_an_output_that_is_no_prefix_on_s3_is_refused(output: str | None) -> None:
-    with pytest.raises(WanValidationError, match="output_prefix"):
-        split_output(output)
-
-
-def test_an_output_is_taken_apart() -> None:
-    assert split_output("s3://b/a/c") == split_output("s3://b/a/c/") == ("b", "a/c/")
-    assert split_output("s3://b") == ("b", "")
 
 
 @pytest.mark.parametrize(

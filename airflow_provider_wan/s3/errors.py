@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the errors of boto3 mean."""
+
+from __future__ import annotations
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+#: S3 has responded with an error.
+S3ResponseError = ClientError
+#: What a call of an S3 client can raise. Reading a body can raise :class:`OSError`, too.
+S3_ERRORS = (BotoCoreError, ClientError)
+
+_NOT_FOUND = ("404", "NoSuchKey", "NotFound")  # the first is that of a HEAD, whose response has no body
+
+
+def get_error_code(error: Exception) -> str:
+    """Return the error code of S3; empty if S3 did not respond.
+
+    :param error: what a call raised.
+    """
+    return str(error.response.get("Error", {}).get("Code", "")) if isinstance(error, ClientError) else ""
+
+
+def get_http_status(error: Exception) -> int:
+    """Return the HTTP status of the response; 0 if S3 did not respond.
+
+    :param error: what a call raised.
+    """
+    if not isinstance(error, ClientError):
+        return 0
+    return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+
+
+def is_not_found(error: Exception) -> bool:
+    """Return whether there is no such object.
+
+    :param error: what a call raised.
+    """
+    return get_error_code(error) in _NOT_FOUND
+
+
+def is_no_such_key(error: Exception) -> bool:
+    """Return whether S3 itself says that there is no such object.
+
+    Unlike :func:`is_not_found`, this is false for a 404 that may be that of a proxy.
+
+    :param error: what a call other than a HEAD raised.
+    """
+    return get_error_code(error) == "NoSuchKey" and get_http_status(error) == 404
+
+
+def is_precondition_failure(error: Exception) -> bool:
+    """Return whether the condition of a write does not hold.
+
+    :param error: what a call raised.
+    """
+    # 404: If-Match on an object that is gone. 409: AWS saw two conditional writes at the same moment.
+    return get_http_status(error) in (409, 412) or is_no_such_key(error)

@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Objects on S3: find, list and read them. A client is always one of boto3."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+from airflow_provider_wan.s3.errors import is_not_found
+
+
+def find_object(client: Any, bucket: str, key: str) -> dict[str, Any] | None:
+    """Return the headers of an object; None if there is none.
+
+    :param client: a boto3 S3 client.
+    :param bucket: the bucket.
+    :param key: the object's key.
+    :raises botocore.exceptions.ClientError: if S3 refuses the request.
+    """
+    try:
+        head: dict[str, Any] = client.head_object(Bucket=bucket, Key=key)
+    except ClientError as error:
+        if is_not_found(error):
+            return None
+        raise
+    return head
+
+
+def read_object(client: Any, bucket: str, key: str, max_bytes: int | None = None) -> bytes | None:
+    """Return the content of an object; None if there is none.
+
+    :param client: a boto3 S3 client.
+    :param bucket: the bucket.
+    :param key: the object's key.
+    :param max_bytes: where reading ends; None reads all.
+    :raises botocore.exceptions.ClientError: if S3 refuses the request.
+    """
+    try:
+        response = client.get_object(Bucket=bucket, Key=key)
+    except ClientError as error:
+        if is_not_found(error):
+            return None
+        raise
+    with response["Body"] as body:
+        return bytes(body.read(max_bytes))
+
+
+def list_objects(client: Any, bucket: str, prefix: str) -> Iterator[dict[str, Any]]:
+    """Yield the objects below a prefix, in the order of their keys, as boto3 describes them.
+
+    :param client: a boto3 S3 client.
+    :param bucket: the bucket.
+    :param prefix: prefix of the keys.
+    :raises botocore.exceptions.ClientError: if S3 refuses the request.
+    """
+    for page in client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
+        yield from page.get("Contents", ())
+
+
+def get_etag(response: dict[str, Any]) -> str:
+    """Return the ETag in a response, without quotes.
+
+    :param response: response to a GET, HEAD or PUT.
+    """
+    return str(response["ETag"]).strip('"')

@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import pytest
+from botocore.exceptions import ClientError, ConnectTimeoutError
+
+from airflow_provider_wan.s3.errors import (
+    S3_ERRORS,
+    get_error_code,
+    get_http_status,
+    is_no_such_key,
+    is_not_found,
+    is_precondition_failure,
+)
+
+SILENT = ConnectTimeoutError(endpoint_url="https://s3.example.com")
+
+
+def error(code: str, status: int) -> ClientError:
+    return ClientError(
+        {"Error": {"Code": code}, "ResponseMetadata": {"HTTPStatusCode": status}},  # type: ignore[typeddict-item]
+        "GetObject",
+    )
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "not_found", "no_such_key", "precondition"),
+    [
+        ("NoSuchKey", 404, True, True, True),
+        ("404", 404, True, False, False),  # a HEAD, or a proxy
+        ("NotFound", 404, True, False, False),
+        ("NoSuchBucket", 404, False, False, False),
+        ("PreconditionFailed", 412, False, False, True),
+        ("ConditionalRequestConflict", 409, False, False, True),
+        ("AccessDenied", 403, False, False, False),
+        ("SlowDown", 503, False, False, False),
+    ],
+)
+def test_a_response_is_read_by_its_code_and_status(
+    code: str, status: int, not_found: bool, no_such_key: bool, precondition: bool
+) -> None:
+    response = error(code, status)
+    assert (get_error_code(response), get_http_status(response)) == (code, status)
+    assert is_not_found(response) is not_found
+    assert is_no_such_key(response) is no_such_key
+    assert is_precondition_failure(response) is precondition
+
+
+def test_without_a_response_nothing_is_known() -> None:
+    assert isinstance(SILENT, S3_ERRORS)
+    assert (get_error_code(SILENT), get_http_status(SILENT)) == ("", 0)
+    assert not any(decide(SILENT) for decide in (is_not_found, is_no_such_key, is_precondition_failure))
