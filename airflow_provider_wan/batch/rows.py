@@ -147,7 +147,13 @@ def _build_item(raw: RawRow, values: dict[str, Any], defaults: Mapping[str, Any]
         **parameters,
     )
     clip_name = _validate_name(values.get(NAME_COLUMN))
-    identity = [image.public_uri, audio and audio.public_uri, clip_name, request.model, normalize_payload(request.to_payload())]
+    identity = [
+        image.public_uri,
+        audio and audio.public_uri,
+        clip_name,
+        request.model,
+        normalize_payload(request.to_payload()),
+    ]
     digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
     return Item(raw.number, image, audio, clip_name, request, digest)
 
