@@ -30,7 +30,7 @@ from enum import StrEnum
 from typing import Any
 
 from airflow_provider_wan.api.errors import WanValidationError
-from airflow_provider_wan.api.redaction import strip_query
+from airflow_provider_wan.api.redaction import identity_url
 from airflow_provider_wan.api.request import I2VRequest
 
 URL_FIELDS = ("img_url", "audio_url")
@@ -79,7 +79,7 @@ def compute_fingerprint(
 
     :param request: the request, with the user's seed or without one.
     :param scope: from :func:`build_scope`.
-    :param image_sha256: SHA-256 of the image's bytes, if known; otherwise the URL without its query is used.
+    :param image_sha256: SHA-256 of the image's bytes, if known; otherwise the URL is used, without what only signs it.
     :param audio_sha256: likewise of the audio.
     :param force_token: names one ``force_new``; the same in all its retries.
     :raises WanValidationError: if a hash is not a SHA-256.
@@ -98,7 +98,7 @@ def hash_payload(payload: Mapping[str, Any]) -> str:
     """
     Return the SHA-256 of a payload or of its echo, which identifies it in the API's list.
 
-    Query strings, null values, and fields that this provider does not send are left out.
+    Signatures of URLs, null values, and fields that this provider does not send are left out.
 
     :param payload: the payload.
     """
@@ -107,19 +107,19 @@ def hash_payload(payload: Mapping[str, Any]) -> str:
 
 def normalize_payload(payload: Mapping[str, Any]) -> dict[str, Any]:
     """
-    Return the fields of a payload that this provider sends, with URLs stripped of their query strings.
+    Return the fields of a payload that this provider sends, with URLs as they identify their objects.
 
     :param payload: the payload.
     """
     fields = {name: payload[name] for name in _SENT_FIELDS if name in payload}
     for name in URL_FIELDS:
         if isinstance(fields.get(name), str):
-            fields[name] = strip_query(fields[name])
+            fields[name] = identity_url(fields[name])
     return fields
 
 
 def _media_identity(url: str, digest: str | None) -> str:
-    return f"sha256:{digest}" if digest else f"url:{strip_query(url)}"
+    return f"sha256:{digest}" if digest else f"url:{identity_url(url)}"
 
 
 def _hash_json(value: object) -> str:

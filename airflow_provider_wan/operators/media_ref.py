@@ -45,11 +45,12 @@ class MediaRef:
         return cls(field, value["url"], value.get("source_sha256") or value.get("sha256"), value.get("expires_at"))
 
     def warn_if_ambiguous(self, log: Any) -> None:
-        """Warn where two different files could be taken for one: their URLs differ in the query string only."""
+        """Warn where a file is told apart from others by a query string, in which signatures have to be guessed."""
         if self.sha256 is None and isinstance(self.url, str) and "?" in self.url:
             log.warning(
-                "%s has a query string, which does not count for telling files apart, and no sha256: two URLs that "
-                "differ in nothing else name the same clip. S3ToWanOperator gives a sha256.",
+                "%s has a query string and no sha256: URLs that differ only in parameters that look like signatures "
+                "(such as token or expires) name the same clip, and all others another one. S3ToWanOperator gives a "
+                "sha256, which tells files apart by their content.",
                 self.field,
             )
 

@@ -8,13 +8,17 @@ A store never treats an error as "no entry", and never overwrites what the calle
 from __future__ import annotations
 
 import hashlib
+import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
 from airflow_provider_wan.api.errors import WanValidationError
 from airflow_provider_wan.ledger.entry import LedgerEntry
+from airflow_provider_wan.ledger.errors import LedgerCorruptError, LedgerVersionError
+
+log = logging.getLogger(__name__)
 
 ENTRY_SUFFIX = ".json"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
@@ -81,7 +85,7 @@ class LedgerStore(Protocol):
 
     def entries(self, *, modified_since: float | None = None) -> Iterator[StoredEntry]:
         """
-        Yield the entries lazily, in no particular order.
+        Yield the entries lazily, in no particular order. Objects that are not entries are skipped, with one warning.
 
         :param modified_since: Unix seconds; leaves out entries not written since.
         """
@@ -116,9 +120,29 @@ def parse_entry_name(name: str) -> str | None:
 
     :param name: name without folder or prefix.
     """
-    if "/" in name or name.startswith(".") or not name.endswith(ENTRY_SUFFIX):
-        return None
-    return name.removesuffix(ENTRY_SUFFIX)
+    fingerprint = name.removesuffix(ENTRY_SUFFIX)
+    return fingerprint if name.endswith(ENTRY_SUFFIX) and _NAME.fullmatch(fingerprint) else None
+
+
+def read_entries(names: Iterable[str], read: Callable[[str], StoredEntry | None], uri: str) -> Iterator[StoredEntry]:
+    """
+    Yield the entries of a listing. What is not an entry is skipped: it stops only the clip whose key it has.
+
+    :param names: fingerprints.
+    :param read: reads one entry, as :meth:`LedgerStore.read`.
+    :param uri: URI of the store, for the warning.
+    """
+    skipped = 0
+    for name in names:
+        try:
+            stored = read(name)
+        except (LedgerCorruptError, LedgerVersionError) as error:
+            skipped += 1
+            if skipped == 1:
+                log.warning("%s: %s%s is skipped, and so are all others like it: %s", uri, name, ENTRY_SUFFIX, error)
+            continue
+        if stored is not None:
+            yield stored
 
 
 def hash_content(content: bytes) -> str:

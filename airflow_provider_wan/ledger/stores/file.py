@@ -6,9 +6,13 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import tempfile
+import socket
+import stat
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
+from uuid import uuid4
 
 from airflow_provider_wan.ledger.entry import LedgerEntry
 from airflow_provider_wan.ledger.errors import (
@@ -22,8 +26,13 @@ from airflow_provider_wan.ledger.stores.base import (
     StoredEntry,
     hash_content,
     parse_entry_name,
+    read_entries,
     validate_fingerprint,
 )
+
+#: Seconds to wait for the folder's lock, which is held for the time of a read and a rename.
+LOCK_TIMEOUT = 5.0
+_LOCK_POLL_INTERVAL = 0.02
 
 
 class FileStore:
@@ -33,6 +42,9 @@ class FileStore:
     A first entry is created by a hard link, which fails if the file exists; a later version by an atomic rename
     under a lock. Both are flushed to disk when the call returns. The folder must be on one machine's disk, or on a
     network file system that honours hard links and ``flock`` (:meth:`probe`).
+
+    Files get the mode that the umask leaves. Where the folder is writable for its group or for all, so are they:
+    whoever may add entries may read and lock them.
 
     :param folder: absolute path; created if missing.
     """
@@ -70,35 +82,32 @@ class FileStore:
         """See :meth:`LedgerStore.replace`."""
         content = entry.to_json().encode()
         path = self._path(entry.fingerprint)
-        with self._temporary_file(content) as part, self._lock():
-            current = self._read_bytes(path)
-            if current is None or hash_content(current) != version:
-                raise ConflictError(f"Ledger entry {entry.fingerprint} has changed")
-            os.replace(part, path)
+        with self._temporary_file(content) as part:
+            with self._lock():
+                current = self._read_bytes(path)
+                if current is None or hash_content(current) != version:
+                    raise ConflictError(f"Ledger entry {entry.fingerprint} has changed")
+                os.replace(part, path)
             self._sync_folder()
         return hash_content(content)
 
     def entries(self, *, modified_since: float | None = None) -> Iterator[StoredEntry]:
         """See :meth:`LedgerStore.entries`."""
-        for item in self._items():
-            with contextlib.suppress(FileNotFoundError):
-                if modified_since is not None and item.stat().st_mtime < modified_since:
-                    continue
-            if stored := self.read(item.name.removesuffix(ENTRY_SUFFIX)):
-                yield stored
+        return read_entries(self._names(modified_since), self.read, self.uri)
 
     def fingerprints(self) -> Iterator[str]:
         """See :meth:`LedgerStore.fingerprints`."""
-        return (item.name.removesuffix(ENTRY_SUFFIX) for item in self._items())
+        return self._names()
 
-    def _items(self) -> Iterator[os.DirEntry[str]]:
+    def _names(self, modified_since: float | None = None) -> Iterator[str]:
         with _translate_errors("listed", self._folder):
             if not self._folder.exists():
                 return
             with os.scandir(self._folder) as items:
                 for item in items:
-                    if parse_entry_name(item.name) is not None:
-                        yield item
+                    name = parse_entry_name(item.name)
+                    if name is not None and (modified_since is None or _modified_at(item) >= modified_since):
+                        yield name
 
     def probe(self) -> None:
         """See :meth:`LedgerStore.probe`: a second hard link to one name must fail, and so must a second lock."""
@@ -134,10 +143,10 @@ class FileStore:
     def _temporary_file(self, content: bytes) -> Iterator[Path]:
         with _translate_errors("written", self._folder):
             self._folder.mkdir(parents=True, exist_ok=True)
-            handle, name = tempfile.mkstemp(prefix=".part-", dir=self._folder)
-            part = Path(name)
+            part = self._folder / f".part-{uuid4().hex}"
             try:
-                with os.fdopen(handle, "wb") as file:
+                with part.open("xb") as file:
+                    self._share(file)
                     file.write(content)
                     file.flush()
                     os.fsync(file.fileno())
@@ -147,9 +156,41 @@ class FileStore:
 
     @contextlib.contextmanager
     def _lock(self) -> Iterator[None]:
-        with (self._folder / ".lock").open("ab") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+        path = self._folder / ".lock"
+        with path.open("a+b") as file:
+            deadline = time.monotonic() + LOCK_TIMEOUT
+            while True:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    if time.monotonic() >= deadline:
+                        raise self._lock_timeout(path, file) from None
+                    time.sleep(_LOCK_POLL_INTERVAL)
+            self._share(file)
+            file.truncate(0)
+            file.write(f"process {os.getpid()} on {socket.gethostname()}".encode())
+            file.flush()
             yield
+
+    def _lock_timeout(self, path: Path, file: BinaryIO) -> LedgerUnavailableError:
+        file.seek(0)
+        holder = file.read(200).decode(errors="replace") or "an unknown process"
+        return LedgerUnavailableError(
+            f"The ledger at {self._folder} can't be written: {path} has been locked for {LOCK_TIMEOUT:.0f} s by "
+            f"{holder}. That process may be stopped or hang: continue it, or end it, which releases the lock."
+        )
+
+    def _share(self, file: BinaryIO) -> None:
+        """Give a file of ours to those who may write in the folder."""
+        state, folder = os.fstat(file.fileno()), self._folder.stat()
+        mode = stat.S_IMODE(state.st_mode)
+        if folder.st_mode & stat.S_IWGRP:
+            mode |= stat.S_IRGRP | stat.S_IWGRP
+        if folder.st_mode & stat.S_IWOTH:
+            mode |= stat.S_IROTH | stat.S_IWOTH
+        if mode != stat.S_IMODE(state.st_mode) and state.st_uid == os.geteuid():
+            os.fchmod(file.fileno(), mode)
 
     def _sync_folder(self) -> None:
         handle = os.open(self._folder, os.O_RDONLY)
@@ -157,6 +198,13 @@ class FileStore:
             os.fsync(handle)
         finally:
             os.close(handle)
+
+
+def _modified_at(item: os.DirEntry[str]) -> float:
+    try:
+        return item.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
 
 
 @contextlib.contextmanager

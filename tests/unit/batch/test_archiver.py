@@ -49,7 +49,6 @@ class FakeArchive:
         return self.maker
 
 
-
 class FakeLedger:
     def __init__(self, entry: Any = None) -> None:
         self.entry = entry

@@ -4,7 +4,10 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import subprocess
+import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +24,8 @@ from airflow_provider_wan.ledger import (
 )
 from airflow_provider_wan.ledger.entry import VERSION, record_intent, submitted
 from airflow_provider_wan.ledger.errors import AlreadyExistsError, ConflictError
+from airflow_provider_wan.ledger.stores import file as file_module
+from airflow_provider_wan.ledger.stores.base import StoredEntry
 from airflow_provider_wan.ledger.stores.file import FileStore
 from dev.testkit.ledger import FINGERPRINT, ME, NOW, OTHER, a_claim
 
@@ -101,10 +106,22 @@ def test_a_damaged_file_is_an_error_and_not_an_empty_ledger(tmp_path: Path, cont
     (tmp_path / f"{FINGERPRINT}.json").write_bytes(content)
     with pytest.raises(LedgerCorruptError):
         FileStore(tmp_path).read(FINGERPRINT)
-    with pytest.raises(LedgerCorruptError):
-        list(FileStore(tmp_path).entries())
     with pytest.raises(AlreadyExistsError):
         FileStore(tmp_path).create(a_claim())
+
+
+def test_what_is_not_an_entry_is_skipped_in_a_listing_with_one_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = FileStore(tmp_path)
+    store.create(a_claim())
+    for name in ("package", "tsconfig", "newer"):
+        (tmp_path / f"{name}.json").write_text('{"version": 99}' if name == "newer" else '{"name": "x"}')
+    (tmp_path / "two words.json").write_text("{}")
+
+    assert [stored.entry for stored in store.entries()] == [a_claim()]
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert sorted(store.fingerprints()) == [FINGERPRINT, "newer", "package", "tsconfig"]
 
 
 def test_a_file_of_a_newer_version_is_refused(tmp_path: Path) -> None:
@@ -145,6 +162,65 @@ def test_of_many_threads_one_creates_and_one_replaces(tmp_path: Path) -> None:
 
     (version,) = run(lambda: store.create(a_claim()), AlreadyExistsError)
     assert len(run(lambda: store.replace(record_intent(a_claim(), NOW), version), ConflictError)) == 1
+
+
+def test_a_lock_that_a_stopped_process_holds_times_out_with_its_name_and_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(file_module, "LOCK_TIMEOUT", 0.3)
+    store = FileStore(tmp_path)
+    version = store.create(a_claim())
+    code = (
+        "import os, signal, sys\n"
+        "from airflow_provider_wan.ledger.stores.file import FileStore\n"
+        f"with FileStore({str(tmp_path)!r})._lock():\n"
+        "    os.kill(os.getpid(), signal.SIGSTOP)\n"
+    )
+    holder = subprocess.Popen([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)})
+    try:
+        os.waitpid(holder.pid, os.WUNTRACED)
+        began = time.monotonic()
+        with pytest.raises(LedgerUnavailableError, match=rf"{tmp_path}/\.lock.*process {holder.pid} on ") as caught:
+            store.replace(record_intent(a_claim(), NOW), version)
+        assert time.monotonic() - began < 3
+        assert caught.value.retryable
+        assert store.read(FINGERPRINT) == StoredEntry(a_claim(), version)  # reading needs no lock
+    finally:
+        holder.kill()
+        holder.wait()
+    assert store.replace(record_intent(a_claim(), NOW), version) != version
+
+
+@pytest.mark.parametrize(
+    ("folder_mode", "umask", "mode"),
+    [
+        (0o755, 0o022, 0o644),
+        (0o755, 0o077, 0o600),
+        (0o775, 0o002, 0o664),
+        (0o770, 0o027, 0o660),
+        (0o2770, 0o022, 0o664),
+        (0o777, 0o077, 0o666),
+        (0o700, 0o077, 0o600),
+    ],
+    ids=lambda mode: f"{mode:o}",
+)
+def test_files_have_the_mode_that_the_umask_and_a_shared_folder_give(
+    tmp_path: Path, folder_mode: int, umask: int, mode: int
+) -> None:
+    folder = tmp_path / "ledger"
+    folder.mkdir()
+    folder.chmod(folder_mode)
+    before = os.umask(umask)
+    try:
+        store = FileStore(folder)
+        version = store.create(a_claim())
+        store.replace(record_intent(a_claim(), NOW), version)
+    finally:
+        os.umask(before)
+    assert {path.name: path.stat().st_mode & 0o777 for path in folder.iterdir()} == {
+        ".lock": mode,
+        f"{FINGERPRINT}.json": mode,
+    }
 
 
 def test_no_partial_file_is_left_or_listed(tmp_path: Path) -> None:
