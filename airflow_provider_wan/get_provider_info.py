@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What Airflow reads of this provider at start-up; it must import nothing heavy."""
+"""Metadata that Airflow reads at start-up. It must not import anything heavy."""
 
 from __future__ import annotations
 
@@ -51,9 +51,9 @@ def get_provider_info() -> dict[str, Any]:
                 "description": "The wan2.6-i2v provider.",
                 "options": {
                     "ledger_uri": {
-                        "description": "Where it is remembered which clips were paid for, where a task names no "
-                        "other place: s3://bucket/prefix, or file:///folder on a disk that all workers share. "
-                        "Empty: Airflow's own task state store (from Airflow 3.3 on).",
+                        "description": "Location of the ledger for tasks that set none: s3://bucket/prefix, or "
+                        "file:///folder on a disk that all workers share. "
+                        "Empty: Airflow's own task state store (Airflow 3.3 or newer).",
                         "version_added": "0.1.0",
                         "type": "string",
                         "example": "s3://my-bucket/wan-ledger",
@@ -75,18 +75,18 @@ def get_provider_info() -> dict[str, Any]:
                     },
                     "model": {
                         "label": "Model",
-                        "description": "The model id where a task names none; case sensitive.",
+                        "description": "Model id for tasks that name none; case sensitive.",
                         "schema": {"type": ["string", "null"], "default": "wan2.6-i2v"},
                     },
                     "status_requests_per_second": {
                         "label": "Status requests per second",
-                        "description": "The most look-ups a second that one process makes.",
+                        "description": "Maximum number of status requests per second and process.",
                         "schema": {"type": ["number", "null"], "default": 5},
                     },
                     "result_hosts": {
                         "label": "Result hosts",
-                        "description": "The hosts from which clips may be fetched, separated by commas. "
-                        "Empty: whichever the API names, without redirects to another.",
+                        "description": "Hosts from which clips may be downloaded, separated by commas. Empty: any "
+                        "public host that the API names; redirects to another host are refused.",
                         "schema": {"type": ["string", "null"]},
                     },
                     "prices": {

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The link from a task to its request."""
+"""Extra links of the operators."""
 
 from __future__ import annotations
 
@@ -12,32 +12,48 @@ if TYPE_CHECKING:
 
 
 class WanRequestLink(BaseOperatorLink):
-    """Leads to the request at the API. It holds the request's id, and no key."""
+    """Link to the request at the API. It contains the request's id, and no key."""
 
     name: ClassVar[str] = "Wan request"
     key: ClassVar[str] = "wan_request_link"
 
     @classmethod
     def persist(cls, context: Context, url: str) -> None:
-        """Keep the address for :meth:`get_link`."""
+        """Store the address for :meth:`get_link`.
+
+        :param context: Airflow's context.
+        :param url: the address.
+        """
         context["ti"].xcom_push(key=cls.key, value=url)
 
     def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:
-        """Return the address, or nothing where no request was made yet."""
+        """Return the address; empty if there is none yet.
+
+        :param operator: operator of the task.
+        :param ti_key: key of the task instance.
+        """
         return XCom.get_value(ti_key=ti_key, key=self.key) or ""
 
 
 class WanSheetLink(BaseOperatorLink):
-    """Leads to the contact sheet of a batch. It is a plain address, not a signed one: the bucket asks who comes."""
+    """Link to the contact sheet of a batch. It is not signed: the bucket authenticates the reader."""
 
     name: ClassVar[str] = "Contact sheet"
     key: ClassVar[str] = "wan_sheet_link"
 
     @classmethod
     def persist(cls, context: Context, url: str) -> None:
-        """Keep the address for :meth:`get_link`."""
+        """Store the address for :meth:`get_link`.
+
+        :param context: Airflow's context.
+        :param url: the address.
+        """
         context["ti"].xcom_push(key=cls.key, value=url)
 
     def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:
-        """Return the address, or nothing where there is none yet."""
+        """Return the address; empty if there is none yet.
+
+        :param operator: operator of the task.
+        :param ti_key: key of the task instance.
+        """
         return XCom.get_value(ti_key=ti_key, key=self.key) or ""

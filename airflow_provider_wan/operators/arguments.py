@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Arguments of the operators, read and checked."""
+"""Parse and validate operator arguments."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -11,10 +12,12 @@ from airflow_provider_wan.api.errors import WanValidationError
 
 
 def parse_seconds(field: str, value: timedelta | float) -> float:
-    """
-    Read a length of time.
+    """Parse a duration.
 
-    :raises WanValidationError: naming the field.
+    :param field: name of the argument.
+    :param value: seconds, or a timedelta.
+    :returns: seconds.
+    :raises WanValidationError: if the value is not a positive duration.
     """
     seconds = value.total_seconds() if isinstance(value, timedelta) else value
     if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds < 1e9:
@@ -23,10 +26,11 @@ def parse_seconds(field: str, value: timedelta | float) -> float:
 
 
 def parse_usd(value: Any) -> float | None:
-    """
-    Read an amount of US dollars; None stands for no limit.
+    """Parse ``max_cost``.
 
-    :raises WanValidationError: where it is none.
+    :param value: US dollars, or the text that a template rendered.
+    :returns: US dollars; None: no limit.
+    :raises WanValidationError: if the value is not an amount in US dollars.
     """
     # A template renders to text, an unset one to "None" or nothing.
     if value is None or (isinstance(value, str) and value.strip().lower() in ("", "none")):
@@ -41,10 +45,11 @@ def parse_usd(value: Any) -> float | None:
 
 
 def parse_bool(field: str, value: Any) -> bool:
-    """
-    Read a switch, which a template renders to text.
+    """Parse a boolean, which a template renders to text.
 
-    :raises WanValidationError: where it is neither true nor false.
+    :param field: name of the argument.
+    :param value: a boolean, or its text; None and an empty text are false.
+    :raises WanValidationError: if the value is neither true nor false.
     """
     word = str(value).strip().lower()
     if word not in ("true", "false", "none", ""):
@@ -53,11 +58,26 @@ def parse_bool(field: str, value: Any) -> bool:
 
 
 def parse_positive_int(field: str, value: Any) -> int:
-    """
-    Read a number of things, at least one.
+    """Validate a count.
 
-    :raises WanValidationError: where it is none.
+    :param field: name of the argument.
+    :param value: an integer.
+    :raises WanValidationError: if the value is not an integer, 1 or more.
     """
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise WanValidationError(field, value, "must be an integer, 1 or more")
+    return value
+
+
+def parse_choice(field: str, value: Any, allowed: Sequence[str]) -> Any:
+    """Validate one of several values.
+
+    :param field: name of the argument.
+    :param value: the value.
+    :param allowed: the values that are allowed.
+    :returns: the value.
+    :raises WanValidationError: if the value is not allowed.
+    """
+    if value not in allowed:
+        raise WanValidationError(field, value, f"must be one of {', '.join(allowed)}")
     return value

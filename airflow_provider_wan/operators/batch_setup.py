@@ -8,7 +8,6 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-from airflow_provider_wan.api.errors import WanValidationError
 from airflow_provider_wan.operators import ledger_context
 from airflow_provider_wan.operators.arguments import parse_usd
 from airflow_provider_wan.s3.uri import build_s3_uri, parse_s3_prefix
@@ -82,13 +81,7 @@ def open_batch_ledger(arguments: BatchArguments, context: Context) -> LedgerStor
     :raises WanValidationError: if ``reuse`` needs a ledger, and none is set.
     """
     uri = ledger_context.resolve_ledger_uri(arguments.ledger_uri)
-    if uri is None and arguments.reuse == "content":
-        raise WanValidationError(
-            "reuse",
-            arguments.reuse,
-            "needs a ledger that all runs share",
-            "Set ledger_uri on the task, or for all as [wan] ledger_uri",
-        )
+    ledger_context.check_reuse(arguments.reuse, uri)
     if uri is None:
         bucket, prefix = parse_s3_prefix(arguments.output_prefix, "output_prefix")
         uri = build_s3_uri(bucket, f"{prefix}_ledger")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which ledger a task uses, and under which names it appears there."""
+"""The ledger of a task, and the names of the task in it."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from uuid import uuid4
 from airflow.providers.common.compat.sdk import conf
 
 from airflow_provider_wan.api.errors import WanValidationError
+from airflow_provider_wan.operators.s3_client import create_s3_client
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -17,22 +18,41 @@ if TYPE_CHECKING:
 
 
 def resolve_ledger_uri(given: str | None) -> str | None:
-    """Return the ledger that a task names, or else the deployment's: ``[wan] ledger_uri``."""
+    """Return the location of the ledger: the task's, or else ``[wan] ledger_uri``.
+
+    :param given: the task's argument.
+    """
     return given or conf.get("wan", "ledger_uri", fallback=None) or None
 
 
-def open_ledger(context: Context, uri: str | None, aws_conn_id: str | None) -> LedgerStore:
-    """
-    Open the ledger of a task: at the URI, or else in Airflow's own task state store (from 3.3 on).
+def check_reuse(reuse: str, uri: str | None) -> None:
+    """Refuse a reuse by content without a ledger that all runs share.
 
+    :param reuse: the task's argument.
+    :param uri: location of the ledger, or None.
+    :raises WanValidationError: if there is no such ledger.
+    """
+    if reuse == "content" and uri is None:
+        raise WanValidationError(
+            "reuse",
+            reuse,
+            "needs a ledger that all runs share",
+            "Set ledger_uri on the task, or for all as [wan] ledger_uri",
+        )
+
+
+def open_ledger(context: Context, uri: str | None, aws_conn_id: str | None) -> LedgerStore:
+    """Open the ledger of a task: at the URI, or else in Airflow's own task state store (Airflow 3.3 or newer).
+
+    :param context: Airflow's context.
     :param uri: ``s3://bucket/prefix`` or ``file:///folder``, or None.
-    :param aws_conn_id: the connection for ``s3://``.
-    :raises WanValidationError: where there is no URI and Airflow has no task state store.
+    :param aws_conn_id: id of the AWS connection for ``s3://``.
+    :raises WanValidationError: if there is no URI and Airflow has no task state store.
     """
     from airflow_provider_wan.ledger import TaskStateStore, open_store
 
     if uri:
-        return open_store(uri, s3_client=lambda: _s3_client(aws_conn_id))
+        return open_store(uri, s3_client=lambda: create_s3_client(aws_conn_id))
     state: Any = context.get("task_state_store")
     if state is None:
         raise WanValidationError(
@@ -45,43 +65,52 @@ def open_ledger(context: Context, uri: str | None, aws_conn_id: str | None) -> L
 
 
 def task_name(context: Context) -> str:
-    """Name the task instance for good, through retries and clears."""
+    """Return the name of the task instance, which is the same in all its tries and clears.
+
+    :param context: Airflow's context.
+    """
     ti = context["ti"]
     map_index = -1 if ti.map_index is None else ti.map_index
     return f"{ti.dag_id}/{ti.run_id}/{ti.task_id}/{map_index}"
 
 
 def run_name(context: Context) -> str:
-    """Name the dag run."""
+    """Return the name of the DAG run.
+
+    :param context: Airflow's context.
+    """
     ti = context["ti"]
     return f"{ti.dag_id}/{ti.run_id}"
 
 
 def build_owner(context: Context) -> Owner:
-    """Name this process of the task instance."""
+    """Return the owner of claims that this process makes.
+
+    :param context: Airflow's context.
+    """
     from airflow_provider_wan.ledger import Owner
 
     return Owner(task=task_name(context), try_number=context["ti"].try_number, nonce=uuid4().hex)
 
 
 def resolve_force_token(context: Context, force_new: bool | str) -> str | None:
-    """
-    Return what names one "make it again": the same in each retry of it.
+    """Return the key of a clip that is to be made again, which is the same in all tries; None: nothing is forced.
 
-    :param force_new: the task's own; where it is false, ``force_new`` of the dag run's conf counts. True
-        stands for once in this dag run and task, a text for once wherever that text is given.
+    :param context: Airflow's context.
+    :param force_new: the task's argument; if it is false, ``force_new`` of the DAG run's conf is used. True stands
+        for once in this DAG run and task, any other text for once for this text.
     """
     run = context.get("dag_run")
-    wish = _wish(force_new) or _wish((getattr(run, "conf", None) or {}).get("force_new"))
-    return task_name(context) if wish is True else wish or None
+    option = _parse_force_new(force_new) or _parse_force_new((getattr(run, "conf", None) or {}).get("force_new"))
+    return task_name(context) if option is True else option or None
 
 
 _NO = frozenset({"", "false", "none", "no", "0"})
 _YES = frozenset({"true", "yes", "1"})
 
 
-def _wish(value: object) -> bool | str:
-    """Read a wish that may come out of a template, where False is the text "False"."""
+def _parse_force_new(value: object) -> bool | str:
+    """Parse a value that may be rendered by a template, where False is the text "False"."""
     if value is None or isinstance(value, bool):
         return bool(value)
     if not isinstance(value, str):
@@ -90,9 +119,3 @@ def _wish(value: object) -> bool | str:
     if word.lower() in _NO:
         return False
     return True if word.lower() in _YES else word
-
-
-def _s3_client(aws_conn_id: str | None) -> Any:
-    from airflow.providers.amazon.aws.hooks.s3 import S3Hook
-
-    return S3Hook(aws_conn_id=aws_conn_id).get_conn()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An image or audio as a task names it: a URL, or the result of its ingest."""
+"""A reference to an image or audio file: its URL, or the result of its ingest."""
 
 from __future__ import annotations
 
@@ -10,20 +10,19 @@ from typing import Any
 
 from airflow_provider_wan.api.errors import WanValidationError
 
-# What a presigned URL must still live at the submission, for the service to fetch it.
+# For how long a presigned URL must still be valid at the submission, so that the service can fetch it.
 MIN_URL_SECONDS = 300.0
 
 
 @dataclass(frozen=True)
 class MediaRef:
-    """
-    What the API is to fetch.
+    """The file that the API is to fetch.
 
-    :param field: the argument that named it.
-    :param url: where it lies; not checked here.
-    :param sha256: of the original's bytes, where its ingest told: what fitting makes of them may change with
-        the version of a library, and is still the same image.
-    :param expires_at: Unix seconds at which the URL dies, where its ingest told.
+    :param field: argument that refers to it.
+    :param url: its URL; not validated here.
+    :param sha256: hash of the original's bytes, if an ingest reported it. The bytes after fitting depend on a
+        library's version, and still show the same image.
+    :param expires_at: Unix seconds at which the URL expires, if an ingest reported it.
     """
 
     field: str
@@ -33,10 +32,11 @@ class MediaRef:
 
     @classmethod
     def parse(cls, field: str, value: Any) -> MediaRef:
-        """
-        Read an argument.
+        """Parse an argument.
 
-        :raises WanValidationError: for a mapping that is no result of an ingest.
+        :param field: name of the argument.
+        :param value: a URL, or the result of an ingest.
+        :raises WanValidationError: if the value is a mapping that is not the result of an ingest.
         """
         if not isinstance(value, Mapping):
             return cls(field, value)
@@ -45,7 +45,10 @@ class MediaRef:
         return cls(field, value["url"], value.get("source_sha256") or value.get("sha256"), value.get("expires_at"))
 
     def warn_if_ambiguous(self, log: Any) -> None:
-        """Warn where a file is told apart from others by a query string, in which signatures have to be guessed."""
+        """Warn if only a query string identifies the file, in which signatures have to be guessed.
+
+        :param log: the task's logger.
+        """
         if self.sha256 is None and isinstance(self.url, str) and "?" in self.url:
             log.warning(
                 "%s has a query string and no sha256: URLs that differ only in parameters that look like signatures "
@@ -55,10 +58,9 @@ class MediaRef:
             )
 
     def validate_lifetime(self) -> None:
-        """
-        Refuse a URL that the service could no longer fetch. It matters only where it is about to be paid.
+        """Refuse a URL that the service may not be able to fetch any more.
 
-        :raises WanValidationError: where less than 5 minutes are left.
+        :raises WanValidationError: if it expires in less than 5 minutes.
         """
         if self.expires_at is None:
             return

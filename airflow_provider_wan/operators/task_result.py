@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a look at a request means for the task that waited for it."""
+"""The result or the error of a task, from a record of its request."""
 
 from __future__ import annotations
 
@@ -24,10 +24,11 @@ if TYPE_CHECKING:
 
 
 def clip_result(record: RequestRecord, **more: Any) -> dict[str, Any]:
-    """
-    Return what goes into XCom for a clip that is made: plain values, URLs without query strings.
+    """Return the XCom of a finished clip: plain values, URLs without query strings.
 
-    :raises WanResultError: where the API says success and names no clip.
+    :param record: a request that has succeeded.
+    :param more: more values.
+    :raises WanResultError: if the API reports success, but no URL of the clip.
     """
     if not record.video_url:
         raise WanResultError(
@@ -44,48 +45,56 @@ def clip_result(record: RequestRecord, **more: Any) -> dict[str, Any]:
 
 
 def build_error(record: RequestRecord, *, outcome: Outcome | None = None, waited: str = "") -> WanError:
-    """
-    Return the error of the task that made a request which gave no clip.
+    """Return the error of a task whose own request has no clip.
 
-    :param outcome: what the ledger makes of it, which knows the earlier requests for the same clip.
-    :param waited: how long it was waited for, for a request that is still under way.
+    :param record: the request.
+    :param outcome: the outcome in the ledger, which also knows earlier requests for the same clip.
+    :param waited: how long the task waited, for a request that is still in flight.
     """
-    told = _told(record)
+    message = _describe_status(record)
     if record.status is RequestStatus.FAILED:
         from airflow_provider_wan.ledger.failures import is_permanent
 
         permanent = outcome.permanent if outcome else is_permanent(record.error)
         if permanent:
             return WanClipFailedError(
-                f"{told}. The same request would fail again: change it, then clear this task.", True
+                f"{message}. The same request would fail again: change it, then clear this task.", True
             )
-        return WanClipFailedError(f"{told}. It is not charged; a retry makes a new request.")
+        return WanClipFailedError(f"{message}. It is not charged; a retry makes a new request.")
     if record.status is RequestStatus.CANCELLED:
-        return WanClipCancelledError(f"{told}. It is not charged; a retry makes a new request.")
+        return WanClipCancelledError(f"{message}. It is not charged; a retry makes a new request.")
     return WanClipTimeoutError(
-        f"{told}{waited}. It is left to go on: a retry, or clearing this task, picks it up where it stands and pays "
+        f"{message}{waited}. It is left to go on: a retry, or clearing this task, picks it up where it stands and pays "
         "nothing for it."
     )
 
 
 def build_upstream_error(record: RequestRecord) -> AirflowFailException:
-    """Return the error of a task that only wanted the clip of a request which gave none."""
+    """Return the error of a task that needs the clip of another task's request, which has none.
+
+    :param record: the request.
+    """
     return AirflowFailException(
-        f"{_told(record)}. It is not charged. Clear the task that made it, and this one with it."
+        f"{_describe_status(record)}. It is not charged. Clear the task that made it, and this one with it."
     )
 
 
-def _told(record: RequestRecord) -> str:
+def fail_task(error: WanError) -> NoReturn:
+    """Raise an error so that Airflow retries the task only if that can help.
+
+    :param error: the error of the provider.
+    :raises AirflowFailException: if a retry cannot help.
+    :raises WanError: the error itself otherwise.
+    """
+    # Retry.RECONCILE is retried too: every submission goes through the ledger, which reconciles it first.
+    if error.retry is Retry.NEVER:
+        raise AirflowFailException(f"{type(error).__name__}: {error}") from error
+    raise error
+
+
+def _describe_status(record: RequestRecord) -> str:
     if record.status is RequestStatus.FAILED:
         return f"Request {record.request_id} failed: {record.error or 'the API gives no reason'}"
     if record.status is RequestStatus.CANCELLED:
         return f"Request {record.request_id} was cancelled"
     return f"Request {record.request_id} is still {record.status_text!r}"
-
-
-def fail_task(error: WanError) -> NoReturn:
-    """Raise an error so that Airflow retries it only where that helps."""
-    # Retry.RECONCILE is retried too: every submission goes through the ledger, which reconciles it first.
-    if error.retry is Retry.NEVER:
-        raise AirflowFailException(f"{type(error).__name__}: {error}") from error
-    raise error

@@ -11,11 +11,10 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote
 
-from airflow.providers.common.compat.sdk import BaseOperator, conf
-
 from airflow_provider_wan.api.errors import WanError, WanValidationError
 from airflow_provider_wan.links.wan import WanSheetLink
-from airflow_provider_wan.operators.arguments import parse_bool, parse_positive_int, parse_seconds
+from airflow_provider_wan.operators.arguments import parse_bool, parse_choice, parse_positive_int, parse_seconds
+from airflow_provider_wan.operators.base import WanClipBaseOperator
 from airflow_provider_wan.s3.uri import split_s3_uri
 from airflow_provider_wan.triggers.cancellation import ON_KILL_SECONDS, CancelPolicy
 from airflow_provider_wan.triggers.deferral import MIN_DEFERRAL_SECONDS, deferral_timeout
@@ -27,58 +26,37 @@ if TYPE_CHECKING:
 
     from airflow_provider_wan.batch.report import BatchSummary
     from airflow_provider_wan.batch.run import BatchRun
-    from airflow_provider_wan.hooks.wan import WanHook
     from airflow_provider_wan.triggers.wan_batch import WanI2VBatchTrigger
 
 # After this time, a single request that has ended is worth a worker.
 MAX_ENDED_AGE = 300.0
 
 
-class WanI2VBatchOperator(BaseOperator):
+class WanI2VBatchOperator(WanClipBaseOperator):
     """Make clips from a dataset of images: one task, many requests in flight, each clip paid for once.
 
     The ledger records every clip. A retry, a clear, a killed worker or another run continues from there. Rows that
     cannot be submitted are reported with their reasons, and the other rows continue.
 
+    All other arguments are those of :class:`~airflow_provider_wan.operators.base.WanClipBaseOperator` and
+    :class:`~airflow_provider_wan.operators.base.WanBaseOperator`.
+
     :param manifest: the rows: a list of mappings or of image addresses; the address of a ``.jsonl``, ``.csv`` or
         ``.parquet`` file on S3 or a shared disk; or an ``s3://`` prefix that ends in ``/``, for every image below it
-        (templated, as all parameters down to ``dry_run``). A row has a column ``image``, and may have ``name``,
-        ``audio_url`` and one for each of the fields below.
-    :param output_prefix: ``s3://bucket/prefix/`` for the clips, the results and the contact sheet.
-    :param rows: first and last row number of this task, counted from 1; default: all rows.
-    :param prompt: prompt of rows that have none; likewise all parameters down to ``model``.
-    :param negative_prompt: what the clip must not show.
-    :param audio_url: sound of the clips.
-    :param resolution: ``720P`` or ``1080P``.
-    :param duration: seconds of video: the integer 5, 10 or 15.
-    :param prompt_extend: let the service elaborate the prompt.
-    :param shot_type: ``single`` or ``multi``.
-    :param audio: generate audio if no sound is given.
-    :param watermark: add the service's watermark to the clips.
-    :param seed: 0-2147483647; default: a random seed for each submission.
-    :param model: model id; default: the connection's.
-    :param wan_conn_id: id of a connection of type ``wan``.
-    :param aws_conn_id: id of the AWS connection, for images, clips and ledger.
-    :param ledger_uri: location of the ledger; default: ``[wan] ledger_uri``, or else ``<output_prefix>/_ledger``.
-    :param reuse: ``run``: the same content is paid for once for each DAG run; ``content``: once for all tasks that
-        share the ledger; ``never``: once for each task instance.
-    :param force_new: make the clips again, once: in this DAG run (True), or for this key (text).
-    :param max_cost: limit in US dollars for the whole task, all its tries together; what would exceed it is not
-        submitted.
-    :param dry_run: only estimate rows, seconds of video, cost, existing clips and time. Nothing is sent.
+        (templated). A row has a column ``image``, and may have ``name``, ``audio_url`` and one for each field of the
+        payload.
+    :param output_prefix: ``s3://bucket/prefix/`` for the clips, the results and the contact sheet (templated).
+    :param rows: first and last row number of this task, counted from 1; default: all rows (templated).
+    :param dry_run: only estimate rows, seconds of video, cost, existing clips and time; nothing is sent (templated).
     :param fit: ``resize`` adapts images that violate a rule of the API, ``error`` rejects their rows.
     :param delivery: how the API gets images that are on S3 or on a disk: ``presign`` or ``upload``.
     :param expires_in: lifetime of presigned URLs, in seconds or as a timedelta; default: 6 hours.
     :param max_in_flight: maximum number of requests in flight. Twice what the account may run at once keeps the
         service busy; a 429 or 503 halves it for a while.
     :param submits_per_second: maximum number of submissions per second.
-    :param poll_interval: seconds between polls, or a timedelta.
-    :param deferrable: work in deferral cycles, and wait in the triggerer; default: Airflow's ``default_deferrable``.
     :param timeout: maximum duration of a try, in seconds or as a timedelta. Requests in flight continue, and the next
         try waits for them again.
     :param item_timeout: how long a request may be in flight, in seconds or as a timedelta.
-    :param cancel_policy: what happens when a user kills the task: ``queued`` cancels requests that have not started,
-        ``always`` all, ``never`` none.
     :param on_item_failure: ``continue``: continue with the other rows; ``fail_fast``: submit nothing more, archive
         what is in flight, and fail.
     :param max_failed_fraction: fraction of the rows that may be without a clip, from 0 to 1, for the task to succeed.
@@ -93,23 +71,7 @@ class WanI2VBatchOperator(BaseOperator):
         "manifest",
         "output_prefix",
         "rows",
-        "prompt",
-        "negative_prompt",
-        "audio_url",
-        "resolution",
-        "duration",
-        "prompt_extend",
-        "shot_type",
-        "audio",
-        "watermark",
-        "seed",
-        "model",
-        "wan_conn_id",
-        "aws_conn_id",
-        "ledger_uri",
-        "reuse",
-        "force_new",
-        "max_cost",
+        *WanClipBaseOperator.template_fields,
         "dry_run",
     )
     operator_extra_links = (WanSheetLink(),)
@@ -121,34 +83,14 @@ class WanI2VBatchOperator(BaseOperator):
         manifest: str | Sequence[Any],
         output_prefix: str,
         rows: Sequence[int] | None = None,
-        prompt: str = "",
-        negative_prompt: str = "",
-        audio_url: str | None = None,
-        resolution: str = "1080P",
-        duration: int = 5,
-        prompt_extend: bool = True,
-        shot_type: str = "single",
-        audio: bool = True,
-        watermark: bool = False,
-        seed: int | None = None,
-        model: str | None = None,
-        wan_conn_id: str = "wan_default",
-        aws_conn_id: str | None = "aws_default",
-        ledger_uri: str | None = None,
-        reuse: Literal["run", "content", "never"] = "run",
-        force_new: bool | str = False,
-        max_cost: float | None = None,
         dry_run: bool = False,
         fit: Literal["resize", "error"] = "resize",
         delivery: Literal["presign", "upload"] = "presign",
         expires_in: timedelta | int | None = None,
         max_in_flight: int = 20,
         submits_per_second: float = 2.0,
-        poll_interval: timedelta | float = 10,
-        deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
         timeout: timedelta | float = 86400,
         item_timeout: timedelta | float = 7200,
-        cancel_policy: Literal["queued", "always", "never"] = "queued",
         on_item_failure: Literal["continue", "fail_fast"] = "continue",
         max_failed_fraction: float = 0.0,
         **kwargs: Any,
@@ -159,35 +101,15 @@ class WanI2VBatchOperator(BaseOperator):
         self.manifest = manifest
         self.output_prefix = output_prefix
         self.rows = rows
-        self.prompt = prompt
-        self.negative_prompt = negative_prompt
-        self.audio_url = audio_url
-        self.resolution = resolution
-        self.duration = duration
-        self.prompt_extend = prompt_extend
-        self.shot_type = shot_type
-        self.audio = audio
-        self.watermark = watermark
-        self.seed = seed
-        self.model = model
-        self.wan_conn_id = wan_conn_id
-        self.aws_conn_id = aws_conn_id
-        self.ledger_uri = ledger_uri
-        self.reuse = reuse
-        self.force_new = force_new
-        self.max_cost = max_cost
         self.dry_run = dry_run  # type: ignore[method-assign, assignment]
-        self.fit = _check_choice("fit", fit, ("resize", "error"))
-        self.delivery = _check_choice("delivery", delivery, ("presign", "upload"))
+        self.fit = parse_choice("fit", fit, ("resize", "error"))
+        self.delivery = parse_choice("delivery", delivery, ("presign", "upload"))
         self.lifetime = None if expires_in is None else int(parse_seconds("expires_in", expires_in))
         self.max_in_flight = parse_positive_int("max_in_flight", max_in_flight)
         self.submits_per_second = parse_seconds("submits_per_second", submits_per_second)
-        self.poll_interval = parse_seconds("poll_interval", poll_interval)
-        self.deferrable = deferrable
         self.timeout = parse_seconds("timeout", timeout)
         self.item_timeout = parse_seconds("item_timeout", item_timeout)
-        self.cancel_policy = _check_choice("cancel_policy", cancel_policy, tuple(CancelPolicy))
-        self.on_item_failure = _check_choice("on_item_failure", on_item_failure, ("continue", "fail_fast"))
+        self.on_item_failure = parse_choice("on_item_failure", on_item_failure, ("continue", "fail_fast"))
         if isinstance(max_failed_fraction, bool) or not 0 <= max_failed_fraction <= 1:
             raise WanValidationError("max_failed_fraction", max_failed_fraction, "must be a number from 0 to 1")
         self.max_failed_fraction = max_failed_fraction
@@ -195,19 +117,12 @@ class WanI2VBatchOperator(BaseOperator):
         self._summary: BatchSummary | None = None
 
     @cached_property
-    def hook(self) -> WanHook:
-        """The hook of this task's connection."""
-        from airflow_provider_wan.hooks.wan import WanHook
-
-        return WanHook(self.wan_conn_id)
-
-    @cached_property
     def s3(self) -> Any:
         """A boto3 S3 client for all threads."""
         from airflow_provider_wan.operators.batch_setup import MAX_S3_CONNECTIONS
-        from airflow_provider_wan.operators.s3 import signing_client
+        from airflow_provider_wan.operators.s3_client import create_signing_client
 
-        return signing_client(self.aws_conn_id, connections=MAX_S3_CONNECTIONS)
+        return create_signing_client(self.aws_conn_id, max_connections=MAX_S3_CONNECTIONS)
 
     def upload(self, data: bytes, file_type: str) -> str:
         """Upload an image to the API, on a connection of the calling thread.
@@ -419,9 +334,3 @@ def build_console_url(uri: str, endpoint: str) -> str:
     if ".amazonaws.com" in endpoint:
         return f"https://console.aws.amazon.com/s3/object/{bucket}?prefix={quote(key, safe='')}"
     return f"{endpoint.rstrip('/')}/{bucket}/{quote(key)}"
-
-
-def _check_choice(field: str, value: Any, allowed: Sequence[str]) -> Any:
-    if value not in allowed:
-        raise WanValidationError(field, value, f"must be one of {', '.join(allowed)}")
-    return value

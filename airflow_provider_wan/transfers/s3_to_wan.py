@@ -8,10 +8,12 @@ from datetime import timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
-from airflow.providers.common.compat.sdk import BaseOperator, mask_secret
+from airflow.providers.common.compat.sdk import mask_secret
 
-from airflow_provider_wan.api.errors import WanError, WanValidationError
+from airflow_provider_wan.api.errors import WanError
 from airflow_provider_wan.api.redaction import url_query
+from airflow_provider_wan.operators.arguments import parse_choice
+from airflow_provider_wan.operators.base import WanBaseOperator
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -19,41 +21,39 @@ if TYPE_CHECKING:
     from airflow_provider_wan.media.ingest import IngestedMedia
 
 
-class S3ToWanOperator(BaseOperator):
-    """
-    Gives the API a URL of an image (or audio) that is known to satisfy its rules.
+class S3ToWanOperator(WanBaseOperator):
+    """Ingest an image or audio file: validate it against the API's rules, and give the API a URL of it.
 
-    Nothing that this operator does is charged. An image that breaks a rule is refused here, with the remedy, and
+    Nothing that this operator does is charged. An image that violates a rule is refused here, with the remedy, and
     not some minutes later by a failed clip.
 
-    The URL comes about in one of two ways. ``delivery="presign"`` signs a GET of an S3 object: the source itself
-    where it lies in S3 and ``fit="error"``; else a copy at ``dest_prefix``, named by its hash, so that the same
-    image is stored once. ``delivery="upload"`` sends the bytes through the API's own upload call, after which they
-    are public.
+    There are two ways of delivery. ``delivery="presign"`` signs a GET of an S3 object: the source itself if it is on
+    S3 and ``fit="error"``; else a copy at ``dest_prefix``, named by its hash, so that the same image is stored once.
+    ``delivery="upload"`` sends the bytes through the API's own upload call, after which they are public.
 
     :param source: ``s3://bucket/key``, a local path, ``file:///path``, or an http(s) URL (templated).
     :param kind: ``"image"`` or ``"audio"``.
-    :param fit: ``"error"`` refuses an image that breaks a rule; its bytes are delivered as they are, an EXIF
-        orientation included. ``"resize"`` turns it upright, flattens alpha onto white, scales it into 360-2000
-        pixels and re-encodes it below 10 MB without metadata, where it needs any of that. Audio is never changed.
+    :param fit: ``"error"`` refuses an image that violates a rule; the bytes are delivered unchanged, including an EXIF
+        orientation. ``"resize"`` turns it upright, flattens alpha onto white, scales it to 360-2000 pixels and
+        re-encodes it below 10 MB without metadata, if it needs any of that. Audio is never changed.
     :param delivery: ``"presign"`` or ``"upload"``.
-    :param dest_prefix: ``s3://bucket/prefix/`` for copies (templated). Needed to presign unless the source lies in
-        S3 and is delivered as it is.
-    :param expires_in: lifetime of the presigned URL, seconds or a timedelta, up to 7 days; it must cover the wait
-        until the clip begins. Default: 6 hours, or as long as the AWS credentials live. A lifetime that is asked
-        for and that the credentials don't reach is an error.
-    :param clip_duration: seconds of the clip (templated): a warning tells when audio is longer, as the API trims
-        it.
-    :param aws_conn_id: the AWS connection (templated).
-    :param wan_conn_id: the connection of type ``wan``, used by ``delivery="upload"`` alone (templated).
-    :return: ``url``, ``sha256`` (of the bytes delivered), ``source_sha256`` (of those of the source), ``kind``,
+    :param dest_prefix: ``s3://bucket/prefix/`` for copies (templated). Needed to presign unless the source is on S3
+        and is delivered unchanged.
+    :param expires_in: lifetime of the presigned URL, in seconds or as a timedelta, up to 7 days; it must cover the
+        wait until the clip starts. Default: 6 hours, or as long as the AWS credentials are valid. A lifetime that is
+        set and that exceeds theirs is an error.
+    :param clip_duration: seconds of the clip (templated): a warning is logged if audio is longer, because the API
+        trims it.
+    :param wan_conn_id: id of a connection of type ``wan``, used only by ``delivery="upload"`` (templated).
+    :param aws_conn_id: id of the AWS connection (templated).
+    :returns: ``url``, ``sha256`` (of the bytes delivered), ``source_sha256`` (of those of the source), ``kind``,
         ``content_type``, ``size`` (bytes), ``width`` and ``height`` or ``seconds``, ``source`` (without a query
         string), ``uri`` (``s3://`` URI of what the URL leads to, or None), ``expires_at`` (Unix seconds, or None).
-    :raises AirflowFailException: when the source breaks a rule: a retry would not help.
-    :raises SourceMissingError: when there is nothing at the source.
+    :raises AirflowFailException: if the source violates a rule: a retry cannot help.
+    :raises SourceMissingError: if there is nothing at the source.
     """
 
-    template_fields: Sequence[str] = ("source", "dest_prefix", "clip_duration", "aws_conn_id", "wan_conn_id")
+    template_fields: Sequence[str] = ("source", "dest_prefix", "clip_duration", *WanBaseOperator.template_fields)
     ui_color = "#e3eef6"
 
     def __init__(
@@ -66,38 +66,38 @@ class S3ToWanOperator(BaseOperator):
         dest_prefix: str | None = None,
         expires_in: timedelta | int | None = None,
         clip_duration: int | str | None = None,
-        aws_conn_id: str | None = "aws_default",
-        wan_conn_id: str = "wan_default",
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        _one_of("kind", kind, ("image", "audio"))
-        _one_of("fit", fit, ("error", "resize"))
-        _one_of("delivery", delivery, ("presign", "upload"))
         self.source = source
-        self.kind = kind
-        self.fit = fit
-        self.delivery = delivery
+        self.kind = parse_choice("kind", kind, ("image", "audio"))
+        self.fit = parse_choice("fit", fit, ("error", "resize"))
+        self.delivery = parse_choice("delivery", delivery, ("presign", "upload"))
         self.dest_prefix = dest_prefix
         self.expires_in = expires_in
         self.clip_duration = clip_duration
-        self.aws_conn_id = aws_conn_id
-        self.wan_conn_id = wan_conn_id
 
     @cached_property
     def s3(self) -> Any:
-        """A boto3 S3 client that signs with version 4, as KMS and the newer regions demand."""
-        from airflow_provider_wan.operators.s3 import signing_client
+        """A boto3 S3 client whose presigned URLs every region and KMS accept."""
+        from airflow_provider_wan.operators.s3_client import create_signing_client
 
-        return signing_client(self.aws_conn_id)
+        return create_signing_client(self.aws_conn_id)
 
     def render_template_fields(self, context: Context, jinja_env: Any = None) -> None:
-        """Render, and mask what is secret in the URL before Airflow shows the rendered fields."""
+        """Render, and mask the secret in the URL before Airflow stores the rendered fields.
+
+        :param context: Airflow's context.
+        :param jinja_env: Jinja's environment.
+        """
         super().render_template_fields(context, jinja_env)
         _mask_query(self.source)
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Read, check, fit, deliver."""
+        """Read, validate, fit and deliver the file.
+
+        :param context: Airflow's context.
+        """
         try:
             return self._ingest()
         except WanError as error:
@@ -109,7 +109,7 @@ class S3ToWanOperator(BaseOperator):
         from airflow_provider_wan.media.ingest import Delivery, Fit, MediaIngester, MediaKind
         from airflow_provider_wan.media.source import MediaSource
 
-        engine = MediaIngester(
+        ingester = MediaIngester(
             lambda: self.s3,
             self._upload,
             fit=Fit(self.fit),
@@ -118,38 +118,31 @@ class S3ToWanOperator(BaseOperator):
             lifetime=self._lifetime,
             on_url=_mask_query,
         )
-        taken = engine.ingest(MediaSource.parse(self.source), MediaKind(self.kind))
-        self._warn_of_trimming(taken)
-        measure = f"{taken.seconds} s" if taken.kind is MediaKind.AUDIO else f"{taken.width}×{taken.height}"
-        change = "" if taken.sha256 == taken.source_sha256 else ", adapted"
+        media = ingester.ingest(MediaSource.parse(self.source), MediaKind(self.kind))
+        self._warn_if_trimmed(media)
+        extent = f"{media.seconds} s" if media.kind is MediaKind.AUDIO else f"{media.width}×{media.height}"
+        change = "" if media.sha256 == media.source_sha256 else ", adapted"
         self.log.info(
             "%s: %s, %s, %d bytes%s; delivered by %s",
-            *(taken.source, taken.content_type, measure, taken.size, change, self.delivery),
+            *(media.source, media.content_type, extent, media.size, change, self.delivery),
         )
-        return taken.as_result()
+        return media.as_result()
 
-    def _warn_of_trimming(self, taken: IngestedMedia) -> None:
+    def _warn_if_trimmed(self, media: IngestedMedia) -> None:
         clip_seconds = float(self.clip_duration) if self.clip_duration else None
-        if clip_seconds and taken.seconds and taken.seconds > clip_seconds:
+        if clip_seconds and media.seconds and media.seconds > clip_seconds:
             self.log.warning(
-                "%s lasts %.1f s: the API trims it to the clip's %g s", taken.source, taken.seconds, clip_seconds
+                "%s lasts %.1f s: the API trims it to the clip's %g s", media.source, media.seconds, clip_seconds
             )
 
     def _upload(self, data: bytes, file_type: str) -> str:
-        from airflow_provider_wan.hooks.wan import WanHook
-
-        return WanHook(self.wan_conn_id).upload(data, file_type)
+        return self.hook.upload(data, file_type)
 
     @property
     def _lifetime(self) -> int | None:
         if isinstance(self.expires_in, timedelta):
             return int(self.expires_in.total_seconds())
         return self.expires_in
-
-
-def _one_of(field: str, value: object, allowed: tuple[str, ...]) -> None:
-    if value not in allowed:
-        raise WanValidationError(field, value, f"must be one of {', '.join(allowed)}")
 
 
 def _mask_query(url: object) -> None:

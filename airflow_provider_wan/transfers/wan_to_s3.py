@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Archive: a finished clip goes to S3, checked, with a record of how it was made."""
+"""The operator that archives a finished clip on S3."""
 
 from __future__ import annotations
 
@@ -7,51 +7,49 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import BaseOperator, mask_secret
+from airflow.providers.common.compat.sdk import mask_secret
 
 from airflow_provider_wan.api.errors import WanError, WanLookupError, WanValidationError
 from airflow_provider_wan.api.redaction import url_query
+from airflow_provider_wan.operators.base import WanBaseOperator
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
     from airflow_provider_wan.api.record import RequestRecord
-    from airflow_provider_wan.hooks.wan import WanHook
     from airflow_provider_wan.media.archive import ClipArchive
     from airflow_provider_wan.media.clip_record import ArchivedClip
 
 
-class WanToS3Operator(BaseOperator):
-    """
-    Streams a finished clip from the API's storage to S3, in constant memory.
+class WanToS3Operator(WanBaseOperator):
+    """Archive a finished clip: stream it from the API's storage to S3, in constant memory.
 
-    While the bytes flow they are counted, hashed, and read as an MP4; the object appears only after all of that
-    held good. Beside it, at the same key ending in ``.json``, a record tells how the clip was made. The API's
-    storage never sees the API key, and its URL, fetched anew at each run, is in no log.
+    The bytes are counted, hashed and parsed as an MP4 while they are copied; the object appears only if all checks
+    pass. A record beside it, at the same key ending in ``.json``, describes how the clip was made. The API's storage
+    never receives the API key, and the clip's URL, which is fetched at each run, is never logged.
 
-    Run again, it finds the clip by its record and downloads nothing. A clip that another run has archived before is
-    copied within S3. A key that holds another request's clip (as
-    after a rerun with ``force_new``) is refused, since that one was paid for too: put ``{{ run_id }}`` or the
-    request id into the key, or set ``replace=True``.
+    If it runs again, it finds the clip by its record and downloads nothing. A clip that another run has archived is
+    copied within S3. A key that holds another request's clip (as after a rerun with ``force_new``) is refused, because
+    that one was paid for too: put ``{{ run_id }}`` or the request id into the key, or set ``replace=True``.
 
-    A process that is killed outright may leave parts of an upload behind, invisible and charged by S3: a lifecycle
-    rule with ``AbortIncompleteMultipartUpload`` removes them.
+    A process that is killed may leave parts of an upload, which are invisible and charged by S3: a lifecycle rule with
+    ``AbortIncompleteMultipartUpload`` removes them.
 
     :param request_id: the request, or the result of ``WanI2VOperator`` (templated).
     :param s3_key: ``s3://bucket/key.mp4``, or a key in ``s3_bucket`` (templated).
-    :param s3_bucket: the bucket where ``s3_key`` does not name it (templated).
-    :param replace: overwrite whatever lies at the key.
-    :param max_bytes: a result beyond this is refused; default 2 GiB.
-    :param ledger_uri: the ledger of the task that made the clip, where it is noted that it lies here (templated);
-        default: the one that its result names, or ``[wan] ledger_uri``.
-    :param wan_conn_id: the connection of type ``wan`` (templated).
-    :param aws_conn_id: the AWS connection (templated).
-    :return: ``request_id``, ``uri``, ``record_uri``, ``sha256``, ``size`` (bytes), ``width``, ``height``,
-        ``seconds``, ``content_type``, ``existing`` (whether it lay there already).
-    :raises AirflowFailException: when a retry would not help: the clip failed for good, its file is gone, or lies
-        on a foreign host.
-    :raises WanResultError: when its file is cut off or no video, for now.
-    :raises WanLookupError: when the request is not finished.
+    :param s3_bucket: the bucket, if ``s3_key`` does not name it (templated).
+    :param replace: overwrite any object at the key.
+    :param max_bytes: maximum size of a result; default: 2 GiB.
+    :param ledger_uri: ledger of the task that made the clip, in which the location is recorded (templated); default:
+        the one in its result, or ``[wan] ledger_uri``.
+    :param wan_conn_id: id of a connection of type ``wan`` (templated).
+    :param aws_conn_id: id of the AWS connection (templated).
+    :returns: ``request_id``, ``uri``, ``record_uri``, ``sha256``, ``size`` (bytes), ``width``, ``height``,
+        ``seconds``, ``content_type``, ``existing`` (whether it was archived before).
+    :raises AirflowFailException: if a retry cannot help: the clip failed for good, its file is gone, or is on a host
+        that is not allowed.
+    :raises WanResultError: if the file is cut off or is not a video, and a retry may help.
+    :raises WanLookupError: if the request is not finished.
     """
 
     template_fields: Sequence[str] = (
@@ -59,8 +57,7 @@ class WanToS3Operator(BaseOperator):
         "s3_key",
         "s3_bucket",
         "ledger_uri",
-        "wan_conn_id",
-        "aws_conn_id",
+        *WanBaseOperator.template_fields,
     )
     ui_color = "#e3f6e7"
 
@@ -73,8 +70,6 @@ class WanToS3Operator(BaseOperator):
         replace: bool = False,
         max_bytes: int = 2 * 1024**3,
         ledger_uri: str | None = None,
-        wan_conn_id: str = "wan_default",
-        aws_conn_id: str | None = "aws_default",
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -84,34 +79,27 @@ class WanToS3Operator(BaseOperator):
         self.replace = replace
         self.max_bytes = max_bytes
         self.ledger_uri = ledger_uri
-        self.wan_conn_id = wan_conn_id
-        self.aws_conn_id = aws_conn_id
-
-    @cached_property
-    def hook(self) -> WanHook:
-        """The hook of the API's connection."""
-        from airflow_provider_wan.hooks.wan import WanHook
-
-        return WanHook(self.wan_conn_id)
 
     @cached_property
     def archive(self) -> ClipArchive:
-        """The clips in the S3 of the AWS connection."""
-        from airflow.providers.amazon.aws.hooks.s3 import S3Hook
-
+        """The clips on the S3 of the AWS connection."""
         from airflow_provider_wan.media.archive import ClipArchive
         from airflow_provider_wan.media.fetch import ResultHosts
+        from airflow_provider_wan.operators.s3_client import create_s3_client
 
         config = self.hook.config
         return ClipArchive(
-            S3Hook(self.aws_conn_id).get_conn(),
+            create_s3_client(self.aws_conn_id),
             ResultHosts(config.result_hosts, config.base_url),
             max_bytes=self.max_bytes,
             replace=self.replace,
         )
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Find the clip, or fetch it."""
+        """Find the archived clip, or archive it.
+
+        :param context: Airflow's context.
+        """
         try:
             return self._archive(context)
         except WanError as error:
@@ -120,39 +108,39 @@ class WanToS3Operator(BaseOperator):
             fail_task(error)
 
     def _archive(self, context: Context) -> dict[str, Any]:
-        request_id, bucket, key = self._request_id(), *self._target()
-        made: Mapping[str, Any] = self.request_id if isinstance(self.request_id, Mapping) else {}
+        request_id, bucket, key = self._parse_request_id(), *self._parse_target()
+        upstream: Mapping[str, Any] = self.request_id if isinstance(self.request_id, Mapping) else {}
         clip = self.archive.find(bucket, key, request_id)
-        if clip is None and made.get("archive_uri"):
-            clip = self.archive.copy(str(made["archive_uri"]), bucket, key, request_id)
+        if clip is None and upstream.get("archive_uri"):
+            clip = self.archive.copy(str(upstream["archive_uri"]), bucket, key, request_id)
         if clip is None:
-            record = self._finished(request_id)
-            cost, seconds = made.get("cost"), made.get("seconds")
+            record = self._get_finished(request_id)
+            cost, seconds = upstream.get("cost"), upstream.get("seconds")
             clip = self.archive.store(
-                record, bucket, key, seconds=seconds, cost=self._cost(record) if cost is None else cost
+                record, bucket, key, seconds=seconds, cost=self._compute_cost(record) if cost is None else cost
             )
-        self._note(context, made, clip)
+        self._record_archive(context, upstream, clip)
         self.log.info(
             "Request %s: %s, %d bytes, %.1f s, %d×%d, sha256 %s%s",
             *(request_id, clip.uri, clip.video.size, clip.video.seconds, clip.video.width, clip.video.height),
             *(clip.sha256, "; it lay there already" if clip.existing else ""),
         )
-        return _result(clip)
+        return _build_result(clip)
 
-    def _note(self, context: Context, made: Mapping[str, Any], clip: ArchivedClip) -> None:
-        """Note in the ledger where the clip lies, so that it is found after the API has forgotten it."""
+    def _record_archive(self, context: Context, upstream: Mapping[str, Any], clip: ArchivedClip) -> None:
+        """Record the location in the ledger, so that the clip is found after the API has forgotten it."""
         from airflow_provider_wan.ledger import Ledger
         from airflow_provider_wan.operators.ledger_context import open_ledger, resolve_ledger_uri
 
-        uri = resolve_ledger_uri(self.ledger_uri or made.get("ledger_uri"))
-        fingerprint = made.get("fingerprint")
+        uri = resolve_ledger_uri(self.ledger_uri or upstream.get("ledger_uri"))
+        fingerprint = upstream.get("fingerprint")
         # Airflow's task state store belongs to the task that made the clip: this one can't write there.
         if uri is None or not isinstance(fingerprint, str):
             return
         store = open_ledger(context, uri, self.aws_conn_id)
         Ledger(store).record_archive(fingerprint, clip.request_id, clip.uri, clip.sha256)
 
-    def _finished(self, request_id: str) -> RequestRecord:
+    def _get_finished(self, request_id: str) -> RequestRecord:
         from airflow_provider_wan.api.record import RequestStatus
         from airflow_provider_wan.operators.task_result import build_upstream_error
 
@@ -168,20 +156,20 @@ class WanToS3Operator(BaseOperator):
             "before this task. A retry looks again, and costs nothing."
         )
 
-    def _cost(self, record: RequestRecord) -> float | None:
+    def _compute_cost(self, record: RequestRecord) -> float | None:
         resolution, seconds = record.payload.get("resolution"), record.payload.get("duration")
         if not isinstance(resolution, str) or not isinstance(seconds, int):
             return None
         return self.hook.config.cost(resolution, seconds)
 
-    def _request_id(self) -> str:
+    def _parse_request_id(self) -> str:
         value = self.request_id.get("request_id") if isinstance(self.request_id, Mapping) else self.request_id
         if not isinstance(value, str) or not value.strip():
-            shown = sorted(map(str, self.request_id)) if isinstance(self.request_id, Mapping) else self.request_id
-            raise WanValidationError("request_id", shown, "must be a request id, or the result of WanI2VOperator")
+            value = sorted(map(str, self.request_id)) if isinstance(self.request_id, Mapping) else self.request_id
+            raise WanValidationError("request_id", value, "must be a request id, or the result of WanI2VOperator")
         return value
 
-    def _target(self) -> tuple[str, str]:
+    def _parse_target(self) -> tuple[str, str]:
         from airflow_provider_wan.s3.uri import build_s3_uri, parse_s3_uri
 
         if "://" in self.s3_key:
@@ -197,7 +185,7 @@ class WanToS3Operator(BaseOperator):
         return bucket, key
 
 
-def _result(clip: ArchivedClip) -> dict[str, Any]:
+def _build_result(clip: ArchivedClip) -> dict[str, Any]:
     from airflow_provider_wan.media.clip_record import VIDEO_TYPE
 
     return {

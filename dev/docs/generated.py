@@ -158,11 +158,19 @@ def arguments(name: str) -> Callable[[], str]:
 
     def make() -> str:
         operator = OPERATORS[name]()
-        told = parameters(operator)
+        # A base class of this package documents the arguments that its subclasses share.
+        classes = [each for each in operator.__mro__ if each.__module__.startswith("airflow_provider_wan.")]
+        told: dict[str, str] = {}
+        declared: dict[str, inspect.Parameter] = {}
+        for each in classes:
+            told = parameters(each) | told
+            declared |= {
+                parameter.name: parameter
+                for parameter in inspect.signature(each.__init__).parameters.values()
+                if parameter.kind is inspect.Parameter.KEYWORD_ONLY and parameter.name not in declared
+            }
         rows = []
-        for parameter in inspect.signature(operator.__init__).parameters.values():
-            if parameter.kind is not inspect.Parameter.KEYWORD_ONLY:
-                continue
+        for parameter in declared.values():
             needed = parameter.default is inspect.Parameter.empty
             default = "required" if needed else DEFAULTS.get((name, parameter.name), _code(repr(parameter.default)))
             templated = "yes" if parameter.name in operator.template_fields else ""

@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the operators share: the connections, and the arguments of a clip."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields
+from datetime import timedelta
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal
+
+from airflow.providers.common.compat.sdk import BaseOperator, conf
+
+from airflow_provider_wan.api.request import I2VRequest
+from airflow_provider_wan.operators.arguments import parse_choice, parse_seconds
+from airflow_provider_wan.triggers.cancellation import CancelPolicy
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from airflow_provider_wan.hooks.wan import WanHook
+
+#: Arguments that go into the request. The image is an argument of the subclass.
+CLIP_FIELDS = tuple(field.name for field in fields(I2VRequest) if field.name != "img_url")
+
+
+class WanBaseOperator(BaseOperator):
+    """Base class of all operators of this provider, with the connections.
+
+    :param wan_conn_id: id of a connection of type ``wan`` (templated).
+    :param aws_conn_id: id of the AWS connection, for everything on S3 (templated).
+    """
+
+    template_fields: Sequence[str] = ("wan_conn_id", "aws_conn_id")
+
+    def __init__(
+        self, *, wan_conn_id: str = "wan_default", aws_conn_id: str | None = "aws_default", **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+        self.wan_conn_id = wan_conn_id
+        self.aws_conn_id = aws_conn_id
+
+    @cached_property
+    def hook(self) -> WanHook:
+        """Hook of the ``wan`` connection."""
+        from airflow_provider_wan.hooks.wan import WanHook
+
+        return WanHook(self.wan_conn_id)
+
+
+class WanClipBaseOperator(WanBaseOperator):
+    """Base class of the operators that make clips, with the arguments of a clip and of its payment.
+
+    :param prompt: what happens in the clip; at most 1500 characters (templated, as all down to ``max_cost``). In a
+        batch, this and all parameters down to ``model`` apply to rows that do not set them.
+    :param negative_prompt: what the clip must not show; at most 500 characters.
+    :param audio_url: sound of the clip, a WAV or MP3 of 3-30 s: http(s) URL, or the result of
+        :class:`~airflow_provider_wan.transfers.s3_to_wan.S3ToWanOperator` with ``kind="audio"``. In a batch: any
+        address that a row may have.
+    :param resolution: ``720P`` or ``1080P``.
+    :param duration: seconds of video: the integer 5, 10 or 15.
+    :param prompt_extend: let the service elaborate the prompt.
+    :param shot_type: ``single`` or ``multi``.
+    :param audio: generate audio if ``audio_url`` is not set.
+    :param watermark: add the service's watermark to the clip.
+    :param seed: 0-2147483647; default: a random seed for each submission.
+    :param model: model id; default: the connection's.
+    :param ledger_uri: location of the ledger: ``s3://bucket/prefix`` or ``file:///folder``; default: ``[wan]
+        ledger_uri``, or else Airflow's task state store (Airflow 3.3 or newer), and in a batch
+        ``<output_prefix>/_ledger``.
+    :param reuse: ``run``: the same content is paid for once for each DAG run; ``content``: once for all tasks that
+        share the ledger; ``never``: once for each task instance.
+    :param force_new: make the clip again, once: in this DAG run (True), or for this key (text). ``force_new`` in the
+        DAG run's conf has the same effect.
+    :param max_cost: limit in US dollars: a clip that would exceed it is not submitted. In a batch it is the limit for
+        the whole task, all its tries together.
+    :param deferrable: wait in the triggerer; default: Airflow's ``default_deferrable``.
+    :param poll_interval: seconds between polls, or a timedelta.
+    :param cancel_policy: what happens when a user kills the task: ``queued`` cancels requests that have not started,
+        ``always`` all, ``never`` none.
+    """
+
+    template_fields: Sequence[str] = (
+        *CLIP_FIELDS,
+        *WanBaseOperator.template_fields,
+        "ledger_uri",
+        "reuse",
+        "force_new",
+        "max_cost",
+    )
+
+    def __init__(
+        self,
+        *,
+        prompt: str = "",
+        negative_prompt: str = "",
+        audio_url: str | Mapping[str, Any] | None = None,
+        resolution: str = "1080P",
+        duration: int = 5,
+        prompt_extend: bool = True,
+        shot_type: str = "single",
+        audio: bool = True,
+        watermark: bool = False,
+        seed: int | None = None,
+        model: str | None = None,
+        ledger_uri: str | None = None,
+        reuse: Literal["run", "content", "never"] = "run",
+        force_new: bool | str = False,
+        max_cost: float | None = None,
+        deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
+        poll_interval: timedelta | float = 10,
+        cancel_policy: Literal["queued", "always", "never"] = "queued",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.prompt = prompt
+        self.negative_prompt = negative_prompt
+        self.audio_url = audio_url
+        self.resolution = resolution
+        self.duration = duration
+        self.prompt_extend = prompt_extend
+        self.shot_type = shot_type
+        self.audio = audio
+        self.watermark = watermark
+        self.seed = seed
+        self.model = model
+        self.ledger_uri = ledger_uri
+        self.reuse = reuse
+        self.force_new = force_new
+        self.max_cost = max_cost
+        self.deferrable = deferrable
+        self.poll_interval = parse_seconds("poll_interval", poll_interval)
+        self.cancel_policy = parse_choice("cancel_policy", cancel_policy, tuple(CancelPolicy))
