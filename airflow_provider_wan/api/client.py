@@ -24,6 +24,7 @@ from airflow_provider_wan.api.record import ModelInfo, RequestPage, RequestRecor
 from airflow_provider_wan.api.wire import (
     CONNECT_TIMEOUT,
     MAX_BODY,
+    SUBMIT_TIMEOUT,
     HttpRequest,
     HttpResponse,
     TransportError,
@@ -68,8 +69,28 @@ class Transport(Protocol):
         :raises TransportError: if no complete response was received.
         """
 
+    def connect(self, request: HttpRequest) -> OpenRequest:
+        """Connect for a request that is sent later, over this connection and no other.
+
+        :raises TransportError: if there is no connection; nothing was sent.
+        """
+
     def close(self) -> None:
         """Release all resources."""
+
+
+class OpenRequest(Protocol):
+    """A request whose connection is open."""
+
+    def send(self, timeout: float) -> HttpResponse:
+        """Send the request exactly once.
+
+        :param timeout: seconds until the last byte of the response.
+        :raises TransportError: if no complete response was received.
+        """
+
+    def close(self) -> None:
+        """Close the connection."""
 
 
 class RequestsTransport:
@@ -85,17 +106,27 @@ class RequestsTransport:
 
         status = None
         try:
-            if request.fresh:
-                with requests.Session() as session:
-                    response = self._send(session, request)
-            else:
-                if self._session is None:
-                    self._session = requests.Session()
-                response = self._send(self._session, request)
+            if self._session is None:
+                self._session = requests.Session()
+            response = self._send(self._session, request)
             status = response.status
             return response
         finally:
             metrics.count_response(request.method, request.url, status)
+
+    def connect(self, request: HttpRequest) -> OpenRequest:
+        """See :meth:`Transport.connect`."""
+        import requests
+
+        from airflow_provider_wan.api.single_use import SingleUseConnection
+
+        try:
+            with requests.Session() as session:
+                opened = SingleUseConnection.open(session, request, self._authorize, CONNECT_TIMEOUT)
+        except TransportError:
+            metrics.count_response(request.method, request.url, None)
+            raise
+        return _CountedRequest(opened, request)
 
     def close(self) -> None:
         """Close the connections."""
@@ -136,6 +167,54 @@ class RequestsTransport:
         return request
 
 
+class _CountedRequest:
+    """An :class:`OpenRequest` whose response is counted."""
+
+    def __init__(self, opened: OpenRequest, request: HttpRequest) -> None:
+        self._opened = opened
+        self._request = request
+
+    def send(self, timeout: float) -> HttpResponse:
+        status = None
+        try:
+            response = self._opened.send(timeout)
+            status = response.status
+            return response
+        finally:
+            metrics.count_response(self._request.method, self._request.url, status)
+
+    def close(self) -> None:
+        self._opened.close()
+
+
+class PreparedSubmission:
+    """A paid POST whose connection is open, and which has not been sent.
+
+    :param opened: the request and its connection.
+    """
+
+    def __init__(self, opened: OpenRequest) -> None:
+        self._opened = opened
+
+    def send(self, timeout: float) -> RequestRecord:
+        """Send the paid POST, once.
+
+        :param timeout: seconds until the last byte of the response.
+        :returns: the accepted request.
+        :raises WanRefusedError: if nothing was accepted and nothing is paid.
+        :raises WanInDoubtError: if the request may have been accepted.
+        """
+        try:
+            response = self._opened.send(timeout)
+        except TransportError as error:
+            raise classify_lost_submission(error) from None
+        return parse_submit_response(response)
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._opened.close()
+
+
 class WanClient:
     """The synchronous API client.
 
@@ -168,18 +247,29 @@ class WanClient:
         return self.config.account
 
     def submit(self, request: I2VRequest) -> RequestRecord:
-        """Send the paid POST, once.
+        """Send the paid POST, once, over a connection of its own.
 
         :param request: the clip to make.
         :returns: the accepted request.
         :raises WanRefusedError: if nothing was accepted and nothing is paid.
         :raises WanInDoubtError: if the request may have been accepted.
         """
+        prepared = self.prepare_submission(request)
         try:
-            response = self._transport.send(build_submit_request(self.config.base_url, request))
+            return prepared.send(SUBMIT_TIMEOUT)
+        finally:
+            prepared.close()
+
+    def prepare_submission(self, request: I2VRequest) -> PreparedSubmission:
+        """Connect for the paid POST, without sending it.
+
+        :param request: the clip to make.
+        :raises WanConnectError: if there is no connection; nothing was sent.
+        """
+        try:
+            return PreparedSubmission(self._transport.connect(build_submit_request(self.config.base_url, request)))
         except TransportError as error:
             raise classify_lost_submission(error) from None
-        return parse_submit_response(response)
 
     def get_request(self, request_id: str) -> RequestRecord:
         """Get one request.

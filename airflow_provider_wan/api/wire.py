@@ -49,7 +49,6 @@ class HttpRequest:
     :param content_type: media type of the content.
     :param authorized: whether to send the key; only for requests to the API itself.
     :param timeout: seconds without a byte after which the request fails.
-    :param fresh: use a new connection, since a reused one may have been closed by the peer.
     """
 
     method: str
@@ -59,7 +58,6 @@ class HttpRequest:
     content_type: str | None = None
     authorized: bool = True
     timeout: float = LOOKUP_TIMEOUT
-    fresh: bool = False
 
 
 @dataclass(frozen=True)
@@ -92,7 +90,6 @@ def build_submit_request(base_url: str, request: I2VRequest) -> HttpRequest:
         body=json.dumps(body).encode(),
         content_type="application/json",
         timeout=SUBMIT_TIMEOUT,
-        fresh=True,
     )
 
 
@@ -124,11 +121,12 @@ def parse_submit_response(response: HttpResponse) -> RequestRecord:
                 f"The submission was answered with HTTP {status}, but the response can't be read ({error}). "
                 "The request was probably accepted."
             ) from None
-    if refusal := _parse_refusal(response):
+    if _is_service_error(response) and (refusal := _parse_refusal(response)) is not None:
         raise refusal
     raise WanInDoubtError(
-        f"The submission was answered with HTTP {status} ({_describe(response)}): "
-        "it may have been accepted nevertheless."
+        f"The submission was answered with HTTP {status} ({_describe(response)}), "
+        f"{'which' if _is_service_error(response) else 'not by an error of the service itself, so it'} does not prove "
+        f"that nothing was accepted.{_hint(status)}"
     )
 
 
@@ -212,6 +210,34 @@ def _parse_refusal(response: HttpResponse, what: str = "The API") -> WanError | 
     if 400 <= status < 500 and status not in _INCONCLUSIVE_STATUSES:
         return WanBadRequestError(f"{what}: HTTP {status}: {reason}")
     return None
+
+
+def _is_service_error(response: HttpResponse) -> bool:
+    """Return whether the error is the service's own: ``{"error": "<text>"}`` as JSON.
+
+    A gateway, firewall or proxy before the service may answer with any status, after the service has taken the
+    request as well; only the service speaks for itself.
+    """
+    media_type = response.headers.get("content-type", "").partition(";")[0].strip().lower()
+    try:
+        body = json.loads(response.body)
+    except (ValueError, RecursionError):
+        return False
+    return (
+        media_type == "application/json"
+        and isinstance(body, dict)
+        and body.keys() == {"error"}
+        and isinstance(body["error"], str)
+        and bool(body["error"].strip())
+    )
+
+
+def _hint(status: int) -> str:
+    if 300 <= status < 400:
+        return " It is a redirect, which is not followed with the key: check the connection's base URL."
+    if status in (401, 403, 407):
+        return " Check the API key, the organisation id and the proxy of the connection."
+    return ""
 
 
 def _decode_json(response: HttpResponse) -> Any:

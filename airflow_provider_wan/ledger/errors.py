@@ -7,6 +7,8 @@ Errors of the ledger. None of them spends money, and none is ever treated as "no
     WanError
      └── LedgerError
           ├── LedgerUnavailableError   cannot be read or written now             retry: yes
+          │    └── LedgerRecordError   accepted and paid for, its id not recorded paid: yes
+          ├── LedgerAccountError       the clip belongs to another account       retry: no
           ├── LedgerBusyError          another task has claimed the clip         retry: yes
           ├── LedgerCorruptError       an entry exists and cannot be read        retry: no
           ├── LedgerVersionError       written by another version of this code   retry: no
@@ -17,7 +19,7 @@ Errors of the ledger. None of them spends money, and none is ever treated as "no
 
 from __future__ import annotations
 
-from airflow_provider_wan.api.errors import Retry, WanError
+from airflow_provider_wan.api.errors import Paid, Retry, WanError
 
 
 class LedgerError(WanError):
@@ -28,6 +30,17 @@ class LedgerUnavailableError(LedgerError):
     """The ledger cannot be read or written now. Its content is unknown, so nothing is paid."""
 
     retry = Retry.LATER
+
+
+class LedgerRecordError(LedgerUnavailableError):
+    """A request was accepted, and the ledger could not record its id. The next attempt finds it in the API's list."""
+
+    paid = Paid.YES
+    retry = Retry.RECONCILE
+
+
+class LedgerAccountError(LedgerError):
+    """The clip's entry belongs to another account of the API. It is neither used nor changed, and nothing is paid."""
 
 
 class LedgerBusyError(LedgerError):

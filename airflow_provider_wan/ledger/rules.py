@@ -24,6 +24,7 @@ from airflow_provider_wan.api.errors import (
     WanRateLimitError,
     WanRefusedError,
 )
+from airflow_provider_wan.api.wire import SUBMIT_TIMEOUT
 from airflow_provider_wan.ledger.entry import EntryState, LedgerEntry, Owner
 
 
@@ -32,16 +33,21 @@ class Policy:
     """
     Times, in seconds, and limits of submitting and reconciling.
 
-    :param lease: a claim is alive if its owner showed a sign of life within this time. Longer than the POST's own
-        timeouts (10 s to connect, 60 s to answer).
-    :param absence_confirm_interval: time between the two scans of the API's list that prove an absence. Longer than
-        the POST's own timeouts, so that a POST in flight at the first scan has ended by the second.
+    :param lease: a claim is alive if its owner showed a sign of life within this time. Longer than connecting, one
+        write of the ledger and the POST take.
+    :param post_timeout: total deadline of the paid POST: from its first byte to the last byte of the response.
+    :param longest_post: how long after its first byte the service may still accept a POST, whether or not we wait for
+        it: a gateway goes on where a client gives up.
+    :param list_lag: how long after the acceptance a request may be missing in the API's list.
+    :param max_intent_age: the POST is sent within this time after the intent was recorded, or not at all: the intent is
+        recorded again.
+    :param absence_confirm_interval: time between the two scans of the API's list that prove an absence. At least
+        ``max_intent_age + longest_post + list_lag``; what is left over is :attr:`pause_allowance`.
     :param clock_margin: how far the clocks of the workers, the API and the store may differ.
     :param claim_poll_interval: how often another task's claim is polled.
+    :param doubt_poll_interval: how often the list is scanned between the two scans that prove an absence.
     :param backoff: first wait after a 429 or 503 without ``Retry-After``; it doubles.
     :param backoff_limit: the longest such wait.
-    :param max_intent_age: the POST is sent within this time after the intent was recorded, or the intent is
-        recorded again.
     :param max_intent_tries: how often the intent is recorded before the ledger is considered too slow.
     :param connect_tries: how often a connection is tried before the attempt gives up.
     :param page_size: requests per page of the list.
@@ -50,17 +56,44 @@ class Policy:
     """
 
     lease: float = 180.0
-    absence_confirm_interval: float = 90.0
+    post_timeout: float = SUBMIT_TIMEOUT
+    longest_post: float = 180.0
+    list_lag: float = 120.0
+    max_intent_age: float = 10.0
+    absence_confirm_interval: float = 360.0
     clock_margin: float = 300.0
     claim_poll_interval: float = 3.0
+    doubt_poll_interval: float = 60.0
     backoff: float = 5.0
     backoff_limit: float = 120.0
-    max_intent_age: float = 10.0
     max_intent_tries: int = 3
     connect_tries: int = 6
     page_size: int = 100
     max_pages: int = 200
     record_tries: int = 6
+
+    def __post_init__(self) -> None:
+        """Refuse times with which a clip could be paid for twice.
+
+        :raises ValueError: if they are inconsistent.
+        """
+        if self.pause_allowance < 0:
+            raise ValueError(
+                "absence_confirm_interval must be at least max_intent_age + longest_post + list_lag: "
+                f"{self.absence_confirm_interval} < {self.settling_time}"
+            )
+        if self.post_timeout > self.longest_post:
+            raise ValueError(f"post_timeout must be at most longest_post: {self.post_timeout} > {self.longest_post}")
+
+    @property
+    def settling_time(self) -> float:
+        """Seconds after the intent within which its request is accepted and shown in the list, or never."""
+        return self.max_intent_age + self.longest_post + self.list_lag
+
+    @property
+    def pause_allowance(self) -> float:
+        """How long a worker may be frozen between its last check and the first byte of the POST, unnoticed."""
+        return self.absence_confirm_interval - self.settling_time
 
 
 class Decision(StrEnum):
@@ -266,21 +299,22 @@ RESPONSE_RULES: tuple[ResponseRule, ...] = (
     ),
     ResponseRule(
         SubmitOutcome.WAIT,
-        "429, 503, never connected",
+        "the service's own 429 or 503, never connected",
         "`claimed`, nothing sent; at the deadline `failed`, transient",
         "waits as `Retry-After` says, else with exponential backoff, and submits again under the same claim",
         (WanRateLimitError, WanCapacityError, WanConnectError),
     ),
     ResponseRule(
         SubmitOutcome.REJECTED,
-        "400, 401, 402, 403, 404, 422, a 500 that wraps a 400",
+        "the service's own 400, 401, 402, 403, 404, 422, or 500 that wraps a 400",
         "`failed`, nothing paid",
         "fails with the reason; once the cause is fixed, the next attempt submits",
         (WanBadRequestError, WanAuthError, WanCreditError, WanNotFoundError, WanRefusedError),
     ),
     ResponseRule(
         SubmitOutcome.IN_DOUBT,
-        "reset, timeout after sending, 408, any other 5xx, an unreadable response",
+        "reset, timeout after sending, any other 5xx, a redirect, an unreadable response, and any error that is not "
+        "the service's own JSON: a gateway or firewall proves nothing",
         "`in_doubt`",
         'scans the list at once (`on_doubt="fail"`: stops)',
         (WanError,),

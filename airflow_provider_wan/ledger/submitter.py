@@ -34,7 +34,9 @@ from airflow_provider_wan.ledger.entry import NO_REFERENCE, EntryState, LedgerEn
 from airflow_provider_wan.ledger.errors import (
     AlreadyExistsError,
     ConflictError,
+    LedgerAccountError,
     LedgerBusyError,
+    LedgerRecordError,
     LedgerUnavailableError,
 )
 from airflow_provider_wan.ledger.fingerprint import hash_payload
@@ -55,6 +57,19 @@ log = logging.getLogger(__name__)
 
 OnDoubt = Literal["reconcile", "fail"]
 
+# A POST that begins just before the deadline gets this much time, in seconds: cut off earlier, it would be in doubt.
+_DEADLINE_GRACE = 4.0
+
+
+class PreparedPost(Protocol):
+    """The paid POST, whose connection is open."""
+
+    def send(self, timeout: float) -> RequestRecord:
+        """Send it, once."""
+
+    def close(self) -> None:
+        """Close the connection."""
+
 
 class SubmitApi(RequestReader, Protocol):
     """The part of :class:`~airflow_provider_wan.api.client.WanClient` that is used here."""
@@ -63,8 +78,8 @@ class SubmitApi(RequestReader, Protocol):
     def account(self) -> Account:
         """Who pays."""
 
-    def submit(self, request: I2VRequest) -> RequestRecord:
-        """Send the paid POST, once."""
+    def prepare_submission(self, request: I2VRequest) -> PreparedPost:
+        """Connect for the paid POST, without sending it."""
 
     def cancel(self, request_id: str) -> bool:
         """Ask for a cancellation."""
@@ -149,7 +164,7 @@ class RefusedClaim:
 
     :param stored: the claim as this process wrote it.
     :param tries: number of refusals.
-    :param retry_at: Unix seconds of the next try.
+    :param retry_at: time of the next try by the monotonic clock.
     """
 
     stored: StoredEntry
@@ -164,6 +179,7 @@ class Submitter:
     :param api: a client or hook.
     :param store: the ledger's store.
     :param clock: returns Unix seconds.
+    :param monotonic: returns seconds that never jump, however the wall clock is set.
     :param sleep: waits for seconds.
     :param rng: draws seeds and jitter; seeds must not repeat, so the default is the system's.
     :param policy: times and limits.
@@ -175,6 +191,7 @@ class Submitter:
         store: LedgerStore,
         *,
         clock: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
         rng: random.Random | None = None,
         policy: Policy | None = None,
@@ -182,6 +199,7 @@ class Submitter:
         self.ledger = Ledger(store, clock)
         self._store = store
         self._clock = clock
+        self._monotonic = monotonic
         self._api = api
         self._sleep = sleep
         self._rng = rng or random.SystemRandom()
@@ -241,9 +259,9 @@ class Submitter:
         result: SubmitResult | RetryLater | None = None
         while result is None:
             refused = self._refused.pop(submission.fingerprint, None)
-            if refused is not None and self._clock() < refused.retry_at:
+            if refused is not None and self._monotonic() < refused.retry_at:
                 self._refused[submission.fingerprint] = refused
-                return RetryLater(WaitReason.REFUSED, refused.retry_at - self._clock(), refused.stored.entry)
+                return RetryLater(WaitReason.REFUSED, refused.retry_at - self._monotonic(), refused.stored.entry)
             if refused is not None:
                 result = self._retry_claim(submission, refused)
             else:
@@ -259,9 +277,9 @@ class Submitter:
         if refused is None:
             self._sleep(later.delay)
             return
-        while (remaining := refused.retry_at - self._clock()) > 0:
+        while (remaining := refused.retry_at - self._monotonic()) > 0:
             self._sleep(min(remaining, self._policy.lease / 3))
-            if refused.retry_at - self._clock() > 0:
+            if refused.retry_at - self._monotonic() > 0:
                 try:
                     refused.stored = self._replace(refused.stored, entries.renew(refused.stored.entry, self._clock()))
                 except ConflictError:
@@ -276,8 +294,9 @@ class Submitter:
         """Do what the rules say for the entry."""
         if stored is None:
             return self._claim_and_post(submission, None, keep_seed=False)
-        now = self._clock()
-        unchanged = now - _first_seen_at(self._seen, stored, now)
+        check_account(stored.entry, self._api.account)
+        now, monotonic = self._clock(), self._monotonic()
+        unchanged = monotonic - _first_seen_at(self._seen, stored, monotonic)
         match decide(DecisionInput(stored.entry, submission.owner, now, unchanged, self._policy)):
             case Decision.ARCHIVED:
                 return SubmitResult(stored.entry, None, False)
@@ -347,8 +366,8 @@ class Submitter:
         if result.finding is Finding.INCONCLUSIVE:
             self._absent.pop(submission.fingerprint, None)
             raise WanInDoubtError(in_doubt_message(entry, result.reason, self._store))
-        now = self._clock()
-        delay = _first_seen_at(self._absent, stored, now) + self._policy.absence_confirm_interval - now
+        now, monotonic = self._clock(), self._monotonic()
+        delay = _first_seen_at(self._absent, stored, monotonic) + self._policy.absence_confirm_interval - monotonic
         if delay <= 0:
             log.info("Clip %s: two scans prove that nothing was accepted; submitting.", submission.fingerprint)
             return self._claim_and_post(submission, stored, keep_seed=True)
@@ -410,19 +429,37 @@ class Submitter:
         self, submission: SubmitRequest, claimed: StoredEntry, request: I2VRequest, tries: int
     ) -> SubmitResult | RetryLater | None:
         """Send the paid POST under a claim, and record what came of it. Nothing else sends it."""
-        claimed = self._record_intent(claimed)
         try:
-            record = self._api.submit(request)
-        except WanError as error:
-            outcome = classify_response(error)
-            if outcome is SubmitOutcome.IN_DOUBT:
-                log.warning("Clip %s: %s", submission.fingerprint, error)
-                self._replace(claimed, entries.in_doubt(claimed.entry, str(error), self._clock()))
-                return None
-            if outcome is SubmitOutcome.REJECTED:
-                self._reject(claimed, error)
+            connection = self._api.prepare_submission(request)
+        except WanConnectError as error:
             return self._back_off(submission, claimed, error, tries)
+        try:
+            claimed, timeout = self._record_intent(claimed, submission.deadline)
+            # From here to the first byte of the POST nothing may take time.
+            try:
+                record = connection.send(timeout)
+            except WanError as error:
+                return self._record_refusal(submission, claimed, error, tries)
+        finally:
+            connection.close()
         return self._record_accepted(claimed, record)
+
+    def _record_refusal(
+        self, submission: SubmitRequest, claimed: StoredEntry, error: WanError, tries: int
+    ) -> RetryLater | None:
+        """Record that a POST was refused, or that it is in doubt."""
+        outcome = classify_response(error)
+        if outcome is SubmitOutcome.REJECTED:
+            self._reject(claimed, error)
+        if outcome is SubmitOutcome.WAIT:
+            return self._back_off(submission, claimed, error, tries)
+        log.warning("Clip %s: %s", submission.fingerprint, error)
+        try:
+            self._replace(claimed, entries.in_doubt(claimed.entry, str(error), self._clock()))
+        except LedgerUnavailableError as unavailable:
+            # The intent is in the ledger, which is all that the next attempt needs.
+            raise WanInDoubtError(f"{error} The ledger can't record that now: {unavailable}") from error
+        return None
 
     def _build_claim(
         self, submission: SubmitRequest, before: LedgerEntry | None, keep_seed: bool
@@ -454,18 +491,23 @@ class Submitter:
     def _replace(self, stored: StoredEntry, entry: LedgerEntry) -> StoredEntry:
         return self.ledger.replace(stored, entry)
 
-    def _record_intent(self, claimed: StoredEntry) -> StoredEntry:
+    def _record_intent(self, claimed: StoredEntry, deadline: float | None) -> tuple[StoredEntry, float]:
         """
-        Record that the POST is about to be sent.
+        Record that the POST is about to be sent, and return its timeout.
 
-        Other processes time their proof of absence from this moment. So if the ledger was slow to answer, the intent
-        is recorded again; the write then fails if the claim was taken over meanwhile.
+        Other processes time their proof of absence from the moment at which the write may have taken effect. So its
+        age counts from before the write, by the clock that shows more: the monotonic one stands still while a machine
+        is suspended, and the wall clock may be set back. If the ledger was slow, the intent is recorded again; the
+        write then fails if the claim was taken over meanwhile.
         """
+        timeout = self._policy.post_timeout
+        if deadline is not None:
+            timeout = min(timeout, max(deadline - self._clock(), 0.0) + _DEADLINE_GRACE)
         for _ in range(self._policy.max_intent_tries):
-            intent_at = self._clock()
-            claimed = self._replace(claimed, entries.record_intent(claimed.entry, intent_at))
-            if self._clock() - intent_at <= self._policy.max_intent_age:
-                return claimed
+            wall, monotonic = self._clock(), self._monotonic()
+            claimed = self._replace(claimed, entries.record_intent(claimed.entry, wall))
+            if max(self._clock() - wall, self._monotonic() - monotonic) <= self._policy.max_intent_age:
+                return claimed, timeout
         self._replace(claimed, entries.clear_intent(claimed.entry, self._clock()))
         raise LedgerUnavailableError(
             f"The ledger takes longer than {self._policy.max_intent_age:.0f} s to answer, which is too long to pay "
@@ -482,14 +524,15 @@ class Submitter:
         if delay is None:
             longest = min(self._policy.backoff_limit, self._policy.backoff * 2 ** min(tries, 16))
             delay = longest * self._rng.uniform(0.5, 1.0)
-        retry_at = self._clock() + max(float(delay), 1.0)
+        delay = max(float(delay), 1.0)
+        retry_at = self._monotonic() + delay
         exhausted = isinstance(error, WanConnectError) and tries + 1 >= self._policy.connect_tries
-        if exhausted or (submission.deadline is not None and retry_at > submission.deadline):
+        if exhausted or (submission.deadline is not None and self._clock() + delay > submission.deadline):
             self._reject(claimed, error)
         log.info("Clip %s: %s; submitting again in %.0f s.", submission.fingerprint, error, delay)
         claimed = self._replace(claimed, entries.clear_intent(claimed.entry, self._clock()))
         self._refused[submission.fingerprint] = RefusedClaim(claimed, tries + 1, retry_at)
-        return RetryLater(WaitReason.REFUSED, max(0.0, retry_at - self._clock()), claimed.entry, error)
+        return RetryLater(WaitReason.REFUSED, max(0.0, retry_at - self._monotonic()), claimed.entry, error)
 
     def _record_accepted(self, claimed: StoredEntry, record: RequestRecord) -> SubmitResult | None:
         """Record the id of the request that was just paid for, retrying as long as it makes sense."""
@@ -510,7 +553,11 @@ class Submitter:
                     error,
                 )
                 if attempt == self._policy.record_tries:
-                    raise
+                    raise LedgerRecordError(
+                        f"Clip {entry.fingerprint} is paid for as request {record.request_id}, and the ledger can't "
+                        f"record it ({error}). The next attempt finds it in the API's list; or record it by "
+                        f"`wan-provider reconcile {entry.fingerprint} --request-id {record.request_id}`."
+                    ) from error
                 self._sleep(2.0 ** (attempt - 1))
         return None
 
@@ -530,8 +577,24 @@ class Submitter:
         return None
 
 
+def check_account(entry: LedgerEntry, account: Account) -> None:
+    """
+    Refuse an entry of another account: its requests can't be seen with this connection.
+
+    :param entry: the entry.
+    :param account: the connection's account.
+    :raises LedgerAccountError: if they differ.
+    """
+    if entry.account != account.id:
+        raise LedgerAccountError(
+            f"Clip {entry.fingerprint} was submitted on another account: {entry.account_name}. This connection reaches "
+            f"{account.name}. Nothing was paid. Restore the connection's host and organization; to make the clip on "
+            "this account as well, use another ledger_uri, or an idempotency_key."
+        )
+
+
 def _first_seen_at(memory: dict[str, tuple[str, float]], stored: StoredEntry, now: float) -> float:
-    """Return since when this process knows this version of an entry, in Unix seconds."""
+    """Return since when this process knows this version of an entry, by its monotonic clock."""
     version, moment = memory.get(stored.entry.fingerprint, ("", now))
     if version != stored.version:
         memory[stored.entry.fingerprint] = (stored.version, moment := now)

@@ -42,6 +42,7 @@ BOUNDARIES = frozenset(
         "ledger replace (succeeded)",
         "ledger replace (failed)",
         "ledger replace (cancelled)",
+        "api connect",
         "api POST /requests",
         "api GET /requests",
         "api GET /requests/{id}",

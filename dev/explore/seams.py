@@ -92,7 +92,8 @@ def _submitter(make: Make) -> Callable[..., Submitter]:
     def build(api: Any, store: Any) -> Submitter:
         process = current_process()
         rng = random.Random(process.world.nonce())
-        return make(api, store, clock=process.clock, sleep=lambda seconds: process.sleep(seconds), rng=rng)
+        clock = process.clock
+        return make(api, store, clock=clock, monotonic=clock, sleep=lambda seconds: process.sleep(seconds), rng=rng)
 
     return build
 

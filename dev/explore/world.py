@@ -251,6 +251,24 @@ class Transport:
         name = f"api {call.method} /{parts[0]}{'/{id}' if len(parts) > 1 else ''}"
         return self._process.io(name, lambda: self._process.world.serve(call), _lost)
 
+    def connect(self, call: HttpRequest) -> OpenRequest:
+        self._process.io("api connect", lambda: None, lambda _: TransportError("connection refused", sent=False))
+        return OpenRequest(self, call)
+
+    def close(self) -> None:
+        return None
+
+
+class OpenRequest:
+    """A request whose connection is open."""
+
+    def __init__(self, transport: Transport, call: HttpRequest) -> None:
+        self._transport = transport
+        self._call = call
+
+    def send(self, timeout: float) -> HttpResponse:
+        return self._transport.send(self._call)
+
     def close(self) -> None:
         return None
 

@@ -66,6 +66,19 @@ class Clock:
         self.on_sleep()
 
 
+class PreparedCall:
+    """A POST without a connection."""
+
+    def __init__(self, call: Callable[[], RequestRecord]) -> None:
+        self._call = call
+
+    def send(self, timeout: float) -> RequestRecord:
+        return self._call()
+
+    def close(self) -> None:
+        pass
+
+
 class Api:
     """
     An API that takes requests and lists them, the newest first.
@@ -85,6 +98,9 @@ class Api:
         self.page_of: Callable[[int, int], RequestPage] | None = None
         self.list_error: Exception | None = None
         self._ids = itertools.count(1)
+
+    def prepare_submission(self, request: I2VRequest) -> PreparedCall:
+        return PreparedCall(lambda: self.submit(request))
 
     def submit(self, request: I2VRequest) -> RequestRecord:
         self.posts.append(request.to_payload())

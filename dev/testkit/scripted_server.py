@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 import struct
@@ -108,7 +109,8 @@ def no_http(connection: socket.socket) -> None:
 
 
 def never_answers(connection: socket.socket) -> None:
-    connection.recv(1)
+    with contextlib.suppress(OSError):
+        connection.recv(1)
 
 
 def broken_gzip(connection: socket.socket) -> None:
@@ -118,6 +120,8 @@ def broken_gzip(connection: socket.socket) -> None:
 def answers(status: int, body: object, *headers: str) -> Script:
     data = json.dumps(body).encode()
     lines = [f"HTTP/1.1 {status} X", f"Content-Length: {len(data)}", "Connection: close", *headers]
+    if not any(line.lower().startswith("content-type:") for line in headers):
+        lines.append("Content-Type: application/json")
 
     def script(connection: socket.socket) -> None:
         connection.sendall("\r\n".join(lines).encode() + b"\r\n\r\n" + data)

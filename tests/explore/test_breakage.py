@@ -23,6 +23,14 @@ from dev.explore.seams import seams
 from dev.explore.task import Broken, Task
 from dev.explore.world import Kind, World
 
+
+class Careless(Policy):
+    """Times that :class:`Policy` refuses."""
+
+    def __post_init__(self) -> None:
+        pass
+
+
 ONE = (Kind.DIE_AFTER, Kind.SLOW)
 
 
@@ -45,7 +53,7 @@ class WithoutClaim(Submitter):
 
     def _claim_and_post(self, submission: Any, stored: Any, *, keep_seed: Any) -> Any:
         fresh, request = self._build_claim(submission, stored.entry if stored else None, keep_seed)
-        record = self._api.submit(request)
+        record = self._api.prepare_submission(request).send(60.0)
         entry = entries.submitted(fresh, record.request_id, self._clock())
         if stored is None:
             self._store.create(entry)
@@ -72,14 +80,14 @@ class WithoutSecondScan(Submitter):
     """Takes one scan of the list for a proof."""
 
     def __init__(self, *args: Any, **more: Any) -> None:
-        super().__init__(*args, **more, policy=Policy(absence_confirm_interval=0.0))
+        super().__init__(*args, **more, policy=Careless(absence_confirm_interval=0.0))
 
 
 class WithoutLease(Submitter):
     """Takes every other owner for dead."""
 
     def __init__(self, *args: Any, **more: Any) -> None:
-        super().__init__(*args, **more, policy=Policy(lease=0.0, clock_margin=0.0, absence_confirm_interval=0.0))
+        super().__init__(*args, **more, policy=Careless(lease=0.0, clock_margin=0.0, absence_confirm_interval=0.0))
 
 
 class WithoutFence(Submitter):
@@ -95,7 +103,7 @@ class WithoutHaste(Submitter):
     """Pays however long ago it recorded its intent."""
 
     def __init__(self, *args: Any, **more: Any) -> None:
-        super().__init__(*args, **more, policy=Policy(max_intent_age=1e9))
+        super().__init__(*args, **more, policy=Careless(max_intent_age=1e9))
 
 
 class WithoutPollingFirst(Submitter):

@@ -22,7 +22,7 @@ from airflow_provider_wan.api.wire import classify_lost_submission as lost
 
 def said(status: Any, body: Any, **headers: Any) -> Any:
     data = body if isinstance(body, bytes) else json.dumps(body).encode()
-    return HttpResponse(status, headers, data)
+    return HttpResponse(status, {"content-type": "application/json", **headers}, data)
 
 
 @pytest.mark.parametrize("status", [200, 201, 202])
@@ -38,18 +38,17 @@ def test_an_accepted_submission_gives_its_request(status: int) -> None:
             {"error": "invalid payload parameters: img_url (Required parameter is missing)"},
             errors.WanBadRequestError,
         ),
-        (422, {"detail": "no"}, errors.WanBadRequestError),
-        (413, b"<html>too large</html>", errors.WanBadRequestError),
-        (401, {}, errors.WanAuthError),
-        (403, b"", errors.WanAuthError),
+        (422, {"error": "no"}, errors.WanBadRequestError),
+        (413, {"error": "too large"}, errors.WanBadRequestError),
+        (401, {"error": "Invalid or missing API key"}, errors.WanAuthError),
+        (403, {"error": "forbidden"}, errors.WanAuthError),
         (402, {"error": "Insufficient credits."}, errors.WanCreditError),
         (404, {"error": "model x does not exist"}, errors.WanNotFoundError),
-        (429, {}, errors.WanRateLimitError),
+        (429, {"error": "rate limit exceeded"}, errors.WanRateLimitError),
         (503, {"error": "Upstream capacity temporarily exhausted"}, errors.WanCapacityError),
         (500, {"error": "Backend error (400). Please try again."}, errors.WanBadRequestError),
         (500, {"error": "API request failed with status 400: {…}"}, errors.WanBadRequestError),
-        (500, {"error": {"message": "API request failed with status 429: slow down"}}, errors.WanRateLimitError),
-        (307, b"", errors.WanBadRequestError),
+        (500, {"error": "API request failed with status 429: slow down"}, errors.WanRateLimitError),
     ],
 )
 def test_a_refusal_proves_that_nothing_was_paid(status: int, body: bytes | dict[str, Any], kind: Any) -> None:
@@ -65,9 +64,26 @@ def test_a_refusal_proves_that_nothing_was_paid(status: int, body: bytes | dict[
         (500, {"error": "Internal error"}),
         (500, {"error": "Backend error (504). Please try again."}),
         (500, {"error": "Backend error (408). Please try again."}),
+        (502, {"error": "Bad gateway"}),
         (502, b"<html>Bad gateway</html>"),
         (504, b""),
         (408, {}),
+        (307, b""),
+        (400, {"error": {"message": "no"}}),
+        (400, {"error": "no", "status": 400, "path": "/requests", "timestamp": 1}),
+        (422, {"detail": "no"}),
+        (413, b"<html>too large</html>"),
+        (401, {}),
+        (401, {"message": "Unauthorized"}),
+        (403, b""),
+        (403, b"<html>blocked by policy</html>"),
+        (404, {"message": "no Route matched with those values"}),
+        (404, b"default backend - 404"),
+        (429, {}),
+        (429, {"error": ""}),
+        (503, b"upstream connect error or disconnect/reset before headers"),
+        (503, b"<html>Service Temporarily Unavailable</html>"),
+        (500, {"error": {"message": "API request failed with status 429: slow down"}}),
         (499, {}),
         (200, b"<html>Welcome</html>"),
         (200, {"status": "queued"}),
@@ -97,7 +113,7 @@ def test_a_failed_lookup_may_be_repeated(status: int) -> None:
 
 def test_what_the_api_asks_to_wait_is_handed_on() -> None:
     with pytest.raises(errors.WanRateLimitError) as refused:
-        parse_submit_response(said(429, {}, **{"retry-after": "17"}))
+        parse_submit_response(said(429, {"error": "rate limit exceeded"}, **{"retry-after": "17"}))
     assert refused.value.retry_after == 17
 
 

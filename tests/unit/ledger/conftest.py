@@ -31,7 +31,7 @@ def store(tmp_path: Path) -> Any:
 
 @pytest.fixture
 def submitter(api: Any, store: Any, clock: Any) -> Any:
-    return Submitter(api, store, clock=clock, sleep=clock.sleep, rng=random.Random(1))
+    return Submitter(api, store, clock=clock, monotonic=clock, sleep=clock.sleep, rng=random.Random(1))
 
 
 @pytest.fixture

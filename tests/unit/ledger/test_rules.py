@@ -89,10 +89,19 @@ def test_only_a_refusal_releases_the_claim() -> None:
             assert all(issubclass(error, errors.WanRefusedError) for error in rule.errors)
 
 
-def test_a_claim_outlives_the_longest_post_and_so_does_the_proof() -> None:
+def test_a_claim_outlives_connecting_and_the_post() -> None:
     from airflow_provider_wan.api.wire import CONNECT_TIMEOUT, SUBMIT_TIMEOUT
 
-    assert P.lease > P.absence_confirm_interval > CONNECT_TIMEOUT + SUBMIT_TIMEOUT
+    assert P.lease > CONNECT_TIMEOUT + P.max_intent_age * P.max_intent_tries + SUBMIT_TIMEOUT
+
+
+def test_the_two_scans_are_further_apart_than_the_latest_acceptance_can_show() -> None:
+    assert P.absence_confirm_interval >= P.max_intent_age + P.longest_post + P.list_lag
+    assert P.pause_allowance == 50
+    with pytest.raises(ValueError, match="absence_confirm_interval"):
+        Policy(absence_confirm_interval=P.max_intent_age + P.longest_post + P.list_lag - 1)
+    with pytest.raises(ValueError, match="post_timeout"):
+        Policy(post_timeout=P.longest_post + 1)
 
 
 def test_the_documentation_contains_every_rule() -> None:
