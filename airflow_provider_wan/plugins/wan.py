@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The Airflow plugin: the gallery's routes, its tabs on Dags, runs and tasks, and its page in the navigation."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from airflow.plugins_manager import AirflowPlugin
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, MutableMapping
+
+    from fastapi import FastAPI
+
+URL_PREFIX = "/wan"
+_ICON = f"{URL_PREFIX}/static/clip.svg"
+_ICON_DARK = f"{URL_PREFIX}/static/clip-dark.svg"
+
+
+class LazyGallery:
+    """
+    The gallery as an ASGI application that is built at its first request.
+
+    Every Airflow process imports its plugins; only the API server serves this one.
+    """
+
+    def __init__(self) -> None:
+        self._app: FastAPI | None = None
+
+    async def __call__(
+        self,
+        scope: MutableMapping[str, Any],
+        receive: Callable[[], Awaitable[MutableMapping[str, Any]]],
+        send: Callable[[MutableMapping[str, Any]], Awaitable[None]],
+    ) -> None:
+        """Serve a request."""
+        if self._app is None:
+            from airflow_provider_wan.plugins.gallery.app import create_app
+
+            self._app = create_app()
+        await self._app(scope, receive, send)
+
+
+def _view(name: str, destination: str, path: str, url_route: str, **more: Any) -> dict[str, Any]:
+    return {
+        "name": name,
+        "href": f"{URL_PREFIX}{path}",
+        "destination": destination,
+        "url_route": url_route,
+        "icon": _ICON,
+        "icon_dark_mode": _ICON_DARK,
+        **more,
+    }
+
+
+class WanPlugin(AirflowPlugin):
+    """Registers the gallery with Airflow."""
+
+    name = "wan"
+    fastapi_apps: ClassVar[list[Any]] = [{"app": LazyGallery(), "url_prefix": URL_PREFIX, "name": "Wan gallery"}]
+    external_views: ClassVar[list[Any]] = [
+        _view("Wan clips", "nav", "/", "wan-clips", category="browse"),
+        _view("Wan spend", "nav", "/spend", "wan-spend", category="browse"),
+        _view("Clips", "dag", "/dags/{DAG_ID}", "wan-dag"),
+        _view("Clips", "dag_run", "/dags/{DAG_ID}/runs/{RUN_ID}", "wan-run"),
+        _view("Clips", "task", "/dags/{DAG_ID}/tasks/{TASK_ID}", "wan-task"),
+        _view(
+            "Clips",
+            "task_instance",
+            "/dags/{DAG_ID}/runs/{RUN_ID}/tasks/{TASK_ID}/{MAP_INDEX}",
+            "wan-task-instance",
+        ),
+    ]
