@@ -51,7 +51,8 @@ function svg(tag, attributes, ...children) {
   return node;
 }
 
-const usd = (value) => (value === null || value === undefined ? "no price" : `$${value.toFixed(2)}`);
+const usd = (value) => (value === null || value === undefined ? "no price"
+  : value.toLocaleString("en-US", { style: "currency", currency: "USD" }));
 const when = (seconds) => (seconds ? new Date(seconds * 1000).toLocaleString() : "");
 function span(seconds) {
   if (seconds === null || seconds === undefined) return "";
@@ -286,7 +287,7 @@ function table(title, rows) {
 
 function plot(days) {
   const shownDays = days.slice(-60);
-  const width = 900, height = 200, left = 52, bottom = 24;
+  const width = 900, height = 200, left = 78, bottom = 24;
   const top = Math.max(...shownDays.map((day) => Math.max(day.estimate, day.charged)), 0.01);
   const step = (width - left) / Math.max(shownDays.length, 1);
   const scale = (value) => ((height - bottom - 12) * value) / top;
