@@ -163,9 +163,7 @@ def select(clips: Iterable[Clip], query: ClipQuery, now: float) -> dict[str, Any
     """
     scope = [clip for clip in clips if in_scope(clip, query)]
     words = query.text.lower().split()
-    shown = [
-        clip for clip in scope if (not query.states or clip.state in query.states) and matches_text(clip, words)
-    ]
+    shown = [clip for clip in scope if (not query.states or clip.state in query.states) and matches_text(clip, words)]
     shown.sort(key=lambda clip: (-clip.started_at, clip.fingerprint))
     size = min(max(query.size, 1), MAX_PAGE_SIZE)
     pages = max(1, -(-len(shown) // size))

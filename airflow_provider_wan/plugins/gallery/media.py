@@ -1,2 +1,63 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Signed URLs of archived clips and images, and the records beside clips."""
+"""Signed URLs of archived clips and source images, and the records beside clips."""
+
+from __future__ import annotations
+
+import json
+import mimetypes
+from typing import Any
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from airflow_provider_wan.media.clip_record import MAX_RECORD_BYTES, record_key
+from airflow_provider_wan.plugins.gallery.source import s3_client
+from airflow_provider_wan.s3.presign import presign
+
+# A browser asks for a signed URL's parts for as long as a person watches; it gets a new one at each start.
+LIFETIME_SECONDS = 300
+
+
+class MediaUnavailableError(RuntimeError):
+    """A clip, an image or a record can't be had now; the message says why."""
+
+
+def media_url(uri: str) -> str:
+    """
+    Return an address that a browser can fetch a clip or an image from.
+
+    :param uri: ``s3://`` URI, or a public http(s) URL, which is returned as it is.
+    :raises MediaUnavailableError: if no address can be made.
+    """
+    if uri.startswith(("http://", "https://")):
+        return uri
+    bucket, key = _split(uri)
+    content_type = mimetypes.guess_type(key)[0] or "application/octet-stream"
+    try:
+        return presign(s3_client(), bucket, key, content_type=content_type, lifetime=LIFETIME_SECONDS).url
+    except Exception as error:
+        raise MediaUnavailableError(f"{uri} can't be signed: {type(error).__name__}.") from error
+
+
+def read_clip_record(archive_uri: str) -> dict[str, Any]:
+    """
+    Read the record beside an archived clip.
+
+    :param archive_uri: ``s3://`` URI of the video.
+    :raises MediaUnavailableError: if it can't be read.
+    """
+    bucket, key = _split(archive_uri)
+    try:
+        answer = s3_client().get_object(Bucket=bucket, Key=record_key(key))
+        with answer["Body"] as body:
+            document = json.loads(body.read(MAX_RECORD_BYTES))
+    except (ClientError, BotoCoreError, OSError, ValueError) as error:
+        raise MediaUnavailableError(f"The record beside {archive_uri} can't be read: {type(error).__name__}.") from None
+    return document if isinstance(document, dict) else {}
+
+
+def _split(uri: str) -> tuple[str, str]:
+    scheme, separator, rest = uri.partition("://")
+    bucket, _, key = rest.partition("/")
+    if scheme != "s3" or not separator or not bucket or not key:
+        raise MediaUnavailableError("Only what lies in S3 or on a web server can be shown.")
+    return bucket, key
