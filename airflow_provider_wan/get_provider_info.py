@@ -46,6 +46,9 @@ def get_provider_info() -> dict[str, Any]:
             },
         ],
         "extra-links": ["airflow_provider_wan.links.wan.WanRequestLink", "airflow_provider_wan.links.wan.WanSheetLink"],
+        "plugins": [
+            {"name": "wan", "plugin-class": "airflow_provider_wan.plugins.wan.WanPlugin"},
+        ],
         "config": {
             "wan": {
                 "description": "The wan2.6-i2v provider.",
@@ -58,7 +61,15 @@ def get_provider_info() -> dict[str, Any]:
                         "type": "string",
                         "example": "s3://my-bucket/wan-ledger",
                         "default": "",
-                    }
+                    },
+                    "gallery_aws_conn_id": {
+                        "description": "AWS connection with which the gallery in Airflow's UI reads the ledger, clips "
+                        "and records. Empty: the API server's own credentials.",
+                        "version_added": "0.1.0",
+                        "type": "string",
+                        "example": "aws_read_only",
+                        "default": "aws_default",
+                    },
                 },
             }
         },
