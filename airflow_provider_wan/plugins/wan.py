@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from airflow.plugins_manager import AirflowPlugin
 
@@ -57,8 +57,10 @@ class WanPlugin(AirflowPlugin):
     """Registers the gallery with Airflow."""
 
     name = "wan"
-    fastapi_apps: ClassVar[list[Any]] = [{"app": LazyGallery(), "url_prefix": URL_PREFIX, "name": "Wan gallery"}]
-    external_views: ClassVar[list[Any]] = [
+    fastapi_apps = [  # noqa: RUF012 - Airflow reads class attributes
+        {"app": LazyGallery(), "url_prefix": URL_PREFIX, "name": "Wan gallery"}
+    ]
+    external_views = [  # noqa: RUF012
         _view("Wan clips", "nav", "/", "wan-clips", category="browse"),
         _view("Wan spend", "nav", "/spend", "wan-spend", category="browse"),
         _view("Clips", "dag", "/dags/{DAG_ID}", "wan-dag"),

@@ -7,6 +7,7 @@ import io
 import json
 import math
 import random
+import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -169,6 +170,8 @@ def gallery_server(folder: Path, *, clips: int, now: float, viewers: Sequence[st
                 "PYTHONPATH": str(ROOT),
             },
         )
+        # Which Dags a user may read is asked of those that Airflow knows.
+        subprocess.run(airflow_command("dags", "reserialize"), env=environment, cwd=ROOT, check=True)
         component = Component("api-server", airflow_command("api-server"), env=environment, cwd=ROOT, log_dir=folder)
         component.start()
         try:

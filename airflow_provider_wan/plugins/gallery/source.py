@@ -59,7 +59,7 @@ def build_clip(entry: LedgerEntry) -> Clip:
         map_index=entry.map_index,
         started_at=entry.claimed_at,
         submitted_at=entry.submitted_at,
-        finished_at=outcome.finished_at if outcome else None,
+        finished_at=entry.finished_at,
         request_id=entry.request_id,
         model=entry.model,
         resolution=entry.resolution,
@@ -72,7 +72,6 @@ def build_clip(entry: LedgerEntry) -> Clip:
         source_uri=entry.source_uri,
         attempts=len(entry.request_ids),
         duplicates=tuple(past.request_id for past in entry.duplicates if past.request_id),
-        reused=entry.reused,
     )
 
 
@@ -89,6 +88,8 @@ class DeploymentLedger:
         from airflow_provider_wan.operators.ledger_context import resolve_ledger_uri
 
         uri = resolve_ledger_uri(None)
+        if uri is None:
+            return
         store = open_store(uri, s3_client=s3_client)
         if modified_since is not None:
             for stored in store.entries(modified_since=modified_since):
