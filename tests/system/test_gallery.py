@@ -140,16 +140,16 @@ def test_states_search_and_pages_narrow_what_is_shown(server: GalleryServer, tmp
     from selenium.webdriver.common.by import By
 
     def states() -> set[str]:
-        cards = browser.find_elements(By.CSS_SELECTOR, ".card")
-        return {str(card.get_attribute("data-state")) for card in cards}
+        script = "return [...document.querySelectorAll('.card')].map(card => card.dataset.state)"
+        return set(browser.execute_script(script))
 
     with open_browser(tmp_path / "profile") as browser:
         log_in(browser, server, "admin")
         browser.get(f"{server.url}/")
         wait_in(browser, 30, lambda: len(states()) > 2, "no clips")
         browser.find_element(By.XPATH, "//button[contains(., 'failed')]").click()
-        wait_in(browser, 10, lambda: states() == {"failed"}, "no filter by state")
-        browser.get(f"{server.url}/#text=no+such+clip")
-        browser.refresh()
-        wait_in(browser, 10, lambda: "No clip matches" in browser.find_element(By.ID, "main").text, "no empty note")
+        wait_in(browser, 30, lambda: states() == {"failed"}, "no filter by state")
+        browser.get(f"{server.url}/?again#text=no+such+clip")
+        main = "return document.getElementById('main').textContent"
+        wait_in(browser, 30, lambda: "No clip matches" in browser.execute_script(main), "no empty note")
         assert [line for line in browser.get_log("browser") if line["level"] == "SEVERE"] == []

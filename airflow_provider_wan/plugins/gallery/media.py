@@ -7,11 +7,13 @@ import json
 import mimetypes
 from typing import Any
 
-from botocore.exceptions import BotoCoreError, ClientError
-
+from airflow_provider_wan.api.errors import WanValidationError
 from airflow_provider_wan.media.clip_record import MAX_RECORD_BYTES, record_key
 from airflow_provider_wan.plugins.gallery.source import s3_client
+from airflow_provider_wan.s3.errors import S3_ERRORS
+from airflow_provider_wan.s3.objects import read_object
 from airflow_provider_wan.s3.presign import presign
+from airflow_provider_wan.s3.uri import parse_s3_uri
 
 # A browser asks for a signed URL's parts for as long as a person watches; it gets a new one at each start.
 LIFETIME_SECONDS = 300
@@ -47,17 +49,14 @@ def read_clip_record(archive_uri: str) -> dict[str, Any]:
     """
     bucket, key = _split(archive_uri)
     try:
-        answer = s3_client().get_object(Bucket=bucket, Key=record_key(key))
-        with answer["Body"] as body:
-            document = json.loads(body.read(MAX_RECORD_BYTES))
-    except (ClientError, BotoCoreError, OSError, ValueError) as error:
+        document = json.loads(read_object(s3_client(), bucket, record_key(key), MAX_RECORD_BYTES) or "{}")
+    except (*S3_ERRORS, OSError, ValueError) as error:
         raise MediaUnavailableError(f"The record beside {archive_uri} can't be read: {type(error).__name__}.") from None
     return document if isinstance(document, dict) else {}
 
 
 def _split(uri: str) -> tuple[str, str]:
-    scheme, separator, rest = uri.partition("://")
-    bucket, _, key = rest.partition("/")
-    if scheme != "s3" or not separator or not bucket or not key:
-        raise MediaUnavailableError("Only what lies in S3 or on a web server can be shown.")
-    return bucket, key
+    try:
+        return parse_s3_uri(uri, "uri")
+    except WanValidationError:
+        raise MediaUnavailableError("Only what lies in S3 or on a web server can be shown.") from None

@@ -38,7 +38,9 @@ def s3_client() -> Any:
     if not hasattr(local, "client"):
         from airflow.providers.amazon.aws.hooks.s3 import S3Hook
 
-        local.client = S3Hook(aws_conn_id=aws_conn_id()).get_conn()
+        from airflow_provider_wan.s3.client import build_signing_config
+
+        local.client = S3Hook(aws_conn_id=aws_conn_id(), config=build_signing_config()).get_conn()
     return local.client
 
 
