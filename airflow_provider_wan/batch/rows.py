@@ -7,8 +7,9 @@ import difflib
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import urlsplit
@@ -16,12 +17,13 @@ from urllib.parse import urlsplit
 from airflow_provider_wan.api.errors import WanValidationError
 from airflow_provider_wan.api.redaction import redact
 from airflow_provider_wan.api.request import I2VRequest
+from airflow_provider_wan.batch.values import NAME, convert_value, parse_cell
 from airflow_provider_wan.ledger.fingerprint import normalize_payload
 from airflow_provider_wan.media.source import MediaSource, Origin
 
 IMAGE_COLUMNS = ("image", "img_url")
 AUDIO_COLUMNS = ("audio_file", "audio_url")
-NAME_COLUMN = "name"
+NAME_COLUMN = NAME
 #: Columns, other than those of the image and the sound, that are fields of the payload.
 PARAMETERS = (
     "prompt",
@@ -38,9 +40,6 @@ PARAMETERS = (
 COLUMNS = (*IMAGE_COLUMNS, *AUDIO_COLUMNS, NAME_COLUMN, *PARAMETERS)
 # Replaces a URL that is known only after the ingest, so that everything else can be validated before it.
 _PLACEHOLDER = "https://image.invalid/"
-_INTEGERS = ("duration", "seed")
-_BOOLEANS = ("prompt_extend", "audio", "watermark")
-_TRUE, _FALSE = ("true", "1", "yes"), ("false", "0", "no")
 _NAME = re.compile(r"[^\x00-\x1f\x7f\\]{1,200}")
 
 
@@ -117,30 +116,32 @@ def parse_row(raw: RawRow, defaults: Mapping[str, Any]) -> Item | InvalidRow:
     :param defaults: payload fields for rows that do not have them.
     :returns: the item, or what is wrong with the row.
     """
-    values = dict(raw.values)
-    image = _display_image(values)
+    image = _display_image(raw.values)
     if raw.fault is not None:
         return InvalidRow(raw.number, image, f"row {raw.number} {raw.fault}")
     try:
+        if raw.typed and (problem := suggest_column(tuple(raw.values))):
+            raise WanValidationError(f"row {raw.number}", *problem)
+        converted = {name: convert_value(name, value) for name, value in raw.values.items() if name in COLUMNS}
+        values = {name: value for name, value in converted.items() if value is not None}
         return _build_item(raw, values, defaults)
     except WanValidationError as error:
         return InvalidRow(raw.number, image, str(error))
 
 
 def _build_item(raw: RawRow, values: dict[str, Any], defaults: Mapping[str, Any]) -> Item:
-    if raw.typed and (problem := suggest_column(values)):
-        raise WanValidationError(f"row {raw.number}", *problem)
     image_text = _pick_column(values, IMAGE_COLUMNS)
     if image_text is None:
-        columns = ", ".join(values) or "no columns"
+        columns = ", ".join(raw.values) or "no columns"
         raise WanValidationError("image", None, f"must name the image; the row has {columns}")
     image = _parse_media("image", image_text)
     audio_text = _pick_column(values, AUDIO_COLUMNS) or defaults.get("audio_url")
     audio = None if audio_text is None else _parse_media("audio_url", audio_text)
     parameters = {name: value for name, value in defaults.items() if name in PARAMETERS and value is not None}
     for name in PARAMETERS:
-        if values.get(name) is not None:
-            parameters[name] = values[name] if raw.typed else parse_cell(name, str(values[name]))
+        if name in values:
+            value = values[name]
+            parameters[name] = parse_cell(name, value) if isinstance(value, str) and not raw.typed else value
     request = I2VRequest(
         img_url=image.text if image.origin is Origin.WEB else _PLACEHOLDER,
         audio_url=None if audio is None else audio.text if audio.origin is Origin.WEB else _PLACEHOLDER,
@@ -158,19 +159,25 @@ def _build_item(raw: RawRow, values: dict[str, Any], defaults: Mapping[str, Any]
     return Item(raw.number, image, audio, clip_name, request, digest)
 
 
-def suggest_column(names: Iterable[str]) -> tuple[str, str, str] | None:
+@lru_cache(maxsize=256)
+def suggest_column(names: tuple[str, ...], given: frozenset[str] = frozenset()) -> tuple[str, str, str] | None:
     """Find a column that is likely a typo of a known one. Other unknown columns are ignored.
 
-    :param names: names of the columns.
+    :param names: names of the columns, or of those that have no other meaning.
+    :param given: fields that have a value from elsewhere, for which no column can be meant.
     :returns: the name, the problem and the remedy; None if there is no likely typo.
     """
-    known = {name.lower(): name for name in COLUMNS}
+    known = {name.lower(): name for name in COLUMNS if name not in given}
     for name in names:
         if name in COLUMNS:
             continue
         similar = difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.84)
         if similar:
-            return name, f"is not a known column; did you mean {known[similar[0]]!r}?", "Rename it, or leave it out"
+            return (
+                name,
+                f"is not a known column; did you mean {known[similar[0]]!r}?",
+                f"Rename it, or ignore it: columns={{{known[similar[0]]!r}: None}}",
+            )
     return None
 
 
@@ -186,26 +193,6 @@ def _parse_media(name: str, text: Any) -> MediaSource:
         return MediaSource.parse(text)
     except WanValidationError as error:
         raise WanValidationError(name, error.value, error.rule) from None
-
-
-def parse_cell(name: str, text: str) -> Any:
-    """Convert the text of a CSV cell, or of a template, to the type of its field.
-
-    :param name: name of the field.
-    :param text: text of the cell.
-    :raises WanValidationError: if the text is not a value of that type.
-    """
-    text = text.strip() if name not in ("prompt", "negative_prompt") else text
-    if name in _INTEGERS:
-        try:
-            return int(text)
-        except ValueError:
-            raise WanValidationError(name, text, "must be an integer") from None
-    if name in _BOOLEANS:
-        if text.lower() not in (*_TRUE, *_FALSE):
-            raise WanValidationError(name, text, "must be true or false")
-        return text.lower() in _TRUE
-    return text
 
 
 def parse_row_range(value: Any) -> tuple[int, int] | None:

@@ -31,6 +31,8 @@ class BatchArguments(Protocol):
     manifest: str | Sequence[Any]
     output_prefix: str
     rows: Sequence[int] | None
+    columns: Any
+    row_templates: Any
     model: str | None
     aws_conn_id: str | None
     ledger_uri: str | None
@@ -94,7 +96,8 @@ def build_defaults(arguments: BatchArguments) -> dict[str, Any]:
     :param arguments: the operator.
     :raises WanValidationError: if the text of a template is not a value of its field's type.
     """
-    from airflow_provider_wan.batch.rows import PARAMETERS, parse_cell
+    from airflow_provider_wan.batch.rows import PARAMETERS
+    from airflow_provider_wan.batch.values import parse_cell
 
     given = {name: getattr(arguments, name) for name in (*PARAMETERS, "audio_url")}
     # A template renders to text, and an unset one to "None" or an empty text.
@@ -114,6 +117,7 @@ def build_batch(arguments: BatchArguments, context: Context) -> BatchContext:
     :raises WanValidationError: if an argument is invalid.
     """
     from airflow_provider_wan.batch.archiver import Archiver
+    from airflow_provider_wan.batch.columns import ColumnMapping
     from airflow_provider_wan.batch.manifest import open_manifest
     from airflow_provider_wan.batch.preparer import ItemPreparer
     from airflow_provider_wan.batch.rows import parse_row_range
@@ -124,6 +128,7 @@ def build_batch(arguments: BatchArguments, context: Context) -> BatchContext:
     from airflow_provider_wan.media.fetch import ResultHosts
     from airflow_provider_wan.media.ingest import Delivery, Fit, MediaIngester
 
+    columns = ColumnMapping.parse(arguments.columns, arguments.row_templates)
     config, client = arguments.hook.config, arguments.hook.client
     bucket, prefix = parse_s3_prefix(arguments.output_prefix, "output_prefix")
     ledger_store, store = open_batch_ledger(arguments, context), build_checkpoint_store(arguments, context)
@@ -142,7 +147,7 @@ def build_batch(arguments: BatchArguments, context: Context) -> BatchContext:
     clip_archive = ClipArchive(arguments.s3, ResultHosts(config.result_hosts, config.base_url))
     archiver = Archiver(clip_archive, ledger, bucket, prefix)
     return BatchContext(
-        manifest=open_manifest(arguments.manifest, lambda: arguments.s3),
+        manifest=open_manifest(arguments.manifest, lambda: arguments.s3, columns),
         rows=parse_row_range(arguments.rows),
         defaults=build_defaults(arguments),
         api=client,
@@ -184,12 +189,15 @@ def build_estimate(arguments: BatchArguments, context: Context) -> BatchEstimate
     :param context: Airflow's context.
     :raises WanValidationError: if an argument is invalid.
     """
+    from airflow_provider_wan.batch.columns import ColumnMapping
     from airflow_provider_wan.batch.estimate import estimate_batch
     from airflow_provider_wan.batch.manifest import open_manifest
     from airflow_provider_wan.batch.rows import parse_row_range
     from airflow_provider_wan.ledger import build_scope
 
-    manifest, rows = open_manifest(arguments.manifest, lambda: arguments.s3), parse_row_range(arguments.rows)
+    columns = ColumnMapping.parse(arguments.columns, arguments.row_templates)
+    manifest = open_manifest(arguments.manifest, lambda: arguments.s3, columns)
+    rows = parse_row_range(arguments.rows)
     selected = (raw for raw in manifest.rows() if rows is None or rows[0] <= raw.number <= rows[1])
     return estimate_batch(
         selected,

@@ -41,13 +41,17 @@ class WanI2VBatchOperator(WanClipBaseOperator):
     All other arguments are those of :class:`~airflow_provider_wan.operators.base.WanClipBaseOperator` and
     :class:`~airflow_provider_wan.operators.base.WanBaseOperator`.
 
-    :param manifest: the rows: a list of mappings or of image addresses; the address of a ``.jsonl``, ``.csv`` or
-        ``.parquet`` file on S3 or a shared disk; or an ``s3://`` prefix that ends in ``/``, for every image below it
-        (templated). A row has a column ``image``, and may have ``name``, ``audio_url`` and one for each field of the
-        payload.
+    :param manifest: the rows: a list of mappings or of image addresses; the address of a ``.jsonl``, ``.json``,
+        ``.csv``, ``.tsv`` or ``.parquet`` file, which may be compressed, on S3 or a shared disk; or a folder, whose
+        address ends in ``/``, for every image below it, or else for the rows of all such files below it (templated). A
+        row has a column ``image``, and may have ``name``, ``audio_url`` and one for each field of the payload.
     :param output_prefix: ``s3://bucket/prefix/`` for the clips, the results and the contact sheet (templated).
     :param rows: first and last row number of this task, counted from 1; default: all rows (templated).
+    :param columns: names of the columns in the manifest by fields, such as ``{"image": "URL", "prompt": "TEXT"}``;
+        None for a field whose column is to be ignored. Default: a field's column has its name (templated).
     :param dry_run: only estimate rows, seconds of video, cost, existing clips and time; nothing is sent (templated).
+    :param row_templates: Jinja templates over the columns of each row, by fields, such as
+        ``{"prompt": "{{ TEXT }}, slowly"}``. They are rendered for each row, not by Airflow.
     :param fit: ``resize`` adapts images that violate a rule of the API, ``error`` rejects their rows.
     :param delivery: how the API gets images that are on S3 or on a disk: ``presign`` or ``upload``.
     :param expires_in: lifetime of presigned URLs, in seconds or as a timedelta; default: 6 hours.
@@ -71,6 +75,7 @@ class WanI2VBatchOperator(WanClipBaseOperator):
         "manifest",
         "output_prefix",
         "rows",
+        "columns",
         *WanClipBaseOperator.template_fields,
         "dry_run",
     )
@@ -83,7 +88,9 @@ class WanI2VBatchOperator(WanClipBaseOperator):
         manifest: str | Sequence[Any],
         output_prefix: str,
         rows: Sequence[int] | None = None,
+        columns: Mapping[str, str | None] | str | None = None,
         dry_run: bool = False,
+        row_templates: Mapping[str, str] | None = None,
         fit: Literal["resize", "error"] = "resize",
         delivery: Literal["presign", "upload"] = "presign",
         expires_in: timedelta | int | None = None,
@@ -101,7 +108,9 @@ class WanI2VBatchOperator(WanClipBaseOperator):
         self.manifest = manifest
         self.output_prefix = output_prefix
         self.rows = rows
+        self.columns = columns
         self.dry_run = dry_run  # type: ignore[method-assign, assignment]
+        self.row_templates = row_templates
         self.fit = parse_choice("fit", fit, ("resize", "error"))
         self.delivery = parse_choice("delivery", delivery, ("presign", "upload"))
         self.lifetime = None if expires_in is None else int(parse_seconds("expires_in", expires_in))

@@ -10,14 +10,9 @@ from typing import Any
 import pytest
 
 from airflow_provider_wan.api.errors import WanValidationError
-from airflow_provider_wan.batch.manifest import (
-    ListManifest,
-    open_manifest,
-    read_csv,
-    read_jsonl,
-    read_parquet,
-)
+from airflow_provider_wan.batch.manifest import ListManifest, open_manifest
 from airflow_provider_wan.batch.rows import InvalidRow, Item, RawRow, parse_row
+from airflow_provider_wan.batch.tables import read_csv, read_jsonl, read_parquet
 from airflow_provider_wan.media.source import SourceMissingError
 
 
@@ -117,7 +112,7 @@ def test_a_line_that_can_not_be_read_is_named_and_the_next_one_is_read(line: Any
 
 
 def test_a_csv_row_that_is_not_utf8_is_named_and_the_others_are_read() -> None:
-    good, bad, last = items(csv(b"image\ns3://b/a.png\ns3://b/caf\xe9.png\ns3://b/c.png\n"))
+    good, bad, last = items(csv(b"image\ns3://b/\xc3\xa9.png\ns3://b/caf\xe9.png\ns3://b/c.png\n"))
 
     assert bad.reason == "row 2 is not UTF-8"
     assert (good.row, last.row) == (1, 3)

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from airflow_provider_wan.api.errors import WanValidationError
-from airflow_provider_wan.batch.rows import InvalidRow, Item, RawRow, parse_cell, parse_row, suggest_column
+from airflow_provider_wan.batch.rows import InvalidRow, Item, RawRow, parse_row, suggest_column
+from airflow_provider_wan.batch.values import parse_cell
 
 IMAGE = "https://images.example.com/cat.png"
 
@@ -53,9 +54,9 @@ def test_a_cell_of_another_type_is_refused(name: str, text: str) -> None:
 
 
 def test_a_likely_typo_is_found_and_other_columns_are_ignored() -> None:
-    problem = suggest_column(["image", "promt", "customer"])
+    problem = suggest_column(("image", "promt", "customer"))
 
     assert problem is not None
     assert problem[0] == "promt"
     assert "'prompt'" in problem[1]
-    assert suggest_column(["image", "customer", "tags"]) is None
+    assert suggest_column(("image", "customer", "tags")) is None
