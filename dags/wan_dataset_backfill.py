@@ -33,7 +33,7 @@ DAY = "{{ data_interval_start | default(dag_run.run_after, true) | ds }}"
 @dag(
     schedule=CronDataIntervalTimetable("@daily", timezone="UTC"),
     start_date=datetime(2026, 1, 1, tzinfo=UTC),
-    # Days before the Dag was switched on cost money as well: they are made with "airflow backfill", on purpose.
+    # Earlier days cost money as well: create them on purpose, with "airflow backfill".
     catchup=False,
     max_active_runs=3,
     params={
@@ -45,7 +45,7 @@ DAY = "{{ data_interval_start | default(dag_run.run_after, true) | ds }}"
         "resolution": Param("720P", type="string", enum=["720P", "1080P"]),
         "duration": Param(5, type="integer", enum=[5, 10, 15], description="Seconds of each clip"),
         "max_cost": Param(100.0, type="number", minimum=0, description="US dollars for each day"),
-        "dry_run": Param(False, type="boolean", description="Only tell what it would cost"),
+        "dry_run": Param(False, type="boolean", description="Only estimate the cost"),
     },
     tags=["wan", "example"],
     doc_md=__doc__,
@@ -59,7 +59,7 @@ def wan_dataset_backfill() -> None:
         # Every image below the prefix; a day without images is a green run without clips.
         manifest=f"s3://{BUCKET}/datasets/images/{DAY}/",
         output_prefix=f"s3://{BUCKET}/datasets/clips/{DAY}/",
-        # All days, and all Dags that name it, share this memory of what was paid for.
+        # All days, and all Dags that use it, share this ledger.
         ledger_uri=f"s3://{BUCKET}/datasets/ledger",
         reuse="content",
         prompt="{{ params.prompt }}",
@@ -71,11 +71,11 @@ def wan_dataset_backfill() -> None:
         max_in_flight=40,
         deferrable=True,
         timeout=timedelta(hours=12),
-        # A retry goes on where it was; what failed is tried again, what is made is not.
+        # A retry continues from the checkpoint: it tries failed rows again, and no others.
         retries=3,
         retry_delay=timedelta(minutes=1),
         pool="wan_clips",
-        # The prefix is known at run time only: each day becomes an asset of its own, told of under this name.
+        # The prefix is known only at run time: each day becomes its own asset, with events under this alias.
         outlets=[AssetAlias("wan_dataset_clips")],
     )
     # [END batch]

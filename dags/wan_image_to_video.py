@@ -35,7 +35,7 @@ IMAGE_TYPES = {".jpg", ".jpeg", ".png", ".bmp", ".webp"}
     # A run at midnight is about the day that has just ended: its data interval.
     schedule=CronDataIntervalTimetable("@daily", timezone="UTC"),
     start_date=datetime(2026, 1, 1, tzinfo=UTC),
-    # Days before the Dag was switched on cost money as well: they are made with "airflow backfill", on purpose.
+    # Earlier days cost money as well: create them on purpose, with "airflow backfill".
     catchup=False,
     max_active_runs=4,
     params={
@@ -127,7 +127,7 @@ def wan_image_to_video() -> None:
             duration=duration,
             deferrable=True,
             timeout=timedelta(hours=2),
-            # A retry looks first for what was paid for, and picks it up.
+            # A retry first looks the clip up in the ledger, and resumes a request that was paid for.
             retries=3,
             retry_delay=timedelta(minutes=1),
             # The limit counts waiting clips too. To share one limit among several Dags, give the task a pool that was
@@ -138,7 +138,7 @@ def wan_image_to_video() -> None:
             task_id="archive",
             request_id=generate.output,
             s3_key=target,
-            # The clip is paid for: try hard. A retry never makes a clip anew, it only fetches it again.
+            # The clip is paid for, so many retries are worth it. They only download it, and cost nothing.
             retries=5,
             retry_delay=timedelta(seconds=30),
             retry_exponential_backoff=True,

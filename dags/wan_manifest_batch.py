@@ -22,7 +22,7 @@ from airflow_provider_wan.operators.wan_batch import WanI2VBatchOperator
         "output": Param(type="string", pattern=r"^s3://[^/]+/.+/$", description="s3://bucket/prefix/ for the clips"),
         "chunk": Param(500, type="integer", minimum=1, description="Rows of one task"),
         "resolution": Param("720P", type="string", enum=["720P", "1080P"]),
-        "duration": Param(5, type="integer", enum=[5, 10, 15], description="Seconds, for rows that don't tell"),
+        "duration": Param(5, type="integer", enum=[5, 10, 15], description="Seconds, for rows that do not set it"),
         "max_cost": Param(None, type=["null", "number"], minimum=0, description="US dollars for each chunk"),
     },
     tags=["wan", "example"],
@@ -52,7 +52,7 @@ def wan_manifest_batch() -> None:
         duration="{{ params.duration }}",
         max_cost="{{ params.max_cost }}",
         max_failed_fraction=0.05,
-        # All chunks share the account's limit: so many at once, and so many clips each.
+        # All chunks share the account's limit: 4 chunks at once, with 10 requests in flight each.
         max_active_tis_per_dagrun=4,
         max_in_flight=10,
         deferrable=True,

@@ -63,7 +63,7 @@ def wan_single_clip() -> None:
         dest_prefix=given["fitted"],
         expires_in=timedelta(hours=6),
     )
-    # A retry looks first for what was paid for, and picks it up.
+    # A retry first looks the clip up in the ledger, and resumes a request that was paid for.
     generate = WanI2VOperator(
         task_id="generate",
         img_url=ingest.output,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Shows many clips on one page (HTML, with players) and on one picture (PNG). Neither loads anything from elsewhere."""
+"""Contact sheets of many clips: a page (HTML with players) and an image (PNG). Neither loads external resources."""
 
 from __future__ import annotations
 
@@ -26,14 +26,13 @@ p.bad { color: var(--bad); } header p { margin: .3rem 0 1.2rem; font-size: 1rem;
 
 @dataclass(frozen=True)
 class Tile:
-    """
-    One clip, or the lack of one.
+    """One clip, or the reason why there is none.
 
-    :param title: in few words.
-    :param note: below it.
-    :param video: address of the clip, relative to the page; None for none.
-    :param poster: address of a picture, relative to the page.
-    :param picture: the picture itself, JPEG or PNG.
+    :param title: a few words.
+    :param note: the line below the title.
+    :param video: address of the clip, relative to the page; None if there is none.
+    :param poster: address of its still, relative to the page.
+    :param picture: content of the still, JPEG or PNG.
     """
 
     title: str
@@ -44,17 +43,24 @@ class Tile:
 
 
 def render_html(tiles: Sequence[Tile], *, title: str, subtitle: str) -> bytes:
-    """Return the page, HTML in UTF-8."""
+    """Return the page, HTML in UTF-8.
+
+    :param tiles: the clips.
+    :param title: heading of the page.
+    :param subtitle: the line below it.
+    """
     safe = html.escape
     articles = []
     for tile in tiles:
         poster = f' poster="{safe(tile.poster)}"' if tile.poster else ""
         if tile.video:
-            shown = f'<video controls loop playsinline preload="none"{poster} src="{safe(tile.video)}"></video>'
+            player = f'<video controls loop playsinline preload="none"{poster} src="{safe(tile.video)}"></video>'
         else:
-            shown = '<div class="none"></div>'
-        mark = "" if tile.video else ' class="bad"'
-        articles.append(f"<article>{shown}<p><b>{safe(tile.title)}</b></p><p{mark}>{safe(tile.note)}</p></article>")
+            player = '<div class="none"></div>'
+        css_class = "" if tile.video else ' class="bad"'
+        articles.append(
+            f"<article>{player}<p><b>{safe(tile.title)}</b></p><p{css_class}>{safe(tile.note)}</p></article>"
+        )
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{safe(title)}</title><style>{_STYLE}</style></head>
@@ -66,7 +72,12 @@ def render_html(tiles: Sequence[Tile], *, title: str, subtitle: str) -> bytes:
 
 
 def render_png(tiles: Sequence[Tile], *, title: str, subtitle: str) -> bytes:
-    """Return the picture, PNG."""
+    """Return the image, PNG.
+
+    :param tiles: the clips.
+    :param title: heading of the image.
+    :param subtitle: the line below it.
+    """
     from PIL import Image, ImageDraw
 
     columns = max(1, min(COLUMNS, len(tiles)))
@@ -75,16 +86,18 @@ def render_png(tiles: Sequence[Tile], *, title: str, subtitle: str) -> bytes:
     width = max(640, 2 * MARGIN + columns * step_x - GAP)
     sheet = Image.new("RGB", (width, 2 * MARGIN + HEAD + rows * step_y), _GROUND)
     draw = ImageDraw.Draw(sheet)
-    draw.text((MARGIN, MARGIN - 8), _fit(draw, title, 32, width - 2 * MARGIN), font=_font(32), fill=_BRIGHT)
-    draw.text((MARGIN, MARGIN + 42), _fit(draw, subtitle, 18, width - 2 * MARGIN), font=_font(18), fill=_SOFT)
+    draw.text((MARGIN, MARGIN - 8), _shorten(draw, title, 32, width - 2 * MARGIN), font=_font(32), fill=_BRIGHT)
+    draw.text((MARGIN, MARGIN + 42), _shorten(draw, subtitle, 18, width - 2 * MARGIN), font=_font(18), fill=_SOFT)
     for index, tile in enumerate(tiles):
         left = MARGIN + index % columns * step_x
         top = MARGIN + HEAD + index // columns * step_y
         draw.rectangle((left, top, left + TILE[0], top + TILE[1] + CAPTION), fill=_CARD)
         if tile.picture is not None:
             _paste(sheet, tile.picture, left, top)
-        draw.text((left + 6, top + TILE[1] + 3), _fit(draw, tile.title, 14, TILE[0] - 12), font=_font(14), fill=_BRIGHT)
-        note = _fit(draw, tile.note, 12, TILE[0] - 12)
+        draw.text(
+            (left + 6, top + TILE[1] + 3), _shorten(draw, tile.title, 14, TILE[0] - 12), font=_font(14), fill=_BRIGHT
+        )
+        note = _shorten(draw, tile.note, 12, TILE[0] - 12)
         draw.text((left + 6, top + TILE[1] + 21), note, font=_font(12), fill=_SOFT if tile.video else _BAD)
     written = io.BytesIO()
     sheet.save(written, "PNG", optimize=True)
@@ -105,8 +118,8 @@ def _font(size: int) -> Any:
     return ImageFont.load_default(size=size)
 
 
-def _fit(draw: Any, text: str, size: int, width: int) -> str:
-    """Return the text, cut with an ellipsis where it would be wider than so many pixels."""
+def _shorten(draw: Any, text: str, size: int, width: int) -> str:
+    """Return the text, shortened with an ellipsis if it is wider than ``width`` pixels."""
     font = _font(size)
     if draw.textlength(text, font=font) <= width:
         return text

@@ -55,8 +55,10 @@ class ResultHosts:
     api_base_url: str = ""
 
     def check(self, url: str) -> None:
-        """
-        :raises WanResultRefusedError: when a result must not be fetched from there.
+        """Refuse a URL from which a result must not be fetched.
+
+        :param url: the URL.
+        :raises WanResultRefusedError: if it must not be fetched.
         """
         parts = urlsplit(url)
         if parts.scheme not in _DEFAULT_PORTS or not parts.hostname:
@@ -73,8 +75,11 @@ class ResultHosts:
             raise WanResultRefusedError(f"The result's host {parts.hostname} has {fault}: {_REMEDY}")
 
     def check_redirect(self, start: str, target: str) -> None:
-        """
-        :raises WanResultRefusedError: when a redirect leads to another host that is not allowed expressly.
+        """Refuse a redirect to another host that is not allowed expressly.
+
+        :param start: URL of the result.
+        :param target: URL of the redirect.
+        :raises WanResultRefusedError: if it must not be followed.
         """
         self.check(target)
         here, there = urlsplit(start), urlsplit(target)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Is this an image that the API takes? And if not, make it one.
+"""Validate images against the API's rules, and adapt them.
 
-The rules are the API's: 360 to 2000 pixels on each side, at most 10 MB, one image; JPEG, PNG without
-alpha, BMP or WEBP. The type is read from the bytes, never from a name.
+The rules: 360 to 2000 pixels on each side, at most 10 MB, one image; JPEG, PNG without alpha, BMP or WEBP. The type is
+read from the bytes, never from a name.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from airflow_provider_wan.api.errors import WanValidationError
 
 MIN_SIDE = 360
 MAX_SIDE = 2000
-#: Bytes. "10 MB" is read in its smaller meaning: an image that is refused here costs nothing.
+#: Bytes. "10 MB" is interpreted as the smaller value: an image that is refused here costs nothing.
 MAX_IMAGE_BYTES = 10_000_000
-#: Bytes of a source that :func:`fit_image` takes.
+#: Maximum size in bytes of a source that :func:`fit_image` accepts.
 MAX_SOURCE_BYTES = 64_000_000
-#: Pixels that :func:`fit_image` is willing to decode. Pillow itself only warns above 89 million.
+#: Maximum number of pixels that :func:`fit_image` decodes. Pillow itself only warns above 89 million.
 MAX_SOURCE_PIXELS = 80_000_000
 
 CONTENT_TYPES = {"JPEG": "image/jpeg", "PNG": "image/png", "BMP": "image/bmp", "WEBP": "image/webp"}
@@ -42,15 +42,16 @@ _PNG_END = b"IEND\xaeB`\x82"
 
 @dataclass(frozen=True)
 class ImageInfo:
-    """What the header of an image says.
+    """Properties in the header of an image.
 
     :param format: ``JPEG``, ``PNG``, ``BMP`` or ``WEBP``.
     :param content_type: its media type.
-    :param width: pixels as stored, before any EXIF orientation; likewise ``height``.
+    :param width: width in pixels as stored, before any EXIF orientation.
+    :param height: height in pixels, likewise.
     :param has_alpha: whether it has an alpha channel or a transparent colour.
-    :param size: bytes.
+    :param size: size in bytes.
     :param sha256: hexadecimal hash of the bytes.
-    :param frames: number of images within.
+    :param frames: number of images in the file.
     :param orientation: EXIF orientation, 1 when upright.
     :param mode: Pillow's name of the pixel format.
     """
@@ -74,13 +75,13 @@ class ImageInfo:
 
 @dataclass(frozen=True)
 class FittedImage:
-    """An image that the API takes.
+    """An image that the API accepts.
 
-    :param data: its bytes; those of the source when ``changed`` is false.
-    :param info: of ``data``.
-    :param changed: whether it had to be encoded anew.
-    :param source_sha256: hash of the source's bytes. Unlike that of the result, it does not change with
-        Pillow's version.
+    :param data: its bytes; those of the source if ``changed`` is false.
+    :param info: properties of ``data``.
+    :param changed: whether it was re-encoded.
+    :param source_sha256: hash of the source's bytes. Unlike that of the result, it does not depend on Pillow's
+        version.
     """
 
     data: bytes
@@ -93,28 +94,28 @@ def inspect_image(data: bytes, *, field: str = "img_url") -> ImageInfo:
     """Read the header, without decoding the pixels.
 
     :param data: the whole file.
-    :param field: the name that an error shall carry.
-    :raises WanValidationError: when it is no image of a type that the API takes.
+    :param field: name of the argument, for the error.
+    :raises WanValidationError: if it is not an image of a type that the API accepts.
     """
-    with _opened(data, field) as image:
-        return _info(image, data)
+    with _open_image(data, field) as image:
+        return _build_info(image, data)
 
 
 def check_image(data: bytes, *, field: str = "img_url", formats: Collection[str] = CONTENT_TYPES) -> ImageInfo:
-    """Hold an image against the API's rules, and decode it once to know that it is whole.
+    """Validate an image against the API's rules, and decode it once to check that it is complete.
 
-    An EXIF orientation is no fault: the API gets the bytes as they are, and both sides have the same limits.
+    An EXIF orientation is allowed: the API gets the bytes unchanged, and both sides have the same limits.
 
     :param data: the whole file.
-    :param field: the name that an error shall carry.
-    :param formats: the types that are allowed here, among those of :data:`CONTENT_TYPES`.
-    :raises WanValidationError: naming the field, the value, the rule, and the remedy.
+    :param field: name of the argument, for the error.
+    :param formats: allowed types, among those of :data:`CONTENT_TYPES`.
+    :raises WanValidationError: if it violates a rule.
     """
-    with _opened(data, field) as image:
-        info = _info(image, data)
+    with _open_image(data, field) as image:
+        info = _build_info(image, data)
         _refuse_frames(info, field)
-        if fault := _fault(info, formats):
-            value, rule = fault
+        if violation := _find_violation(info, formats):
+            value, rule = violation
             remedy = _RESIZE if _can_scale(info) else "Crop or pad it first: its sides are too unlike"
             raise WanValidationError(field, value, rule, remedy)
         _decode(image, info, data, field)
@@ -122,44 +123,44 @@ def check_image(data: bytes, *, field: str = "img_url", formats: Collection[str]
 
 
 def fit_image(data: bytes, *, field: str = "img_url", formats: Collection[str] = CONTENT_TYPES) -> FittedImage:
-    """Adapt an image to the API's rules, where it needs that.
+    """Adapt an image to the API's rules, if necessary.
 
-    One that satisfies them, is upright and has plain 8-bit pixels is passed through, byte by byte. Any other is turned
-    upright by its EXIF orientation, converted to sRGB, laid on white where it is transparent, scaled just as far as
-    needed with its aspect kept, and encoded without metadata: as PNG when it came without loss (PNG, BMP) and stays
-    under 10 MB, else as JPEG.
+    An image that satisfies them, is upright and has plain 8-bit pixels is returned unchanged. Any other is turned
+    upright by its EXIF orientation, converted to sRGB, flattened onto white if it is transparent, scaled as little as
+    necessary with its aspect ratio preserved, and encoded without metadata: as PNG if the source is lossless (PNG, BMP)
+    and the result is below 10 MB, else as JPEG.
 
     :param data: the whole file, of at most :data:`MAX_SOURCE_BYTES`.
-    :param field: the name that an error shall carry.
-    :param formats: the types that the result may have; JPEG must be among them.
-    :raises WanValidationError: when no scaling helps (sides too unlike, animated, broken, too many pixels).
+    :param field: name of the argument, for the error.
+    :param formats: allowed types of the result; JPEG must be among them.
+    :raises WanValidationError: if it cannot be adapted (sides too different, animated, broken, too many pixels).
     """
     if len(data) > MAX_SOURCE_BYTES:
         raise WanValidationError(field, f"{len(data)} bytes", f"at most {MAX_SOURCE_BYTES} bytes can be adapted")
-    with _opened(data, field) as image:
-        info = _info(image, data)
+    with _open_image(data, field) as image:
+        info = _build_info(image, data)
         if info.width * info.height > MAX_SOURCE_PIXELS:
             raise WanValidationError(
-                field, _pixels(info), f"at most {MAX_SOURCE_PIXELS} pixels are decoded", "Scale it down first"
+                field, _format_size(info), f"at most {MAX_SOURCE_PIXELS} pixels are decoded", "Scale it down first"
             )
-        _refuse_frames(info, field, primary_will_do=True)
+        _refuse_frames(info, field, first_suffices=True)
         if not _can_scale(info):
             rule = f"one side may be at most {MAX_SIDE / MIN_SIDE:.2f} times the other"
-            raise WanValidationError(field, _pixels(info), rule, "Crop or pad it first")
+            raise WanValidationError(field, _format_size(info), rule, "Crop or pad it first")
         is_plain = info.orientation == 1 and info.mode in _PLAIN_MODES | ({"RGBA"} if info.format == "WEBP" else set())
-        if is_plain and info.frames == 1 and _fault(info, formats) is None:
+        if is_plain and info.frames == 1 and _find_violation(info, formats) is None:
             _decode(image, info, data, field)
             return FittedImage(data, info, changed=False, source_sha256=info.sha256)
-        # JPEG alone can be decoded at a half, a quarter or an eighth; never below what is asked for here.
+        # Only JPEG can be decoded at a half, a quarter or an eighth; the result is never below the given size.
         image.draft("RGB" if info.mode in ("RGB", "YCbCr") else info.mode, (MAX_SIDE, MAX_SIDE))
         _decode(image, info, data, field)
-        size = _target(info.width, info.height)
-        turned = size[::-1] if info.orientation >= 5 else size
-        fitted = _encode(_scaled(_flattened(_upright(image)), turned), info, formats, field)
+        size = _compute_target_size(info.width, info.height)
+        target_size = size[::-1] if info.orientation >= 5 else size
+        fitted = _encode(_scale(_flatten(_turn_upright(image)), target_size), info, formats, field)
     return FittedImage(fitted, inspect_image(fitted, field=field), changed=True, source_sha256=info.sha256)
 
 
-def _opened(data: bytes, field: str) -> Image.Image:
+def _open_image(data: bytes, field: str) -> Image.Image:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
@@ -168,24 +169,24 @@ def _opened(data: bytes, field: str) -> Image.Image:
         rule = f"at most {MAX_SOURCE_PIXELS} pixels are decoded"
         raise WanValidationError(field, f"{len(data)} bytes that unpack to a vast image", rule) from None
     except Exception:
-        # Pillow's plugins raise errors of many types on bytes that are not theirs.
-        nature = _nature(data)
-        if nature.startswith(_BROKEN):
-            raise WanValidationError(field, nature, "is broken or cut off", "Provide the whole file") from None
+        # Pillow's plugins raise errors of many types for bytes of other formats.
+        description = _describe_content(data)
+        if description.startswith(_BROKEN):
+            raise WanValidationError(field, description, "is broken or cut off", "Provide the whole file") from None
         remedy = "Convert it first; the name's extension is not looked at" if data else "The source is empty"
-        raise WanValidationError(field, nature, _RULE_FORMAT, remedy) from None
+        raise WanValidationError(field, description, _RULE_FORMAT, remedy) from None
 
 
-def _info(image: Image.Image, data: bytes) -> ImageInfo:
-    # A camera's JPEG with a second picture behind it (MPO) is a JPEG to whoever reads the first.
-    kind = "JPEG" if image.format == "MPO" else str(image.format)
+def _build_info(image: Image.Image, data: bytes) -> ImageInfo:
+    # A camera's JPEG that is followed by a second image (MPO) is a JPEG to all who read only the first.
+    image_format = "JPEG" if image.format == "MPO" else str(image.format)
     try:
         orientation = int(image.getexif().get(_ORIENTATION, 1))
-    except Exception:  # broken EXIF is no reason to refuse a picture
+    except Exception:  # broken EXIF is not a reason to refuse an image
         orientation = 1
     return ImageInfo(
-        format=kind,
-        content_type=CONTENT_TYPES[kind],
+        format=image_format,
+        content_type=CONTENT_TYPES[image_format],
         width=image.width,
         height=image.height,
         has_alpha=image.has_transparency_data,
@@ -197,12 +198,12 @@ def _info(image: Image.Image, data: bytes) -> ImageInfo:
     )
 
 
-def _fault(info: ImageInfo, formats: Collection[str]) -> tuple[str, str] | None:
-    """The first rule that is broken, with the value that breaks it."""
+def _find_violation(info: ImageInfo, formats: Collection[str]) -> tuple[str, str] | None:
+    """Return the first rule that is violated, with the value that violates it."""
     if info.format not in formats:
         return info.format, f"must be {' or '.join(formats)} here"
     if not (MIN_SIDE <= info.width <= MAX_SIDE and MIN_SIDE <= info.height <= MAX_SIDE):
-        return _pixels(info), _RULE_SIDES
+        return _format_size(info), _RULE_SIDES
     if info.format == "PNG" and info.has_alpha:
         return "PNG with alpha", _RULE_FORMAT
     if info.size > MAX_IMAGE_BYTES:
@@ -210,8 +211,8 @@ def _fault(info: ImageInfo, formats: Collection[str]) -> tuple[str, str] | None:
     return None
 
 
-def _refuse_frames(info: ImageInfo, field: str, *, primary_will_do: bool = False) -> None:
-    if info.frames == 1 or (primary_will_do and info.format == "JPEG"):
+def _refuse_frames(info: ImageInfo, field: str, *, first_suffices: bool = False) -> None:
+    if info.frames == 1 or (first_suffices and info.format == "JPEG"):
         return
     remedy = _RESIZE if info.format == "JPEG" else "Choose one frame of it and save that"
     raise WanValidationError(field, f"{info.format} of {info.frames} images", "must be one image", remedy)
@@ -221,19 +222,19 @@ def _decode(image: Image.Image, info: ImageInfo, data: bytes, field: str) -> Non
     try:
         image.load()
         if info.format == "PNG" and _PNG_END not in data[-4096:]:
-            raise OSError("its end is missing")  # Pillow is content with the pixels, others are not
+            raise OSError("its end is missing")  # Pillow accepts such a file, others do not
     except Exception as error:
-        value = f"{info.format}, {_pixels(info)}, {info.size} bytes"
+        value = f"{info.format}, {_format_size(info)}, {info.size} bytes"
         raise WanValidationError(field, value, f"is broken or cut off ({error})", "Provide the whole file") from None
 
 
 def _can_scale(info: ImageInfo) -> bool:
-    width, height = _target(info.width, info.height)
+    width, height = _compute_target_size(info.width, info.height)
     return min(width, height) >= MIN_SIDE and max(width, height) <= MAX_SIDE
 
 
-def _target(width: int, height: int) -> tuple[int, int]:
-    """The nearest size within the limits; outside of them when there is none."""
+def _compute_target_size(width: int, height: int) -> tuple[int, int]:
+    """Return the nearest size within the limits; one outside of them if there is none."""
     if max(width, height) > MAX_SIDE:
         scale = MAX_SIDE / max(width, height)
     elif min(width, height) < MIN_SIDE:
@@ -243,15 +244,15 @@ def _target(width: int, height: int) -> tuple[int, int]:
     return round(width * scale), round(height * scale)
 
 
-def _upright(image: Image.Image) -> Image.Image:
+def _turn_upright(image: Image.Image) -> Image.Image:
     try:
         return ImageOps.exif_transpose(image)
-    except Exception:  # the pixels are good, the tag is not
+    except Exception:  # the pixels are valid, the tag is not
         return image
 
 
-def _flattened(image: Image.Image) -> Image.Image:
-    """sRGB, 8 bits a channel, no alpha."""
+def _flatten(image: Image.Image) -> Image.Image:
+    """Return the image in sRGB, with 8 bits per channel and without alpha."""
     profile = image.info.get("icc_profile")
     if image.mode.startswith("I") or image.mode == "F":
         image = image.convert("F").point(lambda level: level / 257).convert("L")
@@ -260,7 +261,7 @@ def _flattened(image: Image.Image) -> Image.Image:
         white = Image.new("RGBA", with_alpha.size, "white")
         image = Image.alpha_composite(white, with_alpha).convert("RGB")
     if profile and image.mode in ("RGB", "CMYK", "L"):
-        with contextlib.suppress(Exception):  # a broken or unfit profile: the colours as they are
+        with contextlib.suppress(Exception):  # a broken or unsuitable profile: the colours stay as they are
             source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
             converted = ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
             if converted is not None:
@@ -268,32 +269,32 @@ def _flattened(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def _scaled(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+def _scale(image: Image.Image, size: tuple[int, int]) -> Image.Image:
     return image if size == image.size else image.resize(size, Image.Resampling.LANCZOS)
 
 
 def _encode(image: Image.Image, source: ImageInfo, formats: Collection[str], field: str) -> bytes:
     if source.format in ("PNG", "BMP") and "PNG" in formats:
-        encoded = _saved(image, "PNG")
+        encoded = _save(image, "PNG")
         if len(encoded) <= MAX_IMAGE_BYTES:
             return encoded
     for quality in _QUALITIES:
-        encoded = _saved(image, "JPEG", quality=quality, subsampling=0 if quality >= 90 else 2)
+        encoded = _save(image, "JPEG", quality=quality, subsampling=0 if quality >= 90 else 2)
         if len(encoded) <= MAX_IMAGE_BYTES:
             return encoded
     raise WanValidationError(field, f"{len(encoded)} bytes as JPEG", f"at most {MAX_IMAGE_BYTES} bytes")
 
 
-def _saved(image: Image.Image, kind: str, **options: Any) -> bytes:
-    # Copied pixel by pixel: what Pillow keeps beside them (EXIF, ICC, comments) stays behind.
-    bare = Image.new("RGB", image.size)
-    bare.paste(image)
+def _save(image: Image.Image, image_format: str, **options: Any) -> bytes:
+    # Only the pixels are copied, not what Pillow stores with them (EXIF, ICC, comments).
+    copied = Image.new("RGB", image.size)
+    copied.paste(image)
     buffer = io.BytesIO()
-    bare.save(buffer, kind, **options)
+    copied.save(buffer, image_format, **options)
     return buffer.getvalue()
 
 
-def _pixels(info: ImageInfo) -> str:
+def _format_size(info: ImageInfo) -> str:
     return f"{info.width}×{info.height} pixels"
 
 
@@ -322,8 +323,8 @@ _SIGNATURES = (
 )
 
 
-def _nature(data: bytes) -> str:
-    """What the bytes seem to be, in words for an error."""
+def _describe_content(data: bytes) -> str:
+    """Describe what the bytes seem to be, for an error."""
     head = data[:512]
     for offset, signature, name in _SIGNATURES:
         if head.startswith(signature, offset):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""MediaIngester: an image or audio is read, checked, fitted where wished, and put where the API can fetch it."""
+"""Ingests images and audio: reads, validates and fits them, and delivers them to where the API can fetch them."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ log = logging.getLogger(__name__)
 
 
 class MediaKind(StrEnum):
-    """What is ingested."""
+    """Kind of file."""
 
     IMAGE = "image"
     AUDIO = "audio"
 
 
 class Fit(StrEnum):
-    """What happens to an image that breaks a rule."""
+    """What to do with an image that violates a rule."""
 
     ERROR = "error"
     RESIZE = "resize"
 
 
 class Delivery(StrEnum):
-    """How the API comes to it."""
+    """How the API gets the file."""
 
     PRESIGN = "presign"
     UPLOAD = "upload"
@@ -41,20 +41,20 @@ class Delivery(StrEnum):
 
 @dataclass(frozen=True)
 class IngestedMedia:
-    """
-    What the API can fetch now.
+    """A file that the API can fetch.
 
     :param kind: ``image`` or ``audio``.
-    :param url: where; a secret of a kind, where it is signed.
-    :param sha256: of the bytes delivered.
-    :param source_sha256: of those of the source.
+    :param url: its URL; a secret if it is signed.
+    :param sha256: hash of the bytes delivered.
+    :param source_sha256: hash of the source's bytes.
     :param content_type: media type of the bytes delivered.
-    :param size: bytes delivered.
-    :param source: where it came from, without a query string.
-    :param uri: ``s3://`` URI of what the URL leads to; None where that is not in S3.
-    :param expires_at: Unix seconds at which the URL dies; None: it does not.
-    :param width: pixels; likewise ``height``; None for audio.
-    :param seconds: length of the audio; None for an image.
+    :param size: number of bytes delivered.
+    :param source: location of the source, without a query string.
+    :param uri: ``s3://`` URI of the object that the URL leads to; None if it is not on S3.
+    :param expires_at: Unix seconds at which the URL expires; None if it does not.
+    :param width: width in pixels; None for audio.
+    :param height: height in pixels; None for audio.
+    :param seconds: duration of the audio; None for an image.
     """
 
     kind: MediaKind
@@ -71,32 +71,31 @@ class IngestedMedia:
     seconds: float | None = None
 
     def as_result(self) -> dict[str, Any]:
-        """Return plain values; those of the other kind are left out."""
+        """Return plain values, without those of the other kind."""
         other = ("seconds",) if self.kind is MediaKind.IMAGE else ("width", "height")
         return {name: value for name, value in asdict(self).items() if name not in other} | {"kind": self.kind.value}
 
 
 @dataclass(frozen=True)
 class _Content:
-    """Bytes that the API takes."""
+    """Content that the API accepts."""
 
     data: bytes
     content_type: str
     extension: str
-    facts: dict[str, Any]
+    properties: dict[str, Any]
 
 
 class MediaIngester:
-    """
-    Takes images and audio in. It may be used by several threads.
+    """Ingests images and audio; safe to use from several threads.
 
-    :param s3: gives a boto3 S3 client that signs with version 4.
-    :param upload: sends bytes, of a type, through the API's upload call, and returns their URL.
-    :param fit: what happens to an image that breaks a rule; audio is never changed.
-    :param delivery: how the API comes to them.
-    :param dest_prefix: ``s3://bucket/prefix`` of copies to be presigned, named by their hash.
-    :param lifetime: seconds of a presigned URL; None: six hours, or as long as the credentials live.
-    :param on_url: told of each URL, that it can be masked before anything else happens to it.
+    :param s3: returns a boto3 S3 client that signs with version 4.
+    :param upload: uploads bytes of a type through the API's upload call, and returns their URL.
+    :param fit: what to do with an image that violates a rule; audio is never changed.
+    :param delivery: how the API gets the file.
+    :param dest_prefix: ``s3://bucket/prefix`` for copies to be presigned, named by their hash.
+    :param lifetime: lifetime of a presigned URL in seconds; None: six hours, or as long as the credentials are valid.
+    :param on_url: called with each presigned URL before it is used, to mask it.
     """
 
     def __init__(
@@ -121,38 +120,40 @@ class MediaIngester:
     def ingest(
         self, source: MediaSource, kind: MediaKind, on_content: Callable[[bytes], None] | None = None
     ) -> IngestedMedia:
-        """
-        Read, check, fit and deliver one.
+        """Read, validate, fit and deliver a file.
 
-        :param on_content: is shown the bytes that are delivered.
-        :raises WanValidationError: when it breaks a rule.
-        :raises SourceMissingError: when there is nothing.
-        :raises PresignError: when the URL does not lead to it.
+        :param source: location of the file.
+        :param kind: kind of the file.
+        :param on_content: called with the bytes that are delivered.
+        :raises WanValidationError: if the file violates a rule.
+        :raises SourceMissingError: if there is nothing at the source.
+        :raises PresignError: if the presigned URL does not lead to the file.
         """
         self.validate(source, kind)
-        content = self._image(source) if kind is MediaKind.IMAGE else self._audio(source)
+        content = self._prepare_image(source) if kind is MediaKind.IMAGE else self._prepare_audio(source)
         if on_content is not None:
             on_content(content.data)
-        where: dict[str, Any]
+        address: dict[str, Any]
         if self._delivery is Delivery.UPLOAD:
             extension = "jpeg" if content.extension == "jpg" else content.extension
-            where = {"url": self._upload(content.data, extension)}
+            address = {"url": self._upload(content.data, extension)}
         else:
-            where = self._presign(source, kind, content)
+            address = self._presign(source, kind, content)
         return IngestedMedia(
             kind=kind,
             source=source.public_uri,
             content_type=content.content_type,
             size=len(content.data),
-            **content.facts,
-            **where,
+            **content.properties,
+            **address,
         )
 
     def validate(self, source: MediaSource, kind: MediaKind) -> None:
-        """
-        Refuse what can't come to an end, before anything is read.
+        """Check that the file can be delivered, before anything is read.
 
-        :raises WanValidationError: naming what is missing.
+        :param source: location of the file.
+        :param kind: kind of the file.
+        :raises WanValidationError: if an argument is missing or invalid.
         """
         if self._delivery is Delivery.UPLOAD:
             return
@@ -167,8 +168,8 @@ class MediaIngester:
                 'Set dest_prefix="s3://bucket/prefix/", or delivery="upload"',
             )
 
-    def _image(self, source: MediaSource) -> _Content:
-        # What the upload call takes, of the types that the API takes.
+    def _prepare_image(self, source: MediaSource) -> _Content:
+        # Types that both the upload call and the API accept.
         formats = ("JPEG", "PNG") if self._delivery is Delivery.UPLOAD else tuple(image.CONTENT_TYPES)
         if self._fit is Fit.ERROR:
             data = self._read(source, image.MAX_IMAGE_BYTES, 'Set fit="resize" to have it adapted')
@@ -178,16 +179,16 @@ class MediaIngester:
             original = self._read(source, image.MAX_SOURCE_BYTES, "Scale it down first")
             fitted = image.fit_image(original, field="source", formats=formats)
             data, info, source_sha256 = fitted.data, fitted.info, fitted.source_sha256
-        facts = {"sha256": info.sha256, "source_sha256": source_sha256, "width": info.width, "height": info.height}
-        return _Content(data, info.content_type, info.extension, facts)
+        properties = {"sha256": info.sha256, "source_sha256": source_sha256, "width": info.width, "height": info.height}
+        return _Content(data, info.content_type, info.extension, properties)
 
-    def _audio(self, source: MediaSource) -> _Content:
+    def _prepare_audio(self, source: MediaSource) -> _Content:
         from airflow_provider_wan.media import audio
 
         data = self._read(source, audio.MAX_AUDIO_BYTES, "Save it as MP3")
         info = audio.check_audio(data, field="source")
-        facts = {"sha256": info.sha256, "source_sha256": info.sha256, "seconds": info.seconds}
-        return _Content(data, info.content_type, info.extension, facts)
+        properties = {"sha256": info.sha256, "source_sha256": info.sha256, "seconds": info.seconds}
+        return _Content(data, info.content_type, info.extension, properties)
 
     def _read(self, source: MediaSource, max_bytes: int, remedy: str) -> bytes:
         return source.read(self._s3, max_bytes, "source", remedy)
@@ -197,7 +198,7 @@ class MediaIngester:
             bucket, key = split_s3_uri(source.text)
         else:
             prefix = str(self._dest_prefix).rstrip("/")
-            bucket, key = parse_s3_uri(f"{prefix}/{content.facts['sha256']}.{content.extension}", "dest_prefix")
+            bucket, key = parse_s3_uri(f"{prefix}/{content.properties['sha256']}.{content.extension}", "dest_prefix")
             self._put_once(bucket, key, content)
         signed = presign(self._s3(), bucket, key, content_type=content.content_type, lifetime=self._lifetime)
         self._on_url(signed.url)
@@ -212,7 +213,7 @@ class MediaIngester:
         return {"url": signed.url, "uri": build_s3_uri(bucket, key), "expires_at": signed.expires_at}
 
     def _put_once(self, bucket: str, key: str, content: _Content) -> None:
-        """The key is the content's hash: what is there has the same bytes."""
+        """Write an object whose key is the hash of its content, if it does not exist."""
         from airflow_provider_wan.s3.errors import S3ResponseError, get_error_code
         from airflow_provider_wan.s3.objects import find_object
 

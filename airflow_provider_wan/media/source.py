@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reads an image or audio from where the user has it: S3, a local file, or the web. Never more than is allowed."""
+"""Reads the user's image and audio files from S3, a disk or the web, up to a maximum size."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _SCHEMES = "must be s3://bucket/key, a local path, file:///path, or an http(s) U
 
 
 class Origin(StrEnum):
-    """Where a source lies."""
+    """Kind of location."""
 
     S3 = "s3"
     FILE = "file"
@@ -27,15 +27,15 @@ class Origin(StrEnum):
 
 
 class SourceMissingError(FileNotFoundError):
-    """There is nothing at the source, or it can't be read, for now."""
+    """There is nothing at the source, or it cannot be read at the moment."""
 
 
 @dataclass(frozen=True)
 class MediaSource:
-    """One image or audio file of the user's.
+    """Location of an image or audio file.
 
-    :param text: as the user wrote it; may hold a signature.
-    :param origin: where it lies.
+    :param text: path or URI as the user wrote it; it may contain a signature.
+    :param origin: kind of location.
     """
 
     text: str
@@ -43,10 +43,10 @@ class MediaSource:
 
     @classmethod
     def parse(cls, text: object) -> MediaSource:
-        """
-        Read what the user wrote.
+        """Parse a path or URI.
 
-        :raises WanValidationError: when it is empty, or of another scheme.
+        :param text: path or URI.
+        :raises WanValidationError: if it is empty, or has an unknown scheme.
         """
         if not isinstance(text, str) or not text.strip():
             raise WanValidationError("source", text, _SCHEMES)
@@ -62,18 +62,18 @@ class MediaSource:
 
     @property
     def public_uri(self) -> str:
-        """For logs and results: without a query string where it is a URL."""
+        """The path or URI for logs and results; a URL without its query string."""
         return public_url(self.text) if self.origin is Origin.WEB else self.text
 
     def read(self, s3: Callable[[], Any], max_bytes: int, field: str, remedy: str) -> bytes:
-        """Read all of it.
+        """Read the whole file.
 
-        :param s3: gives a boto3 S3 client when one is needed.
-        :param max_bytes: more is refused, before it is read where the size is told beforehand.
-        :param field: the name that an error about the size shall carry.
-        :param remedy: what to do about one that is too large.
-        :raises SourceMissingError: when nothing can be read there.
-        :raises WanValidationError: when it is too large.
+        :param s3: returns a boto3 S3 client; called only if one is needed.
+        :param max_bytes: maximum size. If the size is known beforehand, a larger file is not read at all.
+        :param field: name of the argument, for an error about the size.
+        :param remedy: remedy in that error.
+        :raises SourceMissingError: if nothing can be read there.
+        :raises WanValidationError: if the file is too large.
         """
 
         def check(size: int) -> None:
@@ -95,20 +95,20 @@ class MediaSource:
 
         bucket, key = split_s3_uri(self.text)
         try:
-            answer = client.get_object(Bucket=bucket, Key=key)  # the body is not read yet
+            response = client.get_object(Bucket=bucket, Key=key)  # this does not read the body
         except S3ResponseError as error:
             code = get_error_code(error) or "?"
             raise SourceMissingError(f"{self.public_uri} can't be read: {code}") from error
-        with answer["Body"] as body:
-            check(int(answer["ContentLength"]))
-            return _collect(iter(lambda: body.read(CHUNK_BYTES), b""), check)
+        with response["Body"] as body:
+            check(int(response["ContentLength"]))
+            return _read_chunks(iter(lambda: body.read(CHUNK_BYTES), b""), check)
 
     def _read_file(self, check: Callable[[int], None]) -> bytes:
         path = Path(unquote(urlsplit(self.text).path) if self.text.lower().startswith("file://") else self.text)
         try:
             with path.open("rb") as file:
                 check(path.stat().st_size)
-                return _collect(iter(lambda: file.read(CHUNK_BYTES), b""), check)
+                return _read_chunks(iter(lambda: file.read(CHUNK_BYTES), b""), check)
         except OSError as error:
             raise SourceMissingError(f"{path} can't be read: {error.strerror}") from error
 
@@ -117,21 +117,21 @@ class MediaSource:
 
         try:
             with requests.Session() as session:
-                session.auth = lambda request: request  # else requests would look into ~/.netrc
+                session.auth = lambda request: request  # otherwise requests would read ~/.netrc
                 with session.get(self.text, stream=True, timeout=(CONNECT_TIMEOUT, READ_TIMEOUT)) as response:
                     if response.status_code != 200:
                         raise SourceMissingError(f"{self.public_uri} answers {response.status_code}")
                     length = response.headers.get("Content-Length", "")
                     check(int(length) if length.isdigit() else 0)
-                    return _collect(response.iter_content(CHUNK_BYTES), check)
+                    return _read_chunks(response.iter_content(CHUNK_BYTES), check)
         except requests.RequestException as error:
-            # Its own text holds the URL with the query string.
+            # Its own text contains the URL with the query string.
             raise SourceMissingError(f"{self.public_uri} can't be read ({type(error).__name__})") from None
 
 
-def _collect(pieces: Iterable[bytes], check: Callable[[int], None]) -> bytes:
+def _read_chunks(chunks: Iterable[bytes], check: Callable[[int], None]) -> bytes:
     data = bytearray()
-    for piece in pieces:
-        data += piece
+    for chunk in chunks:
+        data += chunk
         check(len(data))
     return bytes(data)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Is this a whole MP4? Answered while its bytes flow by, without keeping them.
+"""Check that a stream of bytes is a complete MP4, in constant memory.
 
-Only the movie's description (``moov``, and ``moof`` in a fragmented file) is held in memory, and that up to a limit;
-of all other boxes just the lengths are counted. ISO/IEC 14496-12 is the format's description.
+Only the movie's description (``moov``, and ``moof`` in a fragmented file) is buffered, up to a limit; the bytes of all
+other boxes are only counted. The format is described in ISO/IEC 14496-12.
 """
 
 from __future__ import annotations
@@ -14,22 +14,23 @@ from itertools import islice
 
 from airflow_provider_wan.api.errors import WanResultError
 
-#: Bytes of a ``moov`` or ``moof`` that are taken into memory. A clip of seconds needs some thousands.
+#: Maximum size in bytes of a ``moov`` or ``moof`` box. A clip of some seconds needs some thousands.
 MAX_DESCRIPTION_BYTES = 16 * 1024 * 1024
 _MAX_DEPTH = 16
-_KEPT = (b"ftyp", b"moov", b"moof")
+_BUFFERED = (b"ftyp", b"moov", b"moof")
 _HEAD = 16  # bytes of a box header with a 64-bit length
 
 
 @dataclass(frozen=True)
 class VideoInfo:
-    """What a whole MP4 holds.
+    """Properties of a complete MP4.
 
     :param seconds: its duration.
-    :param width: pixels of the pictures; likewise ``height``.
+    :param width: width of the frames in pixels.
+    :param height: height of the frames in pixels.
     :param codec: four letters, such as ``avc1`` for H.264.
-    :param has_audio: whether there is a sound track.
-    :param size: bytes of the file.
+    :param has_audio: whether it has an audio track.
+    :param size: size of the file in bytes.
     :param fragmented: whether it is a fragmented MP4.
     """
 
@@ -53,7 +54,7 @@ class _Track:
     ticks: int = 0  # duration in units of the timescale
     samples: int = 0
     sample_bytes: int = 0
-    last_chunk: int = 0  # the greatest offset at which a chunk begins
+    last_chunk: int = 0  # the greatest offset of a chunk
 
 
 @dataclass
@@ -66,57 +67,62 @@ class _Movie:
 
 
 class Mp4Checker:
-    """Takes a file piece by piece and tells whether it is a whole MP4 with pictures in it.
+    """Checks, chunk by chunk, that a file is a complete MP4 with a video track.
 
     >>> checker = Mp4Checker()
-    >>> for piece in pieces: checker.feed(piece)        # doctest: +SKIP
+    >>> for chunk in chunks: checker.feed(chunk)        # doctest: +SKIP
     >>> checker.finish().seconds                        # doctest: +SKIP
     5.0
 
-    The answer does not depend on how the file was cut into pieces.
+    The result does not depend on how the file is divided into chunks.
     """
 
     def __init__(self) -> None:
         self.size = 0
-        self._head = bytearray()  # of the file, to name what it is instead
-        self._pending = bytearray()  # the header of a box, or a box that is kept
+        self._head = bytearray()  # first bytes of the file, to describe what it is if it is not an MP4
+        self._pending = bytearray()  # a box header, or a box that is buffered
         self._name = b""
-        self._left = 0  # bytes of the current box still to come
-        self._open_ended = False  # a box of length 0 reaches to the end
+        self._remaining = 0  # remaining bytes of the current box
+        self._open_ended = False  # a box of length 0 extends to the end
         self._media_bytes = 0
         self._movie: _Movie | None = None
-        self._seen: set[bytes] = set()
-        self._ends: dict[int, int] = {}  # of each track's fragments so far, in its ticks
+        self._box_names: set[bytes] = set()
+        self._ends: dict[int, int] = {}  # end of each track's last fragment, in its ticks
 
-    def feed(self, piece: bytes | bytearray | memoryview) -> None:
-        """Take the next piece, of any length.
+    def feed(self, chunk: bytes | bytearray | memoryview) -> None:
+        """Check the next chunk.
 
-        :raises WanResultError: as soon as it is plain that this is no MP4.
+        :param chunk: bytes of any length.
+        :raises WanResultError: as soon as the file cannot be an MP4.
         """
-        view = memoryview(piece)
+        view = memoryview(chunk)
         self.size += len(view)
         if len(self._head) < 64:
             self._head += view[: 64 - len(self._head)]
         at = 0
         while at < len(view):
-            if self._open_ended or self._left:
-                at += self._take(view[at:])
+            if self._open_ended or self._remaining:
+                at += self._consume(view[at:])
             else:
                 at += self._read_header(view[at:])
 
     def finish(self) -> VideoInfo:
-        """Tell what the file held, once all of it was fed.
+        """Return the properties of the file, after its last chunk.
 
-        :raises WanResultError: when it is cut off, empty, no MP4, or without pictures.
+        :raises WanResultError: if it is cut off, empty, not an MP4, or has no frames.
         """
         if not self.size:
             raise WanResultError("The clip is empty: 0 bytes")
-        if not self._seen:
-            raise WanResultError(f"The result is no MP4 but {_nature(bytes(self._head))}")
-        if self._name in _KEPT and self._open_ended:
-            self._close_kept()
-        elif self._left or self._pending:
-            missing = f"{self._left} bytes of its {_text(self._name)} box are" if self._left else "a box header is"
+        if not self._box_names:
+            raise WanResultError(f"The result is no MP4 but {_describe_content(bytes(self._head))}")
+        if self._name in _BUFFERED and self._open_ended:
+            self._parse_buffered_box()
+        elif self._remaining or self._pending:
+            missing = (
+                f"{self._remaining} bytes of its {_decode_name(self._name)} box are"
+                if self._remaining
+                else "a box header is"
+            )
             raise WanResultError(f"The clip is cut off after {self.size} bytes: {missing} missing")
         movie = self._movie
         if movie is None:
@@ -136,56 +142,56 @@ class Mp4Checker:
             seconds=seconds,
             width=video.width,
             height=video.height,
-            codec=_text(video.codec),
+            codec=_decode_name(video.codec),
             has_audio=any(track.kind == b"soun" for track in movie.tracks),
             size=self.size,
             fragmented=movie.fragmented,
         )
 
     def _read_header(self, view: memoryview) -> int:
-        wanted = _HEAD if bytes(self._pending[:4]) == b"\0\0\0\x01" else 8
-        taken = min(wanted - len(self._pending), len(view))
-        self._pending += view[:taken]
-        if len(self._pending) < wanted or (wanted == 8 and bytes(self._pending[:4]) == b"\0\0\0\x01"):
-            return taken
+        header_size = _HEAD if bytes(self._pending[:4]) == b"\0\0\0\x01" else 8
+        consumed = min(header_size - len(self._pending), len(view))
+        self._pending += view[:consumed]
+        if len(self._pending) < header_size or (header_size == 8 and bytes(self._pending[:4]) == b"\0\0\0\x01"):
+            return consumed
         (length,) = struct.unpack_from(">I", self._pending)
         name = bytes(self._pending[4:8])
-        if not self._seen and name != b"ftyp":
-            raise WanResultError(f"The result is no MP4 but {_nature(bytes(self._head))}")
+        if not self._box_names and name != b"ftyp":
+            raise WanResultError(f"The result is no MP4 but {_describe_content(bytes(self._head))}")
         if length == 1:
             (length,) = struct.unpack_from(">Q", self._pending, 8)
-        if (length and length < wanted) or not all(0x20 <= byte < 0x7F or byte == 0xA9 for byte in name):
+        if (length and length < header_size) or not all(0x20 <= byte < 0x7F or byte == 0xA9 for byte in name):
             raise WanResultError(f"The clip is broken: no box begins at byte {self.size - len(view)}")
-        if name in _KEPT and length > MAX_DESCRIPTION_BYTES:
-            raise WanResultError(f"The clip is broken: a {_text(name)} box of {length} bytes")
-        self._seen.add(name)
+        if name in _BUFFERED and length > MAX_DESCRIPTION_BYTES:
+            raise WanResultError(f"The clip is broken: a {_decode_name(name)} box of {length} bytes")
+        self._box_names.add(name)
         self._name = name
         self._open_ended = length == 0
-        self._left = length - wanted if length else 0
+        self._remaining = length - header_size if length else 0
         self._pending.clear()
-        if not self._open_ended and not self._left:
+        if not self._open_ended and not self._remaining:
             self._end_box()
-        return taken
+        return consumed
 
-    def _take(self, view: memoryview) -> int:
-        taken = len(view) if self._open_ended else min(self._left, len(view))
-        if self._name in _KEPT:
-            self._pending += view[:taken]
+    def _consume(self, view: memoryview) -> int:
+        consumed = len(view) if self._open_ended else min(self._remaining, len(view))
+        if self._name in _BUFFERED:
+            self._pending += view[:consumed]
             if len(self._pending) > MAX_DESCRIPTION_BYTES:
-                raise WanResultError(f"The clip is broken: a {_text(self._name)} box without end")
+                raise WanResultError(f"The clip is broken: a {_decode_name(self._name)} box without end")
         elif self._name == b"mdat":
-            self._media_bytes += taken
+            self._media_bytes += consumed
         if not self._open_ended:
-            self._left -= taken
-            if not self._left:
+            self._remaining -= consumed
+            if not self._remaining:
                 self._end_box()
-        return taken
+        return consumed
 
     def _end_box(self) -> None:
-        if self._name in _KEPT:
-            self._close_kept()
+        if self._name in _BUFFERED:
+            self._parse_buffered_box()
 
-    def _close_kept(self) -> None:
+    def _parse_buffered_box(self) -> None:
         body = memoryview(self._pending)
         self._pending = bytearray()
         try:
@@ -196,7 +202,7 @@ class Mp4Checker:
             elif self._name == b"moof":
                 self._read_fragment(body)
         except (struct.error, IndexError, ValueError) as error:
-            raise WanResultError(f"The clip's {_text(self._name)} box is broken: {error}") from None
+            raise WanResultError(f"The clip's {_decode_name(self._name)} box is broken: {error}") from None
 
     def _read_fragment(self, body: memoryview) -> None:
         defaults = self._movie.default_durations if self._movie else {}
@@ -210,13 +216,13 @@ class Mp4Checker:
                     default = defaults.get(track_id, 0)
                     if flags & 0x8:
                         (default,) = struct.unpack_from(">I", box, 8 + 8 * bool(flags & 1) + 4 * bool(flags & 2))
-                elif inner == b"tfdt":  # where the fragment begins
+                elif inner == b"tfdt":  # start of the fragment
                     (self._ends[track_id],) = struct.unpack_from(">Q" if box[0] == 1 else ">I", box, 4)
                 elif inner == b"trun":
                     self._ends[track_id] = self._ends.get(track_id, 0) + _run_ticks(box, default)
 
     def _check_samples(self, movie: _Movie, video: _Track) -> None:
-        """The description must fit the data: else it is that of another file, or data is missing."""
+        """Refuse a description that does not fit the data: it is that of another file, or data is missing."""
         if movie.fragmented:
             return
         if not video.samples:
@@ -236,20 +242,20 @@ class Mp4Checker:
 
 
 def check_clip(info: VideoInfo, seconds: float | None) -> None:
-    """Hold a clip against what was asked for.
+    """Compare a clip with its request.
 
-    :param info: what was found.
-    :param seconds: the duration that was asked for; ``None`` when it is not known.
-    :raises WanResultError: when they differ by more than a second and a tenth of what was asked for.
+    :param info: properties of the clip.
+    :param seconds: requested duration; None if it is unknown.
+    :raises WanResultError: if they differ by more than a second and more than a tenth of the requested duration.
     """
     if seconds is not None and abs(info.seconds - seconds) > max(1.0, seconds / 10):
         raise WanResultError(f"The clip lasts {info.seconds:.2f} s, where {seconds:g} s were asked for")
 
 
 def _boxes(view: memoryview) -> Iterator[tuple[bytes, memoryview]]:
-    """The boxes within a box.
+    """Yield the boxes within a box.
 
-    :raises ValueError: when one reaches beyond its parent.
+    :raises ValueError: if one extends beyond its parent.
     """
     at = 0
     while at + 8 <= len(view):
@@ -262,7 +268,7 @@ def _boxes(view: memoryview) -> Iterator[tuple[bytes, memoryview]]:
         elif length == 0:
             length = len(view) - at
         if length < head or at + length > len(view):
-            raise ValueError(f"a {_text(name)} box of {length} bytes reaches beyond its parent")
+            raise ValueError(f"a {_decode_name(name)} box of {length} bytes reaches beyond its parent")
         yield name, view[at + head : at + length]
         at += length
 
@@ -271,7 +277,7 @@ def _read_movie(body: memoryview) -> _Movie:
     movie = _Movie()
     for name, box in _boxes(body):
         if name == b"mvhd":
-            movie.timescale, movie.ticks = _clock(box)
+            movie.timescale, movie.ticks = _read_duration(box)
         elif name == b"trak":
             track = _Track()
             _read_track(box, track, 0)
@@ -294,30 +300,30 @@ def _read_track(view: memoryview, track: _Track, depth: int) -> None:
         elif name == b"tkhd":
             (track.track_id,) = struct.unpack_from(">I", box, 20 if box[0] == 1 else 12)
         elif name == b"mdhd":
-            track.timescale, track.ticks = _clock(box)
+            track.timescale, track.ticks = _read_duration(box)
         elif name == b"hdlr":
             track.kind = bytes(box[8:12])
         elif name == b"stsd":
             track.codec = bytes(box[12:16])
-            if track.kind == b"vide":  # hdlr stands before minf
+            if track.kind == b"vide":  # hdlr precedes minf
                 track.width, track.height = struct.unpack_from(">HH", box, 40)
         elif name == b"stsz":
             each, track.samples = struct.unpack_from(">II", box, 4)
-            track.sample_bytes = each * track.samples if each else sum(_words(box, 12, track.samples, ">I"))
+            track.sample_bytes = each * track.samples if each else sum(_read_table(box, 12, track.samples, ">I"))
         elif name in (b"stco", b"co64"):
             (count,) = struct.unpack_from(">I", box, 4)
-            track.last_chunk = max(_words(box, 8, count, ">I" if name == b"stco" else ">Q"), default=0)
+            track.last_chunk = max(_read_table(box, 8, count, ">I" if name == b"stco" else ">Q"), default=0)
 
 
-def _clock(box: memoryview) -> tuple[int, int]:
-    """Timescale and duration of an mvhd or mdhd box; a duration of all ones stands for "unknown"."""
+def _read_duration(box: memoryview) -> tuple[int, int]:
+    """Return timescale and duration of an mvhd or mdhd box; a duration of all ones means "unknown"."""
     numbers: tuple[int, int]
     numbers = struct.unpack_from(">IQ", box, 20) if box[0] == 1 else struct.unpack_from(">II", box, 12)
     timescale, ticks = numbers
     return timescale, 0 if ticks in (0xFFFFFFFF, 0xFFFFFFFFFFFFFFFF) else ticks
 
 
-def _words(box: memoryview, start: int, count: int, kind: str) -> Iterator[int]:
+def _read_table(box: memoryview, start: int, count: int, kind: str) -> Iterator[int]:
     end = start + count * struct.calcsize(kind)
     if end > len(box):
         raise ValueError(f"a table of {count} entries in {len(box)} bytes")
@@ -333,14 +339,14 @@ def _run_ticks(box: memoryview, default: int) -> int:
         return default * count
     start = 8 + 4 * bool(flags & 0x1) + 4 * bool(flags & 0x4)
     stride = sum(bool(flags & bit) for bit in (0x100, 0x200, 0x400, 0x800))
-    return sum(islice(_words(box, start, count * stride, ">I"), 0, None, stride))
+    return sum(islice(_read_table(box, start, count * stride, ">I"), 0, None, stride))
 
 
-def _text(name: bytes) -> str:
+def _decode_name(name: bytes) -> str:
     return name.decode("latin-1")
 
 
-def _nature(head: bytes) -> str:
+def _describe_content(head: bytes) -> str:
     text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if text.startswith((b"<!doctype html", b"<html", b"<head", b"<body")):
         return "an HTML page"

@@ -48,10 +48,10 @@ class ObjectWriter:
         while view:
             if not self._buffer:
                 self._buffer = self._next_buffer()
-            taken = min(len(view), PART_BYTES - self._filled)
-            self._buffer[self._filled : self._filled + taken] = view[:taken]
-            self._filled += taken
-            view = view[taken:]
+            count = min(len(view), PART_BYTES - self._filled)
+            self._buffer[self._filled : self._filled + count] = view[:count]
+            self._filled += count
+            view = view[count:]
             if self._filled == PART_BYTES:
                 self._send()
 
