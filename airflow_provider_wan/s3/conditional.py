@@ -4,14 +4,16 @@
 from __future__ import annotations
 
 from typing import Any
+from uuid import uuid4
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from airflow_provider_wan.s3.errors import get_http_status, is_no_such_key, is_precondition_failure
+from airflow_provider_wan.s3.errors import get_error_code, get_http_status, is_no_such_key, is_precondition_failure
 
-#: ETag of an empty object, which the object of :func:`honours_conditions` never is.
+# ETag of an empty object, which the object of the probe never is.
 _OTHER_ETAG = '"d41d8cd98f00b204e9800998ecf8427e"'
-_PROBE_BODY = b"Shows that this server honours conditional writes."
+_PROBE_BODY = "Shows that this server honours conditional writes."
+_PROXY_HINT = ": a proxy may weaken or rewrite ETags, for example by compressing"
 
 
 def read_version(client: Any, bucket: str, key: str) -> tuple[bytes, str] | None:
@@ -60,8 +62,11 @@ def write_if(client: Any, bucket: str, key: str, content: bytes, *, version: str
         raise
 
 
-def honours_conditions(client: Any, bucket: str, key: str) -> bool:
-    """Return whether the server honours conditional writes. It leaves one small object.
+def find_condition_fault(client: Any, bucket: str, key: str) -> str | None:
+    """Return why conditional writes to a server can't be relied on; None if they can. It leaves one small object.
+
+    An object is created, which a second creation must not replace; its version is replaced, by the very ETag that the
+    server gave, and then must not be replaced again by that ETag.
 
     :param client: a boto3 S3 client.
     :param bucket: the bucket.
@@ -69,19 +74,45 @@ def honours_conditions(client: Any, bucket: str, key: str) -> bool:
     :raises botocore.exceptions.ClientError: if S3 refuses the request; likewise botocore's other errors and
         :class:`OSError`.
     """
-    exists = {"IfNoneMatch": "*"}
-    is_created_once = _is_refused(client, bucket, key, **exists) or _is_refused(client, bucket, key, **exists)
-    return is_created_once and _is_refused(client, bucket, key, IfMatch=_OTHER_ETAG)
-
-
-def _is_refused(client: Any, bucket: str, key: str, **condition: str) -> bool:
     try:
-        _put(client, bucket, key, _PROBE_BODY, **condition)
+        return _find_condition_fault(client, bucket, key)
     except ClientError as error:
-        if get_http_status(error) == 412:
-            return True
+        if get_http_status(error) == 501 or get_error_code(error) == "NotImplemented":
+            return "the S3 server does not implement conditional writes"
         raise
-    return False
+
+
+def _find_condition_fault(client: Any, bucket: str, key: str) -> str | None:
+    def put(**condition: str) -> str | None:
+        return _put_probe(client, bucket, key, content, **condition)
+
+    content = f"{_PROBE_BODY} {uuid4().hex}".encode()
+    if put(IfNoneMatch="*") is not None and put(IfNoneMatch="*") is not None:
+        return "the S3 server ignores If-None-Match"
+    before = read_version(client, bucket, key)
+    if before is None:
+        return "the S3 server does not show an object that it said exists"
+    if put(IfMatch=_OTHER_ETAG) is not None:
+        return "the S3 server ignores If-Match"
+    content = f"{_PROBE_BODY} {uuid4().hex}".encode()
+    version, after = put(IfMatch=before[1]), read_version(client, bucket, key)
+    if version is None:
+        # Another process that probes at the same time has just replaced it, so conditions can hold.
+        overtaken = after is not None and after[0] != before[0]
+        return None if overtaken else f"the S3 server refuses its own ETag in If-Match ({before[1]}){_PROXY_HINT}"
+    if after is not None and after[0] == content and after[1] != version:
+        return f"the ETag in the response to a PUT ({version}) is not the object's ({after[1]}){_PROXY_HINT}"
+    return "the S3 server ignores If-Match" if put(IfMatch=before[1]) is not None else None
+
+
+def _put_probe(client: Any, bucket: str, key: str, content: bytes, **condition: str) -> str | None:
+    """Return the version that was written; None if it was refused."""
+    try:
+        return _put(client, bucket, key, content, **condition)
+    except ClientError as error:
+        if is_precondition_failure(error):
+            return None
+        raise
 
 
 def _put(client: Any, bucket: str, key: str, content: bytes, **condition: str) -> str:

@@ -10,7 +10,7 @@ import time
 from typing import Any
 
 import pytest
-from botocore.exceptions import ConnectTimeoutError, ReadTimeoutError
+from botocore.exceptions import ClientError, ConnectTimeoutError, ReadTimeoutError
 
 from airflow_provider_wan.ledger import (
     EntryState,
@@ -160,15 +160,108 @@ def test_a_server_that_honours_conditions_passes_the_probe_again_and_again(store
     store.probe()
 
 
-@pytest.mark.parametrize("ignored", ["IfNoneMatch", "IfMatch"])
-def test_a_server_that_ignores_a_condition_is_found_out(client: Any, prefix: Any, ignored: str) -> None:
-    def careless(**wanted: Any) -> Any:
-        wanted.pop(ignored, None)
+def _rewrites_etags(client: Any, rewrite: Any, *, calls: tuple[str, ...]) -> Any:
+    """Return a client behind a proxy that changes the ETags of responses, and passes conditions through."""
+
+    def call(name: str) -> Any:
+        def send(**wanted: Any) -> Any:
+            response = getattr(client, name)(**wanted)
+            return {**response, "ETag": rewrite(response["ETag"])}
+
+        return send
+
+    return PatchedClient(client, **{name: call(name) for name in calls})
+
+
+def _refuses_conditions(client: Any) -> Any:
+    def put(**wanted: Any) -> Any:
+        if "IfNoneMatch" in wanted or "IfMatch" in wanted:
+            raise ClientError(
+                {
+                    "Error": {"Code": "NotImplemented", "Message": "A header you provided is not implemented"},
+                    "ResponseMetadata": {"HTTPStatusCode": 501},
+                },
+                "PutObject",
+            )
         return client.put_object(**wanted)
 
-    store = open_store(f"s3://{BUCKET}/{prefix}", s3_client=lambda: PatchedClient(client, put_object=careless))
-    with pytest.raises(LedgerUnsafeError, match="If-None-Match"):
-        store.probe()
+    return PatchedClient(client, put_object=put)
+
+
+def _ignores(client: Any, condition: str) -> Any:
+    def careless(**wanted: Any) -> Any:
+        wanted.pop(condition, None)
+        return client.put_object(**wanted)
+
+    return PatchedClient(client, put_object=careless)
+
+
+def _weaken(etag: str) -> str:
+    return f"W/{etag}"
+
+
+def _suffix(etag: str) -> str:
+    return etag[:-1] + '-gzip"'
+
+
+@pytest.mark.parametrize(
+    ("break_client", "message"),
+    [
+        (lambda client: _ignores(client, "IfNoneMatch"), "ignores If-None-Match"),
+        (lambda client: _ignores(client, "IfMatch"), "ignores If-Match"),
+        (lambda client: _rewrites_etags(client, _weaken, calls=("get_object", "put_object")), "refuses its own ETag"),
+        (lambda client: _rewrites_etags(client, _weaken, calls=("get_object",)), "refuses its own ETag"),
+        (lambda client: _rewrites_etags(client, _suffix, calls=("get_object", "put_object")), "refuses its own ETag"),
+        (lambda client: _rewrites_etags(client, _suffix, calls=("put_object",)), "is not the object's"),
+        (_refuses_conditions, "does not implement conditional writes"),
+    ],
+    ids=["no If-None-Match", "no If-Match", "weak", "weak on GET", "rewritten", "rewritten on PUT", "501"],
+)
+def test_a_server_whose_conditions_do_not_hold_is_refused_before_anything_is_paid(
+    client: Any, prefix: Any, break_client: Any, message: str
+) -> None:
+    clock = Clock()
+    api = Api(clock)
+    store = open_store(f"s3://{BUCKET}/{prefix}", s3_client=lambda: break_client(client))
+    submitter = Submitter(api, store, clock=clock, sleep=clock.sleep)
+
+    with pytest.raises(LedgerUnsafeError, match=message) as caught:
+        submitter.submit_once(REQUEST, fingerprint=FINGERPRINT, owner=ME, deadline=NOW + 60)
+
+    assert "file:///" in str(caught.value)
+    assert api.posts == []
+    assert clock.slept == []
+
+
+def test_many_processes_may_probe_a_sound_server_at_once(client: Any, prefix: Any) -> None:
+    faults: list[Exception] = []
+    start = threading.Barrier(12)
+
+    def probe() -> None:
+        store = open_store(f"s3://{BUCKET}/{prefix}", s3_client=lambda: client)
+        start.wait()
+        try:
+            store.probe()
+        except Exception as error:
+            faults.append(error)
+
+    threads = [threading.Thread(target=probe) for _ in range(12)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert faults == []
+
+
+def test_foreign_objects_among_the_entries_are_skipped_with_one_warning(
+    store: Any, client: Any, prefix: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    store.create(a_claim())
+    for name in ("package", "tsconfig", "with space"):
+        client.put_object(Bucket=BUCKET, Key=f"{prefix}/{name}.json", Body=b'{"name": "x"}')
+
+    assert [stored.entry for stored in store.entries()] == [a_claim()]
+    assert len([record for record in caplog.records if "is skipped" in record.getMessage()]) == 1
 
 
 def _loses_responses(client: Any, *, arrives: Any) -> Any:

@@ -13,8 +13,14 @@ from airflow_provider_wan.ledger.errors import (
     LedgerUnavailableError,
     LedgerUnsafeError,
 )
-from airflow_provider_wan.ledger.stores.base import ENTRY_SUFFIX, StoredEntry, parse_entry_name, validate_fingerprint
-from airflow_provider_wan.s3.conditional import honours_conditions, read_version, write_if
+from airflow_provider_wan.ledger.stores.base import (
+    ENTRY_SUFFIX,
+    StoredEntry,
+    parse_entry_name,
+    read_entries,
+    validate_fingerprint,
+)
+from airflow_provider_wan.s3.conditional import find_condition_fault, read_version, write_if
 from airflow_provider_wan.s3.errors import S3_ERRORS, get_error_code, get_http_status
 from airflow_provider_wan.s3.objects import list_objects
 from airflow_provider_wan.s3.uri import build_s3_uri
@@ -74,9 +80,8 @@ class S3Store:
 
     def entries(self, *, modified_since: float | None = None) -> Iterator[StoredEntry]:
         """See :meth:`LedgerStore.entries`."""
-        for name, modified in self._names():
-            if (modified_since is None or modified >= modified_since) and (stored := self.read(name)):
-                yield stored
+        names = (name for name, modified in self._names() if modified_since is None or modified >= modified_since)
+        return read_entries(names, self.read, self.uri)
 
     def fingerprints(self) -> Iterator[str]:
         """See :meth:`LedgerStore.fingerprints`."""
@@ -94,13 +99,14 @@ class S3Store:
     def probe(self) -> None:
         """See :meth:`LedgerStore.probe`. It leaves one small object, ``.probe``, beside the entries."""
         try:
-            is_safe = honours_conditions(self._client, self._bucket, self._prefix + _PROBE)
+            fault = find_condition_fault(self._client, self._bucket, self._prefix + _PROBE)
         except (*S3_ERRORS, OSError) as error:
             raise self._unavailable("probed", error) from error
-        if not is_safe:
+        if fault is not None:
             raise LedgerUnsafeError(
-                f"{self.uri}: the S3 server ignores If-None-Match or If-Match, so two tasks could both pay for "
-                "one clip. Use a server that honours conditional writes (AWS S3, MinIO, SeaweedFS, R2 do)."
+                f"{self.uri}: {fault}, so two tasks could both pay for one clip. Nothing was paid. Use a server that "
+                "honours conditional writes (AWS S3, MinIO, SeaweedFS, R2 do), without such a proxy; or a ledger in a "
+                "folder that all workers share (file:///folder)."
             )
 
     @property
