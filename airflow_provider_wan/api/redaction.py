@@ -14,7 +14,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 _QUERY = re.compile(r"(https?://[^\s?#\"'<>]+)[?#][^\s\"'<>]*", re.IGNORECASE)
 _UNENCODABLE = re.compile("[\x00\ud800-\udfff]")
-_USERINFO = re.compile(r"([a-z][a-z0-9+.-]*://)[^\s/?#\"'<>@]*@", re.IGNORECASE)
+_USERINFO = re.compile(r"([a-z][a-z0-9+.-]{0,30}://)[^\s/?#\"'<>@]*@", re.IGNORECASE)
 
 # Parameters of a URL that grant access, or say until when: they change with each signing of the same object.
 _SIGNING_PREFIXES = ("x-amz-", "x-goog-", "x-oss-", "x-cos-", "x-ms-", "q-sign-", "q-key-", "response-")

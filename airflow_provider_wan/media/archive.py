@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -20,6 +20,7 @@ from airflow_provider_wan.api.errors import WanResultError, WanResultRefusedErro
 from airflow_provider_wan.api.record import RequestRecord
 from airflow_provider_wan.media.clip_record import (
     MAX_RECORD_BYTES,
+    RECORD_TYPE,
     VIDEO_TYPE,
     ArchivedClip,
     build_copy_record,
@@ -27,6 +28,7 @@ from airflow_provider_wan.media.clip_record import (
     parse_record,
     record_key,
 )
+from airflow_provider_wan.media.delivery import check_request, list_deviations
 from airflow_provider_wan.media.fetch import (
     CHUNK_BYTES,
     BrokenDownloadError,
@@ -34,8 +36,15 @@ from airflow_provider_wan.media.fetch import (
     open_result,
 )
 from airflow_provider_wan.media.video import Mp4Checker, VideoInfo, check_clip
-from airflow_provider_wan.s3.errors import S3ResponseError
-from airflow_provider_wan.s3.multipart import ObjectWriter
+from airflow_provider_wan.s3.conditional import overwrites_existing
+from airflow_provider_wan.s3.errors import (
+    S3_ERRORS,
+    S3ResponseError,
+    get_error_code,
+    is_not_implemented,
+    is_precondition_failure,
+)
+from airflow_provider_wan.s3.multipart import ObjectWriter, copy_object
 from airflow_provider_wan.s3.objects import find_object, get_etag, read_object
 from airflow_provider_wan.s3.uri import build_s3_uri, split_s3_uri
 
@@ -64,6 +73,9 @@ class ClipArchive:
         self._hosts = hosts
         self._max_bytes = max_bytes
         self._replace = replace
+        # Whether the server honours conditional writes, as far as known.
+        self._conditional = True
+        self._probed: set[bool] = set()
 
     def find(self, bucket: str, key: str, request_id: str) -> ArchivedClip | None:
         """Look whether the request's clip lies at the key, whole and with its record.
@@ -84,7 +96,7 @@ class ClipArchive:
             # Copied by another tool, perhaps: the same bytes may have another ETag.
             if self._verify(bucket, key, request_id, recorded.sha256) is not None:
                 return recorded.as_existing()
-        self._refuse_overwrite(bucket, key, request_id, head, recorded)
+        self._refuse_overwrite(bucket, key, request_id, head)
         return None
 
     def find_request_id(self, bucket: str, key: str) -> str | None:
@@ -99,6 +111,8 @@ class ClipArchive:
         key: str,
         *,
         seconds: float | None = None,
+        resolution: str | None = None,
+        seed: int | None = None,
         cost: float | None = None,
     ) -> ArchivedClip:
         """Archive a clip that :meth:`find` did not find.
@@ -108,36 +122,34 @@ class ClipArchive:
 
         :param request: a finished request, with a result URL that was fetched just now.
         :param bucket: where to; ``key`` likewise.
-        :param seconds: the duration that was asked for, where the request itself does not tell.
+        :param seconds: the duration that was asked for, where it is known; ``resolution`` and ``seed`` likewise.
         :param cost: US dollars, for the record.
         :raises WanValidationError: as :meth:`find`.
         :raises WanResultGoneError: when the host no longer has it.
-        :raises WanResultRefusedError: a foreign host, or a file beyond ``max_bytes``.
+        :raises WanResultRefusedError: a foreign host, a file beyond ``max_bytes``, or the clip of a request that is not
+            the one that was asked for.
         :raises WanResultError: when the file is cut off or no video, or could not be fetched for now.
         """
         if not request.video_url:
             raise WanResultError(f"Request {request.request_id} is {request.status_text} without a result URL")
-        asked = request.payload.get("duration", seconds)
-        expected = float(asked) if isinstance(asked, int | float) else seconds
-        clip = None
-        head = find_object(self._client, bucket, key)
-        if head is not None:
-            recorded = self._read_record(bucket, key)
-            self._refuse_overwrite(bucket, key, request.request_id, head, recorded)
-            if _get_request_id(head) == request.request_id:
-                is_ours = recorded is not None and recorded.request_id == request.request_id
-                sha256 = recorded.sha256 if recorded and is_ours else head["Metadata"].get(_META_SHA256)
-                clip = self._verify(bucket, key, request.request_id, sha256)
-        if clip is None:
-            retrying = Retrying(
-                stop=stop_after_attempt(_ATTEMPTS),
-                wait=wait_random_exponential(multiplier=0.5, max=_LONGEST_PAUSE),
-                retry=retry_if_exception_type(BrokenDownloadError),
-                before_sleep=lambda state: log.warning("%s; trying again", state.outcome and state.outcome.exception()),
-                reraise=True,
-            )
-            clip = retrying(self._download, request, bucket, key, expected)
-        self._put_record(clip, build_record(clip, request, cost))
+        check_request(request, seconds=seconds, resolution=resolution, seed=seed)
+        told = request.payload.get("duration")
+        expected = seconds or (float(told) if isinstance(told, int | float) else None)
+        retrying = Retrying(
+            stop=stop_after_attempt(_ATTEMPTS),
+            wait=wait_random_exponential(multiplier=0.5, max=_LONGEST_PAUSE),
+            retry=retry_if_exception_type(BrokenDownloadError),
+            before_sleep=lambda state: log.warning("%s; trying again", state.outcome and state.outcome.exception()),
+            reraise=True,
+        )
+        clip = self._write_once(
+            bucket,
+            key,
+            request.request_id,
+            lambda head: self._reuse_video(bucket, key, request.request_id, head),
+            lambda head: retrying(self._download, request, bucket, key, expected, head),
+        )
+        self._put_record(clip, build_record(clip, request, cost, deviations=list_deviations(clip.video, resolution)))
         return clip
 
     def copy(self, source_uri: str, bucket: str, key: str, request_id: str) -> ArchivedClip | None:
@@ -158,28 +170,116 @@ class ClipArchive:
             return None
         if source is None or body is None:
             return None
-        head = find_object(self._client, bucket, key)
-        if head is not None:
-            self._refuse_overwrite(bucket, key, request_id, head, self._read_record(bucket, key))
-        self._client.copy(
-            {"Bucket": source_bucket, "Key": source_key},
-            bucket,
-            key,
-            ExtraArgs={
-                "ContentType": VIDEO_TYPE,
-                "Metadata": {_META_REQUEST: request_id, _META_SHA256: source.sha256},
-                "MetadataDirective": "REPLACE",
-            },
-        )
-        head = find_object(self._client, bucket, key)
-        if head is None or head["ContentLength"] != source.video.size:
-            raise WanResultError(f"The copy of {source_uri} at s3://{bucket}/{key} is not whole")
-        clip = replace(source, bucket=bucket, key=key, etag=get_etag(head), existing=False)
+        try:
+            clip = self._write_once(
+                bucket,
+                key,
+                request_id,
+                lambda head: self._reuse_video(bucket, key, request_id, head),
+                lambda head: self._copy_video(source, bucket, key, head),
+            )
+        except S3ResponseError as error:
+            log.warning("%s can't be copied: %s", source_uri, get_error_code(error))
+            return None
         self._put_record(clip, build_copy_record(body, clip, source_uri))
         return clip
 
-    def _download(self, request: RequestRecord, bucket: str, key: str, expected: float | None) -> ArchivedClip:
-        metadata = {_META_REQUEST: request.request_id} if request.request_id.isascii() else {}
+    def _write_once(
+        self,
+        bucket: str,
+        key: str,
+        request_id: str,
+        reuse: Callable[[dict[str, Any]], ArchivedClip | None],
+        write: Callable[[dict[str, Any] | None], ArchivedClip],
+    ) -> ArchivedClip:
+        """Write a video where nothing lies, or over the very object that was seen and may be replaced.
+
+        Of two tasks that write to one key, one wins. The other finds its own clip there, if both archive the same
+        request, or else it is told whose clip it is.
+
+        :param reuse: returns the clip, if it lies there already.
+        :param write: writes it, given what lies at the key; raises ``_KeyTakenError`` if that has changed.
+        """
+        overtaken = False
+        for _ in range(_ATTEMPTS):
+            head = find_object(self._client, bucket, key)
+            if head is not None:
+                # Who was overtaken has lost, whether it may replace what it has seen or not.
+                self._refuse_overwrite(bucket, key, request_id, head, overtaken=overtaken)
+                if _get_request_id(head) == request_id and (clip := reuse(head)) is not None:
+                    return clip
+            try:
+                return write(head)
+            except _KeyTakenError:
+                overtaken = True
+        raise WanResultError(f"{build_s3_uri(bucket, key)} is written by others all the time")
+
+    def _reuse_video(self, bucket: str, key: str, request_id: str, head: dict[str, Any]) -> ArchivedClip | None:
+        recorded = self._read_record(bucket, key)
+        is_ours = recorded is not None and recorded.request_id == request_id
+        sha256 = recorded.sha256 if recorded and is_ours else head["Metadata"].get(_META_SHA256)
+        return self._verify(bucket, key, request_id, sha256)
+
+    def _copy_video(self, source: ArchivedClip, bucket: str, key: str, head: dict[str, Any] | None) -> ArchivedClip:
+        def copy(condition: Mapping[str, str]) -> str:
+            return copy_object(
+                self._client,
+                (source.bucket, source.key, source_etag),
+                (bucket, key),
+                source.video.size,
+                content_type=VIDEO_TYPE,
+                metadata={**_request_metadata(source.request_id), _META_SHA256: source.sha256},
+                condition=condition,
+            )
+
+        found = find_object(self._client, source.bucket, source.key)
+        if found is None or found["ContentLength"] != source.video.size:
+            raise WanResultError(f"{source.uri} changes while it is copied")
+        source_etag = str(found["ETag"])
+        etag = self._commit(copy, bucket, key, head)
+        written = find_object(self._client, bucket, key)
+        if written is None or written["ContentLength"] != source.video.size:
+            raise WanResultError(f"The copy of {source.uri} at {build_s3_uri(bucket, key)} is not whole")
+        return replace(source, bucket=bucket, key=key, etag=etag, existing=False, multipart=True)
+
+    def _commit(
+        self, commit: Callable[[Mapping[str, str]], str], bucket: str, key: str, head: dict[str, Any] | None
+    ) -> str:
+        """Make an object appear, if what lies at its key has not changed."""
+        condition = {"IfNoneMatch": "*"} if head is None else {"IfMatch": str(head["ETag"])}
+        if self._conditional:
+            try:
+                return commit(condition)
+            except S3ResponseError as error:
+                # A completion whose response was lost, and which was repeated, finds no upload any more.
+                repeated = get_error_code(error) == "NoSuchUpload" and self._has_changed(bucket, key, head)
+                if repeated or is_precondition_failure(error):
+                    raise _KeyTakenError from error
+                if not is_not_implemented(error):
+                    raise
+                self._give_up_conditions(bucket, "does not implement conditional writes")
+        # The best that such a server allows: the time in which two tasks miss each other is short.
+        if self._has_changed(bucket, key, head):
+            raise _KeyTakenError
+        return commit({})
+
+    def _has_changed(self, bucket: str, key: str, head: dict[str, Any] | None) -> bool:
+        now = find_object(self._client, bucket, key)
+        return (now and now["ETag"]) != (head and head["ETag"])
+
+    def _give_up_conditions(self, bucket: str, fault: str) -> None:
+        self._conditional = False
+        log.warning(
+            "The S3 server of bucket %s %s. Two tasks that archive to one key at the same moment can overwrite each "
+            "other's clips there: keep keys apart, for example by the request id or {{ run_id }}.",
+            bucket,
+            fault,
+        )
+
+    def _download(
+        self, request: RequestRecord, bucket: str, key: str, expected: float | None, head: dict[str, Any] | None
+    ) -> ArchivedClip:
+        metadata = _request_metadata(request.request_id)
         writer = ObjectWriter(self._client, bucket, key, content_type=VIDEO_TYPE, metadata=metadata)
         try:
             with open_result(request.video_url or "", self._hosts) as download:
@@ -197,24 +297,32 @@ class ClipArchive:
                 )
             video = checker.finish()
             check_clip(video, expected)
-            etag = writer.commit({_META_SHA256: digest.hexdigest()})
+            sha256 = {_META_SHA256: digest.hexdigest()}
+            is_multipart = writer.is_multipart
+            etag = self._commit(lambda condition: writer.commit(sha256, condition), bucket, key, head)
         except BaseException:
             writer.abort()
             raise
-        return ArchivedClip(request.request_id, bucket, key, digest.hexdigest(), etag, video)
+        return ArchivedClip(request.request_id, bucket, key, digest.hexdigest(), etag, video, multipart=is_multipart)
 
     def _refuse_overwrite(
-        self, bucket: str, key: str, request_id: str, head: dict[str, Any], recorded: ArchivedClip | None
+        self, bucket: str, key: str, request_id: str, head: dict[str, Any], *, overtaken: bool = False
     ) -> None:
         """Nobody's clip is overwritten unasked: it was paid for."""
-        if self._replace or _get_request_id(head) == request_id:
+        maker = _get_request_id(head)
+        if maker == request_id or (self._replace and not overtaken):
             return
-        owner = recorded.request_id if recorded and recorded.request_id != request_id else _get_request_id(head)
+        recorded = self._read_record(bucket, key)
+        owner = recorded.request_id if recorded and recorded.request_id != request_id else maker
+        what = f"the clip of request {owner}" if owner else "an object of another origin"
+        remedy = "Put the request id or the run id into the key"
         raise WanValidationError(
             "s3_key",
             build_s3_uri(bucket, key),
-            f"holds the clip of request {owner}" if owner else "holds an object of another origin",
-            "Put the request id or the run id into the key, or set replace=True to have it overwritten",
+            f"holds {what}, which was written at the same time as that of request {request_id}"
+            if overtaken
+            else f"holds {what}",
+            remedy if overtaken else f"{remedy}, or set replace=True to have it overwritten",
         )
 
     def _check_size(self, size: int) -> None:
@@ -242,7 +350,35 @@ class ClipArchive:
         return None if body is None else parse_record(body, bucket, key)
 
     def _put_record(self, clip: ArchivedClip, body: bytes) -> None:
-        self._client.put_object(Bucket=clip.bucket, Key=record_key(clip.key), Body=body, ContentType="application/json")
+        key = record_key(clip.key)
+        self._client.put_object(Bucket=clip.bucket, Key=key, Body=body, ContentType=RECORD_TYPE)
+        if not clip.existing:
+            self._check_conditions(clip, body)
+
+    def _check_conditions(self, clip: ArchivedClip, record: bytes) -> None:
+        """Find out, once for each kind of upload, whether the server honours conditions; if not, look who won.
+
+        :raises WanValidationError: if the clip was overwritten meanwhile.
+        """
+        if self._conditional and clip.multipart not in self._probed:
+            self._probed.add(clip.multipart)
+            try:
+                ignored = overwrites_existing(
+                    self._client, clip.bucket, record_key(clip.key), record, RECORD_TYPE, multipart=clip.multipart
+                )
+            except S3_ERRORS as error:
+                log.info("Whether the S3 server honours conditions can't be found out: %s", type(error).__name__)
+                return
+            if ignored:
+                self._give_up_conditions(clip.bucket, "ignores conditions on writes")
+        if not self._conditional:
+            head = find_object(self._client, clip.bucket, clip.key)
+            if head is not None:
+                self._refuse_overwrite(clip.bucket, clip.key, clip.request_id, head, overtaken=True)
+
+
+class _KeyTakenError(Exception):
+    """What lies at the key has changed since it was looked at."""
 
 
 def _read_through(pieces: Iterable[bytes]) -> tuple[VideoInfo, str]:
@@ -257,3 +393,7 @@ def _get_request_id(head: dict[str, Any]) -> str | None:
     """The request that an object's metadata names."""
     request_id: str | None = head.get("Metadata", {}).get(_META_REQUEST)
     return request_id
+
+
+def _request_metadata(request_id: str) -> dict[str, str]:
+    return {_META_REQUEST: request_id} if request_id.isascii() else {}

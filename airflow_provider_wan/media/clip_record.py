@@ -4,20 +4,24 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
 from airflow_provider_wan import __version__
 from airflow_provider_wan.api.record import RequestRecord
-from airflow_provider_wan.api.redaction import public_url, redact_value
+from airflow_provider_wan.api.redaction import clean_text, public_url, redact_value
 from airflow_provider_wan.media.video import VideoInfo
 from airflow_provider_wan.s3.uri import build_s3_uri
 
 SCHEMA = "airflow-provider-wan/clip/1"
 MAX_RECORD_BYTES = 1_000_000
 VIDEO_TYPE = "video/mp4"
+RECORD_TYPE = "application/json"
+_MAX_DEPTH = 20
+_MAX_TEXT = 20_000
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,7 @@ class ArchivedClip:
     :param etag: the object's ETag at the time of the check.
     :param video: what the video holds.
     :param existing: whether it lay there already, so that nothing was downloaded from the API's host.
+    :param multipart: whether it was just written by a multipart upload.
     """
 
     request_id: str
@@ -39,6 +44,7 @@ class ArchivedClip:
     etag: str
     video: VideoInfo
     existing: bool = False
+    multipart: bool = field(default=False, compare=False)
 
     @property
     def uri(self) -> str:
@@ -60,14 +66,18 @@ def record_key(key: str) -> str:
     return key.removesuffix(".mp4") + ".json"
 
 
-def build_record(clip: ArchivedClip, request: RequestRecord, cost: float | None) -> bytes:
+def build_record(
+    clip: ArchivedClip, request: RequestRecord, cost: float | None, *, deviations: Sequence[str] = ()
+) -> bytes:
     """Put in words how a clip was made.
 
-    URLs lose their query strings, which may be signatures.
+    URLs lose their query strings, which may be signatures. What JSON or UTF-8 can't represent is left out: nothing
+    that the API says may stop the archive of a clip that is paid for.
 
     :param clip: the clip.
     :param request: the request that made it.
     :param cost: US dollars; ``None`` when unknown.
+    :param deviations: how the clip differs from what was asked for.
     :return: JSON in UTF-8.
     """
     seconds = None
@@ -77,7 +87,7 @@ def build_record(clip: ArchivedClip, request: RequestRecord, cost: float | None)
         "schema": SCHEMA,
         "request_id": clip.request_id,
         "model": request.model,
-        "parameters": redact_value(request.payload),
+        "parameters": redact_value(_clean_json(request.payload)),
         "requested_at": _iso(request.created_at),
         "queued_at": _iso(request.queued_at),
         "finished_at": _iso(request.updated_at),
@@ -95,10 +105,12 @@ def build_record(clip: ArchivedClip, request: RequestRecord, cost: float | None)
         "codec": clip.video.codec,
         "has_audio": clip.video.has_audio,
         "fragmented": clip.video.fragmented,
+        "deviations": list(deviations),
         "archived_at": _iso(datetime.now(UTC).timestamp()),
         "provider_version": __version__,
     }
-    return (json.dumps(document, indent=2, ensure_ascii=False) + "\n").encode()
+    body = _encode(document)
+    return body if len(body) < MAX_RECORD_BYTES else _encode(document | {"parameters": {}})
 
 
 def build_copy_record(body: bytes, clip: ArchivedClip, source_uri: str) -> bytes:
@@ -116,7 +128,7 @@ def build_copy_record(body: bytes, clip: ArchivedClip, source_uri: str) -> bytes
         "copied_from": source_uri,
         "archived_at": _iso(datetime.now(UTC).timestamp()),
     }
-    return (json.dumps(document, indent=2, ensure_ascii=False) + "\n").encode()
+    return _encode(document)
 
 
 def parse_record(body: bytes, bucket: str, key: str) -> ArchivedClip | None:
@@ -141,10 +153,37 @@ def parse_record(body: bytes, bucket: str, key: str) -> ArchivedClip | None:
         )
         names = ("request_id", "sha256", "etag")
         request_id, sha256, etag = (str(document[name]) for name in names)
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return None
     return ArchivedClip(request_id, bucket, key, sha256, etag, video)
 
 
+def _encode(document: Mapping[str, Any]) -> bytes:
+    text = json.dumps(_clean_json(document), indent=2, ensure_ascii=False, allow_nan=False)
+    return (text + "\n").encode()
+
+
+def _clean_json(value: Any, depth: int = 0) -> Any:
+    """Return a value without what JSON in UTF-8 can't represent."""
+    if isinstance(value, str):
+        return clean_text(value, _MAX_TEXT)
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if value is None or isinstance(value, bool | int):
+        return value
+    if depth >= _MAX_DEPTH:
+        return None
+    if isinstance(value, Mapping):
+        return {clean_text(str(name)): _clean_json(each, depth + 1) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_clean_json(each, depth + 1) for each in value]
+    return None
+
+
 def _iso(seconds: float | None) -> str | None:
-    return None if seconds is None else datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
+    if seconds is None:
+        return None
+    try:
+        return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
+    except (ValueError, OverflowError, OSError):
+        return None

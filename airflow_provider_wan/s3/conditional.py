@@ -8,7 +8,8 @@ from uuid import uuid4
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from airflow_provider_wan.s3.errors import get_error_code, get_http_status, is_no_such_key, is_precondition_failure
+from airflow_provider_wan.s3.errors import is_no_such_key, is_not_implemented, is_precondition_failure
+from airflow_provider_wan.s3.multipart import MultipartUpload
 
 # ETag of an empty object, which the object of the probe never is.
 _OTHER_ETAG = '"d41d8cd98f00b204e9800998ecf8427e"'
@@ -77,9 +78,50 @@ def find_condition_fault(client: Any, bucket: str, key: str) -> str | None:
     try:
         return _find_condition_fault(client, bucket, key)
     except ClientError as error:
-        if get_http_status(error) == 501 or get_error_code(error) == "NotImplemented":
+        if is_not_implemented(error):
             return "the S3 server does not implement conditional writes"
         raise
+
+
+def overwrites_existing(
+    client: Any, bucket: str, key: str, content: bytes, content_type: str, *, multipart: bool = False
+) -> bool:
+    """Return whether a server replaces an object although ``If-None-Match: *`` forbids it.
+
+    The object is written again with the content that it has, so nothing is lost if it does.
+
+    :param client: a boto3 S3 client.
+    :param bucket: the bucket.
+    :param key: key of an object that exists.
+    :param content: its content.
+    :param content_type: its media type.
+    :param multipart: whether to find out about multipart uploads, to which servers may apply other rules.
+    :raises botocore.exceptions.ClientError: if S3 refuses the request for another reason; likewise botocore's other
+        errors.
+    """
+    target = {"Bucket": bucket, "Key": key}
+    if not multipart:
+        try:
+            client.put_object(**target, Body=content, ContentType=content_type, IfNoneMatch="*")
+        except ClientError as error:
+            if is_precondition_failure(error):
+                return False
+            if is_not_implemented(error):
+                return True
+            raise
+        return True
+    writer = MultipartUpload(client, bucket, key, content_type=content_type, metadata={})
+    try:
+        writer.upload_part(1, content)
+        writer.complete({"IfNoneMatch": "*"})
+    except ClientError as error:
+        writer.abort()
+        if is_precondition_failure(error):
+            return False
+        if is_not_implemented(error):
+            return True
+        raise
+    return True
 
 
 def _find_condition_fault(client: Any, bucket: str, key: str) -> str | None:

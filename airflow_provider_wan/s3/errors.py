@@ -56,3 +56,11 @@ def is_precondition_failure(error: Exception) -> bool:
     """
     # 404: If-Match on an object that is gone. 409: AWS saw two conditional writes at the same moment.
     return get_http_status(error) in (409, 412) or is_no_such_key(error)
+
+
+def is_not_implemented(error: Exception) -> bool:
+    """Return whether the server does not know the feature that a request uses.
+
+    :param error: what a call raised.
+    """
+    return get_http_status(error) == 501 or get_error_code(error) == "NotImplemented"

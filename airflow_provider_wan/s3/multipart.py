@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Writes an object to S3 piece by piece, in constant memory, so that it appears whole or not at all."""
+"""Writes an object to S3 piece by piece, in constant memory, so that it appears whole or not at all.
+
+Both ways end in one request, the PUT or the completion of a multipart upload, which may carry a condition.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,107 @@ from typing import Any
 PART_BYTES = 8 * 1024 * 1024
 #: Parts under way while the next one fills: with these, memory is at most four parts.
 PARTS_IN_FLIGHT = 3
+#: A part that is copied within S3 has at most 5 GiB.
+COPY_PART_BYTES = 1024**3
+
+
+class MultipartUpload:
+    """One multipart upload, which begins with the object.
+
+    :param client: a boto3 S3 client.
+    :param bucket: the bucket.
+    :param key: the object's key.
+    :param content_type: its media type.
+    :param metadata: user metadata, ASCII.
+    """
+
+    def __init__(self, client: Any, bucket: str, key: str, *, content_type: str, metadata: Mapping[str, str]) -> None:
+        self._client = client
+        self._target = {"Bucket": bucket, "Key": key}
+        created = client.create_multipart_upload(**self._target, ContentType=content_type, Metadata=dict(metadata))
+        self._target["UploadId"] = str(created["UploadId"])
+        self._parts: dict[int, dict[str, Any]] = {}
+
+    def upload_part(self, number: int, body: bytes | bytearray) -> None:
+        """Upload one part; safe to call from several threads.
+
+        :param number: its number, from 1.
+        :param body: its content.
+        """
+        self._add(number, self._client.upload_part(**self._target, PartNumber=number, Body=body))
+
+    def copy_part(self, number: int, source: Mapping[str, str], etag: str, first: int, last: int) -> None:
+        """Copy one part from another object.
+
+        :param number: its number, from 1.
+        :param source: ``Bucket`` and ``Key`` of the other object.
+        :param etag: its ETag: if it has changed, nothing is copied.
+        :param first: position of the first byte; ``last`` likewise of the last one.
+        """
+        response = self._client.upload_part_copy(
+            **self._target,
+            PartNumber=number,
+            CopySource=dict(source),
+            CopySourceIfMatch=etag,
+            CopySourceRange=f"bytes={first}-{last}",
+        )
+        self._add(number, response["CopyPartResult"])
+
+    def complete(self, condition: Mapping[str, str]) -> str:
+        """Make the object appear.
+
+        :param condition: ``IfNoneMatch`` or ``IfMatch``; empty for none.
+        :returns: the object's ETag, without quotes.
+        """
+        parts = [self._parts[number] for number in sorted(self._parts)]
+        response = self._client.complete_multipart_upload(**self._target, MultipartUpload={"Parts": parts}, **condition)
+        return str(response["ETag"]).strip('"')
+
+    def abort(self) -> None:
+        """Remove the parts. Errors are ignored: S3's lifecycle rule removes what remains."""
+        with contextlib.suppress(Exception):
+            self._client.abort_multipart_upload(**self._target)
+
+    def _add(self, number: int, response: Mapping[str, Any]) -> None:
+        part = {"PartNumber": number, "ETag": response["ETag"]}
+        # Where boto3 sent a checksum with the part, S3 wants it again on completion.
+        part |= {name: response[name] for name in response if name.startswith("Checksum") and name != "ChecksumType"}
+        self._parts[number] = part
+
+
+def copy_object(
+    client: Any,
+    source: tuple[str, str, str],
+    target: tuple[str, str],
+    size: int,
+    *,
+    content_type: str,
+    metadata: Mapping[str, str],
+    condition: Mapping[str, str],
+) -> str:
+    """Copy an object within S3, if a condition holds for the target.
+
+    It is a multipart upload: servers honour a condition on the completion of one more widely than on a copy.
+
+    :param client: a boto3 S3 client.
+    :param source: bucket, key and ETag of the object.
+    :param target: bucket and key of the copy.
+    :param size: number of bytes, at least 1.
+    :param content_type: media type of the copy.
+    :param metadata: user metadata of the copy, ASCII.
+    :param condition: ``IfNoneMatch`` or ``IfMatch``; empty for none.
+    :returns: the copy's ETag, without quotes.
+    """
+    bucket, key, etag = source
+    upload = MultipartUpload(client, *target, content_type=content_type, metadata=metadata)
+    try:
+        for number, first in enumerate(range(0, size, COPY_PART_BYTES), 1):
+            last = min(first + COPY_PART_BYTES, size) - 1
+            upload.copy_part(number, {"Bucket": bucket, "Key": key}, etag, first, last)
+        return upload.complete(condition)
+    except BaseException:
+        upload.abort()
+        raise
 
 
 class ObjectWriter:
@@ -28,13 +132,13 @@ class ObjectWriter:
 
     def __init__(self, client: Any, bucket: str, key: str, *, content_type: str, metadata: Mapping[str, str]) -> None:
         self._client = client
-        self._target = {"Bucket": bucket, "Key": key}
+        self._bucket = bucket
+        self._key = key
         self._content_type = content_type
         self._metadata = dict(metadata)
-        self._upload_id: str | None = None
+        self._upload: MultipartUpload | None = None
         self._pool: ThreadPoolExecutor | None = None
-        self._in_flight: deque[Future[tuple[dict[str, Any], bytearray]]] = deque()
-        self._parts: list[dict[str, Any]] = []
+        self._in_flight: deque[Future[bytearray]] = deque()
         self._part_number = 0
         self._buffer = bytearray()
         self._filled = 0
@@ -55,45 +159,50 @@ class ObjectWriter:
             if self._filled == PART_BYTES:
                 self._send()
 
-    def commit(self, metadata: Mapping[str, str]) -> str:
-        """Make the object appear.
+    @property
+    def is_multipart(self) -> bool:
+        """Whether the object is uploaded in several parts."""
+        return self._upload is not None
+
+    def commit(self, metadata: Mapping[str, str], condition: Mapping[str, str] | None = None) -> str:
+        """Make the object appear. After an error it may be called again, or :meth:`abort`.
 
         :param metadata: more user metadata, known only now; kept where the object goes by a single PUT, as S3 fixes
             that of a multipart upload at its beginning.
-        :return: the object's ETag, without quotes.
+        :param condition: ``IfNoneMatch`` or ``IfMatch``; default: none.
+        :returns: the object's ETag, without quotes.
         """
-        if self._upload_id is None:
+        if self._upload is None:
             body = bytes(memoryview(self._buffer)[: self._filled])
             attributes = {"ContentType": self._content_type, "Metadata": {**self._metadata, **metadata}}
-            answer = self._client.put_object(**self._target, Body=body, **attributes)
+            response = self._client.put_object(
+                Bucket=self._bucket, Key=self._key, Body=body, **attributes, **(condition or {})
+            )
+            etag = str(response["ETag"]).strip('"')
         else:
             if self._filled:
                 del self._buffer[self._filled :]
                 self._send()
             while self._in_flight:
                 self._collect()
-            answer = self._client.complete_multipart_upload(
-                **self._target, UploadId=self._upload_id, MultipartUpload={"Parts": self._parts}
-            )
+            etag = self._upload.complete(condition or {})
         self._close()
-        return str(answer["ETag"]).strip('"')
+        return etag
 
     def abort(self) -> None:
         """Leave nothing behind. Does nothing after :meth:`commit`, and never raises what S3 answers."""
         for future in self._in_flight:
             future.cancel()
-        upload_id = self._upload_id
+        upload = self._upload
         self._close()
-        if upload_id is not None:
-            # The error that led here is the one to be told; S3's lifecycle rule removes what remains.
-            with contextlib.suppress(Exception):
-                self._client.abort_multipart_upload(**self._target, UploadId=upload_id)
+        if upload is not None:
+            upload.abort()
 
     def _close(self) -> None:
         if self._pool is not None:
             self._pool.shutdown(wait=True, cancel_futures=True)
         self._pool = None
-        self._upload_id = None
+        self._upload = None
         self._in_flight.clear()
         self._buffer = bytearray()
 
@@ -104,24 +213,21 @@ class ObjectWriter:
         return bytearray(PART_BYTES)
 
     def _collect(self) -> bytearray:
-        part, buffer = self._in_flight.popleft().result()
-        self._parts.append(part)
-        return buffer
+        return self._in_flight.popleft().result()
 
     def _send(self) -> None:
-        if self._upload_id is None or self._pool is None:
-            attributes = {"ContentType": self._content_type, "Metadata": self._metadata}
-            created = self._client.create_multipart_upload(**self._target, **attributes)
-            self._upload_id = str(created["UploadId"])
+        if self._upload is None or self._pool is None:
+            self._upload = MultipartUpload(
+                self._client, self._bucket, self._key, content_type=self._content_type, metadata=self._metadata
+            )
             self._pool = ThreadPoolExecutor(PARTS_IN_FLIGHT, thread_name_prefix="wan-upload")
         self._part_number += 1
-        self._in_flight.append(self._pool.submit(self._upload, self._part_number, self._buffer, self._upload_id))
+        self._in_flight.append(self._pool.submit(_upload_part, self._upload, self._part_number, self._buffer))
         self._buffer = bytearray()
         self._filled = 0
 
-    def _upload(self, number: int, buffer: bytearray, upload_id: str) -> tuple[dict[str, Any], bytearray]:
-        answer = self._client.upload_part(**self._target, UploadId=upload_id, PartNumber=number, Body=buffer)
-        part = {"PartNumber": number, "ETag": answer["ETag"]}
-        # Where boto3 sent a checksum with the part, S3 wants it again on completion.
-        part |= {name: answer[name] for name in answer if name.startswith("Checksum") and name != "ChecksumType"}
-        return part, buffer
+
+def _upload_part(upload: MultipartUpload, number: int, buffer: bytearray) -> bytearray:
+    """Upload a part, and return its buffer for another one."""
+    upload.upload_part(number, buffer)
+    return buffer

@@ -97,6 +97,6 @@ def box(name: bytes, body: bytes = b"", *, long: bool = False) -> bytes:
     return struct.pack(">I4s", 8 + len(body), name) + body
 
 
-def padded(clip: bytes, megabytes: int) -> bytes:
+def padded(clip: bytes, megabytes: int, fill: bytes = b"\0") -> bytes:
     """A whole clip with as many MiB of padding behind it."""
-    return clip + box(b"free", bytes(megabytes * 1024 * 1024))
+    return clip + box(b"free", fill * (megabytes * 1024 * 1024))

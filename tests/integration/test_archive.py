@@ -6,12 +6,16 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 
 from airflow_provider_wan.api.errors import (
+    WanError,
     WanResultError,
     WanResultGoneError,
     WanResultRefusedError,
@@ -293,3 +297,229 @@ def test_a_host_that_does_not_listen_is_told_of_without_its_query(folder: Folder
         url = gone.url()
     with pytest.raises(BrokenDownloadError, match="can't be reached"):
         archive(folder).store(finished(url), BUCKET, folder.key("a.mp4"))
+
+
+class Patched:
+    """The real client with some methods replaced."""
+
+    def __init__(self, client: Any, **changed: Any) -> None:
+        self._client = client
+        self.__dict__.update(changed)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._client, name)
+
+
+def race(folder: Folder, host: ResultHost, writers: list[tuple[ClipArchive, bytes]]) -> list[Any]:
+    """Let writers archive the clips of different requests to one key at once; return a clip or an error for each."""
+    ready, results = threading.Barrier(len(writers)), [None] * len(writers)
+
+    def write(number: int, engine: ClipArchive, data: bytes) -> None:
+        url = host.play(body(data), path=f"/{number}.mp4")
+        ready.wait()
+        try:
+            results[number] = engine.store(finished(url, f"req-{number}"), BUCKET, folder.key("a.mp4"))
+        except WanError as error:
+            results[number] = error
+
+    threads = [threading.Thread(target=write, args=(n, *writer)) for n, writer in enumerate(writers)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return results
+
+
+@pytest.mark.parametrize("size", [1, 20], ids=["one part", "three parts"])
+@pytest.mark.parametrize(("may_replace", "occupied"), [(False, False), (True, False), (True, True)])
+def test_of_tasks_that_archive_to_one_key_at_once_exactly_one_wins(
+    folder: Folder, host: ResultHost, size: int, may_replace: bool, occupied: bool
+) -> None:
+    clips = [padded(CLIP, size, fill=bytes([n])) for n in range(3)]
+    if occupied:
+        folder.put("a.mp4", b"an earlier one")
+
+    results = race(folder, host, [(archive(folder, replace=may_replace), clip) for clip in clips])
+
+    winners = [n for n, result in enumerate(results) if not isinstance(result, Exception)]
+    assert len(winners) == 1
+    (winner,) = winners
+    assert folder.get("a.mp4") == clips[winner]
+    assert json.loads(folder.get("a.json"))["request_id"] == f"req-{winner}"
+    for result in results:
+        if isinstance(result, Exception):
+            assert isinstance(result, WanValidationError)
+            assert folder.uri("a.mp4") in str(result)
+            assert f"holds the clip of request req-{winner}" in str(result)
+    assert folder.uploads_under_way() == []
+
+
+def test_two_tasks_that_archive_the_same_request_at_once_both_have_its_clip(folder: Folder, host: ResultHost) -> None:
+    url, ready = host.play(body(CLIP)), threading.Barrier(2)
+    results: list[Any] = []
+
+    def write() -> None:
+        ready.wait()
+        results.append(archive(folder).store(finished(url), BUCKET, folder.key("a.mp4")))
+
+    threads = [threading.Thread(target=write) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert {result.sha256 for result in results} == {hashlib.sha256(CLIP).hexdigest()}
+
+
+@pytest.mark.parametrize("data", [CLIP, LONG], ids=["one part", "three parts"])
+def test_a_write_that_collides_with_its_own_repetition_is_its_own(
+    folder: Folder, host: ResultHost, data: bytes
+) -> None:
+    def twice(name: str) -> Any:
+        def call(**wanted: Any) -> Any:
+            response = getattr(folder.client, name)(**wanted)
+            return response if wanted["Key"].endswith(".json") else getattr(folder.client, name)(**wanted)
+
+        return call
+
+    calls = {name: twice(name) for name in ("put_object", "complete_multipart_upload")}
+    clip = ClipArchive(Patched(folder.client, **calls), LOCAL).store(
+        finished(host.play(body(data))), BUCKET, folder.key("a.mp4")
+    )
+    assert folder.get("a.mp4") == data
+    assert clip.sha256 == hashlib.sha256(data).hexdigest()
+    assert json.loads(folder.get("a.json"))["sha256"] == clip.sha256
+
+
+def without_conditions(client: Any, *, refuses: bool) -> Any:
+    """A server that ignores conditions on writes, or answers them with 501."""
+
+    def call(name: str) -> Any:
+        def send(**wanted: Any) -> Any:
+            conditions = [wanted.pop(each) for each in ("IfNoneMatch", "IfMatch") if each in wanted]
+            if refuses and conditions:
+                raise ClientError(
+                    {"Error": {"Code": "NotImplemented"}, "ResponseMetadata": {"HTTPStatusCode": 501}}, name
+                )
+            return getattr(client, name)(**wanted)
+
+        return send
+
+    return Patched(client, **{name: call(name) for name in ("put_object", "complete_multipart_upload")})
+
+
+@pytest.mark.parametrize("data", [CLIP, LONG], ids=["one part", "three parts"])
+@pytest.mark.parametrize("refuses", [False, True], ids=["ignored", "501"])
+def test_a_server_without_conditional_writes_is_used_and_named_with_the_remedy(
+    folder: Folder, host: ResultHost, caplog: pytest.LogCaptureFixture, data: bytes, refuses: bool
+) -> None:
+    engine = ClipArchive(without_conditions(folder.client, refuses=refuses), LOCAL)
+    for number in range(2):
+        url = host.play(body(data), path=f"/{number}.mp4")
+        engine.store(finished(url, f"req-{number}"), BUCKET, folder.key(f"{number}.mp4"))
+
+    assert [folder.get(f"{number}.mp4") for number in range(2)] == [data, data]
+    (message,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert "implement conditional writes" in message or "ignores conditions" in message
+    assert "run_id" in message
+    with pytest.raises(WanValidationError, match="holds the clip of request req-0"):
+        engine.store(finished(host.play(body(data))), BUCKET, folder.key("0.mp4"))
+
+
+def test_without_conditional_writes_a_task_that_was_overwritten_says_so(folder: Folder, host: ResultHost) -> None:
+    client = without_conditions(folder.client, refuses=False)
+
+    def overtaken(**wanted: Any) -> Any:
+        response = client.put_object(**wanted)
+        if wanted["Key"].endswith(".mp4"):
+            client.put_object(**{**wanted, "Metadata": {"wan-request-id": "another"}, "Body": LONG})
+        return response
+
+    with pytest.raises(WanValidationError, match="holds the clip of request another"):
+        ClipArchive(Patched(client, put_object=overtaken), LOCAL).store(
+            finished(host.play(body(CLIP))), BUCKET, folder.key("a.mp4")
+        )
+
+
+def test_of_two_copies_to_one_key_exactly_one_wins(folder: Folder, host: ResultHost) -> None:
+    engine = archive(folder)
+    for number in range(2):
+        url = host.play(body(padded(CLIP, number + 1)), path=f"/{number}.mp4")
+        engine.store(finished(url, f"req-{number}"), BUCKET, folder.key(f"{number}.mp4"))
+    ready, results = threading.Barrier(2), [None, None]
+
+    def copy(number: int) -> None:
+        ready.wait()
+        try:
+            source = folder.uri(f"{number}.mp4")
+            results[number] = archive(folder).copy(source, BUCKET, folder.key("b.mp4"), f"req-{number}")
+        except WanError as error:
+            results[number] = error
+
+    threads = [threading.Thread(target=copy, args=(number,)) for number in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    (winner,) = [n for n, result in enumerate(results) if not isinstance(result, Exception)]
+    assert folder.get("b.mp4") == folder.get(f"{winner}.mp4")
+    assert f"request req-{winner}" in str(results[1 - winner])
+
+
+@pytest.mark.parametrize(
+    ("payload", "asked", "message"),
+    [
+        ({"duration": 10}, {"seconds": 5.0}, "duration=10, and 5.0 was asked for"),
+        ({"resolution": "720p"}, {"resolution": "1080P"}, "resolution='720p'"),
+        ({"seed": 8}, {"seed": 7}, "seed=8, and 7"),
+        ({"seed": "8.0"}, {"seed": 7}, "seed"),
+    ],
+)
+def test_the_clip_of_a_request_that_was_not_asked_for_is_not_archived(
+    folder: Folder, host: ResultHost, payload: dict[str, Any], asked: dict[str, Any], message: str
+) -> None:
+    record = finished(host.play(body(CLIP)), **payload)
+    with pytest.raises(WanResultRefusedError, match=message):
+        archive(folder).store(record, BUCKET, folder.key("a.mp4"), **asked)
+    assert folder.names() == []
+
+
+@pytest.mark.parametrize(
+    "payload", [{"duration": "5"}, {"duration": 5.0}, {"duration": None}, {"seed": "7.0"}, {"resolution": "720p"}]
+)
+def test_an_echo_in_another_form_is_no_contradiction(folder: Folder, host: ResultHost, payload: dict[str, Any]) -> None:
+    record = finished(host.play(body(CLIP)), **payload)
+    archive(folder).store(record, BUCKET, folder.key("a.mp4"), seconds=5.0, resolution="720P", seed=7)
+    assert json.loads(folder.get("a.json"))["deviations"] == ["320x240 pixels, where 720P was asked for"]
+
+
+def test_a_duration_that_was_asked_for_counts_more_than_what_the_api_says(folder: Folder, host: ResultHost) -> None:
+    record = finished(host.play(body(CLIP)), duration="no number")
+    with pytest.raises(WanResultError, match="10 s were asked for"):
+        archive(folder).store(record, BUCKET, folder.key("a.mp4"), seconds=10.0)
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        {"prompt": "half an emoji \ud83d, and \x00"},
+        {"\ud83d": "a key"},
+        {"cfg": float("nan"), "scale": float("inf")},
+        {"nested": {"a": [{"b": "\udc00"}]}},
+        {"deep": [[[[[[[[[[[[[[[[[[[[[[[[[[[[[[1]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]},
+        {"large": ["x" * 19_000] * 100},
+        {"long": "x" * 2_000_000},
+    ],
+    ids=["surrogate and NUL", "surrogate in a name", "no finite number", "nested", "deep", "large", "long"],
+)
+def test_nothing_that_the_api_echoes_stops_an_archive(
+    folder: Folder, host: ResultHost, payload: dict[str, Any]
+) -> None:
+    record = replace(finished(host.play(body(CLIP)), **payload), created_at=1e18, updated_at=-1e18)
+    store = archive(folder)
+
+    clip = store.store(record, BUCKET, folder.key("a.mp4"))
+
+    document = json.loads(folder.get("a.json"), parse_constant=lambda name: pytest.fail(name))
+    assert document["sha256"] == clip.sha256
+    assert document["requested_at"] is None
+    assert store.find(BUCKET, folder.key("a.mp4"), "req-1") == clip.as_existing()
