@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -18,9 +18,15 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait
 
 from airflow_provider_wan.api.errors import WanResultError, WanResultRefusedError, WanValidationError
 from airflow_provider_wan.api.record import RequestRecord
+from airflow_provider_wan.media.archive_key import (
+    META_REQUEST,
+    ArchiveKey,
+    ConditionalWrites,
+    KeyTakenError,
+    get_request_id,
+)
 from airflow_provider_wan.media.clip_record import (
     MAX_RECORD_BYTES,
-    RECORD_TYPE,
     VIDEO_TYPE,
     ArchivedClip,
     build_copy_record,
@@ -36,22 +42,14 @@ from airflow_provider_wan.media.fetch import (
     open_result,
 )
 from airflow_provider_wan.media.video import Mp4Checker, VideoInfo, check_clip
-from airflow_provider_wan.s3.conditional import overwrites_existing
-from airflow_provider_wan.s3.errors import (
-    S3_ERRORS,
-    S3ResponseError,
-    get_error_code,
-    is_not_implemented,
-    is_precondition_failure,
-)
-from airflow_provider_wan.s3.multipart import ObjectWriter, copy_object
+from airflow_provider_wan.s3.errors import S3ResponseError, get_error_code
+from airflow_provider_wan.s3.multipart import MultipartUpload, ObjectWriter
 from airflow_provider_wan.s3.objects import find_object, get_etag, read_object
 from airflow_provider_wan.s3.uri import build_s3_uri, split_s3_uri
 
 DEFAULT_MAX_BYTES = 2 * 1024**3
 _ATTEMPTS = 4
 _LONGEST_PAUSE = 8.0  # seconds between two attempts
-_META_REQUEST = "wan-request-id"
 _META_SHA256 = "sha256"
 
 log = logging.getLogger(__name__)
@@ -73,9 +71,7 @@ class ClipArchive:
         self._hosts = hosts
         self._max_bytes = max_bytes
         self._replace = replace
-        # Whether the server honours conditional writes, as far as known.
-        self._conditional = True
-        self._probed: set[bool] = set()
+        self._conditions = ConditionalWrites(client)
 
     def find(self, bucket: str, key: str, request_id: str) -> ArchivedClip | None:
         """Look whether the request's clip lies at the key, whole and with its record.
@@ -96,13 +92,14 @@ class ClipArchive:
             # Copied by another tool, perhaps: the same bytes may have another ETag.
             if self._verify(bucket, key, request_id, recorded.sha256) is not None:
                 return recorded.as_existing()
-        self._refuse_overwrite(bucket, key, request_id, head)
+        if not self._replace:
+            ArchiveKey(self._conditions, bucket, key, request_id, replace=False).look()
         return None
 
     def find_request_id(self, bucket: str, key: str) -> str | None:
         """Return the request whose clip lies at the key; empty for an object of another origin, None for none."""
         head = find_object(self._client, bucket, key)
-        return None if head is None else _get_request_id(head) or ""
+        return None if head is None else get_request_id(head) or ""
 
     def store(
         self,
@@ -142,15 +139,13 @@ class ClipArchive:
             before_sleep=lambda state: log.warning("%s; trying again", state.outcome and state.outcome.exception()),
             reraise=True,
         )
-        clip = self._write_once(
+        return self._write_once(
             bucket,
             key,
             request.request_id,
-            lambda head: self._reuse_video(bucket, key, request.request_id, head),
-            lambda head: retrying(self._download, request, bucket, key, expected, head),
+            lambda target: retrying(self._download, request, bucket, key, expected, target),
+            lambda clip: build_record(clip, request, cost, deviations=list_deviations(clip.video, resolution)),
         )
-        self._put_record(clip, build_record(clip, request, cost, deviations=list_deviations(clip.video, resolution)))
-        return clip
 
     def copy(self, source_uri: str, bucket: str, key: str, request_id: str) -> ArchivedClip | None:
         """Copy a clip that was archived elsewhere before, within S3, with its record.
@@ -171,47 +166,45 @@ class ClipArchive:
         if source is None or body is None:
             return None
         try:
-            clip = self._write_once(
+            return self._write_once(
                 bucket,
                 key,
                 request_id,
-                lambda head: self._reuse_video(bucket, key, request_id, head),
-                lambda head: self._copy_video(source, bucket, key, head),
+                lambda target: self._copy_video(source, bucket, key, target),
+                lambda clip: build_copy_record(body, clip, source_uri),
             )
         except S3ResponseError as error:
             log.warning("%s can't be copied: %s", source_uri, get_error_code(error))
             return None
-        self._put_record(clip, build_copy_record(body, clip, source_uri))
-        return clip
 
     def _write_once(
         self,
         bucket: str,
         key: str,
         request_id: str,
-        reuse: Callable[[dict[str, Any]], ArchivedClip | None],
-        write: Callable[[dict[str, Any] | None], ArchivedClip],
+        write: Callable[[ArchiveKey], ArchivedClip],
+        build: Callable[[ArchivedClip], bytes],
     ) -> ArchivedClip:
-        """Write a video where nothing lies, or over the very object that was seen and may be replaced.
+        """Write a video and its record, or only the record if the video lies there already.
 
         Of two tasks that write to one key, one wins. The other finds its own clip there, if both archive the same
         request, or else it is told whose clip it is.
 
-        :param reuse: returns the clip, if it lies there already.
-        :param write: writes it, given what lies at the key; raises ``_KeyTakenError`` if that has changed.
+        :param write: writes the video, and raises :class:`KeyTakenError` if the key has changed.
+        :param build: builds the record.
         """
-        overtaken = False
+        target = ArchiveKey(self._conditions, bucket, key, request_id, replace=self._replace)
         for _ in range(_ATTEMPTS):
-            head = find_object(self._client, bucket, key)
-            if head is not None:
-                # Who was overtaken has lost, whether it may replace what it has seen or not.
-                self._refuse_overwrite(bucket, key, request_id, head, overtaken=overtaken)
-                if _get_request_id(head) == request_id and (clip := reuse(head)) is not None:
-                    return clip
+            head = target.look()
+            clip = None if head is None else self._reuse_video(bucket, key, request_id, head)
             try:
-                return write(head)
-            except _KeyTakenError:
-                overtaken = True
+                if clip is None:
+                    clip = write(target)
+                target.put_record(build(clip))
+            except KeyTakenError:
+                target.overtaken()
+            else:
+                return clip
         raise WanResultError(f"{build_s3_uri(bucket, key)} is written by others all the time")
 
     def _reuse_video(self, bucket: str, key: str, request_id: str, head: dict[str, Any]) -> ArchivedClip | None:
@@ -220,64 +213,25 @@ class ClipArchive:
         sha256 = recorded.sha256 if recorded and is_ours else head["Metadata"].get(_META_SHA256)
         return self._verify(bucket, key, request_id, sha256)
 
-    def _copy_video(self, source: ArchivedClip, bucket: str, key: str, head: dict[str, Any] | None) -> ArchivedClip:
-        def copy(condition: Mapping[str, str]) -> str:
-            return copy_object(
-                self._client,
-                (source.bucket, source.key, source_etag),
-                (bucket, key),
-                source.video.size,
-                content_type=VIDEO_TYPE,
-                metadata={**_request_metadata(source.request_id), _META_SHA256: source.sha256},
-                condition=condition,
-            )
-
+    def _copy_video(self, source: ArchivedClip, bucket: str, key: str, target: ArchiveKey) -> ArchivedClip:
         found = find_object(self._client, source.bucket, source.key)
         if found is None or found["ContentLength"] != source.video.size:
             raise WanResultError(f"{source.uri} changes while it is copied")
-        source_etag = str(found["ETag"])
-        etag = self._commit(copy, bucket, key, head)
+        metadata = {**_request_metadata(source.request_id), _META_SHA256: source.sha256}
+        upload = MultipartUpload(self._client, bucket, key, content_type=VIDEO_TYPE, metadata=metadata)
+        try:
+            upload.copy_from(source.bucket, source.key, str(found["ETag"]), source.video.size)
+            etag = target.commit(upload.complete)
+        except BaseException:
+            upload.abort()
+            raise
         written = find_object(self._client, bucket, key)
         if written is None or written["ContentLength"] != source.video.size:
             raise WanResultError(f"The copy of {source.uri} at {build_s3_uri(bucket, key)} is not whole")
-        return replace(source, bucket=bucket, key=key, etag=etag, existing=False, multipart=True)
-
-    def _commit(
-        self, commit: Callable[[Mapping[str, str]], str], bucket: str, key: str, head: dict[str, Any] | None
-    ) -> str:
-        """Make an object appear, if what lies at its key has not changed."""
-        condition = {"IfNoneMatch": "*"} if head is None else {"IfMatch": str(head["ETag"])}
-        if self._conditional:
-            try:
-                return commit(condition)
-            except S3ResponseError as error:
-                # A completion whose response was lost, and which was repeated, finds no upload any more.
-                repeated = get_error_code(error) == "NoSuchUpload" and self._has_changed(bucket, key, head)
-                if repeated or is_precondition_failure(error):
-                    raise _KeyTakenError from error
-                if not is_not_implemented(error):
-                    raise
-                self._give_up_conditions(bucket, "does not implement conditional writes")
-        # The best that such a server allows: the time in which two tasks miss each other is short.
-        if self._has_changed(bucket, key, head):
-            raise _KeyTakenError
-        return commit({})
-
-    def _has_changed(self, bucket: str, key: str, head: dict[str, Any] | None) -> bool:
-        now = find_object(self._client, bucket, key)
-        return (now and now["ETag"]) != (head and head["ETag"])
-
-    def _give_up_conditions(self, bucket: str, fault: str) -> None:
-        self._conditional = False
-        log.warning(
-            "The S3 server of bucket %s %s. Two tasks that archive to one key at the same moment can overwrite each "
-            "other's clips there: keep keys apart, for example by the request id or {{ run_id }}.",
-            bucket,
-            fault,
-        )
+        return replace(source, bucket=bucket, key=key, etag=etag, existing=False)
 
     def _download(
-        self, request: RequestRecord, bucket: str, key: str, expected: float | None, head: dict[str, Any] | None
+        self, request: RequestRecord, bucket: str, key: str, expected: float | None, target: ArchiveKey
     ) -> ArchivedClip:
         metadata = _request_metadata(request.request_id)
         writer = ObjectWriter(self._client, bucket, key, content_type=VIDEO_TYPE, metadata=metadata)
@@ -298,32 +252,11 @@ class ClipArchive:
             video = checker.finish()
             check_clip(video, expected)
             sha256 = {_META_SHA256: digest.hexdigest()}
-            is_multipart = writer.is_multipart
-            etag = self._commit(lambda condition: writer.commit(sha256, condition), bucket, key, head)
+            etag = target.commit(lambda condition: writer.commit(sha256, condition))
         except BaseException:
             writer.abort()
             raise
-        return ArchivedClip(request.request_id, bucket, key, digest.hexdigest(), etag, video, multipart=is_multipart)
-
-    def _refuse_overwrite(
-        self, bucket: str, key: str, request_id: str, head: dict[str, Any], *, overtaken: bool = False
-    ) -> None:
-        """Nobody's clip is overwritten unasked: it was paid for."""
-        maker = _get_request_id(head)
-        if maker == request_id or (self._replace and not overtaken):
-            return
-        recorded = self._read_record(bucket, key)
-        owner = recorded.request_id if recorded and recorded.request_id != request_id else maker
-        what = f"the clip of request {owner}" if owner else "an object of another origin"
-        remedy = "Put the request id or the run id into the key"
-        raise WanValidationError(
-            "s3_key",
-            build_s3_uri(bucket, key),
-            f"holds {what}, which was written at the same time as that of request {request_id}"
-            if overtaken
-            else f"holds {what}",
-            remedy if overtaken else f"{remedy}, or set replace=True to have it overwritten",
-        )
+        return ArchivedClip(request.request_id, bucket, key, digest.hexdigest(), etag, video)
 
     def _check_size(self, size: int) -> None:
         if size > self._max_bytes:
@@ -349,37 +282,6 @@ class ClipArchive:
         body = read_object(self._client, bucket, record_key(key), MAX_RECORD_BYTES)
         return None if body is None else parse_record(body, bucket, key)
 
-    def _put_record(self, clip: ArchivedClip, body: bytes) -> None:
-        key = record_key(clip.key)
-        self._client.put_object(Bucket=clip.bucket, Key=key, Body=body, ContentType=RECORD_TYPE)
-        if not clip.existing:
-            self._check_conditions(clip, body)
-
-    def _check_conditions(self, clip: ArchivedClip, record: bytes) -> None:
-        """Find out, once for each kind of upload, whether the server honours conditions; if not, look who won.
-
-        :raises WanValidationError: if the clip was overwritten meanwhile.
-        """
-        if self._conditional and clip.multipart not in self._probed:
-            self._probed.add(clip.multipart)
-            try:
-                ignored = overwrites_existing(
-                    self._client, clip.bucket, record_key(clip.key), record, RECORD_TYPE, multipart=clip.multipart
-                )
-            except S3_ERRORS as error:
-                log.info("Whether the S3 server honours conditions can't be found out: %s", type(error).__name__)
-                return
-            if ignored:
-                self._give_up_conditions(clip.bucket, "ignores conditions on writes")
-        if not self._conditional:
-            head = find_object(self._client, clip.bucket, clip.key)
-            if head is not None:
-                self._refuse_overwrite(clip.bucket, clip.key, clip.request_id, head, overtaken=True)
-
-
-class _KeyTakenError(Exception):
-    """What lies at the key has changed since it was looked at."""
-
 
 def _read_through(pieces: Iterable[bytes]) -> tuple[VideoInfo, str]:
     checker, digest = Mp4Checker(), hashlib.sha256()
@@ -389,11 +291,5 @@ def _read_through(pieces: Iterable[bytes]) -> tuple[VideoInfo, str]:
     return checker.finish(), digest.hexdigest()
 
 
-def _get_request_id(head: dict[str, Any]) -> str | None:
-    """The request that an object's metadata names."""
-    request_id: str | None = head.get("Metadata", {}).get(_META_REQUEST)
-    return request_id
-
-
 def _request_metadata(request_id: str) -> dict[str, str]:
-    return {_META_REQUEST: request_id} if request_id.isascii() else {}
+    return {META_REQUEST: request_id} if request_id.isascii() else {}

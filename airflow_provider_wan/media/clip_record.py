@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -34,7 +34,6 @@ class ArchivedClip:
     :param etag: the object's ETag at the time of the check.
     :param video: what the video holds.
     :param existing: whether it lay there already, so that nothing was downloaded from the API's host.
-    :param multipart: whether it was just written by a multipart upload.
     """
 
     request_id: str
@@ -44,7 +43,6 @@ class ArchivedClip:
     etag: str
     video: VideoInfo
     existing: bool = False
-    multipart: bool = field(default=False, compare=False)
 
     @property
     def uri(self) -> str:

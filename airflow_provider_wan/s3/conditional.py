@@ -9,7 +9,6 @@ from uuid import uuid4
 from botocore.exceptions import BotoCoreError, ClientError
 
 from airflow_provider_wan.s3.errors import is_no_such_key, is_not_implemented, is_precondition_failure
-from airflow_provider_wan.s3.multipart import MultipartUpload
 
 # ETag of an empty object, which the object of the probe never is.
 _OTHER_ETAG = '"d41d8cd98f00b204e9800998ecf8427e"'
@@ -83,9 +82,7 @@ def find_condition_fault(client: Any, bucket: str, key: str) -> str | None:
         raise
 
 
-def overwrites_existing(
-    client: Any, bucket: str, key: str, content: bytes, content_type: str, *, multipart: bool = False
-) -> bool:
+def overwrites_existing(client: Any, bucket: str, key: str, content: bytes, content_type: str) -> bool:
     """Return whether a server replaces an object although ``If-None-Match: *`` forbids it.
 
     The object is written again with the content that it has, so nothing is lost if it does.
@@ -95,31 +92,14 @@ def overwrites_existing(
     :param key: key of an object that exists.
     :param content: its content.
     :param content_type: its media type.
-    :param multipart: whether to find out about multipart uploads, to which servers may apply other rules.
     :raises botocore.exceptions.ClientError: if S3 refuses the request for another reason; likewise botocore's other
         errors.
     """
-    target = {"Bucket": bucket, "Key": key}
-    if not multipart:
-        try:
-            client.put_object(**target, Body=content, ContentType=content_type, IfNoneMatch="*")
-        except ClientError as error:
-            if is_precondition_failure(error):
-                return False
-            if is_not_implemented(error):
-                return True
-            raise
-        return True
-    writer = MultipartUpload(client, bucket, key, content_type=content_type, metadata={})
     try:
-        writer.upload_part(1, content)
-        writer.complete({"IfNoneMatch": "*"})
+        client.put_object(Bucket=bucket, Key=key, Body=content, ContentType=content_type, IfNoneMatch="*")
     except ClientError as error:
-        writer.abort()
         if is_precondition_failure(error):
             return False
-        if is_not_implemented(error):
-            return True
         raise
     return True
 

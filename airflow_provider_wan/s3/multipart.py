@@ -44,22 +44,24 @@ class MultipartUpload:
         """
         self._add(number, self._client.upload_part(**self._target, PartNumber=number, Body=body))
 
-    def copy_part(self, number: int, source: Mapping[str, str], etag: str, first: int, last: int) -> None:
-        """Copy one part from another object.
+    def copy_from(self, bucket: str, key: str, etag: str, size: int) -> None:
+        """Copy another object within S3.
 
-        :param number: its number, from 1.
-        :param source: ``Bucket`` and ``Key`` of the other object.
+        Unlike a plain copy, the completion of a multipart upload takes a condition on most servers.
+
+        :param bucket: bucket of the other object; ``key`` likewise.
         :param etag: its ETag: if it has changed, nothing is copied.
-        :param first: position of the first byte; ``last`` likewise of the last one.
+        :param size: its number of bytes, at least 1.
         """
-        response = self._client.upload_part_copy(
-            **self._target,
-            PartNumber=number,
-            CopySource=dict(source),
-            CopySourceIfMatch=etag,
-            CopySourceRange=f"bytes={first}-{last}",
-        )
-        self._add(number, response["CopyPartResult"])
+        for number, first in enumerate(range(0, size, COPY_PART_BYTES), 1):
+            response = self._client.upload_part_copy(
+                **self._target,
+                PartNumber=number,
+                CopySource={"Bucket": bucket, "Key": key},
+                CopySourceIfMatch=etag,
+                CopySourceRange=f"bytes={first}-{min(first + COPY_PART_BYTES, size) - 1}",
+            )
+            self._add(number, response["CopyPartResult"])
 
     def complete(self, condition: Mapping[str, str]) -> str:
         """Make the object appear.
@@ -81,41 +83,6 @@ class MultipartUpload:
         # Where boto3 sent a checksum with the part, S3 wants it again on completion.
         part |= {name: response[name] for name in response if name.startswith("Checksum") and name != "ChecksumType"}
         self._parts[number] = part
-
-
-def copy_object(
-    client: Any,
-    source: tuple[str, str, str],
-    target: tuple[str, str],
-    size: int,
-    *,
-    content_type: str,
-    metadata: Mapping[str, str],
-    condition: Mapping[str, str],
-) -> str:
-    """Copy an object within S3, if a condition holds for the target.
-
-    It is a multipart upload: servers honour a condition on the completion of one more widely than on a copy.
-
-    :param client: a boto3 S3 client.
-    :param source: bucket, key and ETag of the object.
-    :param target: bucket and key of the copy.
-    :param size: number of bytes, at least 1.
-    :param content_type: media type of the copy.
-    :param metadata: user metadata of the copy, ASCII.
-    :param condition: ``IfNoneMatch`` or ``IfMatch``; empty for none.
-    :returns: the copy's ETag, without quotes.
-    """
-    bucket, key, etag = source
-    upload = MultipartUpload(client, *target, content_type=content_type, metadata=metadata)
-    try:
-        for number, first in enumerate(range(0, size, COPY_PART_BYTES), 1):
-            last = min(first + COPY_PART_BYTES, size) - 1
-            upload.copy_part(number, {"Bucket": bucket, "Key": key}, etag, first, last)
-        return upload.complete(condition)
-    except BaseException:
-        upload.abort()
-        raise
 
 
 class ObjectWriter:
@@ -158,11 +125,6 @@ class ObjectWriter:
             view = view[count:]
             if self._filled == PART_BYTES:
                 self._send()
-
-    @property
-    def is_multipart(self) -> bool:
-        """Whether the object is uploaded in several parts."""
-        return self._upload is not None
 
     def commit(self, metadata: Mapping[str, str], condition: Mapping[str, str] | None = None) -> str:
         """Make the object appear. After an error it may be called again, or :meth:`abort`.

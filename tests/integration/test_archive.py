@@ -312,7 +312,8 @@ class Patched:
 
 def race(folder: Folder, host: ResultHost, writers: list[tuple[ClipArchive, bytes]]) -> list[Any]:
     """Let writers archive the clips of different requests to one key at once; return a clip or an error for each."""
-    ready, results = threading.Barrier(len(writers)), [None] * len(writers)
+    ready = threading.Barrier(len(writers))
+    results: list[Any] = [None] * len(writers)
 
     def write(number: int, engine: ClipArchive, data: bytes) -> None:
         url = host.play(body(data), path=f"/{number}.mp4")
@@ -350,7 +351,7 @@ def test_of_tasks_that_archive_to_one_key_at_once_exactly_one_wins(
         if isinstance(result, Exception):
             assert isinstance(result, WanValidationError)
             assert folder.uri("a.mp4") in str(result)
-            assert f"holds the clip of request req-{winner}" in str(result)
+            assert f"of request req-{winner}" in str(result) or f"for request req-{winner}" in str(result)
     assert folder.uploads_under_way() == []
 
 
@@ -445,7 +446,8 @@ def test_of_two_copies_to_one_key_exactly_one_wins(folder: Folder, host: ResultH
     for number in range(2):
         url = host.play(body(padded(CLIP, number + 1)), path=f"/{number}.mp4")
         engine.store(finished(url, f"req-{number}"), BUCKET, folder.key(f"{number}.mp4"))
-    ready, results = threading.Barrier(2), [None, None]
+    ready = threading.Barrier(2)
+    results: list[Any] = [None, None]
 
     def copy(number: int) -> None:
         ready.wait()
@@ -463,6 +465,55 @@ def test_of_two_copies_to_one_key_exactly_one_wins(folder: Folder, host: ResultH
     (winner,) = [n for n, result in enumerate(results) if not isinstance(result, Exception)]
     assert folder.get("b.mp4") == folder.get(f"{winner}.mp4")
     assert f"request req-{winner}" in str(results[1 - winner])
+
+
+def test_a_claim_of_a_task_that_died_is_taken_over_after_a_while_and_at_once_by_its_own_retry(
+    folder: Folder, host: ResultHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class KilledError(BaseException):
+        pass
+
+    def killed(**wanted: Any) -> Any:
+        if wanted["Key"].endswith(".mp4"):
+            raise KilledError
+        return folder.client.put_object(**wanted)
+
+    dying = ClipArchive(Patched(folder.client, put_object=killed, delete_object=lambda **_: None), LOCAL)
+    url = host.play(body(CLIP))
+    with pytest.raises(KilledError):
+        dying.store(finished(url), BUCKET, folder.key("a.mp4"))
+    assert folder.names() == ["a.json"]
+
+    assert archive(folder).find(BUCKET, folder.key("a.mp4"), "req-1") is None
+    with pytest.raises(WanValidationError, match="just being written for request req-1"):
+        archive(folder).store(finished(url, "req-2"), BUCKET, folder.key("a.mp4"))
+    monkeypatch.setattr("airflow_provider_wan.media.archive_key.MAX_CLAIM_AGE", 0.0)
+    archive(folder).store(finished(url, "req-2"), BUCKET, folder.key("a.mp4"))
+    with pytest.raises(KilledError):
+        dying.store(finished(url, "req-3"), BUCKET, folder.key("b.mp4"))
+    monkeypatch.undo()
+    assert archive(folder).store(finished(url, "req-3"), BUCKET, folder.key("b.mp4")).request_id == "req-3"
+
+
+def test_behind_a_proxy_that_rewrites_etags_a_clip_is_archived_with_a_warning(
+    folder: Folder, host: ResultHost, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("airflow_provider_wan.media.archive_key._CLAIM_RETRY_DELAY", 0.01)
+
+    def call(name: str) -> Any:
+        def send(**wanted: Any) -> Any:
+            response = getattr(folder.client, name)(**wanted)
+            return {**response, "ETag": f"W/{response['ETag']}"}
+
+        return send
+
+    client = Patched(folder.client, **{name: call(name) for name in ("put_object", "get_object", "head_object")})
+
+    ClipArchive(client, LOCAL).store(finished(host.play(body(CLIP))), BUCKET, folder.key("a.mp4"))
+
+    assert folder.get("a.mp4") == CLIP
+    assert json.loads(folder.get("a.json"))["request_id"] == "req-1"
+    assert "refuses its own ETags" in caplog.text
 
 
 @pytest.mark.parametrize(
