@@ -22,7 +22,7 @@ from airflow_provider_wan.media.archive_key import (
     META_REQUEST,
     ArchiveKey,
     ConditionalWrites,
-    KeyTakenError,
+    KeyConflictError,
     get_request_id,
 )
 from airflow_provider_wan.media.clip_record import (
@@ -93,7 +93,7 @@ class ClipArchive:
             if self._verify(bucket, key, request_id, recorded.sha256) is not None:
                 return recorded.as_existing()
         if not self._replace:
-            ArchiveKey(self._conditions, bucket, key, request_id, replace=False).look()
+            ArchiveKey(self._conditions, bucket, key, request_id, replace=False).inspect()
         return None
 
     def find_request_id(self, bucket: str, key: str) -> str | None:
@@ -130,8 +130,8 @@ class ClipArchive:
         if not request.video_url:
             raise WanResultError(f"Request {request.request_id} is {request.status_text} without a result URL")
         check_request(request, seconds=seconds, resolution=resolution, seed=seed)
-        told = request.payload.get("duration")
-        expected = seconds or (float(told) if isinstance(told, int | float) else None)
+        echoed = request.payload.get("duration")
+        expected = seconds or (float(echoed) if isinstance(echoed, int | float) else None)
         retrying = Retrying(
             stop=stop_after_attempt(_ATTEMPTS),
             wait=wait_random_exponential(multiplier=0.5, max=_LONGEST_PAUSE),
@@ -190,18 +190,18 @@ class ClipArchive:
         Of two tasks that write to one key, one wins. The other finds its own clip there, if both archive the same
         request, or else it is told whose clip it is.
 
-        :param write: writes the video, and raises :class:`KeyTakenError` if the key has changed.
+        :param write: writes the video, and raises :class:`KeyConflictError` if the key has changed.
         :param build: builds the record.
         """
         target = ArchiveKey(self._conditions, bucket, key, request_id, replace=self._replace)
         for _ in range(_ATTEMPTS):
-            head = target.look()
+            head = target.inspect()
             clip = None if head is None else self._reuse_video(bucket, key, request_id, head)
             try:
                 if clip is None:
                     clip = write(target)
                 target.put_record(build(clip))
-            except KeyTakenError:
+            except KeyConflictError:
                 target.overtaken()
             else:
                 return clip

@@ -39,7 +39,7 @@ _CLAIM_RETRY_DELAY = 0.3
 log = logging.getLogger(__name__)
 
 
-class KeyTakenError(Exception):
+class KeyConflictError(Exception):
     """What lies at the key has changed since it was looked at."""
 
 
@@ -109,7 +109,7 @@ class ArchiveKey:
         self._head: dict[str, Any] | None = None
         self._record: tuple[bytes, str] | None = None
 
-    def look(self) -> dict[str, Any] | None:
+    def inspect(self) -> dict[str, Any] | None:
         """Look at what lies at the key.
 
         :returns: headers of this request's video, if it lies there.
@@ -133,7 +133,7 @@ class ArchiveKey:
 
         :param commit: does so, under a condition.
         :returns: what it returns.
-        :raises KeyTakenError: if something else lies at the key now.
+        :raises KeyConflictError: if something else lies at the key now.
         """
         before = self._record
         if self._conditions.are_honoured:
@@ -147,11 +147,11 @@ class ArchiveKey:
                     # A completion whose response was lost, and which was repeated, finds no upload any more.
                     repeated = get_error_code(error) == "NoSuchUpload" and self._has_changed()
                     if repeated or is_precondition_failure(error):
-                        raise KeyTakenError from error
+                        raise KeyConflictError from error
                     if not is_not_implemented(error):
                         raise
             if self._has_changed():
-                raise KeyTakenError
+                raise KeyConflictError
             return commit({})
         except BaseException:
             self._release(before)
@@ -161,7 +161,7 @@ class ArchiveKey:
         """Write the record over what was seen at its key, or over the claim.
 
         :param body: the record.
-        :raises KeyTakenError: if something else lies at the key now.
+        :raises KeyConflictError: if something else lies at the key now.
         :raises WanValidationError: on a server without conditional writes: if the clip was overwritten meanwhile.
         """
         if self._conditions.are_honoured and self._write_record(body):
@@ -198,7 +198,7 @@ class ArchiveKey:
                 self._record = (content, version)
                 return True
             if read_version(self._client, self._bucket, self._record_key) != seen:
-                raise KeyTakenError
+                raise KeyConflictError
             # AWS refuses one of two writes at the same moment, although neither may be done yet.
             if attempt < _CLAIM_TRIES:
                 time.sleep(_CLAIM_RETRY_DELAY * attempt)
