@@ -56,7 +56,8 @@ def get_provider_info() -> dict[str, Any]:
                     "ledger_uri": {
                         "description": "Location of the ledger for tasks that set none: s3://bucket/prefix, or "
                         "file:///folder on a disk that all workers share. "
-                        "Empty: Airflow's own task state store (Airflow 3.3 or newer).",
+                        "Empty: wan-ledger below AIRFLOW_HOME, if the executor runs all tasks on one machine; with any "
+                        "other executor it must be set.",
                         "version_added": "0.1.0",
                         "type": "string",
                         "example": "s3://my-bucket/wan-ledger",

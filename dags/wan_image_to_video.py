@@ -10,7 +10,7 @@ The bucket is the Airflow Variable ``wan_bucket`` (``wan-media`` when it is not 
 
 An image may have a prompt of its own: a text file beside it (``cat.jpg``, ``cat.txt``).
 
-Before Airflow 3.3, set ``[wan] ledger_uri``: there the provider remembers what it paid for.
+Unless all tasks run on one machine, set ``[wan] ledger_uri``: there the provider records what it paid for.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def wan_image_to_video() -> None:
                 "Split the day into several prefixes."
             )
         # What lies there is done, and paid for: a second run of the day makes only what is missing. To have clips made
-        # anew, move the old ones away and start a run with {"force_new": true}.
+        # anew, move the old ones away and start a run.
         done = set(s3.list_keys(bucket_name=bucket, prefix=f"{params['clips_prefix']}/{day}/") or [])
         names = Counter(key.with_suffix("") for key in images)
         found = []

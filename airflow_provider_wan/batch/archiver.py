@@ -92,7 +92,7 @@ class Archiver:
         if clip is None:
             message = (
                 f"{uri or 'No location'}: the ledger says that the clip of request {request_id} is archived there, but "
-                "it is missing. It was paid for; force_new makes it again, for its price."
+                "it is missing. It was paid for; a new idempotency_key makes it again, for its price."
             )
             return item.build_result(ItemStatus.LOST, request_id=request_id, error=message)
         return self._build_result(item, clip)

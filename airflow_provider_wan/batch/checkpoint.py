@@ -87,7 +87,6 @@ class Checkpoint:
     :param exhausted: whether no more rows are read.
     :param window: limit of requests in flight.
     :param counts: counts of the results.
-    :param spent: US dollars, those of the items in flight included.
     :param parts: number of parts.
     :param clean: whether nothing was submitted after this checkpoint was written.
     :param done: whether the batch has ended with success.
@@ -110,7 +109,6 @@ class Checkpoint:
     exhausted: bool = False
     window: ConcurrencyWindow | None = None
     counts: ResultCounts = field(default_factory=ResultCounts)
-    spent: float = 0.0
     parts: int = 0
     clean: bool = False
     done: bool = False

@@ -28,7 +28,6 @@ from airflow_provider_wan.batch.scheduler import BatchScheduler
 from airflow_provider_wan.batch.submitter import (
     Accepted,
     AlreadyArchived,
-    BudgetChange,
     Deferred,
     Finished,
     ItemSubmission,
@@ -151,8 +150,7 @@ class BatchEngine:
     def _submit(self, now: float) -> None:
         run, submitter = self._run, self._context.submitter
         while (item := self._scheduler.next_item(now)) is not None:
-            max_cost = run.budget.remaining_for(item.fingerprint)
-            self._apply(submitter.submit(item, max_cost=max_cost, first_row=run.is_first_row(item)))
+            self._apply(submitter.submit(item, budget=run.budget, first_row=run.is_first_row(item)))
             now = self._clock()
             if self._scheduler.poll_due(now):
                 return
@@ -246,11 +244,6 @@ class BatchEngine:
     # --- what came of a submission ------------------------------------------------------------
     def _apply(self, submission: ItemSubmission) -> None:
         item, now = submission.item, self._clock()
-        match submission.budget_change:
-            case BudgetChange.COUNT:
-                self._run.budget.count(item.fingerprint, submission.cost)
-            case BudgetChange.REFUND:
-                self._run.budget.refund(item.fingerprint)
         if item.paid_here:
             self._run.claim_clip(item)
         if submission.found:
@@ -316,7 +309,9 @@ class BatchEngine:
             self._archiving[item.row] = (item, record.request_id, future)
             return
         entry = self._context.ledger.record_result(item.fingerprint, record)
-        self._run.budget.refund(item.fingerprint)
+        if entry is not None:
+            self._run.budget.count_duplicates(entry)
+            self._run.budget.release(entry)
         reason = record.error or record.status_text
         permanent = bool(entry and entry.outcome and entry.outcome.permanent)
         if classify_failure(record.error) is FailureKind.RATE_LIMIT:

@@ -73,7 +73,6 @@ def estimate_batch(
     *,
     store: LedgerStore,
     scope: str,
-    force_token: str | None,
     prices: Mapping[str, float],
     max_in_flight: int,
 ) -> BatchEstimate:
@@ -83,7 +82,6 @@ def estimate_batch(
     :param defaults: payload fields for rows that do not have them.
     :param store: store of the ledger.
     :param scope: scope of the fingerprints.
-    :param force_token: token of the fingerprints.
     :param prices: US dollars per second of video, by resolution.
     :param max_in_flight: maximum number of requests in flight.
     """
@@ -92,7 +90,7 @@ def estimate_batch(
     with ThreadPoolExecutor(_READERS, thread_name_prefix="wan-estimate") as readers:
         for chunk in _split_chunks(rows):
             items = totals.add_rows(chunk)
-            named = [(item, name) for item in items if (name := _fingerprint(item, scope, force_token))]
+            named = [(item, name) for item in items if (name := _fingerprint(item, scope))]
             totals.unread += len(items) - len(named)
             listed = [(item, name) for item, name in named if bytes.fromhex(name) in in_ledger]
             entries = readers.map(store.read, [name for _, name in listed])
@@ -163,11 +161,11 @@ def _estimate_run_seconds(item: Item) -> float:
     return TYPICAL_RUN_SECONDS[item.request.duration] * factor
 
 
-def _fingerprint(item: Item, scope: str, force_token: str | None) -> str | None:
+def _fingerprint(item: Item, scope: str) -> str | None:
     """Return the fingerprint of an item whose media are identified by their URLs; None for other items."""
     if item.image.origin is not Origin.WEB or (item.audio is not None and item.audio.origin is not Origin.WEB):
         return None
-    return compute_fingerprint(item.request, scope=scope, force_token=force_token)
+    return compute_fingerprint(item.request, scope=scope, idempotency_key=item.idempotency_key)
 
 
 def _split_chunks(rows: Iterable[RawRow]) -> Iterator[list[RawRow]]:

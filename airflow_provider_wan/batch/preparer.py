@@ -86,7 +86,6 @@ class ItemPreparer:
 
     :param ingest: ingests media that are not on the web.
     :param scope: scope of the fingerprints.
-    :param force_token: token of the fingerprints.
     :param store: stores thumbnails for the contact sheet.
     :param sleep: waits the given seconds.
     """
@@ -96,13 +95,11 @@ class ItemPreparer:
         ingest: MediaIngester,
         *,
         scope: str,
-        force_token: str | None,
         store: CheckpointStore,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._ingest = ingest
         self._scope = scope
-        self._force_token = force_token
         self._store = store
         self._sleep = sleep
 
@@ -136,7 +133,7 @@ class ItemPreparer:
             scope=self._scope,
             image_sha256=image_sha256,
             audio_sha256=audio_sha256,
-            force_token=self._force_token,
+            idempotency_key=item.idempotency_key,
         )
         expiries = [expiry for expiry in (image_expires_at, audio_expires_at) if expiry is not None]
         return PreparedItem(item, fingerprint, request, min(expiries, default=None))

@@ -18,12 +18,13 @@ from airflow_provider_wan.api.errors import WanValidationError
 from airflow_provider_wan.api.redaction import redact
 from airflow_provider_wan.api.request import I2VRequest
 from airflow_provider_wan.batch.values import NAME, convert_value, parse_cell
-from airflow_provider_wan.ledger.fingerprint import normalize_payload
+from airflow_provider_wan.ledger.fingerprint import normalize_payload, parse_idempotency_key
 from airflow_provider_wan.media.source import MediaSource, Origin
 
 IMAGE_COLUMNS = ("image", "img_url")
 AUDIO_COLUMNS = ("audio_file", "audio_url")
 NAME_COLUMN = NAME
+IDEMPOTENCY_COLUMN = "idempotency_key"
 #: Columns, other than those of the image and the sound, that are fields of the payload.
 PARAMETERS = (
     "prompt",
@@ -37,7 +38,7 @@ PARAMETERS = (
     "seed",
     "model",
 )
-COLUMNS = (*IMAGE_COLUMNS, *AUDIO_COLUMNS, NAME_COLUMN, *PARAMETERS)
+COLUMNS = (*IMAGE_COLUMNS, *AUDIO_COLUMNS, NAME_COLUMN, IDEMPOTENCY_COLUMN, *PARAMETERS)
 # Replaces a URL that is known only after the ingest, so that everything else can be validated before it.
 _PLACEHOLDER = "https://image.invalid/"
 _NAME = re.compile(r"[^\x00-\x1f\x7f\\]{1,200}")
@@ -69,7 +70,8 @@ class Item:
     :param name: name of the clip below the output prefix, without ``.mp4``; None: derived from the image's name and
         the clip's fingerprint.
     :param request: the request, with placeholders for media that are not ingested yet.
-    :param digest: hash of all the above but the row number; equal for equal items.
+    :param digest: hash of all else but the row number; equal for equal items.
+    :param idempotency_key: text that makes it another clip, or None.
     """
 
     row: int
@@ -78,6 +80,7 @@ class Item:
     name: str | None
     request: I2VRequest = field(repr=False)
     digest: str
+    idempotency_key: str | None = None
 
     @property
     def stem(self) -> str:
@@ -113,7 +116,7 @@ def parse_row(raw: RawRow, defaults: Mapping[str, Any]) -> Item | InvalidRow:
     """Validate a row.
 
     :param raw: the row.
-    :param defaults: payload fields for rows that do not have them.
+    :param defaults: payload fields and idempotency key for rows that do not have them.
     :returns: the item, or what is wrong with the row.
     """
     image = _display_image(raw.values)
@@ -148,15 +151,11 @@ def _build_item(raw: RawRow, values: dict[str, Any], defaults: Mapping[str, Any]
         **parameters,
     )
     clip_name = _validate_name(values.get(NAME_COLUMN))
-    identity = [
-        image.public_uri,
-        audio and audio.public_uri,
-        clip_name,
-        request.model,
-        normalize_payload(request.to_payload()),
-    ]
+    key = parse_idempotency_key(values.get(IDEMPOTENCY_COLUMN)) or defaults.get(IDEMPOTENCY_COLUMN)
+    payload = normalize_payload(request.to_payload())
+    identity = [image.public_uri, audio and audio.public_uri, clip_name, key, request.model, payload]
     digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
-    return Item(raw.number, image, audio, clip_name, request, digest)
+    return Item(raw.number, image, audio, clip_name, request, digest, key)
 
 
 @lru_cache(maxsize=256)

@@ -12,7 +12,6 @@ from typing import Any, Protocol
 from airflow_provider_wan.api.errors import WanError, WanValidationError
 from airflow_provider_wan.api.record import RequestPage, RequestRecord
 from airflow_provider_wan.batch.archiver import Archiver
-from airflow_provider_wan.batch.budget import Budget
 from airflow_provider_wan.batch.checkpoint import Checkpoint, CheckpointStore, InFlightRecord, StopReason
 from airflow_provider_wan.batch.errors import WanBatchError
 from airflow_provider_wan.batch.manifest import Manifest
@@ -22,12 +21,9 @@ from airflow_provider_wan.batch.rows import InvalidRow, Item, parse_row
 from airflow_provider_wan.batch.scheduler import BatchScheduler, InFlightItem
 from airflow_provider_wan.batch.submitter import ItemSubmitter
 from airflow_provider_wan.batch.throttle import ConcurrencyWindow, SubmitPacer
-from airflow_provider_wan.ledger import Ledger, Owner
+from airflow_provider_wan.ledger import Budget, Ledger, LedgerError, Owner
 
 log = logging.getLogger(__name__)
-
-# How far the ledger's clock and ours may differ.
-CLOCK_MARGIN = 300.0
 
 
 class StatusApi(Protocol):
@@ -55,7 +51,7 @@ class BatchContext:
     :param store: stores the checkpoint and the results.
     :param owner: this process.
     :param model: model of rows that name none.
-    :param max_cost: limit in US dollars for all tries together; None: no limit.
+    :param budget: what all tries together have spent, and may spend.
     :param max_in_flight: maximum number of requests in flight.
     :param submits_per_second: maximum number of submissions per second.
     :param poll_interval: seconds between polls.
@@ -76,7 +72,7 @@ class BatchContext:
     store: CheckpointStore
     owner: Owner
     model: str
-    max_cost: float | None
+    budget: Budget
     max_in_flight: int
     submits_per_second: float
     poll_interval: float
@@ -95,7 +91,7 @@ class BatchRun:
 
     def __init__(self, context: BatchContext, now: float) -> None:
         self.context = context
-        self.budget = Budget(context.max_cost)
+        self.budget = context.budget
         self.counts = ResultCounts()
         self.scheduler: BatchScheduler[PreparedItem] = BatchScheduler(
             ConcurrencyWindow.open(context.max_in_flight, now),
@@ -136,7 +132,7 @@ class BatchRun:
         checkpoint = store.read()
         if checkpoint is not None:
             self.started_at = checkpoint.started_at
-            self._recount(checkpoint)
+            self.budget.recover()
             log.info("Earlier tries have spent $%.2f, according to the ledger", self.budget.spent)
         if checkpoint is None or checkpoint.done or checkpoint.manifest_id != self._manifest_id:
             store.delete_parts()
@@ -176,19 +172,12 @@ class BatchRun:
             self.scheduler.window = checkpoint.window.with_ceiling(self.context.max_in_flight)
         self.counts = checkpoint.counts
         if checkpoint.clean:
-            paid_here = [each for each in checkpoint.in_flight if each.paid_here]
-            self.budget = Budget(self.context.max_cost, checkpoint.spent - sum(each.cost or 0.0 for each in paid_here))
-            for each in paid_here:
-                self.budget.count(each.fingerprint, each.cost)
+            self.budget.load()
         else:
-            self._recount(checkpoint)
+            self.budget.recover()
         self._reopen(checkpoint)
         self.save([each.row for each in self._open if isinstance(each, Item)], clean=False)
         return True
-
-    def _recount(self, checkpoint: Checkpoint) -> None:
-        entries = self.context.ledger.store.entries(modified_since=checkpoint.started_at - CLOCK_MARGIN)
-        self.budget.recount((stored.entry for stored in entries), self.context.owner.task)
 
     def _reopen(self, checkpoint: Checkpoint) -> None:
         """Read the manifest up to the checkpoint's position, and take out the rows that are open or in flight."""
@@ -282,7 +271,7 @@ class BatchRun:
         self.counts.add(result, transient=transient)
         self.unsaved_results.append(result)
         if result.fingerprint is not None and result.status in (ItemStatus.ARCHIVED, ItemStatus.LOST):
-            self.budget.confirm(result.fingerprint)
+            self.budget.settle(result.fingerprint)
 
     def skip(self, row: int) -> None:
         """Leave a row to another try.
@@ -305,6 +294,10 @@ class BatchRun:
         :param done: whether the batch has ended with success.
         """
         store = self.context.store
+        try:
+            self.budget.flush()
+        except LedgerError as error:
+            log.warning("What was spent is written later: %s", error)
         if self.unsaved_results:
             self._parts += 1
             store.write_part(self._manifest_id, self._parts, self.unsaved_results)
@@ -333,7 +326,6 @@ class BatchRun:
                 exhausted=self.exhausted,
                 window=self.scheduler.window,
                 counts=self.counts,
-                spent=self.budget.spent,
                 parts=self._parts,
                 clean=clean,
                 done=done,

@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Submits one item through the ledger, and returns what came of it. It changes no state of the batch.
 
-:meth:`ItemSubmitter.submit` returns an :class:`ItemSubmission`: what to count, and one of the outcomes below, which
+:meth:`ItemSubmitter.submit` returns an :class:`ItemSubmission` with one of the outcomes below, which
 :class:`~airflow_provider_wan.batch.engine.BatchEngine` applies.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from enum import StrEnum
 from typing import Protocol
 
 from airflow_provider_wan.api.errors import (
@@ -31,6 +31,7 @@ from airflow_provider_wan.batch.errors import WanBatchError
 from airflow_provider_wan.batch.preparer import PreparedItem
 from airflow_provider_wan.batch.results import ItemResult, ItemStatus
 from airflow_provider_wan.ledger import (
+    Budget,
     EntryState,
     LedgerEntry,
     LedgerError,
@@ -42,6 +43,8 @@ from airflow_provider_wan.ledger import (
     WaitReason,
 )
 from airflow_provider_wan.s3.errors import S3_ERRORS
+
+log = logging.getLogger(__name__)
 
 #: Seconds before the second attempt at an item after a transient error; multiplied by the number of attempts.
 RETRY_DELAY = 15.0
@@ -146,16 +149,6 @@ Outcome = (
 )
 
 
-class BudgetChange(StrEnum):
-    """What a submission means for the budget."""
-
-    NONE = "none"
-    COUNT = "count"
-    """The cost is paid, or may be."""
-    REFUND = "refund"
-    """The API does not charge."""
-
-
 @dataclass(frozen=True)
 class ItemSubmission:
     """What came of one submission.
@@ -164,16 +157,12 @@ class ItemSubmission:
     :param outcome: what to do with it.
     :param sent: whether a paid POST was sent, or may have been, so that the next one has to keep its distance.
     :param found: whether the clip existed before, whoever paid for it.
-    :param budget_change: what to do with its cost.
-    :param cost: US dollars to count.
     """
 
     item: PreparedItem
     outcome: Outcome
     sent: bool = False
     found: bool = False
-    budget_change: BudgetChange = BudgetChange.NONE
-    cost: float | None = None
 
 
 class ClaimCheck(Protocol):
@@ -214,17 +203,22 @@ class ItemSubmitter:
         self._model = model
         self._clock = clock
 
-    def submit(self, item: PreparedItem, *, max_cost: float | None, first_row: bool) -> ItemSubmission:
+    def submit(self, item: PreparedItem, *, budget: Budget, first_row: bool) -> ItemSubmission:
         """Submit an item, unless its clip exists already.
 
         :param item: the item.
-        :param max_cost: what it may cost, in US dollars; None: no limit.
+        :param budget: its cost is reserved there, and given back if it is not charged.
         :param first_row: whether no other row of the batch has the same fingerprint.
         """
         request = item.request
         if request is None or not item.is_fresh(self._clock()):
             return ItemSubmission(item, NeedsPreparing())
-        sent = False
+        sent = reserved = False
+
+        def reserve(claim: LedgerEntry) -> None:
+            nonlocal reserved
+            budget.reserve(claim)
+            reserved = True
 
         def before_pay(claim: LedgerEntry) -> None:
             nonlocal sent
@@ -232,15 +226,26 @@ class ItemSubmitter:
             sent = True
 
         submit_request = SubmitRequest(
-            request, item.fingerprint, self._owner, self._scope, self._prices, max_cost, before_pay
+            request,
+            item.fingerprint,
+            self._owner,
+            self._scope,
+            self._prices,
+            budget.remaining_for(item.fingerprint),
+            before_pay,
+            reserve=reserve,
         )
         try:
             result = self._submitter.try_submit(submit_request)
         except WanBudgetError:
             return ItemSubmission(item, OverBudget(), sent)
         except (WanError, *S3_ERRORS) as error:
+            if reserved:
+                self._release(budget, item.fingerprint)
             return replace(self._on_error(item, error, estimate_cost(request, self._prices)), sent=sent)
+        budget.count_duplicates(result.entry)
         if isinstance(result, RetryLater):
+            budget.release(result.entry, owner=str(self._owner))
             return replace(self._on_retry_later(item, result), sent=sent)
         return replace(self._on_result(item, result, first_row), sent=sent or result.paid_now)
 
@@ -248,8 +253,6 @@ class ItemSubmitter:
         entry, record = result.entry, result.record
         paid_here = first_row and Owner.parse_task(entry.owner) == self._owner.task
         item = replace(item, cost=entry.cost_estimate, paid_here=paid_here)
-        # This includes a request whose response was lost, and which was then found in the list.
-        counts = result.paid_now or (paid_here and entry.owner == str(self._owner))
         outcome: Outcome
         if record is not None:
             submitted_at = self._clock() if entry.submitted_at is None else entry.submitted_at
@@ -258,8 +261,8 @@ class ItemSubmitter:
             outcome = AlreadyArchived(entry)
         else:
             error = (
-                f"request {entry.request_id} succeeded and was paid for, and the API no longer knows it. force_new "
-                "makes the clip again, for its price"
+                f"request {entry.request_id} succeeded and was paid for, and the API no longer knows it. A new "
+                "idempotency_key makes the clip again, for its price"
             )
             lost = item.build_result(ItemStatus.LOST, request_id=entry.request_id, cost=item.cost, error=error)
             outcome = Finished(lost, transient=False)
@@ -267,9 +270,17 @@ class ItemSubmitter:
             item,
             outcome,
             found=not result.paid_now,
-            budget_change=BudgetChange.COUNT if counts else BudgetChange.NONE,
-            cost=entry.cost_estimate,
         )
+
+    def _release(self, budget: Budget, fingerprint: str) -> None:
+        """Give back what was reserved, if the entry shows that nothing is charged."""
+        try:
+            stored = self._submitter.ledger.store.read(fingerprint)
+        except LedgerError as error:
+            log.warning("The cost of clip %s stays reserved: %s", fingerprint, error)
+            return
+        if stored is not None:
+            budget.release(stored.entry, owner=str(self._owner))
 
     @staticmethod
     def _on_retry_later(item: PreparedItem, result: RetryLater) -> ItemSubmission:
@@ -278,9 +289,7 @@ class ItemSubmitter:
                 is_limit = isinstance(result.error, WanRateLimitError | WanCapacityError)
                 return ItemSubmission(item, Refused(result.delay, is_limit, result.error))
             case WaitReason.IN_DOUBT:
-                outcome = Deferred(result.delay, in_doubt=True)
-                cost = result.entry.cost_estimate
-                return ItemSubmission(item, outcome, budget_change=BudgetChange.COUNT, cost=cost)
+                return ItemSubmission(item, Deferred(result.delay, in_doubt=True))
             case WaitReason.CLAIMED:
                 return ItemSubmission(item, Deferred(result.delay, in_doubt=False))
 
@@ -293,17 +302,17 @@ class ItemSubmitter:
                 return ItemSubmission(item, StopBatch(error))
             case WanClipFailedError():
                 failed = item.build_result(ItemStatus.FAILED, cost=0.0, error=str(error))
-                return ItemSubmission(item, Finished(failed, False), budget_change=BudgetChange.REFUND)
+                return ItemSubmission(item, Finished(failed, False))
             case WanInDoubtError():
                 doubtful = item.build_result(ItemStatus.IN_DOUBT, cost=cost, error=str(error))
-                return ItemSubmission(item, Finished(doubtful, True), budget_change=BudgetChange.COUNT, cost=cost)
+                return ItemSubmission(item, Finished(doubtful, True))
             case WanRefusedError() if not error.retryable:
                 rejected = item.build_result(ItemStatus.REJECTED, cost=0.0, error=message)
                 return ItemSubmission(item, Finished(rejected, False))
             case LedgerError():
                 # The API may have accepted the request, and only its record in the ledger failed.
                 outcome = RetryItem(RETRY_DELAY, error, None) if error.retryable else StopBatch(error)
-                return ItemSubmission(item, outcome, budget_change=BudgetChange.COUNT, cost=cost)
+                return ItemSubmission(item, outcome)
             case WanLookupError():
                 timeout = item.build_result(ItemStatus.TIMEOUT, error=message)
                 return ItemSubmission(item, RetryItem(RETRY_DELAY, error, timeout))

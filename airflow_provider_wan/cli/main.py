@@ -131,15 +131,7 @@ def _build_parser() -> argparse.ArgumentParser:
 def _open_store(args: argparse.Namespace) -> LedgerStore:
     from airflow_provider_wan.operators.ledger_context import open_ledger, resolve_ledger_uri
 
-    uri = resolve_ledger_uri(args.ledger)
-    if uri is None:
-        raise WanValidationError(
-            "--ledger",
-            None,
-            "is required, because [wan] ledger_uri is not set",
-            "Entries in Airflow's task state store can't be reached from here",
-        )
-    return open_ledger({}, uri, args.aws_conn_id)
+    return open_ledger(resolve_ledger_uri(args.ledger), args.aws_conn_id)
 
 
 def _open_hook(args: argparse.Namespace) -> WanHook:

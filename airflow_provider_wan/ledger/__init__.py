@@ -5,10 +5,9 @@ The ledger prevents a clip from being paid for twice, and from being lost. It do
 How the layers above use it::
 
     store = open_store("s3://bucket/ledger", s3_client=S3Hook(aws_conn_id).get_conn)   # or file:///folder
-    store = TaskStateStore(context["task_state_store"])                                # if no ledger is configured
 
-    scope = build_scope(reuse, run=f"{dag_id}/{run_id}", task=f"{dag_id}/{run_id}/{task_id}/{map_index}")
-    fingerprint = compute_fingerprint(request, scope=scope, image_sha256=…, audio_sha256=…, force_token=…)
+    scope = build_scope(reuse, run=f"{dag_id}/{run_id}")
+    fingerprint = compute_fingerprint(request, scope=scope, image_sha256=…, audio_sha256=…, idempotency_key=…)
     owner = Owner(task=f"{dag_id}/{run_id}/{task_id}/{map_index}", try_number=try_number, nonce=uuid4().hex)
 
     submitter = Submitter(client, store)
@@ -31,6 +30,7 @@ How the layers above use it::
 
 from __future__ import annotations
 
+from airflow_provider_wan.ledger.budget import Budget
 from airflow_provider_wan.ledger.entry import EntryState, LedgerEntry, Owner, TaskReference
 from airflow_provider_wan.ledger.errors import (
     LedgerBusyError,
@@ -45,10 +45,10 @@ from airflow_provider_wan.ledger.ledger import Ledger
 from airflow_provider_wan.ledger.rules import Decision, Policy
 from airflow_provider_wan.ledger.stores import open_store
 from airflow_provider_wan.ledger.stores.base import LedgerStore, StoredEntry
-from airflow_provider_wan.ledger.stores.task_state import TaskStateStore
 from airflow_provider_wan.ledger.submitter import RetryLater, SubmitRequest, SubmitResult, Submitter, WaitReason
 
 __all__ = [
+    "Budget",
     "Decision",
     "EntryState",
     "Ledger",
@@ -69,7 +69,6 @@ __all__ = [
     "SubmitResult",
     "Submitter",
     "TaskReference",
-    "TaskStateStore",
     "WaitReason",
     "build_scope",
     "compute_fingerprint",

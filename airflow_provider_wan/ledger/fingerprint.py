@@ -4,18 +4,16 @@ The fingerprint of a clip: its key in the ledger.
 
 The same content has the same fingerprint within its scope:
 
-=========== =================== =====================================================================
-``reuse``   scope               effect
-=========== =================== =====================================================================
-``run``     the dag run         each dag run pays for its own clip; all tasks of a run share it
-``content`` none                a clip is paid for once, for all runs and Dags that share the ledger
-``never``   the task instance   every task instance pays for its own clip
-=========== =================== =====================================================================
+=========== =========== =====================================================================
+``reuse``   scope       effect
+=========== =========== =====================================================================
+``run``     the dag run each dag run pays for its own clip; all tasks of a run share it
+``content`` none        a clip is paid for once, for all runs and Dags that share the ledger
+=========== =========== =====================================================================
 
-The scope of ``never`` is the task instance (dag, run, task, map index) and not the single try: Airflow increments
-the try number for a retry after a crash and for a clear alike, and a crash must not pay twice. So with ``never`` too,
-a clear returns the same clip. ``force_new`` makes a new one: its token is part of the fingerprint and stays the same
-in each retry, so each token makes exactly one new clip.
+An idempotency key makes it another clip: the same key is the same clip in every retry and clear, and each new key makes
+exactly one new clip. No part of a fingerprint depends on a map index, a loop iteration or a try number: Airflow gives
+these anew after a clear, and the clip that they named would be paid for again.
 
 A user's seed is part of the fingerprint. A drawn seed is not: it differs from claim to claim.
 """
@@ -44,26 +42,47 @@ class Reuse(StrEnum):
 
     RUN = "run"
     CONTENT = "content"
-    NEVER = "never"
 
 
-def build_scope(reuse: str, *, run: str, task: str) -> str:
+def build_scope(reuse: str, *, run: str) -> str:
     """
     Return the scope of a ``reuse``.
 
-    :param reuse: ``run``, ``content`` or ``never``.
+    :param reuse: ``run`` or ``content``.
     :param run: name of the dag run, such as ``dag_id/run_id``.
-    :param task: name of the task instance, such as ``dag_id/run_id/task_id/map_index``.
-    :raises WanValidationError: if ``reuse`` is none of the three, or the name it needs is empty.
+    :raises WanValidationError: if ``reuse`` is neither of the two, or the name it needs is empty.
     """
     if reuse not in tuple(Reuse):
-        raise WanValidationError("reuse", reuse, f"must be one of {', '.join(Reuse)}")
+        remedy = "To make a clip of its own for each task, set idempotency_key"
+        raise WanValidationError("reuse", reuse, f"must be one of {', '.join(Reuse)}", remedy)
     if reuse == Reuse.CONTENT:
         return ""
-    name = run if reuse == Reuse.RUN else task
-    if not name:
-        raise WanValidationError("reuse", reuse, "needs the name of the dag run or task instance, which is empty")
-    return f"{reuse}:{name}"
+    if not run:
+        raise WanValidationError("reuse", reuse, "needs the name of the dag run, which is empty")
+    return f"{reuse}:{run}"
+
+
+def parse_idempotency_key(value: object) -> str | None:
+    """
+    Return an idempotency key, or None if it is unset.
+
+    A template renders to text: an empty text and ``None`` are unset. An integer, such as a loop's index in a native
+    template, is taken as text. ``True`` and ``False`` are refused, since they name no clip.
+
+    :param value: the argument, or the value of a manifest's column.
+    :raises WanValidationError: if the value can't be a key.
+    """
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = str(value)
+    if (value is not None and not isinstance(value, str)) or str(value).strip().lower() in ("true", "false"):
+        raise WanValidationError(
+            "idempotency_key",
+            value,
+            "must be text that names the clip",
+            "Each new text makes one new clip, and pays for it once; '' or None is unset",
+        )
+    key = (value or "").strip()
+    return None if key.lower() in ("", "none") else key
 
 
 def compute_fingerprint(
@@ -72,7 +91,7 @@ def compute_fingerprint(
     scope: str = "",
     image_sha256: str | None = None,
     audio_sha256: str | None = None,
-    force_token: str | None = None,
+    idempotency_key: str | None = None,
 ) -> str:
     """
     Return the fingerprint of a clip: a SHA-256 of 64 hex digits.
@@ -81,7 +100,7 @@ def compute_fingerprint(
     :param scope: from :func:`build_scope`.
     :param image_sha256: SHA-256 of the image's bytes, if known; otherwise the URL is used, without what only signs it.
     :param audio_sha256: likewise of the audio.
-    :param force_token: names one ``force_new``; the same in all its retries.
+    :param idempotency_key: from :func:`parse_idempotency_key`; another key is another clip.
     :raises WanValidationError: if a hash is not a SHA-256.
     """
     for field, digest in (("image_sha256", image_sha256), ("audio_sha256", audio_sha256)):
@@ -91,7 +110,7 @@ def compute_fingerprint(
     image = _media_identity(parameters.pop("img_url"), image_sha256)
     audio_url = parameters.pop("audio_url", None)
     audio = _media_identity(audio_url, audio_sha256) if audio_url is not None else None
-    return _hash_json([_FORMAT, request.model, image, audio, parameters, scope, force_token])
+    return _hash_json([_FORMAT, request.model, image, audio, parameters, scope, idempotency_key])
 
 
 def hash_payload(payload: Mapping[str, Any]) -> str:

@@ -15,20 +15,14 @@ def in_doubt_message(entry: LedgerEntry, reason: str, store: LedgerStore) -> str
 
     :param entry: the entry in doubt.
     :param reason: why it could not be reconciled.
-    :param store: the store of the entry: Airflow's task state store cannot be changed from outside.
+    :param store: the store of the entry.
     """
     query = f"GET /requests?model_id={entry.model}, for a request made since then with seed {entry.seed}"
-    if store.lists:
-        advice = (
-            f"To check: `wan-provider reconcile {entry.fingerprint}`, or {query}. "
-            "If the request exists: `wan-provider reconcile FINGERPRINT --request-id ID`. If it certainly does not: "
-            "`wan-provider reconcile FINGERPRINT --absent`."
-        )
-    else:
-        advice = (
-            f"To check: {query}. If the request exists, wait for it, and retry the task. If it certainly does not: "
-            "clear the task with force_new set on it."
-        )
+    command = f"wan-provider reconcile {entry.fingerprint} --ledger {store.uri}"
+    advice = (
+        f"To check: `{command}`, or {query}. If the request exists, add `--request-id ID` to the command; if it "
+        "certainly does not, add `--absent`."
+    )
     when = datetime.fromtimestamp(entry.last_sent_at, UTC).isoformat(timespec="seconds")
     cause = f" Cause: {entry.outcome.error}" if entry.outcome and entry.outcome.error else ""
     return (
@@ -43,5 +37,5 @@ def permanent_failure_message(entry: LedgerEntry) -> str:
     reason = entry.outcome.error if entry.outcome else "no reason given"
     return (
         f"Clip {entry.fingerprint} failed permanently as request {entry.request_id}: {reason}. Nothing was submitted "
-        "again. Change the image or the parameters; or set force_new to make the same clip again."
+        "again. Change the image or the parameters; or set a new idempotency_key to make the same clip again."
     )

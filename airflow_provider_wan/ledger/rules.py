@@ -240,7 +240,7 @@ ENTRY_RULES: tuple[EntryRule, ...] = (
     EntryRule(
         Decision.FAILED_PERMANENT,
         "`failed`, permanent (content refused, bad media)",
-        "fails with the reason; `force_new` makes it again",
+        "fails with the reason; a new `idempotency_key` makes it again",
         "no",
         lambda s: s.has_state(EntryState.FAILED) and s.permanent,
     ),

@@ -97,6 +97,8 @@ class SubmitRequest:
     :param prices: US dollars per second of video, by resolution.
     :param max_cost: US dollars; more than that is not spent.
     :param before_pay: called with the claim before anything is written or sent; if it raises, nothing is paid.
+    :param reserve: called with the claim after it is written and before anything is sent; if it raises, the claim is
+        given up and nothing is paid.
     :param deadline: Unix seconds until which it may wait (for a 429 or 503 to pass, for another task's claim, for the
         second scan of a proof of absence); None for no limit.
     :param reference: where in Airflow the clip was asked for, and its image; recorded for people.
@@ -110,6 +112,7 @@ class SubmitRequest:
     max_cost: float | None = None
     before_pay: Callable[[LedgerEntry], None] | None = None
     deadline: float | None = None
+    reserve: Callable[[LedgerEntry], None] | None = None
     reference: TaskReference = NO_REFERENCE
 
 
@@ -239,7 +242,7 @@ class Submitter:
         if on_doubt not in ("reconcile", "fail"):
             raise WanValidationError("on_doubt", on_doubt, "must be 'reconcile' or 'fail'")
         submission = SubmitRequest(
-            request, fingerprint, owner, scope, prices, max_cost, before_pay, deadline, reference
+            request, fingerprint, owner, scope, prices, max_cost, before_pay, deadline, reference=reference
         )
         while isinstance(result := self.try_submit(submission, on_doubt), RetryLater):
             self._wait(submission, result)
@@ -325,7 +328,8 @@ class Submitter:
             raise WanInDoubtError(
                 f"Request {request_id} was accepted for clip {entry.fingerprint}, and the API no longer knows it "
                 f"({error}). Nothing was submitted again. Check that the connection uses the same account "
-                "and service; if the request is permanently lost, force_new makes the clip again and pays for it."
+                "and service; if the request is permanently lost, a new idempotency_key makes the clip again and pays "
+                "for it."
             ) from error
         if entry.state is EntryState.SUCCEEDED:
             return SubmitResult(entry, record, False)
@@ -410,6 +414,7 @@ class Submitter:
             self._probed = True
         try:
             claimed = self._replace(stored, claim) if stored else self.ledger.create(claim)
+            self._reserve(submission, claimed)
             return self._post(submission, claimed, request, 0)
         except (AlreadyExistsError, ConflictError):
             return None
@@ -421,9 +426,18 @@ class Submitter:
             return None
         estimate_cost_within_budget(request, submission.prices, submission.max_cost)
         try:
+            self._reserve(submission, refused.stored)
             return self._post(submission, refused.stored, request, refused.tries)
         except ConflictError:
             return None
+
+    def _reserve(self, submission: SubmitRequest, claimed: StoredEntry) -> None:
+        """Reserve the cost. The claim keeps others from giving it back before the intent is recorded."""
+        try:
+            if submission.reserve is not None:
+                submission.reserve(claimed.entry)
+        except WanError as error:
+            self._reject(claimed, error)
 
     def _post(
         self, submission: SubmitRequest, claimed: StoredEntry, request: I2VRequest, tries: int

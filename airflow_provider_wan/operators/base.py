@@ -66,12 +66,12 @@ class WanClipBaseOperator(WanBaseOperator):
     :param seed: 0-2147483647; default: a random seed for each submission.
     :param model: model id; default: the connection's.
     :param ledger_uri: location of the ledger: ``s3://bucket/prefix`` or ``file:///folder``; default: ``[wan]
-        ledger_uri``, or else Airflow's task state store (Airflow 3.3 or newer), and in a batch
-        ``<output_prefix>/_ledger``.
+        ledger_uri``, or else ``wan-ledger`` below ``AIRFLOW_HOME`` if the executor runs all tasks on one machine; with
+        any other executor it must be set. In a batch, the last default is ``<output_prefix>/_ledger``.
     :param reuse: ``run``: the same content is paid for once for each DAG run; ``content``: once for all tasks that
-        share the ledger; ``never``: once for each task instance.
-    :param force_new: make the clip again, once: in this DAG run (True), or for this key (text). ``force_new`` in the
-        DAG run's conf has the same effect.
+        share the ledger.
+    :param idempotency_key: text that makes it another clip: each new key makes one new clip, and the same key returns
+        it. An empty text or None is unset. In a batch, it applies to rows that have none.
     :param max_cost: limit in US dollars: a clip that would exceed it is not submitted. In a batch it is the limit for
         the whole task, all its tries together.
     :param deferrable: wait in the triggerer; default: Airflow's ``default_deferrable``.
@@ -85,7 +85,7 @@ class WanClipBaseOperator(WanBaseOperator):
         *WanBaseOperator.template_fields,
         "ledger_uri",
         "reuse",
-        "force_new",
+        "idempotency_key",
         "max_cost",
     )
 
@@ -104,8 +104,8 @@ class WanClipBaseOperator(WanBaseOperator):
         seed: int | None = None,
         model: str | None = None,
         ledger_uri: str | None = None,
-        reuse: Literal["run", "content", "never"] = "run",
-        force_new: bool | str = False,
+        reuse: Literal["run", "content"] = "run",
+        idempotency_key: str | None = None,
         max_cost: float | None = None,
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
         poll_interval: timedelta | float = 10,
@@ -126,7 +126,7 @@ class WanClipBaseOperator(WanBaseOperator):
         self.model = model
         self.ledger_uri = ledger_uri
         self.reuse = reuse
-        self.force_new = force_new
+        self.idempotency_key = idempotency_key
         self.max_cost = max_cost
         self.deferrable = deferrable
         self.poll_interval = parse_seconds("poll_interval", poll_interval)

@@ -3,11 +3,14 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
+from airflow_provider_wan.api.errors import WanValidationError
 from airflow_provider_wan.operators import ledger_context
 from airflow_provider_wan.operators.arguments import parse_usd
 from airflow_provider_wan.s3.uri import build_s3_uri, parse_s3_prefix
@@ -19,7 +22,7 @@ if TYPE_CHECKING:
     from airflow_provider_wan.batch.estimate import BatchEstimate
     from airflow_provider_wan.batch.run import BatchContext
     from airflow_provider_wan.hooks.wan import WanHook
-    from airflow_provider_wan.ledger import LedgerStore
+    from airflow_provider_wan.ledger.stores.base import DocumentStore
 
 #: Connections of the S3 client: one for each thread of a batch, and some for multipart uploads.
 MAX_S3_CONNECTIONS = 24
@@ -37,7 +40,7 @@ class BatchArguments(Protocol):
     aws_conn_id: str | None
     ledger_uri: str | None
     reuse: Any
-    force_new: bool | str
+    idempotency_key: str | None
     max_cost: float | None
     fit: Any
     delivery: Any
@@ -75,29 +78,53 @@ def build_checkpoint_store(arguments: BatchArguments, context: Context) -> Check
     return CheckpointStore(arguments.s3, bucket, f"{prefix}_batch/{name}/")
 
 
-def open_batch_ledger(arguments: BatchArguments, context: Context) -> LedgerStore:
+def open_batch_ledger(arguments: BatchArguments) -> DocumentStore:
     """Return the ledger of a batch; if none is set, it is stored with the output.
 
     :param arguments: the operator.
-    :param context: Airflow's context.
     :raises WanValidationError: if ``reuse`` needs a ledger, and none is set.
     """
-    uri = ledger_context.resolve_ledger_uri(arguments.ledger_uri)
-    ledger_context.check_reuse(arguments.reuse, uri)
+    uri = arguments.ledger_uri or ledger_context.configured_ledger_uri()
+    if uri is None and arguments.reuse == "content":
+        raise WanValidationError(
+            "reuse",
+            arguments.reuse,
+            "needs a ledger that all runs share",
+            "Set ledger_uri on the task, or for all as [wan] ledger_uri",
+        )
     if uri is None:
         bucket, prefix = parse_s3_prefix(arguments.output_prefix, "output_prefix")
         uri = build_s3_uri(bucket, f"{prefix}_ledger")
-    return ledger_context.open_ledger(context, uri, arguments.aws_conn_id)
+    return ledger_context.open_ledger(uri, arguments.aws_conn_id)
+
+
+def build_budget_name(arguments: BatchArguments, context: Context) -> str:
+    """Return the name of a task's budget, which is the same in all its tries.
+
+    Mapped tasks are told apart by what they are given: after an upstream task is cleared, a map index may stand for
+    another manifest.
+
+    :param arguments: the operator.
+    :param context: Airflow's context.
+    """
+    ti = context["ti"]
+    name = f"{ledger_context.run_name(context)}/{ti.task_id}{ledger_context.loop_name(context)}"
+    if ti.map_index is None or ti.map_index < 0:
+        return name
+    given = [arguments.manifest, arguments.rows, arguments.output_prefix]
+    digest = hashlib.sha256(json.dumps(given, sort_keys=True, default=str).encode()).hexdigest()
+    return f"{name}/{digest[:16]}"
 
 
 def build_defaults(arguments: BatchArguments) -> dict[str, Any]:
-    """Return the payload fields for rows that do not have them.
+    """Return the payload fields and the idempotency key for rows that do not have them.
 
     :param arguments: the operator.
     :raises WanValidationError: if the text of a template is not a value of its field's type.
     """
-    from airflow_provider_wan.batch.rows import PARAMETERS
+    from airflow_provider_wan.batch.rows import IDEMPOTENCY_COLUMN, PARAMETERS
     from airflow_provider_wan.batch.values import parse_cell
+    from airflow_provider_wan.ledger.fingerprint import parse_idempotency_key
 
     given = {name: getattr(arguments, name) for name in (*PARAMETERS, "audio_url")}
     # A template renders to text, and an unset one to "None" or an empty text.
@@ -106,7 +133,8 @@ def build_defaults(arguments: BatchArguments) -> dict[str, Any]:
         for name, value in given.items()
         if value is not None and not (name in ("seed", "audio_url") and value in ("", "None"))
     }
-    return defaults | {"model": arguments.model or arguments.hook.config.model}
+    defaults["model"] = arguments.model or arguments.hook.config.model
+    return defaults | {IDEMPOTENCY_COLUMN: parse_idempotency_key(arguments.idempotency_key)}
 
 
 def build_batch(arguments: BatchArguments, context: Context) -> BatchContext:
@@ -123,7 +151,7 @@ def build_batch(arguments: BatchArguments, context: Context) -> BatchContext:
     from airflow_provider_wan.batch.rows import parse_row_range
     from airflow_provider_wan.batch.run import BatchContext
     from airflow_provider_wan.batch.submitter import ItemSubmitter
-    from airflow_provider_wan.ledger import Ledger, Submitter, build_scope
+    from airflow_provider_wan.ledger import Budget, Ledger, Submitter, build_scope
     from airflow_provider_wan.media.archive import ClipArchive
     from airflow_provider_wan.media.fetch import ResultHosts
     from airflow_provider_wan.media.ingest import Delivery, Fit, MediaIngester
@@ -131,9 +159,9 @@ def build_batch(arguments: BatchArguments, context: Context) -> BatchContext:
     columns = ColumnMapping.parse(arguments.columns, arguments.row_templates)
     config, client = arguments.hook.config, arguments.hook.client
     bucket, prefix = parse_s3_prefix(arguments.output_prefix, "output_prefix")
-    ledger_store, store = open_batch_ledger(arguments, context), build_checkpoint_store(arguments, context)
+    ledger_store, store = open_batch_ledger(arguments), build_checkpoint_store(arguments, context)
     owner = ledger_context.build_owner(context)
-    scope = build_scope(arguments.reuse, run=ledger_context.run_name(context), task=ledger_context.task_name(context))
+    scope = build_scope(arguments.reuse, run=ledger_context.run_name(context))
     model = arguments.model or config.model
     ingest = MediaIngester(
         lambda: arguments.s3,
@@ -164,14 +192,13 @@ def build_batch(arguments: BatchArguments, context: Context) -> BatchContext:
         preparer=ItemPreparer(
             ingest,
             scope=scope,
-            force_token=ledger_context.resolve_force_token(context, arguments.force_new),
             store=store,
         ),
         archiver=archiver,
         store=store,
         owner=owner,
         model=model,
-        max_cost=parse_usd(arguments.max_cost),
+        budget=Budget(ledger_store, build_budget_name(arguments, context), parse_usd(arguments.max_cost)),
         max_in_flight=arguments.max_in_flight,
         submits_per_second=arguments.submits_per_second,
         poll_interval=arguments.poll_interval,
@@ -202,11 +229,8 @@ def build_estimate(arguments: BatchArguments, context: Context) -> BatchEstimate
     return estimate_batch(
         selected,
         build_defaults(arguments),
-        store=open_batch_ledger(arguments, context),
-        scope=build_scope(
-            arguments.reuse, run=ledger_context.run_name(context), task=ledger_context.task_name(context)
-        ),
-        force_token=ledger_context.resolve_force_token(context, arguments.force_new),
+        store=open_batch_ledger(arguments),
+        scope=build_scope(arguments.reuse, run=ledger_context.run_name(context)),
         prices=arguments.hook.config.prices,
         max_in_flight=arguments.max_in_flight,
     )

@@ -3,8 +3,11 @@
 
 from __future__ import annotations
 
+import os
+import pkgutil
+import sys
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 from airflow.providers.common.compat.sdk import conf
 
@@ -14,64 +17,93 @@ from airflow_provider_wan.operators.s3_client import create_s3_client
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
-    from airflow_provider_wan.ledger import LedgerStore, Owner
+    from airflow_provider_wan.ledger import Owner
+    from airflow_provider_wan.ledger.stores.base import DocumentStore
+
+_LOCAL_EXECUTORS = ("LocalExecutor", "SequentialExecutor")
+_REMOTE_WORKER_VARIABLES = ("AIRFLOW_IS_K8S_EXECUTOR_POD", "AIRFLOW_IS_EXECUTOR_CONTAINER", "CELERY_LOG_LEVEL")
 
 
-def resolve_ledger_uri(given: str | None) -> str | None:
-    """Return the location of the ledger: the task's, or else ``[wan] ledger_uri``.
+def resolve_ledger_uri(given: str | None) -> str:
+    """Return the ledger that a task names, or else the deployment's: ``[wan] ledger_uri``, or a folder on this machine.
+
+    :param given: the task's argument.
+    :raises WanValidationError: if there is none, and tasks may run on several machines.
+    """
+    if uri := find_ledger_uri(given):
+        return uri
+    raise WanValidationError(
+        "ledger_uri",
+        given,
+        f"is needed, because tasks may run on several machines ([core] executor is {conf.get('core', 'executor')}) and "
+        "a retry on another one could pay again. Nothing was paid",
+        "Set it for all tasks as [wan] ledger_uri (AIRFLOW__WAN__LEDGER_URI), or on the task: s3://bucket/prefix, or "
+        "file:///folder on a disk that all workers share",
+    )
+
+
+def find_ledger_uri(given: str | None) -> str | None:
+    """Return what :func:`resolve_ledger_uri` does, or None if there is no ledger.
 
     :param given: the task's argument.
     """
-    return given or conf.get("wan", "ledger_uri", fallback=None) or None
+    return given or configured_ledger_uri() or (default_ledger_uri() if runs_on_one_machine() else None)
 
 
-def check_reuse(reuse: str, uri: str | None) -> None:
-    """Refuse a reuse by content without a ledger that all runs share.
+def configured_ledger_uri() -> str | None:
+    """Return ``[wan] ledger_uri``, or None if it is not set."""
+    return conf.get("wan", "ledger_uri", fallback=None) or None
 
-    :param reuse: the task's argument.
-    :param uri: location of the ledger, or None.
-    :raises WanValidationError: if there is no such ledger.
+
+def default_ledger_uri() -> str:
+    """Return the ledger below ``AIRFLOW_HOME``."""
+    from airflow.configuration import get_airflow_home
+
+    return f"file://{os.path.abspath(get_airflow_home())}/wan-ledger"
+
+
+def runs_on_one_machine() -> bool:
+    """Return whether all tasks of this deployment run on one machine, or this one runs in ``dag.test()``."""
+    if _is_dag_test():
+        return True
+    # Executors that start containers or other workers set these there, whatever the configuration in it says.
+    if any(os.environ.get(name) for name in _REMOTE_WORKER_VARIABLES):
+        return False
+    executors = _list_executors(conf.get("core", "executor", fallback="") or "")
+    return bool(executors) and all(map(_is_local_executor, executors))
+
+
+def open_ledger(uri: str, aws_conn_id: str | None) -> DocumentStore:
+    """Open a ledger.
+
+    :param uri: ``s3://bucket/prefix`` or ``file:///folder``.
+    :param aws_conn_id: the connection for ``s3://``.
     """
-    if reuse == "content" and uri is None:
-        raise WanValidationError(
-            "reuse",
-            reuse,
-            "needs a ledger that all runs share",
-            "Set ledger_uri on the task, or for all as [wan] ledger_uri",
-        )
+    from airflow_provider_wan.ledger import open_store
 
-
-def open_ledger(context: Context, uri: str | None, aws_conn_id: str | None) -> LedgerStore:
-    """Open the ledger of a task: at the URI, or else in Airflow's own task state store (Airflow 3.3 or newer).
-
-    :param context: Airflow's context.
-    :param uri: ``s3://bucket/prefix`` or ``file:///folder``, or None.
-    :param aws_conn_id: id of the AWS connection for ``s3://``.
-    :raises WanValidationError: if there is no URI and Airflow has no task state store.
-    """
-    from airflow_provider_wan.ledger import TaskStateStore, open_store
-
-    if uri:
-        return open_store(uri, s3_client=lambda: create_s3_client(aws_conn_id))
-    state: Any = context.get("task_state_store")
-    if state is None:
-        raise WanValidationError(
-            "ledger_uri",
-            uri,
-            "is needed where Airflow has no task state store (before 3.3): without a memory, a retry could pay again",
-            "Set it on the task, or for all as [wan] ledger_uri: s3://bucket/prefix or file:///shared/folder",
-        )
-    return TaskStateStore(state)
+    return open_store(uri, s3_client=lambda: create_s3_client(aws_conn_id))
 
 
 def task_name(context: Context) -> str:
-    """Return the name of the task instance, which is the same in all its tries and clears.
+    """Return the name of the task instance, which is the same in its retries and clears.
+
+    It says who holds a claim, and is part of no clip's name: a map index is not stable.
 
     :param context: Airflow's context.
     """
     ti = context["ti"]
     map_index = -1 if ti.map_index is None else ti.map_index
-    return f"{ti.dag_id}/{ti.run_id}/{ti.task_id}/{map_index}"
+    return f"{ti.dag_id}/{ti.run_id}/{ti.task_id}/{map_index}{loop_name(context)}"
+
+
+def loop_name(context: Context) -> str:
+    """Return what tells the iterations of a task loop apart (from Airflow 3.4 on); empty outside of loops.
+
+    :param context: Airflow's context.
+    """
+    ti: Any = context["ti"]
+    region = getattr(ti, "region_id", None)
+    return "" if region in (None, UUID(int=0)) else f"/{region}/{ti.region_index}"
 
 
 def run_name(context: Context) -> str:
@@ -84,7 +116,7 @@ def run_name(context: Context) -> str:
 
 
 def build_owner(context: Context) -> Owner:
-    """Return the owner of claims that this process makes.
+    """Return this process of the task instance.
 
     :param context: Airflow's context.
     """
@@ -93,29 +125,21 @@ def build_owner(context: Context) -> Owner:
     return Owner(task=task_name(context), try_number=context["ti"].try_number, nonce=uuid4().hex)
 
 
-def resolve_force_token(context: Context, force_new: bool | str) -> str | None:
-    """Return the key of a clip that is to be made again, which is the same in all tries; None: nothing is forced.
-
-    :param context: Airflow's context.
-    :param force_new: the task's argument; if it is false, ``force_new`` of the DAG run's conf is used. True stands
-        for once in this DAG run and task, any other text for once for this text.
-    """
-    run = context.get("dag_run")
-    option = _parse_force_new(force_new) or _parse_force_new((getattr(run, "conf", None) or {}).get("force_new"))
-    return task_name(context) if option is True else option or None
+def _is_dag_test() -> bool:
+    runner = sys.modules.get("airflow.sdk.execution_time.task_runner")
+    return type(getattr(runner, "SUPERVISOR_COMMS", None)).__name__ == "InProcessSupervisorComms"
 
 
-_NO = frozenset({"", "false", "none", "no", "0"})
-_YES = frozenset({"true", "yes", "1"})
+def _list_executors(configured: str) -> list[str]:
+    """List the executors of ``[core] executor``, whose parts may have a team and an alias."""
+    names = [name.strip() for team in configured.split(";") for name in team.rpartition("=")[2].split(",")]
+    return [name.rpartition(":")[2] for name in names if name]
 
 
-def _parse_force_new(value: object) -> bool | str:
-    """Parse a value that may be rendered by a template, where False is the text "False"."""
-    if value is None or isinstance(value, bool):
-        return bool(value)
-    if not isinstance(value, str):
-        raise WanValidationError("force_new", value, "must be true, false, or a text that names the new clip")
-    word = value.strip()
-    if word.lower() in _NO:
+def _is_local_executor(name: str) -> bool:
+    if "." not in name:
+        return name in _LOCAL_EXECUTORS
+    try:
+        return bool(pkgutil.resolve_name(name).is_local)
+    except (ImportError, AttributeError, ValueError):
         return False
-    return True if word.lower() in _YES else word

@@ -112,7 +112,7 @@ class WanI2VOperator(WanClipBaseOperator):
         try:
             self._persist_link(context, request_id)
             record = self.hook.get_request(request_id)
-            entry = self._record_result(context, fingerprint, record)
+            entry = self._record_result(fingerprint, record)
             if record.status.is_terminal:
                 return self._build_result(record, entry, fingerprint)
             if event.get("status") == WaitStatus.ERROR:
@@ -139,20 +139,21 @@ class WanI2VOperator(WanClipBaseOperator):
 
     def _submit_once(self, context: Context, end_time: float) -> SubmitResult:
         from airflow_provider_wan.ledger import build_scope, compute_fingerprint
+        from airflow_provider_wan.ledger.fingerprint import parse_idempotency_key
 
         config = self.hook.config
         image, audio = MediaRef.parse("img_url", self.img_url), MediaRef.parse("audio_url", self.audio_url)
         values = {name: getattr(self, name) for name in CLIP_FIELDS}
         values |= {"audio_url": audio.url, "model": self.model or config.model}
         request = I2VRequest(img_url=image.url, **values)
-        ledger_context.check_reuse(self.reuse, ledger_context.resolve_ledger_uri(self.ledger_uri))
-        scope = build_scope(self.reuse, run=ledger_context.run_name(context), task=ledger_context.task_name(context))
+        submitter = self._open_submitter()
+        scope = build_scope(self.reuse, run=ledger_context.run_name(context))
         fingerprint = compute_fingerprint(
             request,
             scope=scope,
             image_sha256=image.sha256,
             audio_sha256=audio.sha256,
-            force_token=ledger_context.resolve_force_token(context, self.force_new),
+            idempotency_key=parse_idempotency_key(self.idempotency_key),
         )
 
         def before_pay(_: LedgerEntry) -> None:
@@ -163,7 +164,7 @@ class WanI2VOperator(WanClipBaseOperator):
 
         image.warn_if_ambiguous(self.log)
         audio.warn_if_ambiguous(self.log)
-        submit_result = self._open_submitter(context).submit_once(
+        submit_result = submitter.submit_once(
             request,
             fingerprint=fingerprint,
             owner=ledger_context.build_owner(context),
@@ -186,11 +187,11 @@ class WanI2VOperator(WanClipBaseOperator):
         )
         return submit_result
 
-    def _open_submitter(self, context: Context) -> Submitter:
+    def _open_submitter(self) -> Submitter:
         from airflow_provider_wan.ledger import Submitter
 
         uri = ledger_context.resolve_ledger_uri(self.ledger_uri)
-        return Submitter(self.hook.client, ledger_context.open_ledger(context, uri, self.aws_conn_id))
+        return Submitter(self.hook.client, ledger_context.open_ledger(uri, self.aws_conn_id))
 
     def _wait_for_result(self, context: Context, submit_result: SubmitResult, end_time: float) -> Any:
         entry, record = submit_result.entry, submit_result.record
@@ -200,12 +201,12 @@ class WanI2VOperator(WanClipBaseOperator):
             uri = ledger_context.resolve_ledger_uri(self.ledger_uri)
             return _build_archived_result(entry) | {"ledger_uri": uri}
         if record.status.is_terminal:
-            finished = self._record_result(context, entry.fingerprint, record)
+            finished = self._record_result(entry.fingerprint, record)
             return self._build_result(record, finished or entry, entry.fingerprint)
         if self.deferrable:
             self._defer(request_id, entry.fingerprint, end_time, record)
         record = self._wait_sync(record, end_time)
-        finished = self._record_result(context, entry.fingerprint, record)
+        finished = self._record_result(entry.fingerprint, record)
         if not record.status.is_terminal:
             raise build_error(record, waited=f" after {self.timeout:.0f} s")
         return self._build_result(record, finished or entry, entry.fingerprint)
@@ -257,10 +258,10 @@ class WanI2VOperator(WanClipBaseOperator):
             self._waiting_for = None
         return outcome.last_result
 
-    def _record_result(self, context: Context, fingerprint: str | None, record: RequestRecord) -> LedgerEntry | None:
+    def _record_result(self, fingerprint: str | None, record: RequestRecord) -> LedgerEntry | None:
         if fingerprint is None:
             return None
-        return self._open_submitter(context).ledger.record_result(fingerprint, record)
+        return self._open_submitter().ledger.record_result(fingerprint, record)
 
     def _build_result(
         self, record: RequestRecord, entry: LedgerEntry | None, fingerprint: str | None
@@ -294,7 +295,7 @@ def _build_archived_result(entry: LedgerEntry) -> dict[str, Any]:
         raise WanResultGoneError(
             f"Request {entry.request_id} was finished and paid for, but the API knows it no more and the ledger "
             "names no archive of it. If WanToS3Operator archived it, it still lies there, and only this task can't "
-            "tell; else force_new makes the clip again, for its price."
+            "tell; else a new idempotency_key makes the clip again, for its price."
         )
     return {
         "request_id": entry.request_id,

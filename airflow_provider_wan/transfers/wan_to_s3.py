@@ -29,8 +29,8 @@ class WanToS3Operator(WanBaseOperator):
     never receives the API key, and the clip's URL, which is fetched at each run, is never logged.
 
     If it runs again, it finds the clip by its record and downloads nothing. A clip that another run has archived is
-    copied within S3. A key that holds another request's clip (as after a rerun with ``force_new``) is refused, because
-    that one was paid for too: put ``{{ run_id }}`` or the request id into the key, or set ``replace=True``.
+    copied within S3. A key that holds another request's clip (as after a rerun with another ``idempotency_key``) is
+    refused, because that one was paid for too: put ``{{ run_id }}`` or the request id into the key, or set ``replace=True``.
 
     A process that is killed may leave parts of an upload, which are invisible and charged by S3: a lifecycle rule with
     ``AbortIncompleteMultipartUpload`` removes them.
@@ -130,15 +130,14 @@ class WanToS3Operator(WanBaseOperator):
     def _record_archive(self, context: Context, upstream: Mapping[str, Any], clip: ArchivedClip) -> None:
         """Record the location in the ledger, so that the clip is found after the API has forgotten it."""
         from airflow_provider_wan.ledger import Ledger
-        from airflow_provider_wan.operators.ledger_context import open_ledger, resolve_ledger_uri
+        from airflow_provider_wan.operators.ledger_context import find_ledger_uri, open_ledger
 
-        uri = resolve_ledger_uri(self.ledger_uri or upstream.get("ledger_uri"))
+        uri = find_ledger_uri(self.ledger_uri or upstream.get("ledger_uri"))
         fingerprint = upstream.get("fingerprint")
-        # Airflow's task state store belongs to the task that made the clip: this one can't write there.
         if uri is None or not isinstance(fingerprint, str):
             return
-        store = open_ledger(context, uri, self.aws_conn_id)
-        Ledger(store).record_archive(fingerprint, clip.request_id, clip.uri, clip.sha256)
+        ledger = Ledger(open_ledger(uri, self.aws_conn_id))
+        ledger.record_archive(fingerprint, clip.request_id, clip.uri, clip.sha256)
 
     def _get_finished(self, request_id: str) -> RequestRecord:
         from airflow_provider_wan.api.record import RequestStatus

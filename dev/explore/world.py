@@ -62,7 +62,6 @@ class MemoryStore:
     """The ledger, as text, with versions that never come again."""
 
     uri = "memory:"
-    lists = True
 
     def __init__(self) -> None:
         self.objects: dict[str, tuple[str, str]] = {}
@@ -281,7 +280,6 @@ class ProcessStore:
     """The ledger as a process sees it, each call a boundary. What is not here does not exist."""
 
     uri = "memory:"
-    lists = True
 
     def __init__(self, process: Process) -> None:
         self._process = process

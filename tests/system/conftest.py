@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +23,6 @@ DAGS = (
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """Everything up, the example Dags and those of the tests read, and an empty bucket."""
     options = {"triggerer": {"job_heartbeat_sec": "2", "triggerer_health_check_threshold": "15"}}
-    if version("apache-airflow-core") < "3.3":
-        # Without Airflow's own task state store, the provider's memory needs a place.
-        options["wan"] = {"ledger_uri": f"s3://{BUCKET}/ledger"}
     folders = {"dags": ROOT / "dags", "tests": Path(__file__).with_name("dags")}
     folder = tmp_path_factory.mktemp("stack")
     with Stack(folder, dags=folders, speed=12, airflow_options=options) as stack:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The stores of the ledger: S3, a shared folder, and Airflow's task state store."""
+"""The stores of the ledger: S3, and a shared folder."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections.abc import Callable
 from typing import Any
 
 from airflow_provider_wan.api.errors import WanValidationError
-from airflow_provider_wan.ledger.stores.base import LedgerStore
+from airflow_provider_wan.ledger.stores.base import DocumentStore
 
 
-def open_store(uri: str, *, s3_client: Callable[[], Any] | None = None) -> LedgerStore:
+def open_store(uri: str, *, s3_client: Callable[[], Any] | None = None) -> DocumentStore:
     """
     Return the store at a URI. Nothing is read or written yet.
 

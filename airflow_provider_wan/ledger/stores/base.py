@@ -37,6 +37,19 @@ class StoredEntry:
     version: str
 
 
+@dataclass(frozen=True)
+class StoredDocument:
+    """
+    Another object of the ledger as it was read, such as a budget.
+
+    :param content: the object.
+    :param version: the version it was read under, which :meth:`DocumentStore.write_document` asks for.
+    """
+
+    content: bytes
+    version: str
+
+
 class LedgerStore(Protocol):
     """
     Stores entries, one per fingerprint.
@@ -47,10 +60,6 @@ class LedgerStore(Protocol):
     @property
     def uri(self) -> str:
         """Where the store is, without secrets."""
-
-    @property
-    def lists(self) -> bool:
-        """Whether :meth:`entries` returns the entries of other tasks too."""
 
     def read(self, fingerprint: str) -> StoredEntry | None:
         """
@@ -102,6 +111,30 @@ class LedgerStore(Protocol):
         """
 
 
+class DocumentStore(LedgerStore, Protocol):
+    """A store that keeps other objects beside the entries."""
+
+    def read_document(self, name: str) -> StoredDocument | None:
+        """
+        Return an object that is not an entry, or None if there is certainly none.
+
+        :param name: name of a folder below the ledger, ``/``, and a name.
+        :raises LedgerUnavailableError: if that is not certain.
+        """
+
+    def write_document(self, name: str, content: bytes, version: str | None) -> str:
+        """
+        Write an object that is not an entry.
+
+        :param name: as for :meth:`read_document`.
+        :param content: the new content, which no other writer can write.
+        :param version: the version that was read; None if there was none.
+        :returns: the new version.
+        :raises ConflictError: if it has changed since.
+        :raises LedgerUnavailableError: if it may or may not have been written.
+        """
+
+
 def validate_fingerprint(fingerprint: str) -> str:
     """
     Return the fingerprint if it is a plain name, which can't lead out of the ledger's folder.
@@ -112,6 +145,19 @@ def validate_fingerprint(fingerprint: str) -> str:
     if not _NAME.fullmatch(fingerprint):
         raise WanValidationError("fingerprint", fingerprint, "must be letters and digits")
     return fingerprint
+
+
+def validate_document_name(name: str) -> str:
+    """
+    Return the name of an object, if it can't lead out of the ledger's folder or be taken for an entry.
+
+    :param name: name of a folder, ``/``, and a name.
+    :raises WanValidationError: if it is not such a name.
+    """
+    folder, separator, rest = name.partition("/")
+    if not separator or not _NAME.fullmatch(folder) or not _NAME.fullmatch(rest):
+        raise WanValidationError("document", name, "must be folder/name of letters and digits")
+    return name
 
 
 def parse_entry_name(name: str) -> str | None:

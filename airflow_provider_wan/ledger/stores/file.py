@@ -23,10 +23,12 @@ from airflow_provider_wan.ledger.errors import (
 )
 from airflow_provider_wan.ledger.stores.base import (
     ENTRY_SUFFIX,
+    StoredDocument,
     StoredEntry,
     hash_content,
     parse_entry_name,
     read_entries,
+    validate_document_name,
     validate_fingerprint,
 )
 
@@ -49,8 +51,6 @@ class FileStore:
     :param folder: absolute path; created if missing.
     """
 
-    lists = True
-
     def __init__(self, folder: str | Path) -> None:
         self._folder = Path(folder)
 
@@ -70,25 +70,30 @@ class FileStore:
     def create(self, entry: LedgerEntry) -> str:
         """See :meth:`LedgerStore.create`."""
         content = entry.to_json().encode()
-        with self._temporary_file(content) as part:
-            try:
-                os.link(part, self._path(entry.fingerprint))
-            except FileExistsError:
-                raise AlreadyExistsError(f"Ledger entry {entry.fingerprint} exists already") from None
-            self._sync_folder()
+        if not self._create(self._path(entry.fingerprint), content):
+            raise AlreadyExistsError(f"Ledger entry {entry.fingerprint} exists already")
         return hash_content(content)
 
     def replace(self, entry: LedgerEntry, version: str) -> str:
         """See :meth:`LedgerStore.replace`."""
         content = entry.to_json().encode()
-        path = self._path(entry.fingerprint)
-        with self._temporary_file(content) as part:
-            with self._lock():
-                current = self._read_bytes(path)
-                if current is None or hash_content(current) != version:
-                    raise ConflictError(f"Ledger entry {entry.fingerprint} has changed")
-                os.replace(part, path)
-            self._sync_folder()
+        if not self._replace(self._path(entry.fingerprint), content, version):
+            raise ConflictError(f"Ledger entry {entry.fingerprint} has changed")
+        return hash_content(content)
+
+    def read_document(self, name: str) -> StoredDocument | None:
+        """See :meth:`DocumentStore.read_document`."""
+        content = self._read_bytes(self._document_path(name))
+        return None if content is None else StoredDocument(content, hash_content(content))
+
+    def write_document(self, name: str, content: bytes, version: str | None) -> str:
+        """See :meth:`DocumentStore.write_document`."""
+        path = self._document_path(name)
+        with _translate_errors("written", path.parent):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        is_written = self._create(path, content) if version is None else self._replace(path, content, version)
+        if not is_written:
+            raise ConflictError(f"{path} has changed")
         return hash_content(content)
 
     def entries(self, *, modified_since: float | None = None) -> Iterator[StoredEntry]:
@@ -131,6 +136,30 @@ class FileStore:
 
     def _path(self, fingerprint: str) -> Path:
         return self._folder / f"{validate_fingerprint(fingerprint)}{ENTRY_SUFFIX}"
+
+    def _document_path(self, name: str) -> Path:
+        return self._folder / f"{validate_document_name(name)}{ENTRY_SUFFIX}"
+
+    def _create(self, path: Path, content: bytes) -> bool:
+        """Create a file, and return whether there was none."""
+        with self._temporary_file(content) as part:
+            try:
+                os.link(part, path)
+            except FileExistsError:
+                return False
+            self._sync_folder(path.parent)
+        return True
+
+    def _replace(self, path: Path, content: bytes, version: str) -> bool:
+        """Replace a file, and return whether it had this version."""
+        with self._temporary_file(content) as part:
+            with self._lock():
+                current = self._read_bytes(path)
+                if current is None or hash_content(current) != version:
+                    return False
+                os.replace(part, path)
+            self._sync_folder(path.parent)
+        return True
 
     def _read_bytes(self, path: Path) -> bytes | None:
         with _translate_errors("read", path):
@@ -192,8 +221,9 @@ class FileStore:
         if mode != stat.S_IMODE(state.st_mode) and state.st_uid == os.geteuid():
             os.fchmod(file.fileno(), mode)
 
-    def _sync_folder(self) -> None:
-        handle = os.open(self._folder, os.O_RDONLY)
+    @staticmethod
+    def _sync_folder(folder: Path) -> None:
+        handle = os.open(folder, os.O_RDONLY)
         try:
             os.fsync(handle)
         finally:

@@ -15,9 +15,11 @@ from airflow_provider_wan.ledger.errors import (
 )
 from airflow_provider_wan.ledger.stores.base import (
     ENTRY_SUFFIX,
+    StoredDocument,
     StoredEntry,
     parse_entry_name,
     read_entries,
+    validate_document_name,
     validate_fingerprint,
 )
 from airflow_provider_wan.s3.conditional import find_condition_fault, read_version, write_if
@@ -40,8 +42,6 @@ class S3Store:
     :param prefix: prefix of the keys.
     """
 
-    lists = True
-
     def __init__(self, client: Callable[[], Any], bucket: str, prefix: str = "") -> None:
         self._client_factory = client
         self._cached_client: Any = None
@@ -58,24 +58,33 @@ class S3Store:
 
     def read(self, fingerprint: str) -> StoredEntry | None:
         """See :meth:`LedgerStore.read`."""
-        try:
-            stored = read_version(self._client, self._bucket, self._key(fingerprint))
-        except (*S3_ERRORS, OSError) as error:
-            raise self._unavailable("read", error) from error
+        stored = self._read(self._key(fingerprint))
         return None if stored is None else StoredEntry(LedgerEntry.from_json(stored[0]), stored[1])
 
     def create(self, entry: LedgerEntry) -> str:
         """See :meth:`LedgerStore.create`."""
-        version = self._write(entry, None)
+        version = self._write(self._key(entry.fingerprint), entry.to_json().encode(), None)
         if version is None:
             raise AlreadyExistsError(f"Ledger entry {entry.fingerprint} exists already")
         return version
 
     def replace(self, entry: LedgerEntry, version: str) -> str:
         """See :meth:`LedgerStore.replace`."""
-        new = self._write(entry, version)
+        new = self._write(self._key(entry.fingerprint), entry.to_json().encode(), version)
         if new is None:
             raise ConflictError(f"Ledger entry {entry.fingerprint} has changed")
+        return new
+
+    def read_document(self, name: str) -> StoredDocument | None:
+        """See :meth:`DocumentStore.read_document`."""
+        stored = self._read(self._document_key(name))
+        return None if stored is None else StoredDocument(*stored)
+
+    def write_document(self, name: str, content: bytes, version: str | None) -> str:
+        """See :meth:`DocumentStore.write_document`."""
+        new = self._write(self._document_key(name), content, version)
+        if new is None:
+            raise ConflictError(f"{self.uri}/{name} has changed")
         return new
 
     def entries(self, *, modified_since: float | None = None) -> Iterator[StoredEntry]:
@@ -118,10 +127,18 @@ class S3Store:
     def _key(self, fingerprint: str) -> str:
         return f"{self._prefix}{validate_fingerprint(fingerprint)}{ENTRY_SUFFIX}"
 
-    def _write(self, entry: LedgerEntry, version: str | None) -> str | None:
-        key = self._key(entry.fingerprint)
+    def _document_key(self, name: str) -> str:
+        return f"{self._prefix}{validate_document_name(name)}{ENTRY_SUFFIX}"
+
+    def _read(self, key: str) -> tuple[bytes, str] | None:
         try:
-            return write_if(self._client, self._bucket, key, entry.to_json().encode(), version=version)
+            return read_version(self._client, self._bucket, key)
+        except (*S3_ERRORS, OSError) as error:
+            raise self._unavailable("read", error) from error
+
+    def _write(self, key: str, content: bytes, version: str | None) -> str | None:
+        try:
+            return write_if(self._client, self._bucket, key, content, version=version)
         except (*S3_ERRORS, OSError) as error:
             raise self._unavailable("written", error) from error
 

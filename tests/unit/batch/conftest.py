@@ -19,7 +19,7 @@ from airflow_provider_wan.batch.results import ItemResult, ItemStatus
 from airflow_provider_wan.batch.rows import InvalidRow, Item, RawRow, parse_row
 from airflow_provider_wan.batch.run import BatchContext, BatchRun
 from airflow_provider_wan.batch.submitter import ItemSubmitter
-from airflow_provider_wan.ledger import Ledger, LedgerEntry, Owner, Submitter, compute_fingerprint, open_store
+from airflow_provider_wan.ledger import Budget, Ledger, LedgerEntry, Owner, Submitter, compute_fingerprint, open_store
 from dev.testkit.ledger import ME, Api, Clock
 
 DEFAULTS = {"resolution": "720P", "model": "m"}
@@ -112,7 +112,7 @@ class Batch:
     def add_rows(self, count: int) -> None:
         self.rows = [f"https://images.example.com/{number}.png" for number in range(1, count + 1)]
 
-    def build_run(self, owner: Owner = ME, **settings: Any) -> BatchRun:
+    def build_run(self, owner: Owner = ME, max_cost: float | None = None, **settings: Any) -> BatchRun:
         archiver: Any = self.archiver
         preparer: Any = self.preparer
         submitter = Submitter(self.api, self.ledger_store, clock=self.clock, sleep=self.clock.sleep)
@@ -130,7 +130,7 @@ class Batch:
             "store": CheckpointStore(self.s3, "b", "out/_batch/x/"),
             "owner": owner,
             "model": "m",
-            "max_cost": None,
+            "budget": Budget(self.ledger_store, "dag/run/task", max_cost, sleep=self.clock.sleep),
             "max_in_flight": 4,
             "submits_per_second": 1000.0,
             "poll_interval": 10.0,

@@ -146,4 +146,4 @@ def test_an_archived_clip_that_is_missing_is_lost(archive: Any, make_item: MakeI
     result = make_archiver(archive).reuse_archived(make_item(), archived_entry(uri))
 
     assert result.status is ItemStatus.LOST
-    assert "force_new" in str(result.error)
+    assert "idempotency_key" in str(result.error)

@@ -23,7 +23,7 @@ def store(tmp_path: Path) -> Any:
 
 
 def estimate(store: Any, rows: list[Any], *, prices: dict[str, float] | None = None, **more: Any) -> BatchEstimate:
-    given: dict[str, Any] = {"scope": "", "force_token": None, "max_in_flight": 2, **more}
+    given: dict[str, Any] = {"scope": "", "max_in_flight": 2, **more}
     return estimate_batch(
         ListManifest(rows).rows(), DEFAULTS, store=store, prices={"720P": 0.1} if prices is None else prices, **given
     )

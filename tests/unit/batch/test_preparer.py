@@ -17,7 +17,7 @@ def test_an_image_without_a_thumbnail_is_not_an_error() -> None:
 
     nothing: Any = None
     store: Any = Store()
-    preparer = ItemPreparer(nothing, scope="", force_token=None, store=store)
+    preparer = ItemPreparer(nothing, scope="", store=store)
 
     preparer._save_thumbnail(3)(b"\xff\xd8 not a picture")
 

@@ -60,3 +60,21 @@ def test_a_likely_typo_is_found_and_other_columns_are_ignored() -> None:
     assert problem[0] == "promt"
     assert "'prompt'" in problem[1]
     assert suggest_column(("image", "customer", "tags")) is None
+
+
+def test_an_idempotency_key_of_a_row_makes_it_another_clip_than_its_image_twice() -> None:
+    rows = [{"image": "s3://b/a.png", "idempotency_key": key} for key in (None, "", "take 2", "take 2", 3)]
+    items = [parse_row(RawRow(number, row), {}) for number, row in enumerate(rows, 1)]
+    assert [item.idempotency_key for item in items] == [None, None, "take 2", "take 2", "3"]
+    assert len({item.digest for item in items}) == 3
+
+
+def test_the_operator_s_idempotency_key_is_that_of_rows_without_one() -> None:
+    rows = [{"image": "s3://b/a.png"}, {"image": "s3://b/a.png", "idempotency_key": "mine"}]
+    keys = [parse_row(RawRow(1, row), {"idempotency_key": "all"}).idempotency_key for row in rows]
+    assert keys == ["all", "mine"]
+
+
+def test_a_row_whose_idempotency_key_names_no_clip_is_rejected() -> None:
+    found = parse_row(RawRow(3, {"image": "s3://b/a.png", "idempotency_key": True}), {})
+    assert "idempotency_key=True: must be text that names the clip" in found.reason

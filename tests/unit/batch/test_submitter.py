@@ -30,7 +30,6 @@ from airflow_provider_wan.batch.results import ItemStatus
 from airflow_provider_wan.batch.submitter import (
     Accepted,
     AlreadyArchived,
-    BudgetChange,
     Deferred,
     Finished,
     ItemSubmission,
@@ -42,13 +41,17 @@ from airflow_provider_wan.batch.submitter import (
     StopBatch,
 )
 from airflow_provider_wan.ledger import (
+    Budget,
     EntryState,
+    Ledger,
     LedgerUnavailableError,
     LedgerUnsafeError,
     RetryLater,
     SubmitResult,
     WaitReason,
 )
+from airflow_provider_wan.ledger.entry import record_duplicate
+from airflow_provider_wan.ledger.stores.base import StoredDocument, StoredEntry
 from dev.testkit.ledger import ME, MY_RETRY, NOW, OTHER, a_claim, a_post
 
 RECORD = RequestRecord(request_id="r1", status=RequestStatus.QUEUED, status_text="queued", created_at=NOW)
@@ -56,15 +59,20 @@ MakeItem = Callable[..., PreparedItem]
 
 
 class FakeSubmitter:
-    def __init__(self, result: Any, *, pays: bool = False) -> None:
+    """Reserves, leaves an entry, and returns a result or raises it."""
+
+    def __init__(self, result: Any, *, pays: bool = False, stored: Any = None) -> None:
         self.result = result
         self.pays = pays
         self.requests: list[Any] = []
+        store: Any = MemoryStore(stored)
+        self.ledger = Ledger(store)
 
     def try_submit(self, request: Any) -> Any:
         self.requests.append(request)
         if self.pays:
             request.before_pay(a_claim(ME))
+            request.reserve(a_claim(ME))
         if isinstance(self.result, Exception):
             raise self.result
         return self.result
@@ -75,10 +83,43 @@ class FreeKeys:
         pass
 
 
-def submit(item: PreparedItem, result: Any, *, first_row: bool = True, pays: bool = False) -> ItemSubmission:
-    fake: Any = FakeSubmitter(result, pays=pays)
+class MemoryStore:
+    """A ledger of one entry and one budget."""
+
+    def __init__(self, stored: Any = None) -> None:
+        self.stored = stored
+        self.document: Any = None
+
+    def read(self, fingerprint: str) -> Any:
+        if isinstance(self.stored, Exception):
+            raise self.stored
+        return self.stored and StoredEntry(self.stored, "1")
+
+    def read_document(self, name: str) -> Any:
+        return self.document
+
+    def write_document(self, name: str, content: bytes, version: Any) -> str:
+        self.document = StoredDocument(content, str(len(content)))
+        return str(len(content))
+
+
+def submit(
+    item: PreparedItem,
+    result: Any,
+    *,
+    first_row: bool = True,
+    pays: bool = False,
+    budget: Any = None,
+    stored: Any = None,
+) -> ItemSubmission:
+    fake: Any = FakeSubmitter(result, pays=pays, stored=stored)
     submitter = ItemSubmitter(fake, FreeKeys(), owner=ME, scope="", prices={"720P": 0.1}, model="m", clock=lambda: NOW)
-    return submitter.submit(item, max_cost=None, first_row=first_row)
+    return submitter.submit(item, budget=budget or new_budget(), first_row=first_row)
+
+
+def new_budget() -> Budget:
+    store: Any = MemoryStore()
+    return Budget(store, "task")
 
 
 def entry(state: EntryState, owner: Any = ME) -> Any:
@@ -90,32 +131,39 @@ def test_an_item_without_a_request_or_with_expired_urls_is_prepared_again(make_i
         assert submit(item, None) == ItemSubmission(item, NeedsPreparing())
 
 
-def test_a_submission_that_was_paid_now_is_counted(make_item: MakeItem) -> None:
-    submission = submit(make_item(), SubmitResult(entry(EntryState.SUBMITTED), RECORD, True))
+def test_a_submission_that_is_paid_is_reserved(make_item: MakeItem) -> None:
+    budget = new_budget()
+    submission = submit(make_item(), SubmitResult(entry(EntryState.SUBMITTED), RECORD, True), pays=True, budget=budget)
 
     assert submission.outcome == Accepted(RECORD, NOW - 5.0)
-    assert (submission.sent, submission.found) == (True, False)
-    assert (submission.budget_change, submission.cost) == (BudgetChange.COUNT, 0.5)
+    assert (submission.sent, submission.found, budget.spent) == (True, False, 0.5)
     assert submission.item.paid_here
 
 
 @pytest.mark.parametrize(
-    ("owner", "first_row", "paid_here", "change"),
+    ("owner", "first_row", "paid_here"),
     [
-        (ME, True, True, BudgetChange.COUNT),  # its response was lost, and this process found it in the list
-        (MY_RETRY, True, True, BudgetChange.NONE),  # an earlier process of this task; counted there
-        (ME, False, False, BudgetChange.NONE),  # another row of this batch
-        (OTHER, True, False, BudgetChange.NONE),
+        (ME, True, True),  # its response was lost, and this process found it in the list
+        (MY_RETRY, True, True),  # an earlier process of this task
+        (ME, False, False),  # another row of this batch
+        (OTHER, True, False),
     ],
 )
-def test_an_existing_request_is_counted_only_if_this_process_sent_it(
-    make_item: MakeItem, owner: Any, first_row: bool, paid_here: bool, change: BudgetChange
-) -> None:
+def test_an_existing_request_is_not_paid_now(make_item: MakeItem, owner: Any, first_row: bool, paid_here: bool) -> None:
+    budget = new_budget()
     result = SubmitResult(entry(EntryState.SUBMITTED, owner), RECORD, False)
-    submission = submit(make_item(), result, first_row=first_row)
+    submission = submit(make_item(), result, first_row=first_row, budget=budget)
 
-    assert (submission.item.paid_here, submission.budget_change) == (paid_here, change)
-    assert (submission.found, submission.sent) == (True, False)
+    assert submission.item.paid_here == paid_here
+    assert (submission.found, submission.sent, budget.spent) == (True, False, 0.0)
+
+
+def test_a_duplicate_charge_is_counted(make_item: MakeItem) -> None:
+    budget = new_budget()
+    charged_twice = record_duplicate(entry(EntryState.SUBMITTED), "r2", 7, NOW)
+    submit(make_item(), SubmitResult(charged_twice, RECORD, True), pays=True, budget=budget)
+
+    assert budget.spent == 1.0
 
 
 def test_an_archived_clip_is_reused(make_item: MakeItem) -> None:
@@ -134,24 +182,34 @@ def test_a_clip_that_was_paid_for_and_is_unknown_to_the_api_is_lost(make_item: M
 @pytest.mark.parametrize(
     ("error", "is_limit"), [(WanRateLimitError("429"), True), (WanCapacityError("503"), True), (None, False)]
 )
-def test_a_refusal_pauses(make_item: MakeItem, error: WanError | None, is_limit: bool) -> None:
+def test_a_refusal_pauses_and_costs_nothing(make_item: MakeItem, error: WanError | None, is_limit: bool) -> None:
+    budget = new_budget()
     later = RetryLater(WaitReason.REFUSED, 5.0, a_claim(ME), error)
 
-    assert submit(make_item(), later).outcome == Refused(5.0, is_limit, error)
+    assert submit(make_item(), later, pays=True, budget=budget).outcome == Refused(5.0, is_limit, error)
+    assert budget.spent == 0.0
 
 
-def test_a_doubt_is_counted_and_keeps_its_slot(make_item: MakeItem) -> None:
-    submission = submit(make_item(), RetryLater(WaitReason.IN_DOUBT, 90.0, a_post(ME)), pays=True)
+def test_a_doubt_stays_reserved_and_keeps_its_slot(make_item: MakeItem) -> None:
+    budget = new_budget()
+    submission = submit(make_item(), RetryLater(WaitReason.IN_DOUBT, 90.0, a_post(ME)), pays=True, budget=budget)
 
     assert submission.outcome == Deferred(90.0, in_doubt=True)
-    assert (submission.budget_change, submission.cost, submission.sent) == (BudgetChange.COUNT, 0.5, True)
+    assert (budget.spent, submission.sent) == (0.5, True)
 
 
 def test_the_claim_of_another_task_is_waited_for(make_item: MakeItem) -> None:
     submission = submit(make_item(), RetryLater(WaitReason.CLAIMED, 3.0, a_claim(OTHER)))
 
     assert submission.outcome == Deferred(3.0, in_doubt=False)
-    assert submission.budget_change is BudgetChange.NONE
+
+
+def test_what_another_task_s_claim_may_cost_is_not_given_back(make_item: MakeItem) -> None:
+    # This process reserved under a claim that the other one has stolen, and may be about to pay for.
+    budget = new_budget()
+    submit(make_item(), RetryLater(WaitReason.CLAIMED, 3.0, a_claim(OTHER)), pays=True, budget=budget)
+
+    assert budget.spent == 0.5
 
 
 def test_the_budget_refuses_an_item(make_item: MakeItem) -> None:
@@ -179,44 +237,44 @@ def test_an_unusable_output_stops_the_batch_and_a_retry_can_help(make_item: Make
 
 
 @pytest.mark.parametrize(
-    ("error", "status", "transient", "change", "cost"),
+    ("error", "status", "transient", "left", "spent"),
     [
-        (WanClipFailedError("no", True), ItemStatus.FAILED, False, BudgetChange.REFUND, None),
-        (WanInDoubtError("?"), ItemStatus.IN_DOUBT, True, BudgetChange.COUNT, 0.5),
-        (WanBadRequestError("bad image"), ItemStatus.REJECTED, False, BudgetChange.NONE, None),
+        (WanClipFailedError("no", True), ItemStatus.FAILED, False, EntryState.FAILED, 0.0),
+        (WanInDoubtError("?"), ItemStatus.IN_DOUBT, True, EntryState.IN_DOUBT, 0.5),
+        (WanBadRequestError("bad image"), ItemStatus.REJECTED, False, EntryState.FAILED, 0.0),
     ],
 )
-def test_an_error_of_one_row_is_its_result(
-    make_item: MakeItem,
-    error: WanError,
-    status: ItemStatus,
-    transient: bool,
-    change: BudgetChange,
-    cost: float | None,
+def test_an_error_of_one_row_is_its_result_and_costs_what_its_entry_says(
+    make_item: MakeItem, error: WanError, status: ItemStatus, transient: bool, left: EntryState, spent: float
 ) -> None:
-    submission = submit(make_item(), error)
+    budget = new_budget()
+    submission = submit(make_item(), error, pays=True, budget=budget, stored=replace(a_post(ME), state=left))
 
     assert isinstance(submission.outcome, Finished)
     assert (submission.outcome.result.status, submission.outcome.transient) == (status, transient)
-    assert (submission.budget_change, submission.cost) == (change, cost)
+    assert budget.spent == spent
 
 
 @pytest.mark.parametrize(
-    ("error", "fallback", "change"),
+    ("error", "fallback", "stored", "spent"),
     [
-        (WanLookupError("500"), ItemStatus.TIMEOUT, BudgetChange.NONE),
-        (WanConnectError("no route"), ItemStatus.REJECTED, BudgetChange.NONE),
-        (LedgerUnavailableError("slow"), None, BudgetChange.COUNT),
+        (WanLookupError("500"), ItemStatus.TIMEOUT, replace(a_post(ME), state=EntryState.SUBMITTED), 0.5),
+        (WanConnectError("no route"), ItemStatus.REJECTED, replace(a_claim(ME), state=EntryState.FAILED), 0.0),
+        (LedgerUnavailableError("slow"), None, a_post(ME), 0.5),
+        (LedgerUnavailableError("slow"), None, a_claim(ME), 0.0),
+        (LedgerUnavailableError("away"), None, LedgerUnavailableError("away"), 0.5),
+        (LedgerUnavailableError("odd"), None, None, 0.5),
     ],
 )
 def test_a_transient_error_is_retried(
-    make_item: MakeItem, error: WanError, fallback: ItemStatus | None, change: BudgetChange
+    make_item: MakeItem, error: WanError, fallback: ItemStatus | None, stored: Any, spent: float
 ) -> None:
-    submission = submit(make_item(), error)
+    budget = new_budget()
+    submission = submit(make_item(), error, pays=True, budget=budget, stored=stored)
 
     assert isinstance(submission.outcome, RetryItem)
     assert (submission.outcome.fallback and submission.outcome.fallback.status) == fallback
-    assert submission.budget_change is change
+    assert budget.spent == spent
 
 
 def test_a_submission_counts_as_sent_from_the_moment_at_which_it_may_have_been(make_item: MakeItem) -> None:

@@ -58,7 +58,10 @@ def test_an_empty_ledger_is_not_an_error(ledger: Any, tmp_path: Path, capsys: py
     assert "0 entries" in capsys.readouterr().err
 
 
-def test_without_a_ledger_the_error_names_the_setting(capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_a_ledger_the_error_names_the_setting(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("AIRFLOW__CORE__EXECUTOR", "CeleryExecutor")
     assert main(["ledger"]) == 1
     assert "ledger_uri" in capsys.readouterr().err
 

@@ -8,7 +8,7 @@ import pytest
 
 from airflow_provider_wan.api.errors import WanValidationError
 from airflow_provider_wan.ledger import build_scope, compute_fingerprint
-from airflow_provider_wan.ledger.fingerprint import hash_payload
+from airflow_provider_wan.ledger.fingerprint import hash_payload, parse_idempotency_key
 from dev.testkit.ledger import REQUEST
 
 
@@ -59,30 +59,44 @@ def test_audio_counts_by_its_bytes_like_the_image() -> None:
     assert compute_fingerprint(one) != compute_fingerprint(two)
 
 
-def _clip(reuse: Any, run: Any, task: Any, force: Any = None) -> Any:
-    return compute_fingerprint(REQUEST, scope=build_scope(reuse, run=run, task=task), force_token=force)
+def _clip(reuse: str, run: str, key: str | None = None) -> str:
+    return compute_fingerprint(REQUEST, scope=build_scope(reuse, run=run), idempotency_key=key)
 
 
-def test_run_shares_within_a_run_content_everywhere_and_never_nowhere() -> None:
-    assert _clip("run", "d/1", "d/1/a/-1") == _clip("run", "d/1", "d/1/b/-1")
-    assert _clip("run", "d/1", "d/1/a/-1") != _clip("run", "d/2", "d/2/a/-1")
-    assert _clip("content", "d/1", "d/1/a/-1") == _clip("content", "e/2", "e/2/b/-1")
-    assert _clip("never", "d/1", "d/1/a/-1") != _clip("never", "d/1", "d/1/b/-1")
+def test_run_shares_within_a_run_and_content_everywhere() -> None:
+    assert _clip("run", "d/1") == _clip("run", "d/1")
+    assert _clip("run", "d/1") != _clip("run", "d/2")
+    assert _clip("content", "d/1") == _clip("content", "e/2")
+    assert _clip("run", "d/1") != _clip("content", "d/1")
 
 
-def test_never_is_the_same_for_a_retry_of_the_same_task_instance() -> None:
-    assert _clip("never", "d/1", "d/1/a/3") == _clip("never", "d/1", "d/1/a/3")
+def test_each_idempotency_key_is_one_other_clip() -> None:
+    assert len({_clip("content", "d/1", key) for key in (None, "take 2", "take 3")}) == 3
+    assert _clip("content", "d/1", "take 2") == _clip("content", "e/2", "take 2")
+    assert _clip("run", "d/1", "take 2") != _clip("run", "d/2", "take 2")
 
 
-def test_a_run_and_a_task_of_the_same_name_differ() -> None:
-    assert _clip("run", "x", "x") != _clip("never", "x", "x")
+@pytest.mark.parametrize(
+    ("given", "key"),
+    [
+        (None, None),
+        ("", None),
+        ("  ", None),
+        ("None", None),
+        ("none", None),
+        (" take 2 ", "take 2"),
+        (0, "0"),
+        (7, "7"),
+    ],
+)
+def test_an_idempotency_key_is_text_and_an_empty_one_is_unset(given: Any, key: str | None) -> None:
+    assert parse_idempotency_key(given) == key
 
 
-def test_each_force_token_makes_one_new_clip() -> None:
-    plain = _clip("content", "d/1", "d/1/a/-1")
-    forced = _clip("content", "d/1", "d/1/a/-1", "t1")
-    assert len({plain, forced, _clip("content", "d/1", "d/1/a/-1", "t2")}) == 3
-    assert forced == _clip("content", "d/1", "d/1/a/-1", "t1")
+@pytest.mark.parametrize("given", [True, False, "True", "false", " TRUE ", 1.5, ["a"], {"a": 1}, b"a", []])
+def test_a_value_that_names_no_clip_is_no_idempotency_key(given: Any) -> None:
+    with pytest.raises(WanValidationError, match=r"idempotency_key=.*names the clip"):
+        parse_idempotency_key(given)
 
 
 def test_the_fingerprint_of_a_clip_is_stable_across_versions() -> None:
@@ -95,10 +109,10 @@ def test_an_invalid_hash_is_refused(digest: Any) -> None:
         compute_fingerprint(REQUEST, image_sha256=digest)
 
 
-@pytest.mark.parametrize(("reuse", "run"), [("always", "d/1"), ("run", "")])
+@pytest.mark.parametrize(("reuse", "run"), [("always", "d/1"), ("never", "d/1"), ("run", "")])
 def test_a_wrong_reuse_is_refused(reuse: str, run: str) -> None:
     with pytest.raises(WanValidationError, match="reuse"):
-        build_scope(reuse, run=run, task="d/1/a/-1")
+        build_scope(reuse, run=run)
 
 
 def test_a_payload_and_its_echo_have_the_same_hash() -> None:

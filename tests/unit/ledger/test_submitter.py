@@ -194,7 +194,7 @@ def test_a_transient_failure_is_paid_for_again_with_another_seed(submit: Any, ap
 def test_a_permanent_failure_is_not_paid_for_again_and_names_the_remedy(submit: Any, api: Any, submitter: Any) -> None:
     submit()
     submitter.ledger.record_result(FINGERPRINT, api.turn("r1", "failed", "DataInspectionFailed"))
-    with pytest.raises(WanClipFailedError, match=r"DataInspectionFailed.*force_new") as caught:
+    with pytest.raises(WanClipFailedError, match=r"DataInspectionFailed.*idempotency_key") as caught:
         submit(MY_RETRY)
     assert (caught.value.permanent, len(api.posts)) == (True, 1)
 

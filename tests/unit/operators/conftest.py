@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from uuid import UUID
 
 import pytest
 from airflow.providers.common.compat.sdk import TaskDeferred
@@ -28,6 +29,7 @@ class Run:
     run_id: str = "run-1"
     task_id: str = "generate"
     map_index: int = -1
+    region: tuple[UUID, int] = (UUID(int=0), -1)
     try_number: int = 0
     conf: dict[str, Any] = field(default_factory=dict)
     xcoms: dict[str, Any] = field(default_factory=dict)
@@ -40,6 +42,8 @@ class Run:
             run_id=self.run_id,
             task_id=self.task_id,
             map_index=self.map_index,
+            region_id=self.region[0],
+            region_index=self.region[1],
             try_number=self.try_number,
             xcom_push=lambda key, value: self.xcoms.__setitem__(key, value),
         )

@@ -9,12 +9,14 @@ import time
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
+from uuid import UUID
 
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException, TaskDeferred
 
 from airflow_provider_wan.api import errors
 from airflow_provider_wan.hooks.wan import WanHook
+from airflow_provider_wan.operators.ledger_context import build_owner
 from airflow_provider_wan.operators.wan import WanI2VOperator
 
 PROMPT = "a cat that nobody else may read of"
@@ -202,32 +204,64 @@ class TestMoney:
         assert other.try_(reuse="content")["request_id"] == first["request_id"]
         assert len(posts(api)) == 3
 
-    def test_force_new_makes_exactly_one_new_clip(self, run: Any, api: Any) -> None:
+    def test_a_new_idempotency_key_makes_exactly_one_new_clip(self, run: Any, api: Any) -> None:
         first = run.try_()
-        forced = run.try_(force_new="take 2")
-        assert forced["request_id"] != first["request_id"]
-        assert run.try_(force_new="take 2")["request_id"] == forced["request_id"]
+        again = run.try_(idempotency_key="take 2")
+        assert again["request_id"] != first["request_id"]
+        assert run.try_(idempotency_key="take 2")["request_id"] == again["request_id"]
+        assert run.try_()["request_id"] == first["request_id"]
         assert len(posts(api)) == 2
 
-    def test_force_new_in_the_dag_run_s_conf_makes_exactly_one_new_clip_a_run(self, run: Any, api: Any) -> None:
-        first = run.try_(reuse="content")
-        forced = replace(run, run_id="run-2", conf={"force_new": True}, xcoms={}, deferrals=[], events=[])
-        second = forced.try_(reuse="content")
-        assert second["request_id"] != first["request_id"]
-        assert forced.try_(reuse="content")["request_id"] == second["request_id"]
-        assert len(posts(api)) == 2
+    def test_with_shared_content_a_key_of_the_run_makes_one_new_clip_a_run(self, run: Any, api: Any) -> None:
+        other = replace(run, run_id="run-2", xcoms={}, deferrals=[], events=[])
+        made = [
+            each.try_(reuse="content", idempotency_key=each.run_id)["request_id"] for each in (run, other, run, other)
+        ]
+        assert (made[0], made[1]) == (made[2], made[3])
+        assert len(posts(api)) == len(set(made)) == 2
 
-    @pytest.mark.parametrize("word", ["False", "false", "None", "", "no", "0"])
-    def test_a_template_that_renders_to_no_makes_nothing_new(self, run: Any, api: Any, word: str) -> None:
+    @pytest.mark.parametrize("key", [None, "", "None", " "])
+    def test_a_template_that_renders_to_nothing_makes_nothing_new(self, run: Any, api: Any, key: Any) -> None:
         run.try_()
-        run.conf["force_new"] = word
-        run.try_(force_new=word)
+        run.try_(idempotency_key=key)
         assert len(posts(api)) == 1
 
-    def test_sharing_content_without_a_shared_ledger_is_refused(self, run: Any, api: Any) -> None:
-        with pytest.raises(AirflowFailException, match="needs a ledger that all runs share"):
-            run.try_(reuse="content", ledger_uri=None)
+    @pytest.mark.parametrize("key", [True, False, "True", ["a"]])
+    def test_a_key_that_names_no_clip_is_refused_before_anything_is_paid(self, run: Any, api: Any, key: Any) -> None:
+        with pytest.raises(AirflowFailException, match=r"idempotency_key=.*names the clip"):
+            run.try_(idempotency_key=key)
         assert posts(api) == []
+
+    @pytest.mark.parametrize("reuse", ["run", "content"])
+    def test_map_indexes_that_shift_make_no_new_clip(self, run: Any, api: Any, reuse: str) -> None:
+        images = [f"https://images.example.com/{name}.jpg" for name in ("ant", "bee", "cow")]
+        made: dict[str, set[str]] = {}
+        # The upstream task was cleared, and expands to the same images in another order with one more in front.
+        for listed in (images, ["https://images.example.com/new.jpg", *reversed(images)]):
+            for index, image in enumerate(listed):
+                task = replace(run, map_index=index, try_number=0, xcoms={}, deferrals=[], events=[])
+                made.setdefault(image, set()).add(task.try_(img_url=image, reuse=reuse)["request_id"])
+        assert {image: len(ids) for image, ids in made.items()} == dict.fromkeys(made, 1)
+        assert len(posts(api)) == 4
+
+    def test_each_iteration_of_a_loop_makes_its_own_clip_with_a_key_of_its_index(self, run: Any, api: Any) -> None:
+        region = UUID("12345678-1234-5678-1234-567812345678")
+        made = []
+        for index in (0, 1, 1, 2):
+            task = replace(run, region=(region, index), try_number=0, xcoms={}, deferrals=[], events=[])
+            made.append(task.try_(idempotency_key=str(index))["request_id"])
+        assert made[1] == made[2]
+        assert len(posts(api)) == len(set(made)) == 3
+
+    def test_iterations_of_a_loop_without_a_key_share_the_clip_of_one_image(self, run: Any, api: Any) -> None:
+        region = UUID("12345678-1234-5678-1234-567812345678")
+        made = {replace(run, region=(region, index), try_number=0).try_()["request_id"] for index in range(3)}
+        assert len(posts(api)) == len(made) == 1
+
+    def test_two_iterations_of_a_loop_are_two_owners(self, run: Any) -> None:
+        region = UUID("12345678-1234-5678-1234-567812345678")
+        owners = {build_owner(replace(run, region=(region, index)).context()).task for index in range(2)}
+        assert len(owners) == 2
 
     @pytest.mark.parametrize("budget", ["cheap", -1, float("nan"), True, []])
     def test_a_budget_that_is_no_amount_is_refused(self, run: Any, api: Any, budget: Any) -> None:
@@ -299,11 +333,6 @@ class TestMoney:
             run.try_(on_doubt="fail")
         assert run.try_()["status"] == "success"
         assert len(posts(api)) == 1
-
-    def test_without_any_memory_nothing_is_paid_for(self, run: Any, api: Any) -> None:
-        with pytest.raises(AirflowFailException, match="ledger_uri"):
-            run.try_(ledger_uri=None)
-        assert posts(api) == []
 
 
 class TestKill:

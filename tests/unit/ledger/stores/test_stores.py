@@ -19,7 +19,6 @@ from airflow_provider_wan.ledger import (
     LedgerUnavailableError,
     LedgerUnsafeError,
     LedgerVersionError,
-    TaskStateStore,
     open_store,
 )
 from airflow_provider_wan.ledger.entry import VERSION, record_intent, submitted
@@ -30,31 +29,9 @@ from airflow_provider_wan.ledger.stores.file import FileStore
 from dev.testkit.ledger import FINGERPRINT, ME, NOW, OTHER, a_claim
 
 
-class FakeTaskState:
-    """Behaves like Airflow's task state store."""
-
-    def __init__(self) -> None:
-        self.values: dict[str, Any] = {}
-        self.error: Exception | None = None
-
-    def get(self, key: Any, default: Any = None) -> Any:
-        if self.error:
-            raise self.error
-        return self.values.get(key, default)
-
-    def set(self, key: Any, value: Any) -> None:
-        if self.error:
-            raise self.error
-        assert "/" not in key
-        self.values[key] = value
-
-    def delete(self, key: Any) -> None:
-        self.values.pop(key, None)
-
-
-@pytest.fixture(params=["file", "state"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
-    return FileStore(tmp_path / "ledger") if request.param == "file" else TaskStateStore(FakeTaskState())
+@pytest.fixture
+def store(tmp_path: Path) -> Any:
+    return FileStore(tmp_path / "ledger")
 
 
 def test_a_stored_entry_is_read_back(store: Any) -> None:
@@ -81,24 +58,6 @@ def test_an_entry_that_has_changed_is_not_replaced(store: Any) -> None:
         store.replace(submitted(a_claim(), "r1", NOW), old)
     with pytest.raises(ConflictError):
         store.replace(a_claim(fingerprint="gone"), old)
-
-
-def test_an_unavailable_state_store_is_not_an_empty_ledger() -> None:
-    state = FakeTaskState()
-    state.error = RuntimeError("API server is away")
-    with pytest.raises(LedgerUnavailableError, match="away"):
-        TaskStateStore(state).read(FINGERPRINT)
-    with pytest.raises(LedgerUnavailableError, match="away"):
-        TaskStateStore(state).create(a_claim())
-
-
-def test_a_foreign_value_in_the_state_store_is_refused() -> None:
-    state = FakeTaskState()
-    store = TaskStateStore(state)
-    store.create(a_claim())
-    state.values = {key: {"job": 1} for key in state.values}
-    with pytest.raises(LedgerCorruptError):
-        store.read(FINGERPRINT)
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b"null"])
