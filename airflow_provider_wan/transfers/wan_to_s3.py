@@ -30,7 +30,8 @@ class WanToS3Operator(WanBaseOperator):
 
     If it runs again, it finds the clip by its record and downloads nothing. A clip that another run has archived is
     copied within S3. A key that holds another request's clip (as after a rerun with another ``idempotency_key``) is
-    refused, because that one was paid for too: put ``{{ run_id }}`` or the request id into the key, or set ``replace=True``.
+    refused, because that one was paid for too: put ``{{ run_id }}`` or the request id into the key, or set
+    ``replace=True``.
 
     A process that is killed may leave parts of an upload, which are invisible and charged by S3: a lifecycle rule with
     ``AbortIncompleteMultipartUpload`` removes them.
