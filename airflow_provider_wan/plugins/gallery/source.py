@@ -87,9 +87,9 @@ class DeploymentLedger:
         :param modified_since: Unix seconds; those not written since are left out.
         """
         from airflow_provider_wan.ledger import open_store
-        from airflow_provider_wan.operators.ledger_context import resolve_ledger_uri
+        from airflow_provider_wan.operators.ledger_context import find_ledger_uri
 
-        uri = resolve_ledger_uri(None)
+        uri = find_ledger_uri(None)
         if uri is None:
             return
         store = open_store(uri, s3_client=s3_client)

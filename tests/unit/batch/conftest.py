@@ -115,7 +115,9 @@ class Batch:
     def build_run(self, owner: Owner = ME, max_cost: float | None = None, **settings: Any) -> BatchRun:
         archiver: Any = self.archiver
         preparer: Any = self.preparer
-        submitter = Submitter(self.api, self.ledger_store, clock=self.clock, sleep=self.clock.sleep)
+        submitter = Submitter(
+            self.api, self.ledger_store, clock=self.clock, monotonic=self.clock, sleep=self.clock.sleep
+        )
         given: dict[str, Any] = {
             "manifest": ListManifest(self.rows),
             "rows": None,
