@@ -107,6 +107,33 @@ def get_provider_info() -> dict[str, Any]:
                         '{"720P": 0.10, "1080P": 0.15}',
                         "schema": {"type": ["string", "null"], "format": "json"},
                     },
+                    "ca_bundle": {
+                        "label": "CA bundle",
+                        "description": "File or folder of trusted certificates, on workers and triggerers alike. "
+                        "Empty: REQUESTS_CA_BUNDLE, CURL_CA_BUNDLE, SSL_CERT_FILE or the system's.",
+                        "schema": {"type": ["string", "null"]},
+                    },
+                    "client_cert": {
+                        "label": "Client certificate",
+                        "description": "File of the certificate that is presented to the server.",
+                        "schema": {"type": ["string", "null"]},
+                    },
+                    "client_key": {
+                        "label": "Client key",
+                        "description": "File of the client certificate's key, if it is another one.",
+                        "schema": {"type": ["string", "null"]},
+                    },
+                    "proxy": {
+                        "label": "Proxy",
+                        "description": "URL of the HTTP proxy. Empty: https_proxy, http_proxy or all_proxy.",
+                        "schema": {"type": ["string", "null"]},
+                    },
+                    "no_proxy": {
+                        "label": "No proxy for",
+                        "description": "Hosts, with their subdomains, and networks such as 10.0.0.0/8 that are "
+                        "connected to directly, separated by commas. Empty: no_proxy.",
+                        "schema": {"type": ["string", "null"]},
+                    },
                 },
                 "ui-field-behaviour": {
                     "hidden-fields": ["schema", "port", "login"],

@@ -6,14 +6,14 @@ It sends each request once and does not retry: the caller polls again anyway.
 
 from __future__ import annotations
 
-import urllib.request
+import asyncio
 from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
-from urllib.parse import urlsplit
+from urllib.parse import urlencode
 
 from airflow_provider_wan import metrics
-from airflow_provider_wan.api.client import validate_request_id
 from airflow_provider_wan.api.errors import WanLookupError
+from airflow_provider_wan.api.network import describe_connection_error
 from airflow_provider_wan.api.record import RequestPage, RequestRecord
 from airflow_provider_wan.api.wire import (
     CONNECT_TIMEOUT,
@@ -23,7 +23,10 @@ from airflow_provider_wan.api.wire import (
     TransportError,
     build_list_request,
     build_request_by_id,
+    no_response_message,
     parse_lookup_response,
+    parse_request,
+    validate_request_id,
 )
 
 if TYPE_CHECKING:
@@ -40,7 +43,7 @@ class AsyncTransport(Protocol):
     """Sends one HTTP request and returns its response, without blocking."""
 
     async def send(self, request: HttpRequest) -> HttpResponse:
-        """Send a request exactly once.
+        """Send a request; a POST exactly once.
 
         :raises TransportError: if no complete response was received.
         """
@@ -60,27 +63,26 @@ class AiohttpTransport:
     async def send(self, request: HttpRequest) -> HttpResponse:
         """See :meth:`AsyncTransport.send`."""
         import aiohttp
+        from yarl import URL
 
-        if self._closed:
-            raise TransportError("the session is closed", sent=False)
-        if self._session is None:
-            # No trust_env: aiohttp would read ~/.netrc for each request, and reject our header if that has an entry.
-            self._session = aiohttp.ClientSession(proxy=_find_proxy(self._config.base_url))
+        # Quoting it anew would break the signature of an upload URL.
+        url = URL(f"{request.url}?{urlencode(request.params)}" if request.params else request.url, encoded=True)
+        proxy = self._config.network.find_proxy(request.url)
+        session = await self._open_session()
         headers = {"Content-Type": request.content_type} if request.content_type else {}
         if request.authorized:
             headers["Authorization"] = f"Bearer {self._config.api_key}"
             if self._config.organization_id:
                 headers["X-Organization-ID"] = self._config.organization_id
-        timeout = aiohttp.ClientTimeout(total=request.timeout, sock_connect=CONNECT_TIMEOUT)
         status = None
         try:
-            async with self._session.request(
+            async with session.request(
                 request.method,
-                request.url,
-                params=request.params or None,
+                url,
                 data=request.body,
                 headers=headers,
-                timeout=timeout,
+                proxy=proxy,
+                timeout=aiohttp.ClientTimeout(total=request.timeout, sock_connect=CONNECT_TIMEOUT),
                 allow_redirects=False,
             ) as response:
                 body = bytearray()
@@ -93,10 +95,27 @@ class AiohttpTransport:
                 return HttpResponse(response.status, names, bytes(body))
         except (TimeoutError, aiohttp.ClientError, OSError, ValueError) as error:
             unsent = isinstance(error, aiohttp.ClientConnectorError | aiohttp.InvalidURL)
-            # The messages of aiohttp can contain whole URLs, so only the class of the error is used.
-            raise TransportError(type(error).__name__, sent=not unsent) from None
+            reason = describe_connection_error(error)
+            if isinstance(error, TimeoutError) and not unsent:
+                reason += f", {request.timeout:.0f} s at most"
         finally:
             metrics.count_response(request.method, request.url, status)
+        # Not in the except clause: the chained error may hold the URL or headers.
+        raise TransportError(reason, sent=not unsent)
+
+    async def _open_session(self) -> aiohttp.ClientSession:
+        import aiohttp
+
+        if self._session is None:
+            # It reads files, which would block the loop.
+            context = await asyncio.to_thread(self._config.network.ssl_context)
+            if self._session is None and not self._closed:
+                # No trust_env: aiohttp would read ~/.netrc for each request, and reject our header if that has an
+                # entry.
+                self._session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=context))
+        if self._session is None or self._closed:
+            raise TransportError("the session is closed", sent=False)
+        return self._session
 
     async def close(self) -> None:
         """Close the session; later requests fail without being sent."""
@@ -120,12 +139,13 @@ class AsyncWanClient:
     async def get_request(self, request_id: str) -> RequestRecord:
         """Get one request, with one attempt. Errors are those of :meth:`WanClient.get_request`."""
         request = build_request_by_id(self.config.base_url, validate_request_id(request_id))
-        return RequestRecord.parse(await self._get_json(request, f"Request {request_id}"))
+        return parse_request(await self._send(request, f"Request {request_id}"), request_id)
 
     async def list_requests(self, *, model_id: str | None = None, limit: int = 100, offset: int = 0) -> RequestPage:
         """Get one page of the list, with one attempt. Errors are those of :meth:`WanClient.list_requests`."""
         request = build_list_request(self.config.base_url, model_id or self.config.model, limit, offset)
-        return RequestPage.parse(await self._get_json(request, "The list of requests"))
+        what = "The list of requests"
+        return RequestPage.parse(parse_lookup_response(await self._send(request, what), what))
 
     async def cancel(self, request_id: str) -> bool:
         """Ask for a cancellation, once.
@@ -144,18 +164,9 @@ class AsyncWanClient:
         """Close the connections."""
         await self._transport.close()
 
-    async def _get_json(self, request: HttpRequest, what: str) -> object:
+    async def _send(self, request: HttpRequest, what: str) -> HttpResponse:
         try:
-            response = await self._transport.send(replace(request, timeout=POLL_TIMEOUT))
+            return await self._transport.send(replace(request, timeout=POLL_TIMEOUT))
         except TransportError as error:
-            raise WanLookupError(f"{what}: no response ({error})") from None
-        return parse_lookup_response(response, what)
-
-
-def _find_proxy(url: str) -> str | None:
-    """Return the proxy that the environment sets for a URL, by the same rules as requests."""
-    parts = urlsplit(url)
-    if urllib.request.proxy_bypass(parts.netloc):
-        return None
-    proxies = urllib.request.getproxies()
-    return proxies.get(parts.scheme) or proxies.get("all")
+            reason = str(error)
+        raise WanLookupError(no_response_message(what, reason))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The synchronous client, on requests.
+"""The synchronous client.
 
 :class:`Transport` is the only seam: the HTTP library can be replaced, while all decisions stay here.
 """
@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
+from tenacity import RetryCallState, Retrying, retry_if_exception, wait_random_exponential
 
 from airflow_provider_wan import metrics
+from airflow_provider_wan.api.blocking_transport import BlockingTransport
 from airflow_provider_wan.api.config import WanConfig
 from airflow_provider_wan.api.errors import (
     WanError,
@@ -23,7 +25,6 @@ from airflow_provider_wan.api.errors import (
 from airflow_provider_wan.api.record import ModelInfo, RequestPage, RequestRecord, parse_model_ids
 from airflow_provider_wan.api.wire import (
     CONNECT_TIMEOUT,
-    MAX_BODY,
     SUBMIT_TIMEOUT,
     HttpRequest,
     HttpResponse,
@@ -32,8 +33,11 @@ from airflow_provider_wan.api.wire import (
     build_request_by_id,
     build_submit_request,
     classify_lost_submission,
+    no_response_message,
     parse_lookup_response,
+    parse_request,
     parse_submit_response,
+    validate_request_id,
 )
 
 if TYPE_CHECKING:
@@ -42,12 +46,14 @@ if TYPE_CHECKING:
     from airflow_provider_wan.api.config import Account
     from airflow_provider_wan.api.request import I2VRequest
 
-__all__ = ["RequestsTransport", "Transport", "WanClient", "WanConfig"]
+__all__ = ["HttpTransport", "Transport", "WanClient", "WanConfig"]
 
 T = TypeVar("T")
 
 LOOKUP_ATTEMPTS = 5
 MAX_RETRY_WAIT = 60.0
+# A call that begins at the deadline, or after it, gets this long.
+LAST_CALL_SECONDS = 4.0
 
 # The content types with which the API signs uploads; not all of them are the registered ones.
 UPLOAD_TYPES = {
@@ -64,7 +70,7 @@ class Transport(Protocol):
     """Sends one HTTP request and returns its response."""
 
     def send(self, request: HttpRequest) -> HttpResponse:
-        """Send a request exactly once.
+        """Send a request; a POST exactly once.
 
         :raises TransportError: if no complete response was received.
         """
@@ -93,35 +99,23 @@ class OpenRequest(Protocol):
         """Close the connection."""
 
 
-class RequestsTransport:
-    """A :class:`Transport` on a requests session. It neither follows redirects nor retries."""
+class HttpTransport:
+    """The :class:`Transport` over sockets. It neither follows redirects nor retries."""
 
     def __init__(self, config: WanConfig) -> None:
         self._config = config
-        self._session: requests.Session | None = None
+        self._lookups = BlockingTransport(config)
 
     def send(self, request: HttpRequest) -> HttpResponse:
         """See :meth:`Transport.send`."""
-        import requests
-
-        status = None
-        try:
-            if self._session is None:
-                self._session = requests.Session()
-            response = self._send(self._session, request)
-            status = response.status
-            return response
-        finally:
-            metrics.count_response(request.method, request.url, status)
+        return self._lookups.send(request)
 
     def connect(self, request: HttpRequest) -> OpenRequest:
         """See :meth:`Transport.connect`."""
-        import requests
-
         from airflow_provider_wan.api.single_use import SingleUseConnection
 
         try:
-            with requests.Session() as session:
+            with self._config.network.open_session(request.url) as session:
                 opened = SingleUseConnection.open(session, request, self._authorize, CONNECT_TIMEOUT)
         except TransportError:
             metrics.count_response(request.method, request.url, None)
@@ -130,35 +124,7 @@ class RequestsTransport:
 
     def close(self) -> None:
         """Close the connections."""
-        if self._session is not None:
-            self._session.close()
-            self._session = None
-
-    def _send(self, session: requests.Session, request: HttpRequest) -> HttpResponse:
-        import requests
-
-        try:
-            with session.request(
-                request.method,
-                request.url,
-                params=request.params or None,
-                data=request.body,
-                headers={"Content-Type": request.content_type} if request.content_type else None,
-                # An auth object, since without one requests would look into ~/.netrc.
-                auth=self._authorize if request.authorized else _no_credentials,
-                timeout=(CONNECT_TIMEOUT, request.timeout),
-                allow_redirects=False,
-                stream=True,
-            ) as response:
-                body = bytearray()
-                for chunk in response.iter_content(64 * 1024):
-                    body += chunk
-                    if len(body) > MAX_BODY:
-                        raise TransportError(f"a response of over {MAX_BODY} bytes", sent=True)
-                headers = {name.lower(): value for name, value in response.headers.items()}
-                return HttpResponse(response.status_code, headers, bytes(body))
-        except requests.RequestException as error:
-            raise TransportError(_describe(error), sent=not _is_unsent(error)) from None
+        self._lookups.close()
 
     def _authorize(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
         request.headers["Authorization"] = f"Bearer {self._config.api_key}"
@@ -222,7 +188,7 @@ class WanClient:
     backoff if the error is retryable; ``Retry-After`` is respected up to a minute.
 
     :param config: account and deployment.
-    :param transport: the HTTP transport; by default :class:`RequestsTransport`.
+    :param transport: the HTTP transport; by default :class:`HttpTransport`.
     :param sleep: waits the given number of seconds between the attempts of a lookup.
     :param acquire_slot: asked before each attempt of a lookup; returns the seconds after which to ask again, 0 to
         proceed.
@@ -237,9 +203,11 @@ class WanClient:
         acquire_slot: Callable[[], float] = lambda: 0.0,
     ) -> None:
         self.config = config
-        self._transport = transport if transport is not None else RequestsTransport(config)
+        self._transport = transport if transport is not None else HttpTransport(config)
         self._sleep = sleep
         self._acquire_slot = acquire_slot
+        #: Unix seconds after which no call and no pause goes on for more than a few seconds; ``None`` for no limit.
+        self.deadline: float | None = None
 
     @property
     def account(self) -> Account:
@@ -279,7 +247,7 @@ class WanClient:
         :raises WanLookupError: if there is no usable response.
         """
         http_request = build_request_by_id(self.config.base_url, validate_request_id(request_id))
-        return RequestRecord.parse(self._get_json(http_request, f"Request {request_id}"))
+        return self._get(http_request, f"Request {request_id}", lambda response: parse_request(response, request_id))
 
     def list_requests(self, *, model_id: str | None = None, limit: int = 100, offset: int = 0) -> RequestPage:
         """Get one page of the account's requests of a model, by default the connection's model."""
@@ -292,10 +260,9 @@ class WanClient:
         :param request_id: id of the request.
         :returns: whether the API accepted the call. Only a later lookup shows whether the request is cancelled.
         """
+        http_request = build_request_by_id(self.config.base_url, validate_request_id(request_id), "DELETE")
         try:
-            response = self._transport.send(
-                build_request_by_id(self.config.base_url, validate_request_id(request_id), "DELETE")
-            )
+            response = self._transport.send(self._limit(http_request))
         except TransportError:
             return False
         return 200 <= response.status < 300
@@ -354,42 +321,50 @@ class WanClient:
 
     def _put(self, request: HttpRequest) -> None:
         try:
-            response = self._transport.send(request)
+            response = self._transport.send(self._limit(request))
         except TransportError as error:
-            raise WanLookupError(f"The upload: {error}") from None
+            raise WanLookupError(no_response_message("The upload", str(error))) from None
         if not 200 <= response.status < 300:
             raise WanLookupError(f"The upload: HTTP {response.status}")
 
     def _get_json(self, request: HttpRequest, what: str) -> object:
-        def attempt() -> object:
+        return self._get(request, what, lambda response: parse_lookup_response(response, what))
+
+    def _get(self, request: HttpRequest, what: str, parse: Callable[[HttpResponse], T]) -> T:
+        def attempt() -> T:
             while request.method == "GET" and (delay := self._acquire_slot()) > 0:
                 self._sleep(delay)
             try:
-                response = self._transport.send(request)
+                response = self._transport.send(self._limit(request))
             except TransportError as error:
-                raise WanLookupError(f"{what}: no response ({error})") from None
-            return parse_lookup_response(response, what)
+                reason = str(error)
+            else:
+                return parse(response)
+            raise WanLookupError(no_response_message(what, reason))
 
         return self._retry(attempt)
 
     def _retry(self, attempt: Callable[[], T]) -> T:
         return Retrying(
-            stop=stop_after_attempt(LOOKUP_ATTEMPTS),
+            stop=self._is_over,
             retry=retry_if_exception(lambda error: isinstance(error, WanError) and error.retryable),
             wait=_retry_wait,
             sleep=self._sleep,
             reraise=True,
         )(attempt)
 
+    def _limit(self, request: HttpRequest) -> HttpRequest:
+        """Shorten a call so that it ends soon after the deadline."""
+        if self.deadline is None:
+            return request
+        remaining = max(LAST_CALL_SECONDS, self.deadline - time.time())
+        return replace(request, timeout=min(request.timeout, remaining))
 
-def validate_request_id(request_id: str) -> str:
-    """Return a request id unchanged.
-
-    :raises WanValidationError: if it can't be a request id, and would change the path of the URL.
-    """
-    if not isinstance(request_id, str) or not request_id.strip() or request_id in (".", ".."):
-        raise WanValidationError("request_id", request_id, "must be the id of a request")
-    return request_id
+    def _is_over(self, state: RetryCallState) -> bool:
+        """Return whether there were enough attempts, or the next one would begin after the deadline."""
+        if state.attempt_number >= LOOKUP_ATTEMPTS:
+            return True
+        return self.deadline is not None and time.time() + state.upcoming_sleep >= self.deadline
 
 
 _backoff = wait_random_exponential(multiplier=1, max=20)
@@ -399,50 +374,5 @@ def _retry_wait(state: RetryCallState) -> float:
     error = state.outcome.exception() if state.outcome else None
     retry_after = getattr(error, "retry_after", None)
     jittered = _backoff(state)
-    return jittered if retry_after is None else min(float(retry_after), MAX_RETRY_WAIT) + jittered / 10
-
-
-def _no_credentials(request: requests.PreparedRequest) -> requests.PreparedRequest:
-    return request
-
-
-def _is_unsent(error: requests.RequestException) -> bool:
-    """Return whether it is certain that no byte of the request was sent."""
-    import ssl
-
-    import requests
-    from urllib3.exceptions import NewConnectionError
-
-    # urllib3 raises ProxyError only before the connection to the proxy, or the tunnel through it, is established.
-    unsent_errors: tuple[type[BaseException], ...] = (
-        requests.exceptions.ConnectTimeout,
-        requests.exceptions.ProxyError,
-        requests.exceptions.InvalidURL,
-        requests.exceptions.InvalidSchema,
-        requests.exceptions.InvalidHeader,
-        requests.exceptions.MissingSchema,
-        requests.exceptions.InvalidProxyURL,
-        NewConnectionError,
-        ssl.SSLCertVerificationError,
-    )
-    cause: object = error
-    for _ in range(6):
-        if isinstance(cause, unsent_errors):
-            return True
-        if isinstance(cause, BaseException):
-            cause = getattr(cause, "reason", None) or (cause.args[0] if cause.args else None)
-    return False
-
-
-def _describe(error: requests.RequestException) -> str:
-    """Return the classes of an error and its cause only: the messages of requests contain whole URLs."""
-    inner: object = error
-    for _ in range(6):
-        nested = getattr(inner, "reason", None) or (
-            inner.args[0] if isinstance(inner, BaseException) and inner.args else None
-        )
-        if not isinstance(nested, BaseException):
-            break
-        inner = nested
-    names = dict.fromkeys((type(error).__name__, type(inner).__name__))
-    return " / ".join(names)
+    # A hint only lengthens the growing pause: an API that always asks for a second gets no request per second.
+    return jittered if retry_after is None else max(jittered, min(float(retry_after), MAX_RETRY_WAIT) + jittered / 10)

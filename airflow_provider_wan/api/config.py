@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 from airflow_provider_wan.api.errors import WanValidationError
+from airflow_provider_wan.api.network import NetworkSettings
 from airflow_provider_wan.api.pricing import DEFAULT_PRICES, compute_cost
 from airflow_provider_wan.api.request import DEFAULT_MODEL
 
@@ -45,6 +46,7 @@ class WanConfig:
     :param status_requests_per_second: maximum number of status requests per second and process.
     :param result_hosts: hosts from which clips may be downloaded; empty allows the one that the API names.
     :param prices: US dollars per second of video, by resolution.
+    :param network: TLS, proxy and bypass.
     :raises WanValidationError: naming the invalid field as the connection calls it.
     """
 
@@ -55,6 +57,7 @@ class WanConfig:
     status_requests_per_second: float = DEFAULT_STATUS_REQUESTS_PER_SECOND
     result_hosts: tuple[str, ...] = ()
     prices: Mapping[str, float] = field(default_factory=lambda: dict(DEFAULT_PRICES))
+    network: NetworkSettings = field(default_factory=NetworkSettings)
 
     def __post_init__(self) -> None:
         # The value is not included: it is the secret.

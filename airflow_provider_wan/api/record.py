@@ -94,6 +94,11 @@ class RequestRecord:
     thumbnail_url: str | None = field(default=None, repr=False)
     error: str | None = None
 
+    @property
+    def is_final(self) -> bool:
+        """Whether the request has ended and, if it succeeded, the API names its file: the outcome may come later."""
+        return self.status.is_terminal and (self.status is not RequestStatus.SUCCESS or self.video_url is not None)
+
     @classmethod
     def parse(cls, response: object) -> RequestRecord:
         """Parse the response to a submission or a lookup, or one element of the list.
@@ -158,7 +163,9 @@ class RequestPage:
         :param response: the decoded JSON.
         :raises WanProtocolError: if the response is not a page.
         """
-        rows = response.get("requests") if isinstance(response, Mapping) else None
+        rows = response.get("requests", ...) if isinstance(response, Mapping) else ...
+        if rows is None:
+            rows = []
         if not isinstance(response, Mapping) or not isinstance(rows, list):
             raise WanProtocolError("The API's list has no 'requests'")
         records = []

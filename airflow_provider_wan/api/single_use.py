@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 import h11
 
+from airflow_provider_wan.api.network import describe_connection_error
 from airflow_provider_wan.api.wire import MAX_BODY, HttpRequest, HttpResponse, TransportError
 
 if TYPE_CHECKING:
@@ -202,13 +203,7 @@ def _connect_within(timeout: float, connect: Callable[[], None], connection: Any
     if abandoned:
         raise TransportError("ConnectTimeout", sent=False)
     if failure:
-        raise TransportError(_describe(failure[0]), sent=False) from None
-
-
-def _describe(error: BaseException) -> str:
-    """Return the classes of an error and its cause only: the messages contain whole URLs."""
-    cause = error.__cause__ or error.__context__
-    return " / ".join(dict.fromkeys(type(each).__name__ for each in (error, cause) if each is not None))
+        raise TransportError(describe_connection_error(failure[0]), sent=False) from None
 
 
 def _is_closed(sock: Any) -> bool:

@@ -28,6 +28,7 @@ from airflow_provider_wan.api.errors import (
     WanNotFoundError,
     WanProtocolError,
     WanRateLimitError,
+    WanValidationError,
 )
 from airflow_provider_wan.api.record import RequestRecord, extract_error
 from airflow_provider_wan.api.request import I2VRequest
@@ -48,7 +49,7 @@ class HttpRequest:
     :param body: the content.
     :param content_type: media type of the content.
     :param authorized: whether to send the key; only for requests to the API itself.
-    :param timeout: seconds without a byte after which the request fails.
+    :param timeout: seconds after which the request fails, from the connection to the last byte of the response.
     """
 
     method: str
@@ -93,15 +94,25 @@ def build_submit_request(base_url: str, request: I2VRequest) -> HttpRequest:
     )
 
 
+def validate_request_id(request_id: str) -> str:
+    """Return a request id unchanged.
+
+    :raises WanValidationError: if it can't be a request id, and would change the path of the URL.
+    """
+    if not isinstance(request_id, str) or not request_id.strip() or request_id in (".", ".."):
+        raise WanValidationError("request_id", request_id, "must be the id of a request")
+    return request_id
+
+
 def build_request_by_id(base_url: str, request_id: str, method: str = "GET") -> HttpRequest:
     """Build the lookup of one request or, with ``DELETE``, its cancellation."""
-    return HttpRequest(method, f"{base_url}/requests/{quote(request_id, safe='')}")
+    return HttpRequest(method, f"{base_url}/requests/{quote(request_id, safe='')}", timeout=LOOKUP_TIMEOUT)
 
 
 def build_list_request(base_url: str, model_id: str, limit: int, offset: int) -> HttpRequest:
     """Build the lookup of one page of the list."""
     params = {"model_id": model_id, "limit": str(limit), "offset": str(offset)}
-    return HttpRequest("GET", f"{base_url}/requests", params=params)
+    return HttpRequest("GET", f"{base_url}/requests", params=params, timeout=LOOKUP_TIMEOUT)
 
 
 def parse_submit_response(response: HttpResponse) -> RequestRecord:
@@ -140,6 +151,18 @@ def classify_lost_submission(error: TransportError) -> WanError:
     return WanConnectError(f"The API could not be reached, nothing was sent: {error}")
 
 
+def no_response_message(what: str, reason: str) -> str:
+    """Return the message for a lookup that got no response.
+
+    :param what: what was requested.
+    :param reason: what happened, from :class:`TransportError`.
+    """
+    return (
+        f"{what}: no response ({reason}). Nothing was changed or paid by asking. If this persists, check the "
+        "connection's base URL, and the proxy and firewall between this machine and the API."
+    )
+
+
 def parse_lookup_response(response: HttpResponse, what: str) -> object:
     """Parse the response to a request that spends nothing.
 
@@ -156,21 +179,46 @@ def parse_lookup_response(response: HttpResponse, what: str) -> object:
     raise WanLookupError(f"{what}: HTTP {response.status} ({_describe(response)})")
 
 
+def parse_request(response: HttpResponse, request_id: str) -> RequestRecord:
+    """Parse the response to the lookup of one request.
+
+    :param response: the response.
+    :param request_id: the request that was asked for.
+    :raises WanProtocolError: if it describes another request: it proves nothing about this one.
+
+    The other errors are those of :func:`parse_lookup_response`.
+    """
+    record = RequestRecord.parse(parse_lookup_response(response, f"Request {request_id}"))
+    if record.request_id != request_id:
+        raise WanProtocolError(
+            f"The API's response for request {request_id} describes another one. It is ignored, and polled again."
+        )
+    return record
+
+
+# Hints from outside are bounded: a longer pause is not believed, and none or less than a second is not said.
+MIN_RETRY_AFTER: Final = 1.0
+MAX_RETRY_AFTER: Final = 600.0
+
+
 def parse_retry_after(headers: Mapping[str, str], now: datetime | None = None) -> float | None:
     """Parse ``Retry-After``, in seconds or as a date.
 
     :param headers: response headers with lower-case names.
     :param now: the current time; the clock's by default.
-    :returns: seconds from now; ``None`` if absent or unreadable.
+    :returns: seconds from now, from 1 s to 10 minutes; ``None`` if the header is absent, unreadable, or names no time
+        ahead.
     """
     value = headers.get("retry-after", "").strip()
-    if re.fullmatch(r"\d{1,7}(\.\d+)?", value):
-        return float(value)
-    try:
-        until = parsedate_to_datetime(value)
-    except ValueError:
-        return None
-    return max(0.0, (until - (now or datetime.now(UTC))).total_seconds()) if until.tzinfo else None
+    if re.fullmatch(r"\d+(\.\d*)?", value):
+        delay = float(value[:20])
+    else:
+        try:
+            until = parsedate_to_datetime(value)
+            delay = (until - (now or datetime.now(UTC))).total_seconds() if until.tzinfo else 0.0
+        except (ValueError, OverflowError):
+            return None
+    return min(max(delay, MIN_RETRY_AFTER), MAX_RETRY_AFTER) if delay > 0 else None
 
 
 # The backend's own status inside a gateway's 500, as observed in production.

@@ -7,6 +7,7 @@ import asyncio
 import json
 import time
 from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import fields
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -18,6 +19,7 @@ from airflow_provider_wan.api.config import (
     WanConfig,
 )
 from airflow_provider_wan.api.errors import WanError, WanNotFoundError, WanValidationError
+from airflow_provider_wan.api.network import NetworkSettings
 from airflow_provider_wan.api.pricing import DEFAULT_PRICES
 from airflow_provider_wan.api.request import DEFAULT_MODEL
 from airflow_provider_wan.polling.hub import shared_hub
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
     from airflow_provider_wan.api.request import I2VRequest
     from airflow_provider_wan.polling.decision import PollTarget
     from airflow_provider_wan.polling.hub import Hub
-    from airflow_provider_wan.polling.subscription import StatusCallback, WaitOutcome
+    from airflow_provider_wan.polling.subscription import ErrorCallback, StatusCallback, WaitOutcome
 
 T = TypeVar("T")
 
@@ -151,18 +153,21 @@ class WanHook(BaseHook):
         """
         return shared_hub(self.wan_conn_id, self._connect)
 
-    def wait_sync(self, target: PollTarget, status_callback: StatusCallback) -> WaitOutcome:
+    def wait_sync(
+        self, target: PollTarget, status_callback: StatusCallback, error_callback: ErrorCallback | None = None
+    ) -> WaitOutcome:
         """Wait in this thread until a request ends, or until its deadline, as a trigger would.
 
         :param target: what to wait for.
         :param status_callback: called with the API's own word for the status each time that it changes.
+        :param error_callback: called with the error of a poll each time that its kind changes; the wait goes on.
         :returns: how the wait ended.
         """
 
         async def wait() -> WaitOutcome:
             # The connection is loaded by this thread, as in the rest of the worker.
             async with shared_hub(self.wan_conn_id, self._connect_sync) as hub:
-                return await hub.wait(target, status_callback)
+                return await hub.wait(target, status_callback, error_callback)
 
         return run_sync(wait)
 
@@ -230,6 +235,7 @@ def parse_connection(connection: Any) -> WanConfig:
         status_requests_per_second=_parse_number("status_requests_per_second", rate),
         result_hosts=_parse_hosts(_get_extra(extra, "result_hosts", ())),
         prices=_parse_prices(_get_extra(extra, "prices", {})),
+        network=NetworkSettings(**{f.name: _parse_text(extra, f.name) for f in fields(NetworkSettings)}),
     )
 
 
@@ -279,6 +285,13 @@ def _get_extra(extra: Mapping[str, Any], name: str, default: Any) -> Any:
     if isinstance(value, str):
         value = value.strip()
     return default if value is None or value == "" else value
+
+
+def _parse_text(extra: Mapping[str, Any], name: str) -> str | None:
+    value = _get_extra(extra, name, None)
+    if value is not None and not isinstance(value, str):
+        raise WanValidationError(name, value, "must be text")
+    return value
 
 
 def _parse_number(name: str, value: object) -> float:

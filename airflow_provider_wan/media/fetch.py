@@ -11,14 +11,14 @@ import ipaddress
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from urllib.parse import SplitResult, urljoin, urlsplit, urlunsplit
 
 import requests
 import urllib3
-from requests.utils import get_environ_proxies
 
 from airflow_provider_wan.api.errors import Retry, WanResultError, WanResultGoneError, WanResultRefusedError
+from airflow_provider_wan.api.network import NetworkSettings, describe_connection_error
 from airflow_provider_wan.api.redaction import public_url
 
 CONNECT_TIMEOUT = 10.0
@@ -49,10 +49,12 @@ class ResultHosts:
     :param allowed: host names, with a port or without, ``*.example.com`` for all below one. Empty: any public host;
         redirects then stay on the host where they begin.
     :param api_base_url: where the API is. Private addresses are fine for results when they are for the API.
+    :param network: TLS, proxy and bypass.
     """
 
     allowed: tuple[str, ...] = ()
     api_base_url: str = ""
+    network: NetworkSettings = field(default_factory=NetworkSettings)
 
     def check(self, url: str) -> None:
         """Refuse a URL from which a result must not be fetched.
@@ -105,7 +107,7 @@ class ResultHosts:
 
     def _address_fault(self, parts: SplitResult) -> str | None:
         host = parts.hostname or ""
-        if get_environ_proxies(urlunsplit(parts)).get(parts.scheme):
+        if self.network.find_proxy(urlunsplit(parts)):
             return None  # the proxy looks the name up, and decides
         addresses = _addresses(host)
         if any(address.is_link_local for address in addresses):
@@ -141,33 +143,34 @@ def open_result(url: str, hosts: ResultHosts) -> Iterator[Download]:
     :raises BrokenDownloadError: when another try may do.
     """
     hosts.check(url)
-    with requests.Session() as session:
-        session.auth = _no_auth  # else requests would look into ~/.netrc
-        # Neither cookies nor compression: the bytes are counted and hashed as they lie there.
-        session.headers.update({"Accept-Encoding": "identity", "User-Agent": "airflow-provider-wan"})
-        at = url
-        for _ in range(_MAX_REDIRECTS + 1):
+    at = url
+    for _ in range(_MAX_REDIRECTS + 1):
+        # Each has its own session: another URL may have another proxy, and must not see the cookies of this one.
+        with hosts.network.open_session(at) as session:
             response = _get(session, at)
-            if response.status_code not in _REDIRECTS:
-                break
-            target = urljoin(at, response.headers.get("Location", ""))
-            response.close()
-            hosts.check_redirect(url, target)
-            at = target
-        else:
-            raise WanResultRefusedError(f"{public_url(url)} redirects more than {_MAX_REDIRECTS} times")
-        with response:
-            _check_status(response.status_code, at)
-            length = response.headers.get("Content-Length", "")
-            yield Download(public_url(at), int(length) if length.isdigit() else None, _pieces(response, at))
+            with response:
+                if response.status_code not in _REDIRECTS:
+                    _check_status(response.status_code, at)
+                    length = response.headers.get("Content-Length", "")
+                    yield Download(public_url(at), int(length) if length.isdigit() else None, _pieces(response, at))
+                    return
+                target = urljoin(at, response.headers.get("Location", ""))
+        hosts.check_redirect(url, target)
+        at = target
+    raise WanResultRefusedError(f"{public_url(url)} redirects more than {_MAX_REDIRECTS} times")
 
 
 def _get(session: requests.Session, url: str) -> requests.Response:
+    # No compression: the bytes are counted and hashed as they lie there.
+    headers = {"Accept-Encoding": "identity", "User-Agent": "airflow-provider-wan"}
     try:
-        return session.get(url, stream=True, allow_redirects=False, timeout=(CONNECT_TIMEOUT, READ_TIMEOUT))
+        return session.get(
+            url, headers=headers, stream=True, allow_redirects=False, timeout=(CONNECT_TIMEOUT, READ_TIMEOUT)
+        )
     except requests.RequestException as error:
-        # Its own text holds the URL with the query string.
-        raise BrokenDownloadError(f"{public_url(url)} can't be reached ({type(error).__name__})") from None
+        reason = describe_connection_error(error)
+    # Not in the except clause: the chained error holds the URL with its query string.
+    raise BrokenDownloadError(f"{public_url(url)} can't be reached ({reason})")
 
 
 def _check_status(status: int, url: str) -> None:
@@ -189,14 +192,10 @@ def _pieces(response: requests.Response, url: str) -> Iterator[bytes]:
         while piece := response.raw.read(CHUNK_BYTES, decode_content=False):
             got += len(piece)
             yield piece
+        return
     except (urllib3.exceptions.HTTPError, OSError) as error:
-        raise BrokenDownloadError(
-            f"{public_url(url)}: the download broke after {got} bytes ({type(error).__name__})"
-        ) from None
-
-
-def _no_auth(request: requests.PreparedRequest) -> requests.PreparedRequest:
-    return request
+        reason = describe_connection_error(error)
+    raise BrokenDownloadError(f"{public_url(url)}: the download broke after {got} bytes ({reason})")
 
 
 def _odd_port(parts: SplitResult) -> int | None:

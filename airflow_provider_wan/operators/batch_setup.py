@@ -172,7 +172,7 @@ def build_batch(arguments: BatchArguments, context: Context) -> BatchContext:
         lifetime=arguments.lifetime,
     )
     ledger = Ledger(ledger_store)
-    clip_archive = ClipArchive(arguments.s3, ResultHosts(config.result_hosts, config.base_url))
+    clip_archive = ClipArchive(arguments.s3, ResultHosts(config.result_hosts, config.base_url, config.network))
     archiver = Archiver(clip_archive, ledger, bucket, prefix)
     return BatchContext(
         manifest=open_manifest(arguments.manifest, lambda: arguments.s3, columns),

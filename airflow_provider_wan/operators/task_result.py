@@ -31,10 +31,7 @@ def clip_result(record: RequestRecord, **more: Any) -> dict[str, Any]:
     :raises WanResultError: if the API reports success, but no URL of the clip.
     """
     if not record.video_url:
-        raise WanResultError(
-            f"Request {record.request_id} is done, but the API names no clip. It is paid for: look at it "
-            "in the console, and clear this task to ask again; that costs nothing."
-        )
+        raise _build_no_file_error(record)
     return {
         "request_id": record.request_id,
         "status": record.status.value,
@@ -69,6 +66,32 @@ def build_error(record: RequestRecord, *, outcome: Outcome | None = None, waited
     )
 
 
+def build_timeout_error(request_id: str, last_result: RequestRecord | WanError | None, seconds: float) -> WanError:
+    """Return the error of a task whose deadline has passed.
+
+    :param request_id: the request.
+    :param last_result: what the last poll returned or raised.
+    :param seconds: how long the attempt was allowed to wait.
+    """
+    waited = f" after {seconds:.0f} s"
+    if last_result is None or isinstance(last_result, WanError):
+        cause = f"; the last poll failed: {last_result}" if last_result is not None else "; no poll succeeded."
+        return WanClipTimeoutError(
+            f"Request {request_id} could not be polled to its end{waited}{cause} The request continues and may be paid "
+            "for: remove the cause, then retry or clear this task, which resumes the wait and pays nothing for it."
+        )
+    if last_result.status is RequestStatus.SUCCESS:
+        return _build_no_file_error(last_result)
+    return build_error(last_result, waited=waited)
+
+
+def _build_no_file_error(record: RequestRecord) -> WanResultError:
+    return WanResultError(
+        f"Request {record.request_id} is done, but the API names no clip. It is paid for: look at it "
+        "in the console, and clear this task to ask again; that costs nothing."
+    )
+
+
 def build_upstream_error(record: RequestRecord) -> AirflowFailException:
     """Return the error of a task that needs the clip of another task's request, which has none.
 
@@ -88,7 +111,8 @@ def fail_task(error: WanError) -> NoReturn:
     """
     # Retry.RECONCILE is retried too: every submission goes through the ledger, which reconciles it first.
     if error.retry is Retry.NEVER:
-        raise AirflowFailException(f"{type(error).__name__}: {error}") from error
+        # The sentence says it all: a second traceback of the same error would bury it.
+        raise AirflowFailException(f"{type(error).__name__}: {error}") from None
     raise error
 
 

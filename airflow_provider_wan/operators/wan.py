@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from airflow.providers.common.compat.sdk import mask_secret
 
-from airflow_provider_wan.api.errors import WanError, WanLookupError, WanResultGoneError, WanValidationError
-from airflow_provider_wan.api.record import RequestStatus
+from airflow_provider_wan.api.errors import WanError, WanResultGoneError, WanValidationError
+from airflow_provider_wan.api.record import RequestRecord, RequestStatus
 from airflow_provider_wan.api.redaction import url_query
 from airflow_provider_wan.api.request import I2VRequest
 from airflow_provider_wan.links.wan import WanRequestLink
@@ -20,17 +20,21 @@ from airflow_provider_wan.operators import ledger_context
 from airflow_provider_wan.operators.arguments import parse_seconds, parse_usd
 from airflow_provider_wan.operators.base import CLIP_FIELDS, WanClipBaseOperator
 from airflow_provider_wan.operators.media_ref import MediaRef
-from airflow_provider_wan.operators.task_result import build_error, clip_result, fail_task
+from airflow_provider_wan.operators.task_result import build_error, build_timeout_error, clip_result, fail_task
 from airflow_provider_wan.polling.decision import PollTarget, WaitStatus
 from airflow_provider_wan.triggers.cancellation import CancelPolicy
-from airflow_provider_wan.triggers.deferral import MIN_DEFERRAL_SECONDS, deferral_timeout
+from airflow_provider_wan.triggers.deferral import (
+    MIN_DEFERRAL_SECONDS,
+    compute_end_time,
+    deferral_timeout,
+    may_defer,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from airflow.providers.common.compat.sdk import Context
 
-    from airflow_provider_wan.api.record import RequestRecord
     from airflow_provider_wan.ledger import LedgerEntry, SubmitResult, Submitter
     from airflow_provider_wan.triggers.wan import WanI2VTrigger
 
@@ -95,7 +99,8 @@ class WanI2VOperator(WanClipBaseOperator):
         :param context: Airflow's context.
         """
         try:
-            end_time = time.time() + self.timeout
+            end_time = compute_end_time(self.timeout, self.execution_timeout)
+            self.hook.client.deadline = end_time
             submit_result = self._submit_once(context, end_time)
             return self._wait_for_result(context, submit_result, end_time)
         except WanError as error:
@@ -111,17 +116,16 @@ class WanI2VOperator(WanClipBaseOperator):
         end_time = float(event.get("end_time") or 0.0)
         try:
             self._persist_link(context, request_id)
-            record = self.hook.get_request(request_id)
-            entry = self._record_result(fingerprint, record)
-            if record.status.is_terminal:
-                return self._build_result(record, entry, fingerprint)
-            if event.get("status") == WaitStatus.ERROR:
-                raise WanLookupError(
-                    f"The triggerer could not poll request {request_id}: see its log. A retry resumes the wait."
-                )
-            if event.get("status") == WaitStatus.TIMEOUT or time.time() >= end_time:
-                raise build_error(record, waited=f" after {self.timeout:.0f} s")
-            self._defer(request_id, fingerprint, end_time, record)
+            self.hook.client.deadline = end_time
+            result: RequestRecord | WanError | None = self._get_last_result(request_id)
+            over = event.get("status") == WaitStatus.TIMEOUT or time.time() >= end_time
+            if not over and isinstance(result, RequestRecord) and not result.status.is_terminal:
+                if event.get("status") != WaitStatus.ERROR:
+                    self._defer(request_id, fingerprint, end_time, result)
+                self.log.warning("The triggerer can't poll request %s, see its log: polling here", request_id)
+            if not over and not (isinstance(result, RequestRecord) and result.is_final):
+                result = self._wait_sync(request_id, end_time)
+            return self._build_last_result(request_id, fingerprint, result)
         except WanError as error:
             fail_task(error)
 
@@ -194,22 +198,42 @@ class WanI2VOperator(WanClipBaseOperator):
         return Submitter(self.hook.client, ledger_context.open_ledger(uri, self.aws_conn_id))
 
     def _wait_for_result(self, context: Context, submit_result: SubmitResult, end_time: float) -> Any:
+        from airflow_provider_wan.ledger.entry import EntryState
+
         entry, record = submit_result.entry, submit_result.record
         request_id = str(entry.request_id)
         self._persist_link(context, request_id)
-        if record is None:
+        if record is None and entry.state is not EntryState.SUBMITTED:
             uri = ledger_context.resolve_ledger_uri(self.ledger_uri)
             return _build_archived_result(entry) | {"ledger_uri": uri}
-        if record.status.is_terminal:
-            finished = self._record_result(entry.fingerprint, record)
-            return self._build_result(record, finished or entry, entry.fingerprint)
-        if self.deferrable:
-            self._defer(request_id, entry.fingerprint, end_time, record)
-        record = self._wait_sync(record, end_time)
-        finished = self._record_result(entry.fingerprint, record)
-        if not record.status.is_terminal:
-            raise build_error(record, waited=f" after {self.timeout:.0f} s")
-        return self._build_result(record, finished or entry, entry.fingerprint)
+        result: RequestRecord | WanError | None = record
+        if record is None or not record.is_final:
+            submitted_at = record.created_at if record is not None else None
+            if self.deferrable and may_defer(end_time):
+                self._defer(request_id, entry.fingerprint, end_time, record)
+            result = self._wait_sync(request_id, end_time, submitted_at)
+        return self._build_last_result(request_id, entry.fingerprint, result, entry)
+
+    def _build_last_result(
+        self,
+        request_id: str,
+        fingerprint: str | None,
+        result: RequestRecord | WanError | None,
+        entry: LedgerEntry | None = None,
+    ) -> dict[str, Any]:
+        """Return the task's result, or raise its error, from what the last poll returned or raised."""
+        if not isinstance(result, RequestRecord):
+            raise build_timeout_error(request_id, result, self.timeout)
+        entry = self._record_result(fingerprint, result) or entry
+        if not result.is_final:
+            raise build_timeout_error(request_id, result, self.timeout)
+        return self._build_result(result, entry, fingerprint)
+
+    def _get_last_result(self, request_id: str) -> RequestRecord | WanError:
+        try:
+            return self.hook.get_request(request_id)
+        except WanError as error:
+            return error
 
     def _build_trigger(
         self, request_id: str, fingerprint: str | None, end_time: float, submitted_at: float | None = None
@@ -229,16 +253,18 @@ class WanI2VOperator(WanClipBaseOperator):
             submitted_at=submitted_at,
         )
 
-    def _defer(self, request_id: str, fingerprint: str | None, end_time: float, record: RequestRecord) -> None:
+    def _defer(self, request_id: str, fingerprint: str | None, end_time: float, record: RequestRecord | None) -> None:
+        submitted_at = record.created_at if record is not None else None
         self.defer(
-            trigger=self._build_trigger(request_id, fingerprint, end_time, record.created_at),
+            trigger=self._build_trigger(request_id, fingerprint, end_time, submitted_at),
             method_name="execute_complete",
             timeout=deferral_timeout(end_time),
         )
 
-    def _wait_sync(self, record: RequestRecord, end_time: float) -> RequestRecord:
-        """Wait in the worker, as the trigger does, and return the last record."""
-        request_id = record.request_id
+    def _wait_sync(
+        self, request_id: str, end_time: float, submitted_at: float | None = None
+    ) -> RequestRecord | WanError | None:
+        """Wait in the worker, as the trigger does, and return what the last poll returned or raised."""
         target = PollTarget(
             request_id,
             end_time,
@@ -246,17 +272,18 @@ class WanI2VOperator(WanClipBaseOperator):
             poll_interval=self.poll_interval,
             resolution=self.resolution,
             duration=self.duration,
-            submitted_at=record.created_at,
+            submitted_at=submitted_at,
         )
         self._waiting_for = request_id
-        outcome = self.hook.wait_sync(target, lambda status: self.log.info("Request %s is %s", request_id, status))
-        if isinstance(outcome.last_result, WanError):
-            raise outcome.last_result
-        if outcome.last_result is None:
-            return self.hook.get_request(request_id)
-        if outcome.last_result.status.is_terminal:
+        outcome = self.hook.wait_sync(
+            target,
+            lambda status: self.log.info("Request %s is %s", request_id, status),
+            lambda error: self.log.warning("Polling goes on until the deadline, at increasing intervals: %s", error),
+        )
+        result = outcome.last_result
+        if isinstance(result, RequestRecord) and result.is_final:
             self._waiting_for = None
-        return outcome.last_result
+        return result
 
     def _record_result(self, fingerprint: str | None, record: RequestRecord) -> LedgerEntry | None:
         if fingerprint is None:

@@ -13,11 +13,9 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from enum import StrEnum
 
-from airflow_provider_wan.api.errors import WanAuthError, WanError, WanNotFoundError, WanRefusedError
+from airflow_provider_wan.api.errors import WanAuthError, WanError, WanNotFoundError
 from airflow_provider_wan.api.record import RequestPage, RequestRecord, RequestStatus
 
-# A request that was just accepted may not be known everywhere at once.
-NOT_FOUND_GRACE = 60.0
 #: Requests per page of the list, as clients usually ask for them.
 PAGE_SIZE = 100
 #: Up to this number, requests at unknown positions of the list are polled one by one.
@@ -58,7 +56,8 @@ class PollTarget:
     :param resolution: of the clip, if known.
     :param duration: seconds of video, if known.
     :param submitted_at: Unix seconds, by the API's clock, of the submission, if known.
-    :param not_found_grace: seconds for which the API may not know the id.
+    :param not_found_grace: seconds after which a request that the API does not know ends the wait; ``None`` waits on.
+    :param needs_file: whether a success that names no file yet is waited for further.
     """
 
     request_id: str
@@ -69,7 +68,8 @@ class PollTarget:
     resolution: str | None = None
     duration: int | None = None
     submitted_at: float | None = None
-    not_found_grace: float = NOT_FOUND_GRACE
+    not_found_grace: float | None = None
+    needs_file: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,9 +171,11 @@ class StatusScan:
         self.records[str(poll.request_id)] = record
 
     def on_error(self, poll: Poll, error: WanError) -> None:
-        """Process the error of a poll. An error of a page ends the paging."""
+        """Process the error of a poll. An error of a page only ends the paging: the key may not list, but get."""
         if poll.request_id is None:
             self._paging = False
+            if isinstance(error, WanAuthError):
+                return
         elif isinstance(error, WanNotFoundError):
             self.unknown.add(poll.request_id)
             return
@@ -194,8 +196,9 @@ _WAIT_STATUS = {
 def evaluate_poll(result: RequestRecord | WanError, target: PollTarget, now: float) -> WaitDecision | None:
     """Decide whether the result of a poll ends a wait.
 
-    Transient errors (no response, 429, 5xx, unreadable responses) are tolerated until the deadline. Permanent ones
-    end the wait: a rejected key, or an id that stays unknown.
+    Only a proof ends it: a terminal status, or the deadline. What is polled may be paid for, so no error ends the wait:
+    neither a rejected key, which may be replaced, nor a refusal or a redirect, which may come from a firewall or a
+    gateway on the way, nor an unknown id, which a lagging replica may report.
 
     :param result: what the poll returned or raised.
     :param target: what is waited for.
@@ -203,16 +206,13 @@ def evaluate_poll(result: RequestRecord | WanError, target: PollTarget, now: flo
     :returns: the end of the wait; ``None`` to continue.
     """
     if isinstance(result, RequestRecord):
-        status = _WAIT_STATUS.get(result.status)
-        return WaitDecision(status) if status else _check_deadline(target, now)
-    if isinstance(result, WanNotFoundError):
+        ended = result.is_final if target.needs_file else result.status.is_terminal
+        return WaitDecision(_WAIT_STATUS[result.status]) if ended else _check_deadline(target, now)
+    if isinstance(result, WanNotFoundError) and target.not_found_grace is not None:
         since = target.missing_since if target.missing_since is not None else now
         if now - since >= target.not_found_grace:
             message = f"The API has not known request {target.request_id} for {now - since:.0f} s"
             return WaitDecision(WaitStatus.ERROR, message)
-        return _check_deadline(target, now)
-    if isinstance(result, WanAuthError) or (isinstance(result, WanRefusedError) and not result.retryable):
-        return WaitDecision(WaitStatus.ERROR, str(result))
     return _check_deadline(target, now)
 
 

@@ -17,12 +17,18 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 from weakref import WeakKeyDictionary
 
-from airflow_provider_wan.api.errors import WanAuthError, WanError, WanNotFoundError, WanProtocolError
+from airflow_provider_wan.api.errors import WanAuthError, WanError, WanNotFoundError, WanValidationError
 from airflow_provider_wan.api.record import RequestRecord
 from airflow_provider_wan.polling.decision import Poll, PollTarget, WaitDecision, WaitStatus, evaluate_poll
 from airflow_provider_wan.polling.runtime_stats import RuntimeStats
 from airflow_provider_wan.polling.scheduler import PollScheduler
-from airflow_provider_wan.polling.subscription import StatusCallback, Subscription, WaitOutcome, merge_targets
+from airflow_provider_wan.polling.subscription import (
+    ErrorCallback,
+    StatusCallback,
+    Subscription,
+    WaitOutcome,
+    merge_targets,
+)
 from airflow_provider_wan.polling.throttle import CircuitBreaker, RateLimiter, shared_rate_limiter
 
 if TYPE_CHECKING:
@@ -36,9 +42,12 @@ CONNECTION_REFRESH_SECONDS = 60.0
 # Concurrent polls: a slow service does not get ever more of them.
 MAX_POLLS_IN_FLIGHT = 16
 # A wait whose time is over gets a last poll if that is possible within this time.
-LAST_POLL_GRACE = 60.0
-# How often to check for waits whose time is over while there is nothing to poll.
+LAST_POLL_GRACE = 3.0
+# How often to look for something to poll if nothing wakes the hub.
 IDLE_SECONDS = 5.0
+# Attempts to load the connection before its first use, and the first pause between them, which doubles.
+CONNECT_ATTEMPTS = 3
+CONNECT_PAUSE = 2.0
 # A page may hold hundreds of requests, and each notification wakes a task: yield to the loop in between.
 NOTIFICATIONS_PER_STEP = 20
 
@@ -75,12 +84,15 @@ class Hub:
         self._wake = asyncio.Event()
         self.users = 0
 
-    async def wait(self, target: PollTarget, status_callback: StatusCallback) -> WaitOutcome:
+    async def wait(
+        self, target: PollTarget, status_callback: StatusCallback, error_callback: ErrorCallback | None = None
+    ) -> WaitOutcome:
         """Wait until a request ends, or until its deadline.
 
         :param target: what to wait for.
         :param status_callback: called with the API's own word for the status each time that it changes.
-        :returns: how the wait ended.
+        :param error_callback: called with the error of a poll each time that its kind changes; the wait goes on.
+        :returns: how the wait ended, at the latest a few seconds after the deadline.
         """
         now = time.time()
         latest = max(now, target.end_time) + LAST_POLL_GRACE
@@ -95,9 +107,14 @@ class Hub:
         self._wake.set()
         try:
             outcome = None
-            while outcome is None:
-                await subscription.signal
-                outcome = subscription.drain(status_callback)
+            # The subscription's own timer: the driver may be waiting for a connection or a slow poll.
+            with suppress(TimeoutError):
+                async with asyncio.timeout(latest - now):
+                    while outcome is None:
+                        await subscription.signal
+                        outcome = subscription.drain(status_callback, error_callback)
+            if outcome is None:
+                outcome = WaitOutcome(WaitDecision(WaitStatus.TIMEOUT), subscription.last_result)
             return outcome
         finally:
             subscriptions.remove(subscription)
@@ -140,10 +157,9 @@ class Hub:
             await client.close()
 
     async def _drive(self) -> None:
-        await self._current_client()
+        await self._connect_first()
         while True:
             now = time.time()
-            self._end_overdue(now)
             next_wake, tick = now + IDLE_SECONDS, self._scheduler.tick
             if (pause := self._circuit_breaker.remaining_pause(now)) > 0:
                 next_wake = min(next_wake, now + pause)
@@ -180,24 +196,20 @@ class Hub:
 
     async def _poll_once(self, client: AsyncWanClient, poll: Poll) -> None:
         """Send one poll, and pass its result to the scheduler and the subscriptions."""
-        try:
-            await (self._poll_request(client, poll) if poll.request_id is not None else self._poll_page(client, poll))
-        except WanAuthError as error:
-            await self._on_auth_error(client, error)
+        await (self._poll_request(client, poll) if poll.request_id is not None else self._poll_page(client, poll))
 
     async def _poll_request(self, client: AsyncWanClient, poll: Poll) -> None:
         request_id, polled_at = str(poll.request_id), time.time()
         try:
             record = await client.get_request(request_id)
-            if record.request_id != request_id:
-                raise WanProtocolError(f"The API's answer for request {request_id} is for another one")
         except WanError as error:
             now = time.time()
             not_found = isinstance(error, WanNotFoundError)
             self._scheduler.on_record_error(poll, now, not_found=not_found)
-            if isinstance(error, WanAuthError):
-                raise
-            if error.retryable:
+            rejected = isinstance(error, WanAuthError)
+            if rejected and await self._reload_connection(client):
+                return
+            if error.retryable or rejected:
                 self._record_failure(error, now)
             else:
                 self._record_success()
@@ -237,12 +249,6 @@ class Hub:
             if decision := evaluate_poll(result, target, now):
                 subscription.end(decision)
 
-    def _end_overdue(self, now: float) -> None:
-        for subscriptions in self._subscriptions.values():
-            for subscription in subscriptions:
-                if now >= subscription.latest:
-                    subscription.end(WaitDecision(WaitStatus.TIMEOUT))
-
     def _record_success(self) -> None:
         if self._circuit_breaker.record_success():
             log.info("The API responds again; %d requests are waited for", len(self._subscriptions))
@@ -250,23 +256,23 @@ class Hub:
 
     def _record_failure(self, error: WanError, now: float) -> None:
         if self._circuit_breaker.record_failure(error, now, self._scheduler.interval, random.uniform(-1, 1)):
-            log.warning("The API does not respond: polling at increasing intervals until it does. %s", error)
+            log.warning("Polls fail: polling at increasing intervals until they succeed. %s", error)
 
-    async def _on_auth_error(self, client: AsyncWanClient, error: WanAuthError) -> None:
-        """Load the connection again once; if it has not changed, end all waits."""
+    async def _reload_connection(self, client: AsyncWanClient) -> bool:
+        """Load the connection again after its key was rejected.
+
+        :returns: whether it was loaded, so that another poll is worth it at once.
+        """
         try:
             current = await self._refresh_client(client)
-        except WanError as load_error:
-            error, current = WanAuthError(f"{error} The connection can't be loaded again: {load_error}"), client
+        except Exception as error:
+            # Its text may repeat a connection URI with the key.
+            log.warning("The connection can't be loaded again (%s)", type(error).__name__)
+            return False
         if current is not client:
             self._scheduler.retry_failed(time.time())
-            return
-        if self._subscriptions:
-            log.error("All waits for %d requests of this connection end: %s", len(self._subscriptions), error)
-        for subscriptions in self._subscriptions.values():
-            for subscription in subscriptions:
-                subscription.last_result = error
-                subscription.end(WaitDecision(WaitStatus.ERROR, str(error)))
+            self._wake.set()
+        return current is not client
 
     def _on_poll_done(self, task: asyncio.Task[None]) -> None:
         self._poll_tasks.discard(task)
@@ -285,6 +291,20 @@ class Hub:
         for subscriptions in self._subscriptions.values():
             for subscription in subscriptions:
                 subscription.fail(error)
+
+    async def _connect_first(self) -> None:
+        """Load the connection; a secrets backend may be away for a moment."""
+        for attempt in range(1, CONNECT_ATTEMPTS):
+            try:
+                await self._current_client()
+            except WanValidationError:
+                raise
+            except Exception as error:
+                log.warning("The connection can't be loaded (%s); trying again", type(error).__name__)
+                await asyncio.sleep(CONNECT_PAUSE * 2.0 ** (attempt - 1))
+            else:
+                return
+        await self._current_client()
 
     async def _current_client(self) -> AsyncWanClient:
         async with self._connect_lock:

@@ -16,7 +16,12 @@ from airflow_provider_wan.polling.decision import PAGE_SIZE, Poll, prefer_page
 from airflow_provider_wan.polling.list_index import ListIndex
 from airflow_provider_wan.polling.runtime_stats import RuntimeStats
 from airflow_provider_wan.polling.throttle import ListAvailability
-from airflow_provider_wan.polling.tracked_request import DEFAULT_COMPLETION_RATE, TrackedRequest, plausible_time
+from airflow_provider_wan.polling.tracked_request import (
+    DEFAULT_COMPLETION_RATE,
+    MAX_ERROR_GAP,
+    TrackedRequest,
+    plausible_time,
+)
 
 if TYPE_CHECKING:
     from airflow_provider_wan.api.errors import WanError
@@ -122,6 +127,7 @@ class PollScheduler:
         else:
             request.wake = now + (jitter + 1.0) / 2.0 * target.poll_interval
         request.wake = max(target.not_before, min(request.wake, max(now, target.end_time)))
+        request.verified_at = max(now, target.not_before)
         self.requests[target.request_id] = request
         if target.submitted_at is not None:
             self.list_index.on_submitted(target.submitted_at)
@@ -164,6 +170,7 @@ class PollScheduler:
         unlocated = _Candidate([])
         list_available = self.list_availability.is_available(now)
         exit_rate = self._queue_exits / self._queue_seconds
+        verifications_left = max(1, count // 4)
         next_wake, interval = math.inf, self.interval
         stretch = max(1.0, len(self.requests) / (PAGE_SIZE * rate * interval))
         for number, request in enumerate(tuple(self.requests.values()), 1):
@@ -179,7 +186,12 @@ class PollScheduler:
             must_poll = request.must_poll(now, distribution)
             gap = stretch * request.max_gap(now, distribution)
             rank = self._estimate_rank(request) if list_available else None
-            if rank is not None:
+            if rank is not None and verifications_left and request.must_verify(now, distribution):
+                verifications_left -= 1
+                single = _Candidate([])
+                single.add(request, completed, lag, gap, True)
+                singles.append(single)
+            elif rank is not None:
                 listed.append((rank, request, completed, lag, gap, must_poll))
             elif list_available and self._may_be_listed(request, now):
                 if not self._scanned_for or request.target.request_id in self._scanned_for:
@@ -275,7 +287,9 @@ class PollScheduler:
 
     def on_record(self, poll: Poll, record: RequestRecord, polled_at: float, now: float) -> None:
         """Process the record of a single poll; the parameters are those of :meth:`on_page`."""
-        self._release_members(poll)
+        for request in self._release_members(poll):
+            request.verified_at = now
+            request.verifications += 1
         self._scanned_for.discard(record.request_id)
         if record.request_id in self.requests:
             self._update_clock_skew((record,), polled_at)
@@ -290,13 +304,22 @@ class PollScheduler:
         """
         for request in self._release_members(poll):
             request.failed = True
-            request.wake = now + request.interval
+            request.failures += 1
+            request.verified_at = now
+            request.wake = self._next_attempt(request, now)
             if not_found:
                 # Requests made in the web console are in the list, but unknown by their ids.
                 request.by_id = False
                 request.misses = 0
                 request.missing_since = request.missing_since if request.missing_since is not None else now
                 self._unlisted_until.pop(request.target.request_id, None)
+
+    def _next_attempt(self, request: TrackedRequest, now: float) -> float:
+        """Return the time of the next poll after an error, at increasing intervals up to the deadline."""
+        longest = max(request.interval, MAX_ERROR_GAP)
+        gap = min(longest, request.interval * 2.0 ** min(request.failures - 1, 16))
+        end_time = request.target.end_time
+        return min(now + gap, end_time) if end_time > now else now + gap
 
     def _estimate_rank(self, request: TrackedRequest) -> float | None:
         if request.rank is not None:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from airflow_provider_wan.polling.decision import PollTarget, WaitDecision
 
 StatusCallback = Callable[[str], None]
+ErrorCallback = Callable[["WanError"], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +37,17 @@ class Subscription:
     :param latest: Unix seconds at which the wait ends even without a last poll.
     """
 
-    __slots__ = ("_failure", "_reported_status", "_status", "last_result", "latest", "outcome", "signal", "target")
+    __slots__ = (
+        "_error",
+        "_failure",
+        "_reported_status",
+        "_status",
+        "last_result",
+        "latest",
+        "outcome",
+        "signal",
+        "target",
+    )
 
     def __init__(self, target: PollTarget, latest: float) -> None:
         self.target = target
@@ -45,14 +56,19 @@ class Subscription:
         self.outcome: WaitOutcome | None = None
         self.signal: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._failure: BaseException | None = None
+        self._error: WanError | None = None
         self._status: str | None = None
         self._reported_status: str | None = None
 
     def observe(self, result: RequestRecord | WanError) -> None:
-        """Record the result of a poll, and wake the waiting task if the status has changed."""
-        self.last_result = result
-        if isinstance(result, RequestRecord) and result.status_text != self._status:
-            self._status = result.status_text
+        """Record the result of a poll, and wake the waiting task if the status or the kind of error has changed."""
+        previous, self.last_result = self.last_result, result
+        if isinstance(result, RequestRecord):
+            if result.status_text != self._status:
+                self._status = result.status_text
+                self._notify()
+        elif type(previous) is not type(result):
+            self._error = result
             self._notify()
 
     def end(self, decision: WaitDecision) -> None:
@@ -66,16 +82,20 @@ class Subscription:
         self._failure = error
         self._notify()
 
-    def drain(self, status_callback: StatusCallback) -> WaitOutcome | None:
+    def drain(self, status_callback: StatusCallback, error_callback: ErrorCallback | None = None) -> WaitOutcome | None:
         """Process what came with the signal. Call it in the waiting task, so that messages go to that task's log.
 
         :param status_callback: called with the new status.
+        :param error_callback: called with an error of a new kind, after which the wait goes on.
         :returns: how the wait ended; ``None`` if it continues, with a new signal.
         """
         self.signal = asyncio.get_running_loop().create_future()
         if self._status is not None and self._status != self._reported_status:
             self._reported_status = self._status
             status_callback(self._status)
+        error, self._error = self._error, None
+        if error is not None and error_callback is not None:
+            error_callback(error)
         if self._failure is not None and self.outcome is None:
             raise self._failure
         return self.outcome

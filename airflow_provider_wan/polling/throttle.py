@@ -106,12 +106,15 @@ class CircuitBreaker:
         if not paused:
             # Polls that were in flight together fail together: they count once.
             self._failures += 1
-        if retry_after is not None:
-            delay = min(retry_after, MAX_RETRY_AFTER) * (1.0 + 0.1 * abs(jitter))
-            self._open_until = max(self._open_until, now + delay)
-        elif not paused and (throttled or self.is_half_open()):
+        delay = 0.0
+        if not paused and (throttled or self.is_half_open()):
             self._pause = min(MAX_PAUSE_SECONDS, MAX_PAUSE_INTERVALS * interval, max(interval, 2.0 * self._pause))
-            self._open_until = now + self._pause * (1.0 + 0.1 * jitter)
+            delay = self._pause * (1.0 + 0.1 * jitter)
+        if retry_after is not None:
+            # A hint is bounded both ways: by the longest pause that is believed, and by the growing pause of our own.
+            delay = max(delay, min(retry_after, MAX_RETRY_AFTER) * (1.0 + 0.1 * abs(jitter)))
+        if delay > 0.0:
+            self._open_until = max(self._open_until, now + delay)
         return self.is_half_open() and not was_down
 
 

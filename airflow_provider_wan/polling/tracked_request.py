@@ -22,6 +22,11 @@ DEFAULT_COMPLETION_RATE = 0.005
 # A request that runs far longer than any of its kind is polled ever more rarely.
 OVERDUE_STRETCH = 0.1
 MAX_POLL_GAP = 300.0
+# After consecutive errors it is polled ever more rarely.
+MAX_ERROR_GAP = 60.0
+# A request that the list shows as unfinished is polled by its id after this many poll intervals, and then ever more
+# rarely: the list may lag or be stuck.
+VERIFY_INTERVALS = 12.0
 _DAY_SECONDS = 86400.0
 
 
@@ -43,6 +48,9 @@ class TrackedRequest:
     :param by_id: whether the API knows it by its id.
     :param missing_since: time since which its id is reported as unknown.
     :param failed: whether its last poll failed.
+    :param failures: how often in a row its id was answered by an error.
+    :param verified_at: time of its last poll by id; before the first one, of its registration.
+    :param verifications: how often it was polled by id.
     :param in_flight: whether a poll of it is in flight.
     """
 
@@ -61,6 +69,9 @@ class TrackedRequest:
     missing_since: float | None = None
     failed: bool = False
     in_flight: bool = False
+    failures: int = 0
+    verified_at: float | None = None
+    verifications: int = 0
 
     @property
     def interval(self) -> float:
@@ -86,6 +97,17 @@ class TrackedRequest:
         if self.started is None:
             return distribution.expected_completion_from_queue(elapsed, exit_rate)
         return distribution.expected_completion(self.observed_at - self.started, now - self.started)
+
+    def must_verify(self, now: float, distribution: RuntimeDistribution | None) -> bool:
+        """Return whether a page of the list is not enough: a poll by id is due, or the last poll is."""
+        if not self.by_id or self.verified_at is None:
+            return False
+        if now >= self.target.end_time > self.verified_at:
+            return True
+        gap = VERIFY_INTERVALS * self.interval
+        if distribution is not None:
+            gap = max(gap, 3.0 * distribution.median)
+        return now - self.verified_at >= gap * 2.0 ** min(self.verifications, 8)
 
     def must_poll(self, now: float, distribution: RuntimeDistribution | None) -> bool:
         """Return whether a poll is due regardless of expectations: the first one and the last one."""
@@ -132,6 +154,7 @@ class TrackedRequest:
         self.missing_since = None
         self.misses = 0
         self.failed = False
+        self.failures = 0
         self.observed_at = max(self.observed_at, polled_at)
 
     def measure_runtime(

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -15,21 +16,29 @@ from airflow.providers.common.compat.sdk import (
     conf,
 )
 
-from airflow_provider_wan.api.errors import WanError
-from airflow_provider_wan.api.record import RequestStatus
+from airflow_provider_wan.api.errors import WanError, WanValidationError
+from airflow_provider_wan.api.record import RequestRecord, RequestStatus
 from airflow_provider_wan.links.wan import WanRequestLink
-from airflow_provider_wan.operators.task_result import build_error, build_upstream_error, clip_result
-from airflow_provider_wan.polling.decision import WaitStatus
+from airflow_provider_wan.operators.task_result import build_timeout_error, build_upstream_error, clip_result
+from airflow_provider_wan.polling.decision import PollTarget, WaitStatus
 from airflow_provider_wan.triggers.cancellation import CancelPolicy
-from airflow_provider_wan.triggers.deferral import MIN_DEFERRAL_SECONDS, deferral_timeout
+from airflow_provider_wan.triggers.deferral import (
+    MIN_DEFERRAL_SECONDS,
+    compute_end_time,
+    deferral_timeout,
+    may_defer,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from airflow.providers.common.compat.sdk import Context
 
-    from airflow_provider_wan.api.record import RequestRecord
     from airflow_provider_wan.hooks.wan import WanHook
+
+
+# The longest that one poke may take; the next one asks again.
+MAX_POKE_SECONDS = 30.0
 
 
 class WanRequestSensor(BaseSensorOperator):
@@ -43,7 +52,8 @@ class WanRequestSensor(BaseSensorOperator):
     :param poke_interval: seconds between polls.
     :param timeout: how long to wait, in seconds or as a timedelta.
     :returns: ``{"request_id", "status", "video_url", "thumbnail_url"}``.
-    :raises AirflowFailException: if the request failed, was cancelled or is unknown.
+    :raises AirflowFailException: if the request failed or was cancelled.
+    :raises AirflowSensorTimeout: if it has not ended by the deadline, or the API does not know it until then.
     """
 
     template_fields: Sequence[str] = ("request_id", "wan_conn_id")
@@ -64,25 +74,28 @@ class WanRequestSensor(BaseSensorOperator):
         self.request_id = request_id
         self.wan_conn_id = wan_conn_id
         self.deferrable = deferrable
+        self._end_time = math.inf
 
     def execute(self, context: Context) -> Any:
         """Poll once, then defer; or poke, if not deferrable."""
         self._persist_link(context)
-        if not self.deferrable:
+        end_time = compute_end_time(self.timeout, self.execution_timeout)
+        if not self.deferrable or not may_defer(end_time):
+            if not self.reschedule:
+                self._end_time = end_time
             return super().execute(context)
+        self._end_time = end_time
         poke_result = self.poke(context)
         if poke_result.is_done:
             return poke_result.xcom_value
         from airflow_provider_wan.triggers.wan import WanI2VTrigger
 
-        now = time.time()
-        end_time = now + self.timeout
         trigger = WanI2VTrigger(
             request_id=self.request_id,
             end_time=end_time,
             wan_conn_id=self.wan_conn_id,
             poll_interval=self.poke_interval,
-            not_before=now + MIN_DEFERRAL_SECONDS,
+            not_before=time.time() + MIN_DEFERRAL_SECONDS,
             cancel_policy=CancelPolicy.NEVER,
         )
         self.defer(
@@ -92,35 +105,62 @@ class WanRequestSensor(BaseSensorOperator):
         )
 
     def poke(self, context: Context) -> PokeReturnValue:
-        """Poll once."""
+        """Poll once. No error of the API ends the wait: the request may be paid for."""
         try:
-            return self._evaluate(self._hook().get_request(self.request_id))
+            record = self._get_request(min(self._end_time, time.time() + MAX_POKE_SECONDS))
+        except WanValidationError as error:
+            raise AirflowFailException(f"{type(error).__name__}: {error}") from None
         except WanError as error:
-            if not error.retryable:
-                raise AirflowFailException(f"{type(error).__name__}: {error}") from error
             self.log.warning("Polling again in %s s: %s", self.poke_interval, error)
             return PokeReturnValue(is_done=False)
+        return self._evaluate(record)
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> Any:
         """Process the trigger's event, and poll once more."""
         self._persist_link(context)
+        end_time = float(event.get("end_time") or 0.0)
+        result: RequestRecord | WanError | None
         try:
-            record = self._hook().get_request(self.request_id)
+            result = self._get_request(end_time)
         except WanError as error:
-            raise AirflowFailException(f"{type(error).__name__}: {error}") from error
-        poke_result = self._evaluate(record)
-        if poke_result.is_done:
-            return poke_result.xcom_value
-        unfinished = build_error(record, waited=f" after {self.timeout:.0f} s")
-        if event.get("status") == WaitStatus.TIMEOUT:
-            raise AirflowSensorTimeout(str(unfinished))
-        raise AirflowFailException(f"The trigger ended with {event.get('status')!r}. {unfinished}")
+            result = error
+        over = event.get("status") == WaitStatus.TIMEOUT or time.time() >= end_time
+        if not over and not (isinstance(result, RequestRecord) and result.is_final):
+            self.log.warning("The triggerer or this worker can't poll request %s: polling here", self.request_id)
+            result = self._wait_sync(end_time)
+        if isinstance(result, RequestRecord):
+            poke_result = self._evaluate(result)
+            if poke_result.is_done:
+                return poke_result.xcom_value
+        raise AirflowSensorTimeout(str(build_timeout_error(self.request_id, result, self.timeout)))
+
+    def _get_next_poke_interval(self, started_at: Any, run_duration: Callable[[], float], poke_count: int) -> float:
+        """Poke a last time at the deadline, not after it."""
+        interval: float = super()._get_next_poke_interval(started_at, run_duration, poke_count)
+        return max(0.0, min(interval, self.timeout - run_duration() + 0.1))
+
+    def _get_request(self, deadline: float) -> RequestRecord:
+        hook = self._hook()
+        hook.client.deadline = deadline
+        try:
+            return hook.get_request(self.request_id)
+        finally:
+            hook.client.close()
+
+    def _wait_sync(self, end_time: float) -> RequestRecord | WanError | None:
+        target = PollTarget(self.request_id, end_time, not_before=0.0, poll_interval=self.poke_interval)
+        outcome = self._hook().wait_sync(
+            target,
+            lambda status: self.log.info("Request %s is %s", self.request_id, status),
+            lambda error: self.log.warning("Polling goes on until the deadline, at increasing intervals: %s", error),
+        )
+        return outcome.last_result
 
     def _evaluate(self, record: RequestRecord) -> PokeReturnValue:
         self.log.info("Request %s is %s", record.request_id, record.status_text)
-        if record.status is RequestStatus.SUCCESS:
+        if record.status is RequestStatus.SUCCESS and record.is_final:
             return PokeReturnValue(is_done=True, xcom_value=clip_result(record))
-        if record.status.is_terminal:
+        if record.is_final:
             raise build_upstream_error(record)
         return PokeReturnValue(is_done=False)
 

@@ -91,7 +91,7 @@ class WanToS3Operator(WanBaseOperator):
         config = self.hook.config
         return ClipArchive(
             create_s3_client(self.aws_conn_id),
-            ResultHosts(config.result_hosts, config.base_url),
+            ResultHosts(config.result_hosts, config.base_url, config.network),
             max_bytes=self.max_bytes,
             replace=self.replace,
         )

@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
@@ -15,6 +15,9 @@ from airflow_provider_wan.polling.decision import PollTarget, WaitDecision, Wait
 from airflow_provider_wan.triggers.cancellation import ON_KILL_SECONDS, CancelPolicy, was_killed
 from airflow_provider_wan.triggers.hook_loader import load_hook
 from airflow_provider_wan.triggers.wan_batch import WanI2VBatchTrigger
+
+if TYPE_CHECKING:
+    from airflow_provider_wan.api.errors import WanError
 
 __all__ = ["CancelPolicy", "WanI2VBatchTrigger", "WanI2VTrigger"]
 
@@ -87,7 +90,7 @@ class WanI2VTrigger(BaseTrigger):
             hook = await load_hook(self.wan_conn_id)
             with metrics.track_in_flight():
                 async with hook.hub() as hub:
-                    decision = (await hub.wait(self._build_target(), self._log_status)).decision
+                    decision = (await hub.wait(self._build_target(), self._log_status, self._log_error)).decision
             if decision.message:
                 self.log.error(decision.message)
             # An earlier event can fail the task.
@@ -136,6 +139,9 @@ class WanI2VTrigger(BaseTrigger):
     def _log_status(self, status: str) -> None:
         # The class's logger: one per instance would be a handful of objects for each of thousands of triggers.
         self.logger().info("Request %s is %s", self.request_id, status)
+
+    def _log_error(self, error: WanError) -> None:
+        self.logger().warning("Polling goes on until the deadline, at increasing intervals: %s", error)
 
     async def _was_killed(self) -> bool:
         return await was_killed(self.task_instance)

@@ -195,7 +195,9 @@ class WanI2VBatchTrigger(BaseTrigger):
         return min(self.end_time, aged_at, due_at)
 
     def _build_target(self, request_id: str, first_poll: float) -> PollTarget:
-        return PollTarget(request_id, self.end_time, first_poll, self.poll_interval, not_found_grace=0.0)
+        return PollTarget(
+            request_id, self.end_time, first_poll, self.poll_interval, not_found_grace=0.0, needs_file=False
+        )
 
     async def _scan(self, hub: Hub) -> StatusScan:
         """Poll all requests once. Of those that the list does not show, a random sample is polled by id."""

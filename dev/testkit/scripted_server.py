@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import json
 import socket
+import ssl
 import struct
 import threading
 from collections.abc import Callable
@@ -32,10 +33,12 @@ class WireServer:
     Plays one script a connection, the last one over and over, and keeps what it was sent.
 
     :param reads: whether it reads a request before it plays its script.
+    :param tls: speak TLS with this context.
     """
 
     scripts: list[Script]
     reads: bool = True
+    tls: ssl.SSLContext | None = None
     seen: list[Seen] = field(default_factory=list)
 
     def __enter__(self) -> WireServer:
@@ -51,7 +54,7 @@ class WireServer:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self._listener.getsockname()[1]}/api"
+        return f"{'https' if self.tls else 'http'}://127.0.0.1:{self._listener.getsockname()[1]}/api"
 
     def _serve(self) -> None:
         turn = 0
@@ -64,6 +67,11 @@ class WireServer:
             turn += 1
             with connection:
                 connection.settimeout(10)
+                if self.tls is not None:
+                    try:
+                        connection = self.tls.wrap_socket(connection, server_side=True)
+                    except (OSError, ssl.SSLError):
+                        continue
                 if self.reads and script is not reset_at_once:
                     self.seen.append(read_request(connection))
                 script(connection)

@@ -10,7 +10,6 @@ import pytest
 
 from airflow_provider_wan.media import archive, audio, image
 from airflow_provider_wan.operators import media_ref
-from airflow_provider_wan.polling import decision
 from airflow_provider_wan.sandbox import SandboxConfig
 from airflow_provider_wan.sandbox.faults import SILENTLY_ACCEPTED
 from airflow_provider_wan.triggers import deferral
@@ -45,8 +44,8 @@ def test_a_figure_is_that_of_the_code(page: str, text: str) -> None:
     assert text in unwrapped(page)
 
 
-def test_a_minute_until_an_unknown_id_ends_the_wait_and_for_a_clip_in_the_sandbox() -> None:
-    assert decision.NOT_FOUND_GRACE == SandboxConfig().run_seconds[5] == 60
+def test_a_minute_for_a_clip_in_the_sandbox() -> None:
+    assert SandboxConfig().run_seconds[5] == 60
 
 
 def test_the_times_of_the_retry_policy_are_told() -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_wan import metrics
-from airflow_provider_wan.api.client import RequestsTransport, WanConfig
+from airflow_provider_wan.api.client import HttpTransport, WanConfig
 from airflow_provider_wan.api.record import RequestRecord
 from airflow_provider_wan.api.wire import TransportError, build_request_by_id, build_submit_request
 from airflow_provider_wan.ledger import Ledger
@@ -52,7 +52,7 @@ def stats(monkeypatch: pytest.MonkeyPatch) -> FakeStats:
 def test_calls_are_counted_by_kind_and_response(stats: FakeStats) -> None:
     with SandboxServer(api_key="key", render="none") as sandbox:
         config = WanConfig(base_url=sandbox.base_url, api_key="key")
-        transport = RequestsTransport(config)
+        transport = HttpTransport(config)
         sandbox.inject("capacity_503")
         transport.send(build_submit_request(sandbox.base_url, REQUEST))
         transport.send(build_submit_request(sandbox.base_url, REQUEST))

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,7 +10,6 @@ from airflow_provider_wan.api import errors
 from airflow_provider_wan.api.record import RequestPage, RequestRecord
 from airflow_provider_wan.polling.decision import (
     MAX_SINGLE_POLLS,
-    NOT_FOUND_GRACE,
     PAGE_SIZE,
     PollTarget,
     StatusScan,
@@ -22,8 +22,8 @@ from airflow_provider_wan.polling.decision import (
 TARGET = PollTarget("r1", end_time=1000.0, not_before=8.0, poll_interval=10.0)
 
 
-def record(status: Any) -> Any:
-    return RequestRecord.parse({"request_id": "r1", "status": status})
+def record(status: Any, **more: Any) -> Any:
+    return RequestRecord.parse({"request_id": "r1", "status": status, **more})
 
 
 def decide(result: Any, target: PollTarget, now: float) -> WaitDecision:
@@ -34,7 +34,16 @@ def decide(result: Any, target: PollTarget, now: float) -> WaitDecision:
 
 @pytest.mark.parametrize("end", ["success", "failed", "cancelled"])
 def test_an_end_ends_the_wait(end: str) -> None:
-    assert decide(record(end), TARGET, 500.0).status == end
+    outcome = {"video_url": "https://s.example.com/a.mp4"} if end == "success" else None
+    assert decide(record(end, outcome=outcome), TARGET, 500.0).status == end
+
+
+@pytest.mark.parametrize("outcome", [None, {}, {"media_urls": []}])
+def test_a_success_whose_outcome_comes_later_is_waited_for_until_the_end_time(outcome: Any) -> None:
+    late = record("success", outcome=outcome)
+    assert evaluate_poll(late, TARGET, 999.0) is None
+    assert decide(late, TARGET, 1000.0).status is WaitStatus.TIMEOUT
+    assert decide(late, replace(TARGET, needs_file=False), 500.0).status is WaitStatus.SUCCESS
 
 
 @pytest.mark.parametrize("word", ["created", "queued", "dispatched", "processing", "pondering"])
@@ -51,26 +60,23 @@ def test_everything_else_is_waited_for_until_the_end_time(word: str) -> None:
         errors.WanRateLimitError("x"),
         errors.WanCapacityError("x"),
         errors.WanConnectError("x"),
+        errors.WanAuthError("x"),
+        errors.WanCreditError("x"),
+        errors.WanBadRequestError("x"),
+        errors.WanNotFoundError("x"),
     ],
+    ids=lambda error: type(error).__name__,
 )
-def test_what_may_pass_is_tolerated_until_the_end_time(error: Any) -> None:
-    assert evaluate_poll(error, TARGET, 999.0) is None
+def test_no_error_ends_the_wait_for_a_paid_request_before_its_end_time(error: Any) -> None:
+    assert evaluate_poll(error, replace(TARGET, missing_since=1.0), 999.0) is None
     assert decide(error, TARGET, 1000.0).status is WaitStatus.TIMEOUT
 
 
-@pytest.mark.parametrize("kind", [errors.WanAuthError, errors.WanCreditError, errors.WanBadRequestError])
-def test_what_will_not_pass_ends_the_wait_with_an_error(kind: Any) -> None:
-    error = kind("no")
-    decision = decide(error, TARGET, 10.0)
-    assert decision.status is WaitStatus.ERROR
-    assert str(error) in str(decision.message)
-
-
-def test_an_unknown_id_is_an_error_only_once_it_stays_unknown() -> None:
-    missing = PollTarget("r1", 1000.0, 8.0, 10.0, missing_since=100.0)
-    assert evaluate_poll(errors.WanNotFoundError("x"), TARGET, 100.0) is None
-    assert evaluate_poll(errors.WanNotFoundError("x"), missing, 100.0 + NOT_FOUND_GRACE - 1) is None
-    assert decide(errors.WanNotFoundError("x"), missing, 100.0 + NOT_FOUND_GRACE).status is WaitStatus.ERROR
+def test_an_unknown_id_ends_the_wait_only_after_the_grace_that_the_target_sets() -> None:
+    missing = replace(TARGET, missing_since=100.0, not_found_grace=60.0)
+    assert evaluate_poll(errors.WanNotFoundError("x"), replace(missing, missing_since=None), 100.0) is None
+    assert evaluate_poll(errors.WanNotFoundError("x"), missing, 159.0) is None
+    assert decide(errors.WanNotFoundError("x"), missing, 160.0).status is WaitStatus.ERROR
 
 
 @pytest.mark.parametrize(
@@ -130,11 +136,21 @@ class TestStatusScan:
         singles = [poll.request_id for _ in range(5) if (poll := scan.next_poll()) is not None]
         assert singles == list(self.IDS[:2])
 
-    def test_a_rejected_key_ends_the_scan(self) -> None:
+    def test_a_key_that_may_not_list_may_still_get_requests(self) -> None:
         scan = StatusScan(self.IDS)
         page = scan.next_poll()
         assert page is not None
         scan.on_error(page, errors.WanAuthError("x"))
+        assert scan.error is None
+        single = scan.next_poll()
+        assert single is not None
+        assert single.request_id == self.IDS[0]
+
+    def test_a_key_that_is_rejected_for_a_single_request_ends_the_scan(self) -> None:
+        scan = StatusScan(self.IDS[:1])
+        single = scan.next_poll()
+        assert single is not None
+        scan.on_error(single, errors.WanAuthError("x"))
         assert scan.next_poll() is None
 
     def test_it_sends_no_more_polls_than_allowed_but_at_least_one(self) -> None:

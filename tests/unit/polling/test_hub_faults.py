@@ -13,7 +13,7 @@ from typing import Any, cast
 import pytest
 from aiohttp import web
 
-from airflow_provider_wan.api import async_client
+from airflow_provider_wan.api import async_client, errors
 from airflow_provider_wan.api.async_client import AsyncWanClient
 from airflow_provider_wan.api.config import WanConfig
 from airflow_provider_wan.polling import hub as hub_module
@@ -268,16 +268,116 @@ async def test_a_rejected_key_is_read_anew_once_and_all_wait_on(api: Any, monkey
     assert len(connect.made) == 2
 
 
-async def test_a_key_that_stays_refused_stops_all_with_one_clear_error(
-    api: Any, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_a_key_that_stays_refused_is_waited_out_without_hammering(api: Any) -> None:
     requests = api.add(60)
     connect = connector(api, "wrong")
-    ended = await asyncio.gather(*(wait_for(connect, each) for each in requests))
-    assert {each.decision.status for each in ended} == {"error"}
-    assert all("API key" in str(each.decision.message) for each in ended)
-    assert [record.levelname for record in caplog.records].count("ERROR") == 1
-    assert len(api.seen) <= 16
+    ended = await asyncio.gather(*(wait_for(connect, each, seconds=2.0, poll=0.2) for each in requests))
+    assert {each.decision.status for each in ended} == {"timeout"}
+    assert any(isinstance(each.last_result, errors.WanAuthError) for each in ended)
+    assert len(api.seen) <= 40
+
+
+async def test_a_key_that_is_accepted_again_resumes_all(api: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    requests = api.add(5)
+    began = time.monotonic()
+    api.bend = lambda _: web.json_response({"error": "no"}, status=401) if time.monotonic() - began < 1.0 else None
+    await all_of(api, requests)
+
+
+REFUSALS: dict[str, Callable[[web.Request], web.StreamResponse]] = {
+    "302": lambda _: web.Response(status=302, headers={"Location": "https://login.example.com"}),
+    "400": lambda _: web.json_response({"error": "bad"}, status=400),
+    "401": lambda _: web.json_response({"error": "bad key"}, status=401),
+    "402": lambda _: web.json_response({"error": "no credit"}, status=402),
+    "403 of a firewall": lambda _: web.Response(status=403, text="<h1>Blocked</h1>", content_type="text/html"),
+    "404": lambda _: web.json_response({"error": "not found"}, status=404),
+    "410": lambda _: web.Response(status=410),
+    "418": lambda _: web.Response(status=418),
+    "a wrapped 500": lambda _: web.json_response({"error": "Backend error (400). Please try again."}, status=500),
+    "an answer for another": lambda _: web.json_response(
+        {"request_id": "another", "status": "success", "outcome": {"video_url": "https://x.example.com/other.mp4"}}
+    ),
+    "requests null": lambda _: web.json_response({"requests": None}),
+}
+
+
+@pytest.mark.parametrize("waiting", [1, 20])
+@pytest.mark.parametrize("refusal", REFUSALS)
+async def test_no_refusal_ends_the_wait_for_a_paid_request(api: Any, refusal: str, waiting: int) -> None:
+    requests = api.add(waiting)
+    began = time.monotonic()
+    api.bend = lambda request: REFUSALS[refusal](request) if time.monotonic() - began < 0.8 else None
+    await all_of(api, requests)
+    holds(api)
+
+
+async def test_an_error_is_reported_once_per_kind_and_asked_about_ever_more_rarely(api: Any) -> None:
+    (one,) = api.add(1)
+    api.bend = REFUSALS["410"]
+    reported: list[errors.WanError] = []
+    async with shared_hub("c", connector(api)) as hub:
+        now = time.time()
+        outcome = await hub.wait(PollTarget(one, now + 3.0, now, POLL), lambda _: None, reported.append)
+    assert outcome.decision.status == "timeout"
+    assert len(reported) == 1
+    assert len(api.seen) < 12
+
+
+async def test_a_success_whose_file_is_named_later_is_waited_for(api: Any) -> None:
+    (one,) = api.add(1, status="success")
+    began = time.monotonic()
+    early = {"request_id": one, "status": "success", "outcome": None}
+    api.bend = lambda _: web.json_response(early) if time.monotonic() - began < 0.8 else None
+    outcome = await wait_for(connector(api), one)
+    assert outcome.decision.status == "success"
+    assert outcome.last_result is not None
+    assert time.monotonic() - began >= 0.8
+
+
+async def test_a_list_that_never_moves_on_does_not_hide_what_a_poll_by_id_says(api: Any) -> None:
+    requests = api.add(30)
+    stuck = {"requests": [api.clips[each].told() for each in reversed(requests)], "total": 30, "has_more": False}
+    api.bend = lambda request: web.json_response(stuck) if is_list(request) else None
+    began = time.monotonic()
+    await all_of(api, requests)
+    assert time.monotonic() - began < 10
+
+
+async def test_a_wait_ends_at_its_deadline_whatever_the_peer_does(api: Any) -> None:
+    """Silence, and a connection that can't be loaded."""
+    (one,) = api.add(1)
+    api.bend = lambda _: asyncio.sleep(60)
+    began = time.monotonic()
+    assert (await wait_for(connector(api), one, seconds=1.0)).decision.status == "timeout"
+    assert time.monotonic() - began < 1.0 + 5.0
+
+    async def never() -> Any:
+        await asyncio.sleep(60)
+
+    began = time.monotonic()
+    async with shared_hub("never", never) as hub:
+        now = time.time()
+        outcome = await hub.wait(PollTarget(one, now + 1.0, now, POLL), lambda _: None)
+    assert outcome.decision.status == "timeout"
+    assert time.monotonic() - began < 1.0 + 5.0
+
+
+async def test_a_year_of_retry_after_ends_with_the_deadline_and_is_not_believed(api: Any) -> None:
+    (one,) = api.add(1)
+    api.bend = lambda _: web.Response(status=429, headers={"Retry-After": "9999999"})
+    began = time.monotonic()
+    outcome = await wait_for(connector(api), one, seconds=1.0)
+    assert outcome.decision.status == "timeout"
+    assert time.monotonic() - began < 1.0 + 5.0
+    assert isinstance(outcome.last_result, errors.WanRateLimitError)
+    assert outcome.last_result.retry_after == 600.0
+
+
+async def test_a_retry_after_of_nothing_does_not_become_a_poll_without_a_pause(api: Any) -> None:
+    (one,) = api.add(1)
+    api.bend = lambda _: web.Response(status=429, headers={"Retry-After": "0"})
+    await wait_for(connector(api), one, seconds=2.0)
+    assert len(api.seen) < 20
 
 
 async def test_one_who_leaves_takes_nobody_along(api: Any) -> None:

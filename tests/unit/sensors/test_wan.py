@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import time
+from datetime import timedelta
 from types import SimpleNamespace
 from typing import Any
 
@@ -50,7 +52,7 @@ def test_it_defers_with_a_trigger_that_never_cancels(connection: Any) -> None:
         connection(url := server.url)
         xcoms: dict[Any, Any] = {}
         with pytest.raises(TaskDeferred) as deferred:
-            sensor(deferrable=True).execute(context(xcoms))
+            sensor(deferrable=True, timeout=60).execute(context(xcoms))
     assert deferred.value.trigger.request_id == "r1"
     assert deferred.value.trigger.cancel_policy == "never"
     assert xcoms == {"wan_request_link": f"{url}/requests/r1"}
@@ -77,11 +79,41 @@ def test_a_request_that_gave_no_clip_fails_the_task_for_good(connection: Any, st
             sensor().execute(context())
 
 
-def test_an_unknown_request_fails_the_task_for_good(connection: Any) -> None:
+@pytest.mark.parametrize("status", [302, 401, 403, 404, 410, 500])
+@pytest.mark.parametrize("deferrable", [False, True])
+def test_no_refusal_ends_the_wait_for_a_request(connection: Any, status: int, deferrable: bool) -> None:
+    with WireServer([wire.answers(status, {"error": "not yet"}), answer("success"), SUCCESS]) as server:
+        connection(server.url)
+        # With less time than a deferral takes, a deferrable sensor pokes.
+        result = sensor(deferrable=deferrable).execute(context())
+    assert result["video_url"] == VIDEO
+
+
+def test_a_request_that_stays_unknown_times_out_soon_after_the_deadline(connection: Any) -> None:
+    began = time.monotonic()
     with WireServer([wire.answers(404, {"error": "not found"})]) as server:
         connection(server.url)
-        with pytest.raises(AirflowFailException, match="404"):
-            sensor().execute(context())
+        with pytest.raises(AirflowSensorTimeout):
+            sensor(timeout=1, poke_interval=60).execute(context())
+        event = {"status": "timeout", "request_id": "r1", "end_time": time.time()}
+        with pytest.raises(AirflowSensorTimeout, match="404"):
+            sensor(deferrable=True).execute_complete(context(), event)
+    assert time.monotonic() - began < 1 + 2 * 5
+
+
+def test_a_resumed_sensor_waits_here_when_the_triggerer_could_not_poll(connection: Any) -> None:
+    event = {"status": "error", "request_id": "r1", "end_time": time.time() + 30}
+    with WireServer([wire.answers(403, "blocked"), answer("processing"), SUCCESS]) as server:
+        connection(server.url)
+        assert sensor(deferrable=True).execute_complete(context(), event)["video_url"] == VIDEO
+
+
+def test_the_execution_timeout_counts_for_a_deferred_sensor(connection: Any) -> None:
+    with WireServer([answer("processing")]) as server:
+        connection(server.url)
+        with pytest.raises(TaskDeferred) as deferred:
+            sensor(deferrable=True, timeout=3600, execution_timeout=timedelta(seconds=60)).execute(context())
+    assert deferred.value.trigger.end_time == pytest.approx(time.time() + 60, abs=10)
 
 
 def test_a_timeout_is_the_sensor_s_own_and_softly_a_skip(connection: Any) -> None:

@@ -25,7 +25,11 @@ def revived(stored: Any, **newer: Any) -> Any:
 
 @pytest.mark.parametrize("stored", STORED, ids=lambda stored: stored["written_by"])
 async def test_a_trigger_of_an_older_version_goes_on_waiting_and_reports_the_end(connection: Any, stored: Any) -> None:
-    answers = [wire.answers(200, {"request_id": "r1", "status": status}) for status in ("processing", "success")]
+    outcome = {"video_url": "https://s.example.com/a.mp4"}
+    answers = [
+        wire.answers(200, {"request_id": "r1", "status": status, "outcome": outcome})
+        for status in ("processing", "success")
+    ]
     with WireServer(answers) as server:
         connection(server.url)
         trigger = revived(stored, end_time=time.time() + 30, poll_interval=0.01)

@@ -21,7 +21,8 @@ from tests.unit.conftest import KEY
 
 
 def answer(status: Any, **more: Any) -> Any:
-    return wire.answers(200, {"request_id": "r1", "status": status, **more})
+    outcome = {"video_url": "https://s.example.com/a.mp4"}
+    return wire.answers(200, {"request_id": "r1", "status": status, "outcome": outcome, **more})
 
 
 def trigger_of(**more: Any) -> Any:
@@ -106,11 +107,16 @@ async def test_bad_responses_are_tolerated(connection: Any) -> None:
         assert (await event_of(trigger_of()))["status"] == "success"
 
 
-async def test_a_rejected_key_is_reported_as_an_error_at_once(connection: Any) -> None:
-    with WireServer([wire.answers(401, {"error": "no"})]) as server:
+@pytest.mark.parametrize("status", [302, 401, 403, 404, 410])
+async def test_no_refusal_of_a_poll_ends_the_wait_and_each_kind_is_logged_once(
+    connection: Any, status: int, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    refusal = wire.answers(status, {"error": "no"})
+    with WireServer([refusal, refusal, answer("success")]) as server:
         connection(server.url)
-        assert (await event_of(trigger_of()))["status"] == "error"
-        assert len(server.seen) == 1
+        assert (await event_of(trigger_of()))["status"] == "success"
+    text = caplog.text + capsys.readouterr().out
+    assert text.count("Polling goes on until the deadline") == 1
 
 
 async def test_a_connection_that_can_not_be_read_is_reported_and_not_raised() -> None:

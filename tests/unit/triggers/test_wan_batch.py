@@ -125,13 +125,15 @@ async def test_failing_lookups_are_tolerated(api: Any) -> None:
     assert (statuses["status"], statuses["ended"]) == ("enough", 6)
 
 
-async def test_a_rejected_key_wakes_the_task_which_says_so(api: Any, connection: Any) -> None:
+async def test_a_rejected_key_does_not_end_the_wait_before_the_deadline(api: Any, connection: Any) -> None:
     ids = submit(api, 6)
     connection(api.base_url, key="another-key-0123456789")
+    began = time.time()
 
-    (statuses,) = await event(trigger(ids))
+    (statuses,) = await event(trigger(ids, end_time=began + 2))
 
-    assert statuses["status"] == "error"
+    assert statuses["status"] == "timeout"
+    assert 2 <= time.time() - began < 2 + 5
 
 
 @pytest.mark.parametrize(
