@@ -447,6 +447,9 @@ class Submitter:
             connection = self._api.prepare_submission(request)
         except WanConnectError as error:
             return self._back_off(submission, claimed, error, tries)
+        except WanValidationError as error:
+            # A setting of the connection, such as a CA bundle that is not there.
+            self._reject(claimed, error)
         try:
             claimed, timeout = self._record_intent(claimed, submission.deadline)
             # From here to the first byte of the POST nothing may take time.
@@ -534,10 +537,9 @@ class Submitter:
 
     def _back_off(self, submission: SubmitRequest, claimed: StoredEntry, error: WanError, tries: int) -> RetryLater:
         """Keep the claim after a transient refusal."""
-        delay = getattr(error, "retry_after", None)
-        if delay is None:
-            longest = min(self._policy.backoff_limit, self._policy.backoff * 2 ** min(tries, 16))
-            delay = longest * self._rng.uniform(0.5, 1.0)
+        longest = min(self._policy.backoff_limit, self._policy.backoff * 2 ** min(tries, 16))
+        # A hint only lengthens the growing wait: an API that always asks for a second gets no POST per second.
+        delay = max(longest * self._rng.uniform(0.5, 1.0), getattr(error, "retry_after", None) or 0.0)
         delay = max(float(delay), 1.0)
         retry_at = self._monotonic() + delay
         exhausted = isinstance(error, WanConnectError) and tries + 1 >= self._policy.connect_tries

@@ -184,7 +184,9 @@ def test_a_lookup_is_repeated_until_it_is_responded() -> None:
 
 
 def test_a_response_for_another_request_is_not_believed() -> None:
-    other = wire.answers(200, {"request_id": "r2", "status": "success", "outcome": {"video_url": "https://x/other.mp4"}})
+    other = wire.answers(
+        200, {"request_id": "r2", "status": "success", "outcome": {"video_url": "https://x/other.mp4"}}
+    )
     with WireServer([other, wire.answers(200, {"request_id": "r1", "status": "queued"})]) as server:
         assert client_of(server.url).get_request("r1").status == "queued"
     with WireServer([other]) as server, pytest.raises(errors.WanProtocolError, match="describes another one"):
