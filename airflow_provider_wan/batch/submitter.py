@@ -40,8 +40,10 @@ from airflow_provider_wan.ledger import (
     SubmitRequest,
     SubmitResult,
     Submitter,
+    TaskReference,
     WaitReason,
 )
+from airflow_provider_wan.ledger.entry import NO_REFERENCE
 from airflow_provider_wan.s3.errors import S3_ERRORS
 
 log = logging.getLogger(__name__)
@@ -181,6 +183,7 @@ class ItemSubmitter:
     :param scope: scope of the fingerprints.
     :param prices: US dollars per second of video, by resolution.
     :param model: model of rows that name none: if the API does not know it, the batch stops.
+    :param reference: where in Airflow the batch runs; recorded for people.
     :param clock: returns Unix seconds.
     """
 
@@ -193,6 +196,7 @@ class ItemSubmitter:
         scope: str,
         prices: Mapping[str, float],
         model: str,
+        reference: TaskReference = NO_REFERENCE,
         clock: Callable[[], float],
     ) -> None:
         self._submitter = submitter
@@ -201,6 +205,7 @@ class ItemSubmitter:
         self._scope = scope
         self._prices = prices
         self._model = model
+        self._reference = reference
         self._clock = clock
 
     def submit(self, item: PreparedItem, *, budget: Budget, first_row: bool) -> ItemSubmission:
@@ -234,6 +239,7 @@ class ItemSubmitter:
             budget.remaining_for(item.fingerprint),
             before_pay,
             reserve=reserve,
+            reference=replace(self._reference, source_uri=item.item.image.public_uri),
         )
         try:
             result = self._submitter.try_submit(submit_request)
@@ -253,6 +259,8 @@ class ItemSubmitter:
         entry, record = result.entry, result.record
         paid_here = first_row and Owner.parse_task(entry.owner) == self._owner.task
         item = replace(item, cost=entry.cost_estimate, paid_here=paid_here)
+        if not result.paid_now:
+            self._submitter.ledger.record_reuse(entry, self._owner, self._reference)
         outcome: Outcome
         if record is not None:
             submitted_at = self._clock() if entry.submitted_at is None else entry.submitted_at

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 VERSION = 3
 MAX_ERROR_LENGTH = 500
 MAX_HISTORY = 50
+MAX_REUSES = 20
 MAX_URI_LENGTH = 2000
 
 # For pydantic, which reads a dataclass's settings from this attribute. Unknown fields are ignored.
@@ -164,6 +165,25 @@ class PastRequest:
 
 
 @dataclass(frozen=True)
+class ReuseRecord:
+    """
+    A task that was given the clip instead of paying for it.
+
+    :param task: name of the task instance.
+    :param at: Unix seconds.
+    :param dag_id: id of the Dag.
+    :param run_id: id of the dag run.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, bool]] = _STRICT
+
+    task: str
+    at: float
+    dag_id: str | None = None
+    run_id: str | None = None
+
+
+@dataclass(frozen=True)
 class LedgerEntry:
     """
     What is known of one clip.
@@ -205,6 +225,8 @@ class LedgerEntry:
     :param task_id: id of the task.
     :param map_index: index of the mapped task instance.
     :param source_uri: URI of the image, without a query.
+    :param reuse_count: number of tasks that were given the clip instead of paying for it.
+    :param reuses: the last of them.
     """
 
     __pydantic_config__: ClassVar[dict[str, bool]] = _STRICT
@@ -244,6 +266,8 @@ class LedgerEntry:
     task_id: str | None = None
     map_index: int | None = None
     source_uri: str | None = None
+    reuse_count: int = 0
+    reuses: tuple[ReuseRecord, ...] = ()
 
     @property
     def request_ids(self) -> frozenset[str]:
@@ -260,6 +284,11 @@ class LedgerEntry:
     def duplicates(self) -> tuple[PastRequest, ...]:
         """Duplicate charges: requests that were accepted beside another one."""
         return tuple(past for past in self.history if past.ended is PastEnd.DUPLICATE)
+
+    @property
+    def charged(self) -> float | None:
+        """US dollars charged for the clip, duplicate charges included; None while that is unknown."""
+        return None if self.cost is None else round(self.cost + sum(past.cost or 0.0 for past in self.duplicates), 6)
 
     @property
     def may_have_been_sent(self) -> bool:
@@ -489,6 +518,12 @@ def record_duplicate(entry: LedgerEntry, request_id: str, seed: int, now: float)
 def duplicates_scanned(entry: LedgerEntry) -> LedgerEntry:
     """Record that the late scan for a second request was made."""
     return replace(entry, duplicate_scan_due=False)
+
+
+def reused(entry: LedgerEntry, task: str, reference: TaskReference, now: float) -> LedgerEntry:
+    """Record that a task was given the clip instead of paying for it."""
+    record = ReuseRecord(clean_text(task), now, _clean_name(reference.dag_id), _clean_name(reference.run_id))
+    return replace(entry, reuse_count=entry.reuse_count + 1, reuses=(*entry.reuses, record)[-MAX_REUSES:])
 
 
 def clean_reason(text: str) -> str:

@@ -9,9 +9,10 @@ from collections.abc import Callable
 
 from airflow_provider_wan import metrics
 from airflow_provider_wan.api.record import RequestRecord, RequestStatus
+from airflow_provider_wan.api.redaction import clean_text
 from airflow_provider_wan.ledger import entry as entries
-from airflow_provider_wan.ledger.entry import EntryState, LedgerEntry
-from airflow_provider_wan.ledger.errors import ConflictError, LedgerUnavailableError
+from airflow_provider_wan.ledger.entry import EntryState, LedgerEntry, Owner, TaskReference
+from airflow_provider_wan.ledger.errors import ConflictError, LedgerError, LedgerUnavailableError
 from airflow_provider_wan.ledger.failures import is_permanent
 from airflow_provider_wan.ledger.stores.base import LedgerStore, StoredEntry
 
@@ -128,6 +129,30 @@ class Ledger:
             return entries.archived(entry, uri, sha256) if entry.state is EntryState.SUCCEEDED else None
 
         return self.update(fingerprint, change)
+
+    def record_reuse(self, entry: LedgerEntry, owner: Owner, reference: TaskReference) -> None:
+        """
+        Record, as well as possible, that a task was given a clip that another one has paid for.
+
+        :param entry: the clip's entry.
+        :param owner: the task that was given it.
+        :param reference: where in Airflow that is.
+        """
+
+        def is_new(entry: LedgerEntry) -> bool:
+            known = {Owner.parse_task(entry.owner), *(each.task for each in entry.reuses)}
+            return clean_text(owner.task) not in known
+
+        if not is_new(entry):
+            return
+        now = self._clock()
+        try:
+            self.update(
+                entry.fingerprint,
+                lambda entry: entries.reused(entry, owner.task, reference, now) if is_new(entry) else None,
+            )
+        except LedgerError as error:
+            log.warning("Clip %s is reused, and the ledger can't record that: %s", entry.fingerprint, error)
 
     def record_late_acceptance(self, claim: LedgerEntry, request_id: str) -> LedgerEntry | None:
         """

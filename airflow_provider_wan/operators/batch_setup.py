@@ -187,6 +187,7 @@ def build_batch(arguments: BatchArguments, context: Context) -> BatchContext:
             scope=scope,
             prices=config.prices,
             model=model,
+            reference=ledger_context.build_reference(context, None),
             clock=time.time,
         ),
         preparer=ItemPreparer(

@@ -17,7 +17,7 @@ from airflow_provider_wan.operators.s3_client import create_s3_client
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
-    from airflow_provider_wan.ledger import Owner
+    from airflow_provider_wan.ledger import LedgerEntry, Owner, TaskReference
     from airflow_provider_wan.ledger.stores.base import DocumentStore
 
 _LOCAL_EXECUTORS = ("LocalExecutor", "SequentialExecutor")
@@ -123,6 +123,30 @@ def build_owner(context: Context) -> Owner:
     from airflow_provider_wan.ledger import Owner
 
     return Owner(task=task_name(context), try_number=context["ti"].try_number, nonce=uuid4().hex)
+
+
+def build_reference(context: Context, source_uri: str | None) -> TaskReference:
+    """Return where in Airflow a clip is asked for.
+
+    :param context: Airflow's context.
+    :param source_uri: URI of the image, if known.
+    """
+    from airflow_provider_wan.ledger import TaskReference
+
+    ti = context["ti"]
+    map_index = None if ti.map_index is None or ti.map_index < 0 else ti.map_index
+    return TaskReference(ti.dag_id, ti.run_id, ti.task_id, map_index, source_uri)
+
+
+def is_paid_by(context: Context, entry: LedgerEntry) -> bool:
+    """Return whether this task instance, in whichever try, has paid for a clip.
+
+    :param context: Airflow's context.
+    :param entry: the clip's entry.
+    """
+    from airflow_provider_wan.ledger import Owner
+
+    return Owner.parse_task(entry.owner) == task_name(context)
 
 
 def _is_dag_test() -> bool:

@@ -23,12 +23,14 @@ class MediaRef:
     :param sha256: hash of the original's bytes, if an ingest reported it. The bytes after fitting depend on a
         library's version, and still show the same image.
     :param expires_at: Unix seconds at which the URL expires, if an ingest reported it.
+    :param source_uri: URI of the file, for people.
     """
 
     field: str
     url: Any
     sha256: str | None = None
     expires_at: float | None = None
+    source_uri: str | None = None
 
     @classmethod
     def parse(cls, field: str, value: Any) -> MediaRef:
@@ -39,10 +41,16 @@ class MediaRef:
         :raises WanValidationError: if the value is a mapping that is not the result of an ingest.
         """
         if not isinstance(value, Mapping):
-            return cls(field, value)
+            return cls(field, value, source_uri=value if isinstance(value, str) else None)
         if not isinstance(value.get("url"), str):
             raise WanValidationError(field, sorted(map(str, value)), "must be a URL, or the result of S3ToWanOperator")
-        return cls(field, value["url"], value.get("source_sha256") or value.get("sha256"), value.get("expires_at"))
+        return cls(
+            field,
+            value["url"],
+            value.get("source_sha256") or value.get("sha256"),
+            value.get("expires_at"),
+            value.get("uri"),
+        )
 
     def warn_if_ambiguous(self, log: Any) -> None:
         """Warn if only a query string identifies the file, in which signatures have to be guessed.

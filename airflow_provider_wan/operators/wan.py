@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from airflow.providers.common.compat.sdk import mask_secret
 
-from airflow_provider_wan.api.errors import WanError, WanResultGoneError, WanValidationError
+from airflow_provider_wan.api.errors import WanBudgetError, WanError, WanResultGoneError, WanValidationError
 from airflow_provider_wan.api.record import RequestRecord, RequestStatus
 from airflow_provider_wan.api.redaction import url_query
 from airflow_provider_wan.api.request import I2VRequest
@@ -55,8 +55,10 @@ class WanI2VOperator(WanClipBaseOperator):
     :param on_doubt: what to do about a submission whose response was lost: ``reconcile`` searches the API's list for
         it; ``fail`` stops.
     :returns: ``{"request_id", "status", "video_url", "thumbnail_url", "fingerprint", "seconds", "resolution",
-        "model", "seed", "cost", "archive_uri", "ledger_uri"}``; ``seconds`` is the clip's length, ``cost`` in US
-        dollars. If the ledger says that the clip is archived, ``video_url`` is None: use ``archive_uri``.
+        "model", "seed", "cost", "cost_at_payment", "reused", "archive_uri", "ledger_uri"}``; ``seconds`` is the
+        clip's length. ``cost`` is in US dollars, by the price at the payment; it is 0 if the clip was ``reused``: then
+        another task paid ``cost_at_payment`` for it. If the ledger says that the clip is archived, ``video_url`` is
+        None: use ``archive_uri``.
     :raises AirflowFailException: if a retry cannot help.
     :raises WanError: if a retry can help. Its class says whether anything was paid.
     """
@@ -125,7 +127,7 @@ class WanI2VOperator(WanClipBaseOperator):
                 self.log.warning("The triggerer can't poll request %s, see its log: polling here", request_id)
             if not over and not (isinstance(result, RequestRecord) and result.is_final):
                 result = self._wait_sync(request_id, end_time)
-            return self._build_last_result(request_id, fingerprint, result)
+            return self._build_last_result(context, request_id, fingerprint, result)
         except WanError as error:
             fail_task(error)
 
@@ -160,7 +162,12 @@ class WanI2VOperator(WanClipBaseOperator):
             idempotency_key=parse_idempotency_key(self.idempotency_key),
         )
 
-        def before_pay(_: LedgerEntry) -> None:
+        owner = ledger_context.build_owner(context)
+        reference = ledger_context.build_reference(context, image.source_uri)
+        max_cost = parse_usd(self.max_cost)
+
+        def before_pay(claim: LedgerEntry) -> None:
+            check_max_cost(claim, max_cost)
             image.validate_lifetime()
             audio.validate_lifetime()
             # Fails before anything is paid for if the trigger cannot be serialized.
@@ -171,14 +178,16 @@ class WanI2VOperator(WanClipBaseOperator):
         submit_result = submitter.submit_once(
             request,
             fingerprint=fingerprint,
-            owner=ledger_context.build_owner(context),
+            owner=owner,
             scope=scope,
             prices=config.prices,
-            max_cost=parse_usd(self.max_cost),
+            max_cost=max_cost,
             on_doubt=self.on_doubt,
             before_pay=before_pay,
             deadline=end_time,
+            reference=reference,
         )
+        submitter.ledger.record_reuse(submit_result.entry, owner, reference)
         entry = submit_result.entry
         self.log.info(
             "Request %s %s: %s, %s s, estimated cost %s, fingerprint %s",
@@ -205,17 +214,19 @@ class WanI2VOperator(WanClipBaseOperator):
         self._persist_link(context, request_id)
         if record is None and entry.state is not EntryState.SUBMITTED:
             uri = ledger_context.resolve_ledger_uri(self.ledger_uri)
-            return _build_archived_result(entry) | {"ledger_uri": uri}
+            costs = self._build_costs(context, entry, entry.cost_estimate)
+            return _build_archived_result(entry) | {**costs, "ledger_uri": uri}
         result: RequestRecord | WanError | None = record
         if record is None or not record.is_final:
             submitted_at = record.created_at if record is not None else None
             if self.deferrable and may_defer(end_time):
                 self._defer(request_id, entry.fingerprint, end_time, record)
             result = self._wait_sync(request_id, end_time, submitted_at)
-        return self._build_last_result(request_id, entry.fingerprint, result, entry)
+        return self._build_last_result(context, request_id, entry.fingerprint, result, entry)
 
     def _build_last_result(
         self,
+        context: Context,
         request_id: str,
         fingerprint: str | None,
         result: RequestRecord | WanError | None,
@@ -227,7 +238,7 @@ class WanI2VOperator(WanClipBaseOperator):
         entry = self._record_result(fingerprint, result) or entry
         if not result.is_final:
             raise build_timeout_error(request_id, result, self.timeout)
-        return self._build_result(result, entry, fingerprint)
+        return self._build_result(context, result, entry, fingerprint)
 
     def _get_last_result(self, request_id: str) -> RequestRecord | WanError:
         try:
@@ -291,7 +302,7 @@ class WanI2VOperator(WanClipBaseOperator):
         return self._open_submitter().ledger.record_result(fingerprint, record)
 
     def _build_result(
-        self, record: RequestRecord, entry: LedgerEntry | None, fingerprint: str | None
+        self, context: Context, record: RequestRecord, entry: LedgerEntry | None, fingerprint: str | None
     ) -> dict[str, Any]:
         if record.status is not RequestStatus.SUCCESS:
             raise build_error(record, outcome=entry.outcome if entry else None)
@@ -308,13 +319,36 @@ class WanI2VOperator(WanClipBaseOperator):
             resolution=resolution,
             model=entry.model if entry else self.model,
             seed=entry.seed if entry else self.seed,
-            cost=self.hook.config.cost(resolution, seconds),
+            **self._build_costs(context, entry, self.hook.config.cost(resolution, seconds)),
             archive_uri=entry.archive_uri if entry else None,
             ledger_uri=ledger_context.resolve_ledger_uri(self.ledger_uri),
         )
 
+    @staticmethod
+    def _build_costs(context: Context, entry: LedgerEntry | None, estimate: float | None) -> dict[str, Any]:
+        """Return what the clip cost at its payment, and what of that this task instance has paid."""
+        paid = entry.charged if entry else None
+        paid = estimate if paid is None else paid
+        reused = entry is not None and not ledger_context.is_paid_by(context, entry)
+        return {"cost": 0.0 if reused else paid, "cost_at_payment": paid, "reused": reused}
+
     def _persist_link(self, context: Context, request_id: str) -> None:
         WanRequestLink.persist(context, f"{self.hook.config.base_url}/requests/{request_id}")
+
+
+def check_max_cost(claim: LedgerEntry, max_cost: float | None) -> None:
+    """Refuse a payment that would exceed the limit together with the duplicate charges of the same clip.
+
+    :param claim: the claim that is about to be made.
+    :param max_cost: limit in US dollars; None: no limit.
+    :raises WanBudgetError: if it would.
+    """
+    duplicates = sum(past.cost or 0.0 for past in claim.duplicates)
+    if max_cost is not None and duplicates and duplicates + (claim.cost_estimate or 0.0) > max_cost:
+        raise WanBudgetError(
+            f"max_cost=${max_cost:.2f}: ${duplicates:.2f} of it are spent on duplicate charges of this clip, which "
+            f"would cost ${claim.cost_estimate or 0.0:.2f} more. Nothing was paid."
+        )
 
 
 def _build_archived_result(entry: LedgerEntry) -> dict[str, Any]:
@@ -334,6 +368,5 @@ def _build_archived_result(entry: LedgerEntry) -> dict[str, Any]:
         "resolution": entry.resolution,
         "model": entry.model,
         "seed": entry.seed,
-        "cost": entry.cost,
         "archive_uri": entry.archive_uri,
     }

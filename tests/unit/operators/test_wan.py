@@ -16,8 +16,12 @@ from airflow.providers.common.compat.sdk import AirflowFailException, TaskDeferr
 
 from airflow_provider_wan.api import errors
 from airflow_provider_wan.hooks.wan import WanHook
+from airflow_provider_wan.ledger import open_store
+from airflow_provider_wan.ledger.entry import record_duplicate
 from airflow_provider_wan.operators.ledger_context import build_owner
-from airflow_provider_wan.operators.wan import WanI2VOperator
+from airflow_provider_wan.operators.wan import WanI2VOperator, check_max_cost
+from dev.testkit.ledger import NOW, a_claim
+from tests.unit.operators.conftest import IMAGE
 
 PROMPT = "a cat that nobody else may read of"
 
@@ -262,6 +266,33 @@ class TestMoney:
         region = UUID("12345678-1234-5678-1234-567812345678")
         owners = {build_owner(replace(run, region=(region, index)).context()).task for index in range(2)}
         assert len(owners) == 2
+
+    def test_a_reused_clip_costs_nothing_now_and_its_cost_is_that_of_the_payment(
+        self, run: Any, api: Any, connection: Any
+    ) -> None:
+        other = replace(run, run_id="run-2", xcoms={}, deferrals=[], events=[])
+        paid = run.try_(reuse="content")
+        connection(api.base_url, extra={"prices": {"720P": 9.0}})
+        again = run.try_(reuse="content")
+        reused = [other.try_(reuse="content") for _ in range(2)]
+        costs = [(each["cost"], each["cost_at_payment"], each["reused"]) for each in (paid, again, *reused)]
+        assert costs == [(0.5, 0.5, False), (0.5, 0.5, False), (0.0, 0.5, True), (0.0, 0.5, True)]
+
+    def test_the_ledger_counts_each_task_that_was_given_a_clip_once(self, run: Any, api: Any) -> None:
+        paid = run.try_(reuse="content")
+        for number in (2, 2, 3):
+            replace(run, run_id=f"run-{number}", xcoms={}, deferrals=[], events=[]).try_(reuse="content")
+        entry = open_store(run.ledger).read(paid["fingerprint"]).entry
+        assert (entry.reuse_count, [each.run_id for each in entry.reuses]) == (2, ["run-2", "run-3"])
+        assert (entry.dag_id, entry.run_id, entry.task_id, entry.source_uri) == ("dag", "run-1", "generate", IMAGE)
+
+    def test_duplicate_charges_of_a_clip_count_against_its_limit(self) -> None:
+        charged_once = record_duplicate(a_claim(), "r9", 7, NOW)
+        check_max_cost(charged_once, 1.0)
+        check_max_cost(a_claim(), 0.5)
+        check_max_cost(charged_once, None)
+        with pytest.raises(errors.WanBudgetError, match=r"\$0.50 of it are spent on duplicate charges"):
+            check_max_cost(charged_once, 0.9)
 
     @pytest.mark.parametrize("budget", ["cheap", -1, float("nan"), True, []])
     def test_a_budget_that_is_no_amount_is_refused(self, run: Any, api: Any, budget: Any) -> None:
