@@ -25,7 +25,9 @@ from airflow_provider_wan.media.source import SourceMissingError
 from airflow_provider_wan.s3.objects import list_objects
 from airflow_provider_wan.s3.uri import SCHEMES, build_s3_uri, is_s3_uri, parse_s3_uri, split_s3_uri
 
-IMAGE_TYPES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
+IMAGE_TYPES = frozenset(
+    (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".heic", ".heif", ".avif", ".jp2", ".j2k")
+)
 _RULE = (
     "must be a list; the address of a .jsonl, .json, .csv, .tsv or .parquet; or a folder of images or of such files, "
     "whose address ends in /"

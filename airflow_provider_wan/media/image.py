@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Validate images against the API's rules, and adapt them.
+"""Open images, and validate them against the API's rules.
 
 The rules: 360 to 2000 pixels on each side, at most 10 MB, one image; JPEG, PNG without alpha, BMP or WEBP. The type is
 read from the bytes, never from a name.
@@ -7,15 +7,17 @@ read from the bytes, never from a name.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import io
+import struct
 import warnings
-from collections.abc import Collection
+import zlib
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
-from typing import Any
+from functools import cache
+from typing import cast
 
-from PIL import Image, ImageCms, ImageOps
+from PIL import Image
 
 from airflow_provider_wan.api.errors import WanValidationError
 
@@ -23,9 +25,9 @@ MIN_SIDE = 360
 MAX_SIDE = 2000
 #: Bytes. "10 MB" is interpreted as the smaller value: an image that is refused here costs nothing.
 MAX_IMAGE_BYTES = 10_000_000
-#: Maximum size in bytes of a source that :func:`fit_image` accepts.
+#: Maximum size in bytes of a source that :func:`~airflow_provider_wan.media.image_fit.fit_image` accepts.
 MAX_SOURCE_BYTES = 64_000_000
-#: Maximum number of pixels that :func:`fit_image` decodes. Pillow itself only warns above 89 million.
+#: Maximum number of pixels that are decoded. Pillow itself only warns above 89 million.
 MAX_SOURCE_PIXELS = 80_000_000
 
 CONTENT_TYPES = {"JPEG": "image/jpeg", "PNG": "image/png", "BMP": "image/bmp", "WEBP": "image/webp"}
@@ -34,9 +36,15 @@ EXTENSIONS = {"JPEG": "jpg", "PNG": "png", "BMP": "bmp", "WEBP": "webp"}
 _RULE_FORMAT = "must be a JPEG, a PNG without alpha, a BMP or a WEBP"
 _RULE_SIDES = f"each side must have {MIN_SIDE} to {MAX_SIDE} pixels"
 _RESIZE = 'Set fit="resize" to have it adapted'
-_PLAIN_MODES = frozenset({"RGB", "L", "P", "1"})
-_QUALITIES = (95, 90, 85, 75, 60, 40)
+#: Formats of Pillow that are not opened: they run other programs, are documents, or need them to be decoded.
+_CLOSED_FORMATS = frozenset({"BUFR", "EPS", "FPX", "GRIB", "HDF5", "MIC", "MPEG", "PDF", "WMF"})
+#: Formats whose several images are sizes, layers or previews of one, which Pillow chooses.
+_SINGLE_FORMATS = frozenset({"CUR", "HEIF", "ICNS", "ICO", "MPO", "PSD"})
+_HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1")
+_MAX_PROFILE_BYTES = 16_000_000
+_MAX_TEXT_BYTES = 64_000
 _ORIENTATION = 0x0112
+_PNG_START = b"\x89PNG\r\n\x1a\n"
 _PNG_END = b"IEND\xaeB`\x82"
 
 
@@ -44,8 +52,8 @@ _PNG_END = b"IEND\xaeB`\x82"
 class ImageInfo:
     """Properties in the header of an image.
 
-    :param format: ``JPEG``, ``PNG``, ``BMP`` or ``WEBP``.
-    :param content_type: its media type.
+    :param format: Pillow's name of the format.
+    :param content_type: its media type; empty if the API does not accept the format.
     :param width: width in pixels as stored, before any EXIF orientation.
     :param height: height in pixels, likewise.
     :param has_alpha: whether it has an alpha channel or a transparent colour.
@@ -73,23 +81,6 @@ class ImageInfo:
         return EXTENSIONS[self.format]
 
 
-@dataclass(frozen=True)
-class FittedImage:
-    """An image that the API accepts.
-
-    :param data: its bytes; those of the source if ``changed`` is false.
-    :param info: properties of ``data``.
-    :param changed: whether it was re-encoded.
-    :param source_sha256: hash of the source's bytes. Unlike that of the result, it does not depend on Pillow's
-        version.
-    """
-
-    data: bytes
-    info: ImageInfo
-    changed: bool
-    source_sha256: str
-
-
 def inspect_image(data: bytes, *, field: str = "img_url") -> ImageInfo:
     """Read the header, without decoding the pixels.
 
@@ -97,8 +88,7 @@ def inspect_image(data: bytes, *, field: str = "img_url") -> ImageInfo:
     :param field: name of the argument, for the error.
     :raises WanValidationError: if it is not an image of a type that the API accepts.
     """
-    with _open_image(data, field) as image:
-        return _build_info(image, data)
+    return open_image(data, field).info
 
 
 def check_image(data: bytes, *, field: str = "img_url", formats: Collection[str] = CONTENT_TYPES) -> ImageInfo:
@@ -111,70 +101,147 @@ def check_image(data: bytes, *, field: str = "img_url", formats: Collection[str]
     :param formats: allowed types, among those of :data:`CONTENT_TYPES`.
     :raises WanValidationError: if it violates a rule.
     """
-    with _open_image(data, field) as image:
-        info = _build_info(image, data)
-        _refuse_frames(info, field)
-        if violation := _find_violation(info, formats):
-            value, rule = violation
-            remedy = _RESIZE if _can_scale(info) else "Crop or pad it first: its sides are too unlike"
-            raise WanValidationError(field, value, rule, remedy)
-        _decode(image, info, data, field)
-        return info
+    opened = open_image(data, field)
+    info = opened.info
+    if info.frames > 1:
+        remedy = _RESIZE if info.format == "JPEG" else 'Set fit="resize", and frame to the index of one, from 0'
+        raise WanValidationError(field, f"{info.format} of {info.frames} images", "must be one image", remedy)
+    if violation := find_violation(info, formats):
+        value, rule = violation
+        remedy = (
+            _RESIZE if can_scale(info.width, info.height) else 'Set fit="pad" or fit="crop": its sides are too unlike'
+        )
+        raise WanValidationError(field, value, rule, remedy)
+    decode_image(opened, data, field)
+    return info
 
 
-def fit_image(data: bytes, *, field: str = "img_url", formats: Collection[str] = CONTENT_TYPES) -> FittedImage:
-    """Adapt an image to the API's rules, if necessary.
+@dataclass(frozen=True)
+class OpenImage:
+    """An open image, whose pixels are not decoded yet.
 
-    An image that satisfies them, is upright and has plain 8-bit pixels is returned unchanged. Any other is turned
-    upright by its EXIF orientation, converted to sRGB, flattened onto white if it is transparent, scaled as little as
-    necessary with its aspect ratio preserved, and encoded without metadata: as PNG if the source is lossless (PNG, BMP)
-    and the result is below 10 MB, else as JPEG.
-
-    :param data: the whole file, of at most :data:`MAX_SOURCE_BYTES`.
-    :param field: name of the argument, for the error.
-    :param formats: allowed types of the result; JPEG must be among them.
-    :raises WanValidationError: if it cannot be adapted (sides too different, animated, broken, too many pixels).
+    :param image: Pillow's image.
+    :param info: its properties.
+    :param profile: its ICC profile.
     """
-    if len(data) > MAX_SOURCE_BYTES:
-        raise WanValidationError(field, f"{len(data)} bytes", f"at most {MAX_SOURCE_BYTES} bytes can be adapted")
-    with _open_image(data, field) as image:
-        info = _build_info(image, data)
-        if info.width * info.height > MAX_SOURCE_PIXELS:
-            raise WanValidationError(
-                field, _format_size(info), f"at most {MAX_SOURCE_PIXELS} pixels are decoded", "Scale it down first"
-            )
-        _refuse_frames(info, field, first_suffices=True)
-        if not _can_scale(info):
-            rule = f"one side may be at most {MAX_SIDE / MIN_SIDE:.2f} times the other"
-            raise WanValidationError(field, _format_size(info), rule, "Crop or pad it first")
-        is_plain = info.orientation == 1 and info.mode in _PLAIN_MODES | ({"RGBA"} if info.format == "WEBP" else set())
-        if is_plain and info.frames == 1 and _find_violation(info, formats) is None:
-            _decode(image, info, data, field)
-            return FittedImage(data, info, changed=False, source_sha256=info.sha256)
-        # Only JPEG can be decoded at a half, a quarter or an eighth; the result is never below the given size.
-        image.draft("RGB" if info.mode in ("RGB", "YCbCr") else info.mode, (MAX_SIDE, MAX_SIDE))
-        _decode(image, info, data, field)
-        size = _compute_target_size(info.width, info.height)
-        target_size = size[::-1] if info.orientation >= 5 else size
-        fitted = _encode(_scale(_flatten(_turn_upright(image)), target_size), info, formats, field)
-    return FittedImage(fitted, inspect_image(fitted, field=field), changed=True, source_sha256=info.sha256)
+
+    image: Image.Image
+    info: ImageInfo
+    profile: bytes | None
 
 
-def _open_image(data: bytes, field: str) -> Image.Image:
+def open_image(data: bytes, field: str, *, any_format: bool = False, frame: int | None = None) -> OpenImage:
+    """Read the header of an image.
+
+    :param data: the whole file.
+    :param field: name of the argument, for the error.
+    :param any_format: open every format that can be decoded, and not only those that the API accepts.
+    :param frame: index of an image in the file, from 0; None: the only one, or the primary one.
+    :raises WanValidationError: if it is not an image of such a format, or has too many pixels to be opened.
+    """
+    readable, profile = (data, None) if not data.startswith(_PNG_START) else _strip_png(data)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            return Image.open(io.BytesIO(data), formats=tuple(CONTENT_TYPES))
+            image = _open_heif(data, field) if any_format and _is_heif(data) else _open_pillow(readable, any_format)
+            if frame is not None:
+                _seek(image, frame, field)
+            return OpenImage(image, _build_info(image, data), profile or image.info.get("icc_profile"))
     except Image.DecompressionBombError:
         rule = f"at most {MAX_SOURCE_PIXELS} pixels are decoded"
         raise WanValidationError(field, f"{len(data)} bytes that unpack to a vast image", rule) from None
+    except WanValidationError:
+        raise
     except Exception:
         # Pillow's plugins raise errors of many types for bytes of other formats.
-        description = _describe_content(data)
-        if description.startswith(_BROKEN):
+        description = describe_content(data)
+        if description.startswith(_BROKEN) or (any_format and description in _ADAPTABLE):
             raise WanValidationError(field, description, "is broken or cut off", "Provide the whole file") from None
-        remedy = "Convert it first; the name's extension is not looked at" if data else "The source is empty"
-        raise WanValidationError(field, description, _RULE_FORMAT, remedy) from None
+        if any_format:
+            rule, remedy = "can't be decoded", "Convert it to a JPEG or PNG first"
+        else:
+            rule = _RULE_FORMAT
+            remedy = _RESIZE if description in _ADAPTABLE else "Convert it first; the name's extension is not looked at"
+        raise WanValidationError(field, description, rule, remedy if data else "The source is empty") from None
+
+
+def _open_pillow(data: bytes, any_format: bool) -> Image.Image:
+    return Image.open(io.BytesIO(data), formats=_list_formats() if any_format else (*CONTENT_TYPES, "MPO"))
+
+
+@cache
+def _list_formats() -> tuple[str, ...]:
+    Image.init()
+    return tuple(name for name in Image.ID if name not in _CLOSED_FORMATS)
+
+
+def _is_heif(data: bytes) -> bool:
+    return data[4:8] == b"ftyp" and data[8:12] in _HEIF_BRANDS and b"avif" not in data[8:40]
+
+
+def _open_heif(data: bytes, field: str) -> Image.Image:
+    try:
+        from pillow_heif import HeifImageFile
+    except ImportError:
+        remedy = "pip install 'airflow-provider-wan[heif]'"
+        raise WanValidationError(field, describe_content(data), "needs pillow-heif to be read", remedy) from None
+    return cast("Image.Image", HeifImageFile(io.BytesIO(data)))
+
+
+def _seek(image: Image.Image, frame: int, field: str) -> None:
+    count = int(getattr(image, "n_frames", 1))
+    try:
+        image.seek(frame)
+    except EOFError:
+        rule = f"the file has {count} images, counted from 0"
+        raise WanValidationError(field, f"frame {frame}", rule) from None
+
+
+def _strip_png(data: bytes) -> tuple[bytes, bytes | None]:
+    """Return a PNG without the texts and the profile that Pillow refuses because of their size; and the profile.
+
+    What AI image tools write into a PNG exceeds Pillow's limits for texts, and a display's profile those for profiles.
+    """
+    kept: list[bytes] = [data[:8]]
+    profile, stripped = None, False
+    for kind, start, end in _iterate_chunks(data):
+        content = data[start + 8 : end - 4]
+        if kind == b"iCCP":
+            profile, stripped = _decompress_profile(content), True
+        elif kind == b"zTXt" or (kind in (b"iTXt", b"tEXt") and _is_large_text(kind, content)):
+            stripped = True
+        else:
+            kept.append(data[start:end])
+    return (b"".join(kept), profile) if stripped else (data, None)
+
+
+def _is_large_text(kind: bytes, content: bytes) -> bool:
+    """Return whether a text is long, or compressed and may be long."""
+    is_compressed = kind == b"iTXt" and content.partition(b"\0")[2][:1] != b"\0"
+    return is_compressed or len(content) > _MAX_TEXT_BYTES
+
+
+def _iterate_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """Yield the type, start and end of each chunk of a PNG; an incomplete one is the last."""
+    at = 8
+    while at + 8 <= len(data):
+        (length,) = struct.unpack_from(">I", data, at)
+        end = min(at + 12 + length, len(data))
+        yield data[at + 4 : at + 8], at, end
+        at = end
+    if at < len(data):
+        yield b"", at, len(data)
+
+
+def _decompress_profile(content: bytes) -> bytes | None:
+    """Return the profile of an iCCP chunk; None if it is broken or too long."""
+    compressed = content.partition(b"\0")[2][1:]
+    decompressor = zlib.decompressobj()
+    try:
+        profile = decompressor.decompress(compressed, _MAX_PROFILE_BYTES)
+    except zlib.error:
+        return None
+    return profile if decompressor.eof else None
 
 
 def _build_info(image: Image.Image, data: bytes) -> ImageInfo:
@@ -184,26 +251,28 @@ def _build_info(image: Image.Image, data: bytes) -> ImageInfo:
         orientation = int(image.getexif().get(_ORIENTATION, 1))
     except Exception:  # broken EXIF is not a reason to refuse an image
         orientation = 1
+    if image.format in ("TIFF", "HEIF"):  # decoded upright
+        orientation = 1
     return ImageInfo(
         format=image_format,
-        content_type=CONTENT_TYPES[image_format],
+        content_type=CONTENT_TYPES.get(image_format, ""),
         width=image.width,
         height=image.height,
         has_alpha=image.has_transparency_data,
         size=len(data),
         sha256=hashlib.sha256(data).hexdigest(),
-        frames=int(getattr(image, "n_frames", 1)),
+        frames=1 if image.format in _SINGLE_FORMATS - {"MPO"} else int(getattr(image, "n_frames", 1)),
         orientation=orientation if orientation in range(1, 9) else 1,
         mode=image.mode,
     )
 
 
-def _find_violation(info: ImageInfo, formats: Collection[str]) -> tuple[str, str] | None:
+def find_violation(info: ImageInfo, formats: Collection[str]) -> tuple[str, str] | None:
     """Return the first rule that is violated, with the value that violates it."""
     if info.format not in formats:
         return info.format, f"must be {' or '.join(formats)} here"
     if not (MIN_SIDE <= info.width <= MAX_SIDE and MIN_SIDE <= info.height <= MAX_SIDE):
-        return _format_size(info), _RULE_SIDES
+        return format_size(info), _RULE_SIDES
     if info.format == "PNG" and info.has_alpha:
         return "PNG with alpha", _RULE_FORMAT
     if info.size > MAX_IMAGE_BYTES:
@@ -211,30 +280,40 @@ def _find_violation(info: ImageInfo, formats: Collection[str]) -> tuple[str, str
     return None
 
 
-def _refuse_frames(info: ImageInfo, field: str, *, first_suffices: bool = False) -> None:
-    if info.frames == 1 or (first_suffices and info.format == "JPEG"):
-        return
-    remedy = _RESIZE if info.format == "JPEG" else "Choose one frame of it and save that"
-    raise WanValidationError(field, f"{info.format} of {info.frames} images", "must be one image", remedy)
+def decode_image(opened: OpenImage, data: bytes, field: str) -> None:
+    """Decode the pixels.
 
-
-def _decode(image: Image.Image, info: ImageInfo, data: bytes, field: str) -> None:
+    :param opened: the open image.
+    :param data: the whole file.
+    :param field: name of the argument, for the error.
+    :raises WanValidationError: if it is broken or cut off.
+    """
+    info = opened.info
     try:
-        image.load()
+        opened.image.load()
         if info.format == "PNG" and _PNG_END not in data[-4096:]:
             raise OSError("its end is missing")  # Pillow accepts such a file, others do not
     except Exception as error:
-        value = f"{info.format}, {_format_size(info)}, {info.size} bytes"
+        value = f"{info.format}, {format_size(info)}, {info.size} bytes"
         raise WanValidationError(field, value, f"is broken or cut off ({error})", "Provide the whole file") from None
 
 
-def _can_scale(info: ImageInfo) -> bool:
-    width, height = _compute_target_size(info.width, info.height)
+def can_scale(width: int, height: int) -> bool:
+    """Return whether scaling alone brings an image within the limits.
+
+    :param width: its width in pixels.
+    :param height: its height in pixels.
+    """
+    width, height = compute_target_size(width, height)
     return min(width, height) >= MIN_SIDE and max(width, height) <= MAX_SIDE
 
 
-def _compute_target_size(width: int, height: int) -> tuple[int, int]:
-    """Return the nearest size within the limits; one outside of them if there is none."""
+def compute_target_size(width: int, height: int) -> tuple[int, int]:
+    """Return the nearest size within the limits; one outside of them if there is none.
+
+    :param width: width of the image in pixels.
+    :param height: height of the image in pixels.
+    """
     if max(width, height) > MAX_SIDE:
         scale = MAX_SIDE / max(width, height)
     elif min(width, height) < MIN_SIDE:
@@ -244,57 +323,11 @@ def _compute_target_size(width: int, height: int) -> tuple[int, int]:
     return round(width * scale), round(height * scale)
 
 
-def _turn_upright(image: Image.Image) -> Image.Image:
-    try:
-        return ImageOps.exif_transpose(image)
-    except Exception:  # the pixels are valid, the tag is not
-        return image
+def format_size(info: ImageInfo) -> str:
+    """Return the size of an image for an error.
 
-
-def _flatten(image: Image.Image) -> Image.Image:
-    """Return the image in sRGB, with 8 bits per channel and without alpha."""
-    profile = image.info.get("icc_profile")
-    if image.mode.startswith("I") or image.mode == "F":
-        image = image.convert("F").point(lambda level: level / 257).convert("L")
-    if image.has_transparency_data:
-        with_alpha = image.convert("RGBA")
-        white = Image.new("RGBA", with_alpha.size, "white")
-        image = Image.alpha_composite(white, with_alpha).convert("RGB")
-    if profile and image.mode in ("RGB", "CMYK", "L"):
-        with contextlib.suppress(Exception):  # a broken or unsuitable profile: the colours stay as they are
-            source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-            converted = ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
-            if converted is not None:
-                return converted
-    return image.convert("RGB")
-
-
-def _scale(image: Image.Image, size: tuple[int, int]) -> Image.Image:
-    return image if size == image.size else image.resize(size, Image.Resampling.LANCZOS)
-
-
-def _encode(image: Image.Image, source: ImageInfo, formats: Collection[str], field: str) -> bytes:
-    if source.format in ("PNG", "BMP") and "PNG" in formats:
-        encoded = _save(image, "PNG")
-        if len(encoded) <= MAX_IMAGE_BYTES:
-            return encoded
-    for quality in _QUALITIES:
-        encoded = _save(image, "JPEG", quality=quality, subsampling=0 if quality >= 90 else 2)
-        if len(encoded) <= MAX_IMAGE_BYTES:
-            return encoded
-    raise WanValidationError(field, f"{len(encoded)} bytes as JPEG", f"at most {MAX_IMAGE_BYTES} bytes")
-
-
-def _save(image: Image.Image, image_format: str, **options: Any) -> bytes:
-    # Only the pixels are copied, not what Pillow stores with them (EXIF, ICC, comments).
-    copied = Image.new("RGB", image.size)
-    copied.paste(image)
-    buffer = io.BytesIO()
-    copied.save(buffer, image_format, **options)
-    return buffer.getvalue()
-
-
-def _format_size(info: ImageInfo) -> str:
+    :param info: its properties.
+    """
     return f"{info.width}×{info.height} pixels"
 
 
@@ -311,20 +344,31 @@ _SIGNATURES = (
     (0, b"\xff\x0a", "a JPEG XL"),
     (4, b"JXL ", "a JPEG XL"),
     (4, b"jP  ", "a JPEG 2000"),
+    (0, b"\xff\x4f\xff\x51", "a JPEG 2000"),
     (4, b"ftypheic", "a HEIC"),
     (4, b"ftypheix", "a HEIC"),
     (4, b"ftypmif1", "a HEIF"),
+    (4, b"ftypheim", "a HEIC"),
+    (4, b"ftypheis", "a HEIC"),
+    (4, b"ftyphevc", "a HEIC"),
+    (4, b"ftypmsf1", "a HEIF"),
     (4, b"ftypavif", "an AVIF"),
+    (4, b"ftypavis", "an AVIF"),
     (4, b"ftyp", "a video"),
     (0, b"\xff\xd8\xff", _BROKEN + "JPEG"),
     (0, b"\x89PNG", _BROKEN + "PNG"),
     (0, b"BM", _BROKEN + "BMP"),
     (8, b"WEBP", _BROKEN + "WEBP"),
 )
+#: Descriptions of formats that are adapted with fit="resize".
+_ADAPTABLE = frozenset({"a GIF", "a TIFF", "an ICO", "a Photoshop file", "a JPEG 2000", "a HEIC", "a HEIF", "an AVIF"})
 
 
-def _describe_content(data: bytes) -> str:
-    """Describe what the bytes seem to be, for an error."""
+def describe_content(data: bytes) -> str:
+    """Describe what the bytes seem to be, for an error.
+
+    :param data: the whole file.
+    """
     head = data[:512]
     for offset, signature, name in _SIGNATURES:
         if head.startswith(signature, offset):

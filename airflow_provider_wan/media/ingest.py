@@ -11,6 +11,7 @@ from typing import Any
 
 from airflow_provider_wan.api.errors import WanValidationError
 from airflow_provider_wan.media import image
+from airflow_provider_wan.media.image_fit import Fit, FitOptions, fit_image
 from airflow_provider_wan.media.source import MediaSource, Origin
 from airflow_provider_wan.s3.presign import presign, probe_url, validate_lifetime
 from airflow_provider_wan.s3.uri import build_s3_uri, parse_s3_uri, split_s3_uri
@@ -23,13 +24,6 @@ class MediaKind(StrEnum):
 
     IMAGE = "image"
     AUDIO = "audio"
-
-
-class Fit(StrEnum):
-    """What to do with an image that violates a rule."""
-
-    ERROR = "error"
-    RESIZE = "resize"
 
 
 class Delivery(StrEnum):
@@ -46,7 +40,7 @@ class IngestedMedia:
     :param kind: ``image`` or ``audio``.
     :param url: its URL; a secret if it is signed.
     :param sha256: hash of the bytes delivered.
-    :param source_sha256: hash of the source's bytes.
+    :param source_sha256: hash of the source's bytes; of an image, also of the frame, padding or crop.
     :param content_type: media type of the bytes delivered.
     :param size: number of bytes delivered.
     :param source: location of the source, without a query string.
@@ -91,7 +85,7 @@ class MediaIngester:
 
     :param s3: returns a boto3 S3 client that signs with version 4.
     :param upload: uploads bytes of a type through the API's upload call, and returns their URL.
-    :param fit: what to do with an image that violates a rule; audio is never changed.
+    :param fit: how images are adapted; audio is never changed.
     :param delivery: how the API gets the file.
     :param dest_prefix: ``s3://bucket/prefix`` for copies to be presigned, named by their hash.
     :param lifetime: lifetime of a presigned URL in seconds; None: six hours, or as long as the credentials are valid.
@@ -103,7 +97,7 @@ class MediaIngester:
         s3: Callable[[], Any],
         upload: Callable[[bytes, str], str],
         *,
-        fit: Fit,
+        fit: FitOptions,
         delivery: Delivery,
         dest_prefix: str | None = None,
         lifetime: int | None = None,
@@ -160,24 +154,24 @@ class MediaIngester:
         validate_lifetime(self._lifetime)
         if self._dest_prefix:
             parse_s3_uri(self._dest_prefix.rstrip("/") + "/x", "dest_prefix")
-        elif source.origin is not Origin.S3 or (kind is MediaKind.IMAGE and self._fit is Fit.RESIZE):
+        elif source.origin is not Origin.S3 or (kind is MediaKind.IMAGE and self._fit.fit is not Fit.ERROR):
             raise WanValidationError(
                 "dest_prefix",
                 self._dest_prefix,
-                'is needed to presign a source that does not lie in S3, or that fit="resize" may change',
+                "is needed to presign a source that does not lie in S3, or whose image may be changed",
                 'Set dest_prefix="s3://bucket/prefix/", or delivery="upload"',
             )
 
     def _prepare_image(self, source: MediaSource) -> _Content:
         # Types that both the upload call and the API accept.
         formats = ("JPEG", "PNG") if self._delivery is Delivery.UPLOAD else tuple(image.CONTENT_TYPES)
-        if self._fit is Fit.ERROR:
+        if self._fit.fit is Fit.ERROR:
             data = self._read(source, image.MAX_IMAGE_BYTES, 'Set fit="resize" to have it adapted')
             info = image.check_image(data, field="source", formats=formats)
             source_sha256 = info.sha256
         else:
             original = self._read(source, image.MAX_SOURCE_BYTES, "Scale it down first")
-            fitted = image.fit_image(original, field="source", formats=formats)
+            fitted = fit_image(original, self._fit, field="source", formats=formats)
             data, info, source_sha256 = fitted.data, fitted.info, fitted.source_sha256
         properties = {"sha256": info.sha256, "source_sha256": source_sha256, "width": info.width, "height": info.height}
         return _Content(data, info.content_type, info.extension, properties)
@@ -194,7 +188,7 @@ class MediaIngester:
         return source.read(self._s3, max_bytes, "source", remedy)
 
     def _presign(self, source: MediaSource, kind: MediaKind, content: _Content) -> dict[str, Any]:
-        if source.origin is Origin.S3 and (kind is MediaKind.AUDIO or self._fit is Fit.ERROR):
+        if source.origin is Origin.S3 and (kind is MediaKind.AUDIO or self._fit.fit is Fit.ERROR):
             bucket, key = split_s3_uri(source.text)
         else:
             prefix = str(self._dest_prefix).rstrip("/")

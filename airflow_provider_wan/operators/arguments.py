@@ -6,9 +6,15 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow_provider_wan.api.errors import WanValidationError
+
+if TYPE_CHECKING:
+    from airflow_provider_wan.media.image_fit import FitOptions
+
+#: Values of ``fit``.
+FITS = ("error", "resize", "pad", "crop")
 
 
 def parse_seconds(field: str, value: timedelta | float) -> float:
@@ -81,3 +87,20 @@ def parse_choice(field: str, value: Any, allowed: Sequence[str]) -> Any:
     if value not in allowed:
         raise WanValidationError(field, value, f"must be one of {', '.join(allowed)}")
     return value
+
+
+def build_fit_options(fit: str, pad_fill: Any, crop_anchor: Any, frame: Any) -> FitOptions:
+    """Return how images are adapted.
+
+    :param fit: the argument of that name.
+    :param pad_fill: likewise.
+    :param crop_anchor: likewise.
+    :param frame: likewise; an integer, or the text that a template rendered.
+    :raises WanValidationError: if a value is invalid.
+    """
+    from airflow_provider_wan.media.image_fit import Fit, FitOptions
+
+    if isinstance(frame, str):
+        text = frame.strip()
+        frame = None if text in ("", "None") else int(text) if text.isascii() and text.isdigit() else frame
+    return FitOptions(Fit(fit), pad_fill, crop_anchor, frame)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from airflow_provider_wan.batch.run import BatchContext
     from airflow_provider_wan.hooks.wan import WanHook
     from airflow_provider_wan.ledger.stores.base import DocumentStore
+    from airflow_provider_wan.media.image_fit import FitOptions
 
 #: Connections of the S3 client: one for each thread of a batch, and some for multipart uploads.
 MAX_S3_CONNECTIONS = 24
@@ -42,7 +43,6 @@ class BatchArguments(Protocol):
     reuse: Any
     idempotency_key: str | None
     max_cost: float | None
-    fit: Any
     delivery: Any
     lifetime: int | None
     max_in_flight: int
@@ -54,6 +54,10 @@ class BatchArguments(Protocol):
     @property
     def hook(self) -> WanHook:
         """Hook of the connection."""
+
+    @property
+    def fit_options(self) -> FitOptions:
+        """How images are adapted."""
 
     @property
     def s3(self) -> Any:
@@ -154,7 +158,7 @@ def build_batch(arguments: BatchArguments, context: Context) -> BatchContext:
     from airflow_provider_wan.ledger import Budget, Ledger, Submitter, build_scope
     from airflow_provider_wan.media.archive import ClipArchive
     from airflow_provider_wan.media.fetch import ResultHosts
-    from airflow_provider_wan.media.ingest import Delivery, Fit, MediaIngester
+    from airflow_provider_wan.media.ingest import Delivery, MediaIngester
 
     columns = ColumnMapping.parse(arguments.columns, arguments.row_templates)
     config, client = arguments.hook.config, arguments.hook.client
@@ -166,7 +170,7 @@ def build_batch(arguments: BatchArguments, context: Context) -> BatchContext:
     ingest = MediaIngester(
         lambda: arguments.s3,
         arguments.upload,
-        fit=Fit(arguments.fit),
+        fit=arguments.fit_options,
         delivery=Delivery(arguments.delivery),
         dest_prefix=build_s3_uri(bucket, f"{prefix}_ingest"),
         lifetime=arguments.lifetime,

@@ -13,7 +13,14 @@ from urllib.parse import quote
 
 from airflow_provider_wan.api.errors import WanError, WanValidationError
 from airflow_provider_wan.links.wan import WanSheetLink
-from airflow_provider_wan.operators.arguments import parse_bool, parse_choice, parse_positive_int, parse_seconds
+from airflow_provider_wan.operators.arguments import (
+    FITS,
+    build_fit_options,
+    parse_bool,
+    parse_choice,
+    parse_positive_int,
+    parse_seconds,
+)
 from airflow_provider_wan.operators.base import WanClipBaseOperator
 from airflow_provider_wan.s3.uri import split_s3_uri
 from airflow_provider_wan.triggers.cancellation import ON_KILL_SECONDS, CancelPolicy
@@ -26,6 +33,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_wan.batch.report import BatchSummary
     from airflow_provider_wan.batch.run import BatchRun
+    from airflow_provider_wan.media.image_fit import FitOptions
     from airflow_provider_wan.triggers.wan_batch import WanI2VBatchTrigger
 
 # After this time, a single request that has ended is worth a worker.
@@ -52,7 +60,11 @@ class WanI2VBatchOperator(WanClipBaseOperator):
     :param dry_run: only estimate rows, seconds of video, cost, existing clips and time; nothing is sent (templated).
     :param row_templates: Jinja templates over the columns of each row, by fields, such as
         ``{"prompt": "{{ TEXT }}, slowly"}``. They are rendered for each row, not by Airflow.
-    :param fit: ``resize`` adapts images that violate a rule of the API, ``error`` rejects their rows.
+    :param fit: ``resize`` adapts images that violate a rule of the API; ``pad`` and ``crop`` do the same, and pad or
+        crop an image whose sides are too unlike; ``error`` rejects their rows.
+    :param pad_fill: what padding shows: ``blur``, the blurred image; or a colour, such as ``black``.
+    :param crop_anchor: what is kept when cropping: ``center``, ``left``, ``right``, ``top`` or ``bottom``.
+    :param frame: index of the image to take of a file with several, from 0; default: such a file is rejected.
     :param delivery: how the API gets images that are on S3 or on a disk: ``presign`` or ``upload``.
     :param expires_in: lifetime of presigned URLs, in seconds or as a timedelta; default: 6 hours.
     :param max_in_flight: maximum number of requests in flight. Twice what the account may run at once keeps the
@@ -91,7 +103,10 @@ class WanI2VBatchOperator(WanClipBaseOperator):
         columns: Mapping[str, str | None] | str | None = None,
         dry_run: bool = False,
         row_templates: Mapping[str, str] | None = None,
-        fit: Literal["resize", "error"] = "resize",
+        fit: Literal["resize", "pad", "crop", "error"] = "resize",
+        pad_fill: str = "blur",
+        crop_anchor: Literal["center", "left", "right", "top", "bottom"] = "center",
+        frame: int | None = None,
         delivery: Literal["presign", "upload"] = "presign",
         expires_in: timedelta | int | None = None,
         max_in_flight: int = 20,
@@ -111,7 +126,10 @@ class WanI2VBatchOperator(WanClipBaseOperator):
         self.columns = columns
         self.dry_run = dry_run  # type: ignore[method-assign, assignment]
         self.row_templates = row_templates
-        self.fit = parse_choice("fit", fit, ("resize", "error"))
+        self.fit = parse_choice("fit", fit, FITS)
+        self.pad_fill = pad_fill
+        self.crop_anchor = crop_anchor
+        self.frame = frame
         self.delivery = parse_choice("delivery", delivery, ("presign", "upload"))
         self.lifetime = None if expires_in is None else int(parse_seconds("expires_in", expires_in))
         self.max_in_flight = parse_positive_int("max_in_flight", max_in_flight)
@@ -124,6 +142,11 @@ class WanI2VBatchOperator(WanClipBaseOperator):
         self.max_failed_fraction = max_failed_fraction
         self._batch_run: BatchRun | None = None
         self._summary: BatchSummary | None = None
+
+    @property
+    def fit_options(self) -> FitOptions:
+        """How images are adapted."""
+        return build_fit_options(self.fit, self.pad_fill, self.crop_anchor, self.frame)
 
     @cached_property
     def s3(self) -> Any:

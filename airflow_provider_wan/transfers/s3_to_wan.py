@@ -12,7 +12,7 @@ from airflow.providers.common.compat.sdk import mask_secret
 
 from airflow_provider_wan.api.errors import WanError
 from airflow_provider_wan.api.redaction import url_query
-from airflow_provider_wan.operators.arguments import parse_choice
+from airflow_provider_wan.operators.arguments import FITS, build_fit_options, parse_choice
 from airflow_provider_wan.operators.base import WanBaseOperator
 
 if TYPE_CHECKING:
@@ -35,7 +35,14 @@ class S3ToWanOperator(WanBaseOperator):
     :param kind: ``"image"`` or ``"audio"``.
     :param fit: ``"error"`` refuses an image that violates a rule; the bytes are delivered unchanged, including an EXIF
         orientation. ``"resize"`` turns it upright, flattens alpha onto white, scales it to 360-2000 pixels and
-        re-encodes it below 10 MB without metadata, if it needs any of that. Audio is never changed.
+        re-encodes it below 10 MB without metadata, if it needs any of that, from any format that Pillow reads; HEIC
+        needs the extra ``heif``. ``"pad"`` and ``"crop"`` do the same, and pad or crop an image whose sides are too
+        unlike. Audio is never changed.
+    :param pad_fill: what padding shows: ``"blur"``, the blurred image; or a colour, such as ``"black"`` (templated).
+    :param crop_anchor: what is kept when cropping: ``"center"``, ``"left"``, ``"right"``, ``"top"`` or ``"bottom"``
+        (templated).
+    :param frame: index of the image to take of a file with several, from 0; default: such a file is refused
+        (templated).
     :param delivery: ``"presign"`` or ``"upload"``.
     :param dest_prefix: ``s3://bucket/prefix/`` for copies (templated). Needed to presign unless the source is on S3
         and is delivered unchanged.
@@ -53,7 +60,15 @@ class S3ToWanOperator(WanBaseOperator):
     :raises SourceMissingError: if there is nothing at the source.
     """
 
-    template_fields: Sequence[str] = ("source", "dest_prefix", "clip_duration", *WanBaseOperator.template_fields)
+    template_fields: Sequence[str] = (
+        "source",
+        "pad_fill",
+        "crop_anchor",
+        "frame",
+        "dest_prefix",
+        "clip_duration",
+        *WanBaseOperator.template_fields,
+    )
     ui_color = "#e3eef6"
 
     def __init__(
@@ -61,7 +76,10 @@ class S3ToWanOperator(WanBaseOperator):
         *,
         source: str,
         kind: Literal["image", "audio"] = "image",
-        fit: Literal["error", "resize"] = "error",
+        fit: Literal["error", "resize", "pad", "crop"] = "error",
+        pad_fill: str = "blur",
+        crop_anchor: Literal["center", "left", "right", "top", "bottom"] = "center",
+        frame: int | None = None,
         delivery: Literal["presign", "upload"] = "presign",
         dest_prefix: str | None = None,
         expires_in: timedelta | int | None = None,
@@ -71,7 +89,10 @@ class S3ToWanOperator(WanBaseOperator):
         super().__init__(**kwargs)
         self.source = source
         self.kind = parse_choice("kind", kind, ("image", "audio"))
-        self.fit = parse_choice("fit", fit, ("error", "resize"))
+        self.fit = parse_choice("fit", fit, FITS)
+        self.pad_fill = pad_fill
+        self.crop_anchor = crop_anchor
+        self.frame = frame
         self.delivery = parse_choice("delivery", delivery, ("presign", "upload"))
         self.dest_prefix = dest_prefix
         self.expires_in = expires_in
@@ -106,13 +127,13 @@ class S3ToWanOperator(WanBaseOperator):
             fail_task(error)
 
     def _ingest(self) -> dict[str, Any]:
-        from airflow_provider_wan.media.ingest import Delivery, Fit, MediaIngester, MediaKind
+        from airflow_provider_wan.media.ingest import Delivery, MediaIngester, MediaKind
         from airflow_provider_wan.media.source import MediaSource
 
         ingester = MediaIngester(
             lambda: self.s3,
             self._upload,
-            fit=Fit(self.fit),
+            fit=build_fit_options(self.fit, self.pad_fill, self.crop_anchor, self.frame),
             delivery=Delivery(self.delivery),
             dest_prefix=self.dest_prefix,
             lifetime=self._lifetime,

@@ -11,7 +11,8 @@ import pytest
 from PIL import Image, ImageCms
 
 from airflow_provider_wan.api.errors import WanValidationError
-from airflow_provider_wan.media.image import check_image, fit_image, inspect_image
+from airflow_provider_wan.media.image import check_image, inspect_image
+from airflow_provider_wan.media.image_fit import fit_image
 from dev.testkit.media_files import noise, picture
 
 
@@ -65,7 +66,7 @@ def test_one_pixel_beyond_a_limit_is_refused_with_the_remedy(size: tuple[int, in
 
 
 def test_sides_too_unlike_are_refused_with_another_remedy_than_resizing() -> None:
-    with pytest.raises(WanValidationError, match="Crop or pad"):
+    with pytest.raises(WanValidationError, match='fit="pad" or fit="crop"'):
         check_image(picture(100, 3000))
     with pytest.raises(WanValidationError, match=r"100×3000 pixels.*5\.56 times.*Crop or pad"):
         fit_image(picture(100, 3000))
