@@ -26,7 +26,7 @@ def operator(**more: Any) -> Any:
 @pytest.mark.parametrize(
     ("argument", "value"),
     [
-        ("fit", "crop"),
+        ("fit", "stretch"),
         ("delivery", "ftp"),
         ("cancel_policy", "some"),
         ("on_item_failure", "stop"),
