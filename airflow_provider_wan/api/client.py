@@ -249,9 +249,18 @@ class WanClient:
         http_request = build_request_by_id(self.config.base_url, validate_request_id(request_id))
         return self._get(http_request, f"Request {request_id}", lambda response: parse_request(response, request_id))
 
-    def list_requests(self, *, model_id: str | None = None, limit: int = 100, offset: int = 0) -> RequestPage:
-        """Get one page of the account's requests of a model, by default the connection's model."""
-        http_request = build_list_request(self.config.base_url, model_id or self.config.model, limit, offset)
+    def list_requests(
+        self, *, model_id: str | None = None, limit: int = 100, offset: int = 0, all_models: bool = False
+    ) -> RequestPage:
+        """Get one page of the account's requests.
+
+        :param model_id: id of a model; by default the connection's.
+        :param limit: number of requests.
+        :param offset: number of requests to skip.
+        :param all_models: list the requests of all models.
+        """
+        model = None if all_models else model_id or self.config.model
+        http_request = build_list_request(self.config.base_url, model, limit, offset)
         return RequestPage.parse(self._get_json(http_request, "The list of requests"))
 
     def cancel(self, request_id: str) -> bool:

@@ -109,9 +109,11 @@ def build_request_by_id(base_url: str, request_id: str, method: str = "GET") -> 
     return HttpRequest(method, f"{base_url}/requests/{quote(request_id, safe='')}", timeout=LOOKUP_TIMEOUT)
 
 
-def build_list_request(base_url: str, model_id: str, limit: int, offset: int) -> HttpRequest:
-    """Build the lookup of one page of the list."""
-    params = {"model_id": model_id, "limit": str(limit), "offset": str(offset)}
+def build_list_request(base_url: str, model_id: str | None, limit: int, offset: int) -> HttpRequest:
+    """Build the lookup of one page of the list, of one model or of all."""
+    params = {"limit": str(limit), "offset": str(offset)}
+    if model_id is not None:
+        params["model_id"] = model_id
     return HttpRequest("GET", f"{base_url}/requests", params=params, timeout=LOOKUP_TIMEOUT)
 
 

@@ -60,8 +60,12 @@ def reconcile(args: argparse.Namespace) -> int:
 
     :param args: parsed command line.
     """
+    import time
+
     from airflow_provider_wan.ledger import Ledger, Policy
     from airflow_provider_wan.ledger.reconcile import Finding, reconcile_entry
+    from airflow_provider_wan.ledger.submitter import check_account
+    from airflow_provider_wan.ledger.verdict import adopt_request, confirm_absence
 
     store = _open_store(args)
     stored = store.read(args.fingerprint)
@@ -74,25 +78,20 @@ def reconcile(args: argparse.Namespace) -> int:
     if not entry.may_have_been_sent:
         print("The entry is not in doubt; nothing to reconcile.")
         return 0
-    hook = _open_hook(args)
-    ledger = Ledger(store)
+    client = _open_hook(args).client
+    ledger, policy = Ledger(store), Policy()
+    check_account(entry, client.account)
     if args.absent:
-        updated = ledger.confirm_absence(args.fingerprint)
-        print(
-            "Recorded that it was never accepted. The next attempt submits it. "
-            f"State: {updated.state if updated else 'no entry'}."
-        )
+        confirm_absence(client, ledger, stored, policy, time.time())
+        print("Recorded that it was never accepted. The next attempt submits it.")
         return 0
     if args.request_id:
-        record = hook.get_request(args.request_id)
-        ledger.adopt_request(args.fingerprint, record.request_id)
-        updated = ledger.record_result(args.fingerprint, record)
-        print(
-            f"Recorded request {record.request_id} ({record.status_text}). "
-            f"State: {updated.state if updated else 'no entry'}."
-        )
+        record = client.get_request(args.request_id)
+        adopted = adopt_request(client, ledger, stored, record, policy, time.time())
+        updated = ledger.record_result(args.fingerprint, record) or adopted
+        print(f"Recorded request {record.request_id} ({record.status_text}). State: {updated.state.value}.")
         return 0
-    result = reconcile_entry(hook.client, store, entry, None, Policy())
+    result = reconcile_entry(client, store, entry, None, policy, time.time())
     if result.finding is Finding.FOUND and result.record is not None:
         print(f"Found in the API's list: request {result.record.request_id} ({result.record.status_text}).")
         print("The next attempt of the task continues with it; --request-id records it now.")
@@ -102,7 +101,8 @@ def reconcile(args: argparse.Namespace) -> int:
             "Not in the API's list. The next attempt scans the list twice, and then submits; --absent skips the scans."
         )
         return 0
-    print(f"Inconclusive: {result.reason}. Look in the console for a request with seed {entry.seed}.")
+    print(f"{result.finding.value.capitalize()}: {result.reason}.")
+    print(f"Look in the console for a request with seed {entry.seed}.")
     return 1
 
 

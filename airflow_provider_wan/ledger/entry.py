@@ -398,12 +398,11 @@ def claim(
     )
 
 
-def reclaim(entry: LedgerEntry, fresh: LedgerEntry, *, repeated_by: str | None = None) -> LedgerEntry:
+def reclaim(entry: LedgerEntry, fresh: LedgerEntry) -> LedgerEntry:
     """
     Claim a clip again, and move its last request to the history.
 
     :param fresh: the new claim, from :func:`claim`.
-    :param repeated_by: the attempt, if it repeats a POST that is proven never to have been accepted.
     """
     _only_from(entry, "reclaim", EntryState.FAILED, EntryState.CANCELLED, EntryState.IN_DOUBT, EntryState.CLAIMED)
     if entry.state is EntryState.CLAIMED:
@@ -419,15 +418,24 @@ def reclaim(entry: LedgerEntry, fresh: LedgerEntry, *, repeated_by: str | None =
         entry.submitted_at,
         0.0,
     )
-    repeats = entry.repeats_after_absence + ((repeated_by,) if repeated_by else ())
     return replace(
         fresh,
         history=_bound_history([*entry.history, past]),
         first_intent_at=entry.first_intent_at,
         posts=entry.posts,
-        repeats_after_absence=repeats[-MAX_HISTORY:],
-        duplicate_scan_due=entry.duplicate_scan_due or bool(repeated_by),
+        repeats_after_absence=entry.repeats_after_absence,
+        duplicate_scan_due=entry.duplicate_scan_due,
     )
+
+
+def repeat_after_absence(entry: LedgerEntry, attempt: str) -> LedgerEntry:
+    """
+    Note in a new claim that it repeats a POST which is proven never to have been accepted.
+
+    :param attempt: the attempt that repeats it; see :attr:`Owner.attempt`.
+    """
+    repeats = (*entry.repeats_after_absence, attempt)[-MAX_HISTORY:]
+    return replace(entry, repeats_after_absence=repeats, duplicate_scan_due=True)
 
 
 def renew(entry: LedgerEntry, now: float) -> LedgerEntry:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from airflow_provider_wan import metrics
 from airflow_provider_wan.api.record import RequestRecord, RequestStatus
@@ -174,25 +174,22 @@ class Ledger:
 
         return self.update(claim.fingerprint, change)
 
-    def adopt_request(self, fingerprint: str, request_id: str) -> LedgerEntry | None:
+    def record_duplicates(self, fingerprint: str, request_ids: Sequence[str]) -> LedgerEntry | None:
         """
-        Record a person's verdict: the submission in doubt was accepted as this request.
+        Record the result of the late scan for a second request: duplicate charges, or none.
 
         :param fingerprint: key of the entry.
-        :param request_id: the API's id.
+        :param request_ids: requests that were accepted beside the one that is waited for.
+        :returns: the entry as it is then; None if there is none.
         """
         now = self._clock()
-        return self.update(fingerprint, lambda entry: entries.submitted(entry, request_id, now))
 
-    def confirm_absence(self, fingerprint: str) -> LedgerEntry | None:
-        """
-        Record a person's verdict: the submission in doubt was never accepted, and may be sent again.
+        def change(entry: LedgerEntry) -> LedgerEntry:
+            for request_id in request_ids:
+                entry = entries.record_duplicate(entry, request_id, entry.seed, now)
+            return entries.duplicates_scanned(entry)
 
-        :param fingerprint: key of the entry.
-        """
-        now = self._clock()
-        reason = "a person confirmed that it was never accepted"
-        return self.update(fingerprint, lambda entry: entries.rejected(entry, reason, now))
+        return self.update(fingerprint, change)
 
 
 def record_transition(before: LedgerEntry | None, after: LedgerEntry) -> None:
@@ -204,6 +201,17 @@ def record_transition(before: LedgerEntry | None, after: LedgerEntry) -> None:
     :param before: the entry before; None for a new entry.
     :param after: the entry as written.
     """
+    known = before.duplicates if before is not None else ()
+    for duplicate in after.duplicates:
+        if duplicate not in known:
+            metrics.increment("wan.clips.duplicate")
+            log.error(
+                "Clip %s is paid for twice: request %s was accepted beside %s. It is in the entry's history as a "
+                "duplicate charge.",
+                after.fingerprint,
+                duplicate.request_id,
+                after.request_id,
+            )
     if before is not None and (before.state, before.request_id) == (after.state, after.request_id):
         return
     request = f", request {after.request_id}" if after.request_id else ""

@@ -2,28 +2,33 @@
 """
 Finds out from the API's list whether a POST was accepted whose response was lost.
 
-The API has no idempotency key. A request is identified by its payload: with a drawn seed the payload is unique.
-There are three findings, and the third stops everything:
+The API has no idempotency key. A request is identified by its seed: a drawn one is unique. There are four findings:
 
 * **found**: one record is ours.
-* **absent**: the list was read back past the time of the POST, and nothing in it can be ours. One such scan proves
-  nothing while the POST may be in flight; two, ``absence_confirm_interval`` apart, do.
-* **inconclusive**: the list can't be read, moved, or shows requests whose payload is hidden.
+* **absent**: a scan of the list shows nothing that can be ours, and a positive control shows that it would have been
+  there: the list was read, newest first and without a gap, down to a request that is older than the POST; and every
+  request that the ledger knows to have been accepted since is in it. One such scan proves nothing while the POST may be
+  in flight; two, ``absence_confirm_interval`` apart, do.
+* **undecided**: not yet; a later scan may tell.
+* **inconclusive**: the list can't be read, contradicts itself, or shows requests that may be ours. That stops
+  everything.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Protocol
 
+from airflow_provider_wan.api.config import Account
 from airflow_provider_wan.api.errors import WanError, WanNotFoundError
 from airflow_provider_wan.api.record import RequestRecord, RequestStatus
 from airflow_provider_wan.api.request import I2VRequest
 from airflow_provider_wan.ledger.entry import LedgerEntry
-from airflow_provider_wan.ledger.fingerprint import URL_FIELDS, hash_payload, normalize_payload
-from airflow_provider_wan.ledger.request_history import RequestLister, list_requests_since
+from airflow_provider_wan.ledger.fingerprint import hash_payload, normalize_payload
+from airflow_provider_wan.ledger.request_history import RequestHistory, RequestLister, list_requests_since
 from airflow_provider_wan.ledger.rules import Policy
 from airflow_provider_wan.ledger.stores.base import LedgerStore
 
@@ -34,6 +39,10 @@ EXTRA_DEPTH = 3600.0
 class RequestReader(RequestLister, Protocol):
     """The part of the client that is used here."""
 
+    @property
+    def account(self) -> Account:
+        """The account whose requests it reads."""
+
     def get_request(self, request_id: str) -> RequestRecord:
         """Return one request."""
 
@@ -43,6 +52,7 @@ class Finding(StrEnum):
 
     FOUND = "found"
     ABSENT = "absent"
+    UNDECIDED = "undecided"
     INCONCLUSIVE = "inconclusive"
 
 
@@ -51,7 +61,7 @@ class Match(StrEnum):
 
     YES = "yes"
     NO = "no"
-    PAYLOAD_HIDDEN = "its payload is hidden"
+    PAYLOAD_HIDDEN = "its seed is hidden"
     SEED_ONLY = "it has our seed and another payload"
 
 
@@ -60,20 +70,27 @@ class ReconcileResult:
     """
     The result of one scan of the list.
 
-    :param finding: found, absent or inconclusive.
+    :param finding: found, absent, undecided or inconclusive.
     :param record: our request, if found.
-    :param reason: why the scan is inconclusive.
+    :param reason: why the scan is undecided or inconclusive.
     :param duplicates: further requests that are ours: accepted and charged, beside the one that is adopted.
+    :param candidates: ids of requests that may be ours, if the scan is inconclusive because of them.
     """
 
     finding: Finding
     record: RequestRecord | None = None
     reason: str = ""
     duplicates: tuple[RequestRecord, ...] = ()
+    candidates: tuple[str, ...] = ()
 
 
 def reconcile_entry(
-    api: RequestReader, store: LedgerStore, entry: LedgerEntry, request: I2VRequest | None, policy: Policy
+    api: RequestReader,
+    store: LedgerStore,
+    entry: LedgerEntry,
+    request: I2VRequest | None,
+    policy: Policy,
+    now: float,
 ) -> ReconcileResult:
     """
     Scan the API's list for the request of an entry.
@@ -83,33 +100,101 @@ def reconcile_entry(
     :param entry: the entry.
     :param request: what this attempt would send, if known; it makes the comparison more precise.
     :param policy: times and limits.
+    :param now: Unix seconds.
     """
-    since = entry.last_sent_at - policy.clock_margin
-    history = list_requests_since(
-        api, entry.model, since - EXTRA_DEPTH, page_size=policy.page_size, max_pages=policy.max_pages
-    )
+    since = get_first_sent_at(entry) - policy.clock_margin
+    # Before the list is read: what they say was accepted must then be in it.
+    others = OtherEntries.read(store, entry, since)
+    histories = read_histories(api, entry.model, since, policy)
     ours: list[RequestRecord] = []
-    unclear: list[str] = []
-    others: _OtherEntries | None = None
-    for record in history.records:
+    unclear: dict[str, str] = {}
+    pending: list[str] = []
+    settled = now - entry.last_sent_at > policy.settling_time
+    for record in _merge(histories):
         if record.request_id in entry.request_ids:
             continue
         match = match_record(entry, request, record)
-        if match is Match.PAYLOAD_HIDDEN and _is_time_plausible(record, since, entry.last_sent_at, policy):
-            match = _match_single(api, entry, request, record)
-        elif match is Match.PAYLOAD_HIDDEN:
+        if record.request_id in others.request_ids and not (match is Match.YES and entry.seed_drawn):
+            continue
+        if match is Match.PAYLOAD_HIDDEN and not _may_be_charged_for(entry, record, policy):
             match = Match.NO
-        if match is Match.YES and not entry.seed_drawn and (record.created_at or since) < since:
-            match = Match.NO
-        if match in (Match.YES, Match.PAYLOAD_HIDDEN) and not (match is Match.YES and entry.seed_drawn):
-            others = others or _OtherEntries.read(store, entry, since)
-            if record.request_id in others.request_ids:
-                match = Match.NO
+        if match is Match.PAYLOAD_HIDDEN:
+            match, is_known = _match_single(api, entry, request, record)
+            if not is_known:
+                # A request of the web console; or one that was just accepted, which GET does not show yet.
+                if settled:
+                    continue
+                pending.append(record.request_id)
+                continue
         if match is Match.YES:
             ours.append(record)
         elif match is not Match.NO:
-            unclear.append(f"{record.request_id} ({match})")
-    return _conclude(entry, ours, unclear, history.gap, others or _OtherEntries())
+            unclear[record.request_id] = str(match)
+    if entry.seed_drawn:
+        decided = _rank_drawn(ours)
+    else:
+        # After the list was read: whoever sent what it shows has recorded the intent by now.
+        others = others.merge(OtherEntries.read(store, entry, since)) if ours else others
+        decided = _rank_given(entry, ours, others, policy)
+    if decided is not None:
+        return decided
+    if unclear:
+        reason = "these requests may be it: " + ", ".join(f"{each} ({why})" for each, why in unclear.items())
+        return ReconcileResult(Finding.INCONCLUSIVE, reason=reason, candidates=tuple(unclear))
+    if pending:
+        reason = f"these requests may be it, and can't be looked at yet: {', '.join(pending)}"
+        return ReconcileResult(Finding.UNDECIDED, reason=reason)
+    return _control(api.account, entry, histories[0], others, since, now, policy)
+
+
+def find_duplicates(
+    api: RequestReader, store: LedgerStore, entry: LedgerEntry, policy: Policy
+) -> tuple[RequestRecord, ...] | None:
+    """
+    Scan the list for requests that were accepted for a clip beside the one that the entry names.
+
+    :param api: the client.
+    :param store: the ledger's store.
+    :param entry: the entry.
+    :param policy: times and limits.
+    :returns: those that are charged; None if the list can't be read so far back.
+    """
+    since = get_first_sent_at(entry) - policy.clock_margin
+    histories = read_histories(api, entry.model, since, policy)
+    if all(history.gap for history in histories):
+        return None
+    others = OtherEntries.read(store, entry, since)
+    if others.undecided and not entry.seed_drawn:
+        return None
+    return tuple(
+        record
+        for record in _merge(histories)
+        if record.request_id not in entry.request_ids | others.request_ids
+        and record.status not in _NOT_CHARGED
+        and _find_seeds(record.payload) & entry.seeds
+        and not _contradicts(entry, None, record)
+        and (
+            entry.seed_drawn
+            or (hash_payload(record.payload) == entry.payload_sha256 and _is_in_time(entry, record, policy))
+        )
+    )
+
+
+def read_histories(api: RequestLister, model: str, since: float, policy: Policy) -> tuple[RequestHistory, ...]:
+    """
+    Read the list of all models, and filtered by one: the service may file a request under another model id.
+
+    :param api: the client.
+    :param model: model id as sent.
+    :param since: Unix seconds.
+    :param policy: times and limits.
+    :returns: what was read; first the reading that can prove an absence.
+    """
+    readings = (
+        list_requests_since(api, each, since - EXTRA_DEPTH, page_size=policy.page_size, max_pages=policy.max_pages)
+        for each in (None, model)
+    )
+    return tuple(reading for reading in readings if reading is not None)
 
 
 def match_record(entry: LedgerEntry, request: I2VRequest | None, record: RequestRecord) -> Match:
@@ -120,103 +205,284 @@ def match_record(entry: LedgerEntry, request: I2VRequest | None, record: Request
     :param request: what this attempt would send, if known.
     :param record: a record of the list.
     """
-    echo = {name: value for name, value in normalize_payload(record.payload).items() if value is not None}
-    if "seed" not in echo:
-        return Match.NO if _contradicts(echo, request, with_urls=False) else Match.PAYLOAD_HIDDEN
-    if str(echo["seed"]) != str(entry.seed):
+    seeds = _find_seeds(record.payload)
+    if not seeds:
+        if _contradicts(entry, request, record):
+            return Match.NO
+        # Of another model and without an image: not even a service that drops fields makes that of our request.
+        foreign = bool(record.payload) and record.model not in (None, entry.model) and "img_url" not in record.payload
+        return Match.NO if foreign else Match.PAYLOAD_HIDDEN
+    if entry.seed not in seeds:
         return Match.NO
     if hash_payload(record.payload) == entry.payload_sha256:
         return Match.YES
     if entry.seed_drawn:
-        # A drawn seed is one in two billion; the service may have copied the image elsewhere, or left fields out.
-        return Match.SEED_ONLY if _contradicts(echo, request, with_urls=False) else Match.YES
-    return Match.NO if request is None or _contradicts(echo, request, with_urls=True) else Match.YES
+        # A drawn seed is one in two billion. The service may have copied the image elsewhere, elaborated the prompt,
+        # left fields out or written them in another way.
+        return Match.SEED_ONLY if _contradicts(entry, request, record) else Match.YES
+    return Match.NO if request is None or not _has_same_content(request, record.payload) else Match.YES
 
 
-def _contradicts(echo: dict[str, Any], request: I2VRequest | None, *, with_urls: bool) -> bool:
-    """Return whether a field of the echo, except the seed, differs from this request's."""
-    if request is None:
-        return False
-    sent = normalize_payload(request.to_payload())
-    return any(
-        str(value) != str(sent.get(name))
-        for name, value in echo.items()
-        if name != "seed" and (with_urls or name not in URL_FIELDS)
-    )
+def is_charged(record: RequestRecord) -> bool:
+    """Return whether the API charges for a request, or will if it succeeds."""
+    return record.status not in _NOT_CHARGED
 
 
-def _is_time_plausible(record: RequestRecord, since: float, sent_at: float, policy: Policy) -> bool:
-    until = sent_at + policy.lease + policy.clock_margin
-    return record.created_at is None or since <= record.created_at <= until
-
-
-def _match_single(api: RequestReader, entry: LedgerEntry, request: I2VRequest | None, record: RequestRecord) -> Match:
-    """Fetch a record on its own, which may show a payload that the list hides."""
-    try:
-        return match_record(entry, request, api.get_request(record.request_id))
-    except WanNotFoundError:
-        return Match.NO
-    except WanError:
-        return Match.PAYLOAD_HIDDEN
+def get_first_sent_at(entry: LedgerEntry) -> float:
+    """Return when the first POST for a clip was sent that may have been accepted, in Unix seconds."""
+    return entry.last_sent_at if entry.first_intent_at is None else min(entry.first_intent_at, entry.last_sent_at)
 
 
 @dataclass(frozen=True)
-class _OtherEntries:
+class KnownRequest:
     """
-    What other entries of the ledger say. It matters if payloads are not unique.
+    A request that the ledger knows to have been accepted.
+
+    :param request_id: its id.
+    :param submitted_at: Unix seconds of the acceptance.
+    :param model: model id as sent.
+    :param key_id: the key it was sent with.
+    """
+
+    request_id: str
+    submitted_at: float
+    model: str
+    key_id: str | None
+
+
+@dataclass(frozen=True)
+class OtherEntries:
+    """
+    What other entries of the ledger say.
 
     :param request_ids: requests that belong to them.
+    :param known: requests of the same account, with the time of their acceptance.
     :param undecided: time and fingerprint of the entries that may have sent the same payload and have no request id.
     """
 
     request_ids: frozenset[str] = frozenset()
+    known: tuple[KnownRequest, ...] = ()
     undecided: tuple[tuple[float, str], ...] = ()
 
     @classmethod
-    def read(cls, store: LedgerStore, entry: LedgerEntry, since: float) -> _OtherEntries:
+    def read(cls, store: LedgerStore, entry: LedgerEntry, since: float | None) -> OtherEntries:
+        """
+        Read the entries that were written since a moment.
+
+        :param store: the ledger's store.
+        :param entry: the entry that is not an other one; its own earlier requests are known too.
+        :param since: Unix seconds; None for all entries.
+        """
         request_ids: set[str] = set()
+        known = [
+            KnownRequest(past.request_id, past.submitted_at, entry.model, None)
+            for past in entry.history
+            if past.request_id is not None and past.submitted_at is not None
+        ]
         undecided = []
         for stored in store.entries(modified_since=since):
             other = stored.entry
             if other.fingerprint == entry.fingerprint:
                 continue
             request_ids |= other.request_ids
+            if other.account == entry.account and other.request_id and other.submitted_at is not None:
+                known.append(KnownRequest(other.request_id, other.submitted_at, other.model, other.key_id))
             if other.may_have_been_sent and other.payload_sha256 == entry.payload_sha256:
                 undecided.append((other.last_sent_at, other.fingerprint))
-        return cls(frozenset(request_ids), tuple(sorted(undecided)))
+        return cls(frozenset(request_ids), tuple(known), tuple(sorted(undecided)))
+
+    def merge(self, later: OtherEntries) -> OtherEntries:
+        """Return what a later reading says as well; ``known`` stays that of the first."""
+        return OtherEntries(self.request_ids | later.request_ids, self.known, later.undecided)
 
 
-def _conclude(
+def _control(
+    account: Account,
     entry: LedgerEntry,
-    ours: Sequence[RequestRecord],
-    unclear: Sequence[str],
-    gap: str | None,
-    others: _OtherEntries,
+    history: RequestHistory,
+    others: OtherEntries,
+    since: float,
+    now: float,
+    policy: Policy,
 ) -> ReconcileResult:
-    # A failed request is not charged, so those that run or succeeded come first; of the failed ones, the newest.
-    live = sorted((r for r in ours if r.status not in _NOT_CHARGED), key=_age)
-    ranked = [*live, *sorted((r for r in ours if r.status in _NOT_CHARGED), key=_age, reverse=True)]
-    if entry.seed_drawn and ranked:
-        return ReconcileResult(Finding.FOUND, ranked[0], duplicates=tuple(live[1:]))
-    # With a user's seed, several entries may have sent the same payload. Each takes the record of its own rank, so
-    # that no record is taken twice and none is left over.
-    own = (entry.last_sent_at, entry.fingerprint)
-    rank = sum(other < own for other in others.undecided)
-    if len(live) > len(others.undecided) + 1:
-        several = ", ".join(record.request_id for record in live)
-        return ReconcileResult(
-            Finding.INCONCLUSIVE, reason=f"several requests have the same payload and seed: {several}"
+    """Return whether the list, in which nothing is ours, would have shown our request."""
+
+    def inconclusive(reason: str) -> ReconcileResult:
+        return ReconcileResult(Finding.INCONCLUSIVE, reason=f"the API's list of requests is inconclusive: {reason}")
+
+    if history.gap:
+        return inconclusive(history.gap)
+    shown = {record.request_id for record in history.records}
+    relevant = [each for each in others.known if history.model in (None, each.model)]
+    missing = [each for each in relevant if each.submitted_at >= since and each.request_id not in shown]
+    if missing:
+        reason = f"it does not show request {missing[0].request_id}, which was accepted"
+        if all(each.submitted_at > now - policy.list_lag for each in missing):
+            return ReconcileResult(Finding.UNDECIDED, reason=f"the API's list of requests lags behind: {reason}")
+        return inconclusive(reason)
+    shown_known = [each for each in relevant if each.request_id in shown]
+    first_sent_at = get_first_sent_at(entry)
+    reaches_back = history.read_back_to <= since
+    # Newest first, ours would stand before any request that was accepted earlier.
+    shows_earlier = (
+        history.ended
+        and (history.newest_first or len(history.records) == 1)
+        and any(each.submitted_at <= first_sent_at for each in shown_known)
+    )
+    if not (reaches_back or shows_earlier):
+        if not history.records:
+            return inconclusive("it is empty, which proves nothing")
+        if not history.newest_first:
+            return inconclusive("its requests are not in the order of their times, so its end proves nothing")
+        return inconclusive("it does not reach back to a request that is older than the submission")
+    if entry.key_id != account.key_id and all(each.key_id != entry.key_id for each in shown_known):
+        return inconclusive(
+            "the API key is not the one of the submission, and no request is shown that the ledger knows to have been "
+            "accepted with that one"
         )
-    if rank < len(ranked):
-        return ReconcileResult(Finding.FOUND, ranked[rank])
-    if unclear:
-        return ReconcileResult(Finding.INCONCLUSIVE, reason="these requests may be it: " + ", ".join(unclear))
-    if gap:
-        return ReconcileResult(Finding.INCONCLUSIVE, reason=f"the API's list of requests is inconclusive: {gap}")
+    if history.model is not None and not shown_known:
+        return inconclusive(
+            "it is filtered by model, and no request is shown that the ledger knows to have been accepted for it"
+        )
     return ReconcileResult(Finding.ABSENT)
 
 
-def _age(record: RequestRecord) -> tuple[float, str]:
+def _rank_drawn(ours: Sequence[RequestRecord]) -> ReconcileResult | None:
+    # A failed request is not charged, so those that run or succeeded come first; of the failed ones, the newest.
+    live = sorted((record for record in ours if is_charged(record)), key=_get_age)
+    ended = sorted((record for record in ours if not is_charged(record)), key=_get_age, reverse=True)
+    ranked = [*live, *ended]
+    return ReconcileResult(Finding.FOUND, ranked[0], duplicates=tuple(live[1:])) if ranked else None
+
+
+def _rank_given(
+    entry: LedgerEntry, ours: Sequence[RequestRecord], others: OtherEntries, policy: Policy
+) -> ReconcileResult | None:
+    """
+    Decide for a user's seed, with which several entries may have sent the same payload.
+
+    A failed or cancelled request is nobody's: it is not charged, and may be that of an entry that is long decided.
+    """
+    possible = [record for record in ours if is_charged(record) and record.request_id not in others.request_ids]
+    timeless = [record.request_id for record in possible if record.created_at is None]
+    candidates = sorted((record for record in possible if _is_in_time(entry, record, policy)), key=_get_age)
+    own = (entry.last_sent_at, entry.fingerprint)
+    elders = [other for other in others.undecided if other < own]
+    count = len(others.undecided) + 1
+    if elders:
+        reason = f"clip {elders[0][1]} with the same payload and seed is in doubt as well, and comes first"
+        return ReconcileResult(Finding.UNDECIDED, reason=reason)
+    if len(candidates) > max(count, entry.posts if count == 1 else count):
+        several = ", ".join(record.request_id for record in candidates)
+        return ReconcileResult(
+            Finding.INCONCLUSIVE,
+            reason=f"several requests have the same payload and seed: {several}",
+            candidates=tuple(record.request_id for record in candidates),
+        )
+    if candidates and len(candidates) >= count:
+        duplicates = tuple(candidates[1:]) if count == 1 else ()
+        return ReconcileResult(Finding.FOUND, candidates[0], duplicates=duplicates)
+    if candidates:
+        reason = f"clip {others.undecided[0][1]} with the same payload and seed is undecided"
+        return ReconcileResult(Finding.UNDECIDED, reason=reason)
+    if timeless:
+        reason = f"these requests may be it, but have no time: {', '.join(timeless)}"
+        return ReconcileResult(Finding.INCONCLUSIVE, reason=reason, candidates=tuple(timeless))
+    return None
+
+
+def _merge(histories: Iterable[RequestHistory]) -> list[RequestRecord]:
+    records: dict[str, RequestRecord] = {}
+    for history in histories:
+        records.update((record.request_id, record) for record in history.records)
+    return list(records.values())
+
+
+def _find_seeds(payload: object, depth: int = 4) -> frozenset[int]:
+    """Return the seeds of an echo, wherever it has them and however it writes numbers."""
+    if depth == 0:
+        return frozenset()
+    if isinstance(payload, Mapping):
+        found = frozenset(
+            seed for name, value in payload.items() if str(name).lower() == "seed" for seed in _parse_integer(value)
+        )
+        return found.union(*(_find_seeds(value, depth - 1) for value in payload.values()))
+    if isinstance(payload, list):
+        return frozenset().union(*(_find_seeds(value, depth - 1) for value in payload))
+    return frozenset()
+
+
+def _parse_integer(value: object) -> tuple[int, ...]:
+    """Return an integer that is written as a number or as text, padded, or with a fraction of zero."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return ()
+    if isinstance(value, int):
+        return (value,)
+    if isinstance(value, str):
+        text = value.strip()
+        if text.lstrip("+-").isdecimal() and len(text) < 40:
+            return (int(text),)
+    try:
+        number = float(value)
+    except ValueError:
+        return ()
+    return (int(number),) if math.isfinite(number) and number == int(number) else ()
+
+
+def _contradicts(entry: LedgerEntry, request: I2VRequest | None, record: RequestRecord) -> bool:
+    """Return whether a record can't be ours, whatever the service makes of a payload that it repeats."""
+    payload = record.payload
+    durations = _parse_integer(payload.get("duration"))
+    if durations and entry.duration not in durations:
+        return True
+    resolution = str(payload.get("resolution", "")).strip().upper().removesuffix("P")
+    if resolution.isdecimal() and resolution != str(entry.resolution).upper().removesuffix("P"):
+        return True
+    prompt = payload.get("prompt")
+    if request is None or request.prompt_extend or not isinstance(prompt, str):
+        return False
+    sent, shown = (" ".join(text.split()) for text in (request.prompt, prompt))
+    return not (sent.startswith(shown) or shown.startswith(sent))
+
+
+def _has_same_content(request: I2VRequest, payload: Mapping[str, Any]) -> bool:
+    """Return whether every field of an echo is what would be sent, though written in another way."""
+    sent = normalize_payload(request.to_payload())
+
+    def is_equal(name: str, shown: Any) -> bool:
+        if name in ("seed", "duration"):
+            return name == "seed" or request.duration in _parse_integer(shown)
+        expected = sent.get(name)
+        return shown is None or shown == expected or str(shown).strip().lower() == str(expected).strip().lower()
+
+    return "img_url" in payload and all(is_equal(name, value) for name, value in normalize_payload(payload).items())
+
+
+def _may_be_charged_for(entry: LedgerEntry, record: RequestRecord, policy: Policy) -> bool:
+    return is_charged(record) and (record.created_at is None or _is_in_time(entry, record, policy))
+
+
+def _is_in_time(entry: LedgerEntry, record: RequestRecord, policy: Policy) -> bool:
+    """Return whether a record was accepted at a time at which one of the entry's POSTs may have been."""
+    if record.created_at is None:
+        return False
+    until = entry.last_sent_at + policy.settling_time + policy.clock_margin
+    return get_first_sent_at(entry) - policy.clock_margin <= record.created_at <= until
+
+
+def _match_single(
+    api: RequestReader, entry: LedgerEntry, request: I2VRequest | None, record: RequestRecord
+) -> tuple[Match, bool]:
+    """Fetch a record on its own, which may show a payload that the list hides; and whether the API knows it so."""
+    try:
+        return match_record(entry, request, api.get_request(record.request_id)), True
+    except WanNotFoundError:
+        return Match.PAYLOAD_HIDDEN, False
+    except WanError:
+        return Match.PAYLOAD_HIDDEN, True
+
+
+def _get_age(record: RequestRecord) -> tuple[float, str]:
     return record.created_at or 0.0, record.request_id
 
 

@@ -27,7 +27,7 @@ from airflow_provider_wan.api.errors import (
     WanValidationError,
 )
 from airflow_provider_wan.api.pricing import estimate_cost_within_budget
-from airflow_provider_wan.api.record import RequestRecord
+from airflow_provider_wan.api.record import RequestRecord, RequestStatus
 from airflow_provider_wan.api.request import MAX_SEED, I2VRequest
 from airflow_provider_wan.ledger import entry as entries
 from airflow_provider_wan.ledger.entry import NO_REFERENCE, EntryState, LedgerEntry, Owner, TaskReference
@@ -42,7 +42,13 @@ from airflow_provider_wan.ledger.errors import (
 from airflow_provider_wan.ledger.fingerprint import hash_payload
 from airflow_provider_wan.ledger.ledger import Ledger
 from airflow_provider_wan.ledger.messages import in_doubt_message, permanent_failure_message
-from airflow_provider_wan.ledger.reconcile import Finding, ReconcileResult, RequestReader, reconcile_entry
+from airflow_provider_wan.ledger.reconcile import (
+    Finding,
+    ReconcileResult,
+    RequestReader,
+    find_duplicates,
+    reconcile_entry,
+)
 from airflow_provider_wan.ledger.rules import (
     Decision,
     DecisionInput,
@@ -59,6 +65,7 @@ OnDoubt = Literal["reconcile", "fail"]
 
 # A POST that begins just before the deadline gets this much time, in seconds: cut off earlier, it would be in doubt.
 _DEADLINE_GRACE = 4.0
+_MAX_CONFLICTS = 10
 
 
 class PreparedPost(Protocol):
@@ -208,8 +215,9 @@ class Submitter:
         self._rng = rng or random.SystemRandom()
         self._policy = policy or Policy()
         self._probed = False
-        # By fingerprint: the version that this process saw, or did not find in the list, and since when.
+        # By fingerprint: the version that this process saw, has in doubt, or did not find in the list, and since when.
         self._seen: dict[str, tuple[str, float]] = {}
+        self._doubted: dict[str, tuple[str, float]] = {}
         self._absent: dict[str, tuple[str, float]] = {}
         self._refused: dict[str, RefusedClaim] = {}
 
@@ -260,7 +268,7 @@ class Submitter:
         :returns: the clip; or ``RetryLater``: call again after its delay. Errors as :meth:`submit_once`.
         """
         result: SubmitResult | RetryLater | None = None
-        while result is None:
+        for _ in range(_MAX_CONFLICTS):
             refused = self._refused.pop(submission.fingerprint, None)
             if refused is not None and self._monotonic() < refused.retry_at:
                 self._refused[submission.fingerprint] = refused
@@ -269,9 +277,16 @@ class Submitter:
                 result = self._retry_claim(submission, refused)
             else:
                 result = self._step(submission, self._store.read(submission.fingerprint), on_doubt)
+            if result is not None:
+                break
+        if result is None:
+            raise LedgerUnavailableError(
+                f"Clip {submission.fingerprint} changed {_MAX_CONFLICTS} times while it was claimed. Nothing was paid "
+                "by this call; a retry checks again."
+            )
         if isinstance(result, SubmitResult):
-            self._seen.pop(submission.fingerprint, None)
-            self._absent.pop(submission.fingerprint, None)
+            for memory in (self._seen, self._doubted, self._absent):
+                memory.pop(submission.fingerprint, None)
         return result
 
     def _wait(self, submission: SubmitRequest, later: RetryLater) -> None:
@@ -316,8 +331,12 @@ class Submitter:
             case _:
                 return self._claim_and_post(submission, stored, keep_seed=False)
 
-    def _attach(self, stored: StoredEntry) -> SubmitResult | None:
-        """Continue with a request that was accepted before; None if it ended without a clip."""
+    def _attach(self, stored: StoredEntry, shown: RequestRecord | None = None) -> SubmitResult | None:
+        """
+        Continue with a request that was accepted before; None if it ended without a clip.
+
+        :param shown: the request as the list shows it, if it was just found there.
+        """
         entry = stored.entry
         request_id = entry.request_id or ""
         try:
@@ -325,18 +344,69 @@ class Submitter:
         except WanNotFoundError as error:
             if entry.state is EntryState.SUCCEEDED:
                 return SubmitResult(entry, None, False)
-            raise WanInDoubtError(
-                f"Request {request_id} was accepted for clip {entry.fingerprint}, and the API no longer knows it "
-                f"({error}). Nothing was submitted again. Check that the connection uses the same account "
-                "and service; if the request is permanently lost, a new idempotency_key makes the clip again and pays "
-                "for it."
-            ) from error
+            record = self._assume_running(entry, error, shown)
+        except WanError as error:
+            if entry.state is EntryState.SUCCEEDED:
+                raise
+            record = self._assume_running(entry, error, shown)
+        if entry.duplicate_scan_due:
+            entry = self.scan_for_duplicates(entry.fingerprint) or entry
         if entry.state is EntryState.SUCCEEDED:
             return SubmitResult(entry, record, False)
         entry = self.ledger.record_result(entry.fingerprint, record) or entry
         if entry.state in (EntryState.SUBMITTED, EntryState.SUCCEEDED, EntryState.ARCHIVED):
             return SubmitResult(entry, record, False)
         return None
+
+    @staticmethod
+    def _assume_running(entry: LedgerEntry, error: WanError, shown: RequestRecord | None) -> RequestRecord:
+        """Return a request that is paid for and can't be looked at now: it is waited for, whatever the API says."""
+        log.warning(
+            "Clip %s: request %s was accepted, and can't be looked at now (%s); waiting for it.",
+            entry.fingerprint,
+            entry.request_id,
+            error,
+        )
+        return shown or RequestRecord(
+            entry.request_id or "", RequestStatus.UNKNOWN, "unknown", created_at=entry.submitted_at
+        )
+
+    def scan_for_duplicates(self, fingerprint: str) -> LedgerEntry | None:
+        """
+        Look once more for a second request of a clip whose doubt was settled, if that is due and late enough.
+
+        It never raises an error of the API or the ledger: what could not be found out stays due.
+
+        :param fingerprint: key of the entry.
+        :returns: the entry as it is then; None if there is none, or it can't be read.
+        """
+        try:
+            stored = self._store.read(fingerprint)
+            if stored is None or not stored.entry.duplicate_scan_due:
+                return stored.entry if stored else None
+            entry = stored.entry
+            if self._clock() - entry.last_sent_at < self._policy.settling_time or entry.account != self._api.account.id:
+                return entry
+            duplicates = find_duplicates(self._api, self._store, entry, self._policy)
+            if duplicates is None:
+                return entry
+            return self.ledger.record_duplicates(fingerprint, [record.request_id for record in duplicates])
+        except WanError as error:
+            log.warning("Clip %s: can't look for a second request now: %s", fingerprint, error)
+            return None
+
+    def record_result(self, fingerprint: str, record: RequestRecord) -> LedgerEntry | None:
+        """
+        Record how a request ended, and look for a second request if that is due.
+
+        :param fingerprint: key of the entry.
+        :param record: the request as the API returns it.
+        :returns: the entry as it is then; None if there is none.
+        """
+        entry = self.ledger.record_result(fingerprint, record)
+        if entry is not None and entry.duplicate_scan_due:
+            entry = self.scan_for_duplicates(fingerprint) or entry
+        return entry
 
     def _wait_for_owner(self, submission: SubmitRequest, stored: StoredEntry) -> RetryLater:
         """Wait for the task that is about to pay."""
@@ -352,37 +422,51 @@ class Submitter:
 
     def _steal_expired_claim(self, submission: SubmitRequest, stored: StoredEntry) -> SubmitResult | RetryLater | None:
         """Take over a claim under which nothing was sent; the conditional write keeps its owner from sending."""
-        result = reconcile_entry(self._api, self._store, stored.entry, submission.request, self._policy)
-        if result.finding is Finding.FOUND:
-            return self._adopt(stored, result)
+        if stored.entry.posts:
+            result = self._scan(submission, stored.entry)
+            if result.finding is Finding.FOUND:
+                return self._adopt(stored, result)
         return self._claim_and_post(submission, stored, keep_seed=True)
+
+    def _scan(self, submission: SubmitRequest, entry: LedgerEntry) -> ReconcileResult:
+        return reconcile_entry(self._api, self._store, entry, submission.request, self._policy, self._clock())
 
     def _reconcile(
         self, submission: SubmitRequest, stored: StoredEntry, on_doubt: OnDoubt
     ) -> SubmitResult | RetryLater | None:
-        """Find out whether a POST was accepted."""
-        entry = stored.entry
+        """
+        Find out whether a POST was accepted.
+
+        Both scans that prove an absence are made by one process: no clock of another one measures the time between
+        them, and the claim that follows is a conditional write on the version that was read before the first.
+        """
+        entry, fingerprint, policy = stored.entry, submission.fingerprint, self._policy
         if on_doubt == "fail":
             raise WanInDoubtError(in_doubt_message(entry, "on_doubt='fail' leaves it to a person", self._store))
-        result = reconcile_entry(self._api, self._store, entry, submission.request, self._policy)
+        doubted_since = _first_seen_at(self._doubted, stored, self._monotonic())
+        result = self._scan(submission, entry)
         if result.finding is Finding.FOUND:
             return self._adopt(stored, result)
-        if result.finding is Finding.INCONCLUSIVE:
-            self._absent.pop(submission.fingerprint, None)
-            raise WanInDoubtError(in_doubt_message(entry, result.reason, self._store))
-        now, monotonic = self._clock(), self._monotonic()
-        delay = _first_seen_at(self._absent, stored, monotonic) + self._policy.absence_confirm_interval - monotonic
-        if delay <= 0:
-            log.info("Clip %s: two scans prove that nothing was accepted; submitting.", submission.fingerprint)
-            return self._claim_and_post(submission, stored, keep_seed=True)
-        if submission.deadline is not None and now + delay > submission.deadline:
-            reason = f"the list does not show it; a second scan in {delay:.0f} s would prove that"
+        now = self._monotonic()
+        if result.finding is Finding.ABSENT:
+            remaining = _first_seen_at(self._absent, stored, now) + policy.absence_confirm_interval - now
+            reason = f"the list does not show it; a second scan in {remaining:.0f} s would prove that"
+        else:
+            self._absent.pop(fingerprint, None)
+            remaining = policy.doubt_poll_interval
+            reason = result.reason
+            if result.finding is Finding.INCONCLUSIVE or now - doubted_since > 2 * policy.absence_confirm_interval:
+                raise WanInDoubtError(in_doubt_message(entry, reason, self._store))
+        if remaining <= 0:
+            if submission.owner.attempt in entry.repeats_after_absence:
+                reason = "the list proves that it was not, and this attempt has submitted the clip again once already"
+                raise WanInDoubtError(in_doubt_message(entry, reason, self._store))
+            log.info("Clip %s: two scans prove that nothing was accepted; submitting.", fingerprint)
+            return self._claim_and_post(submission, stored, keep_seed=True, repeated_by=submission.owner.attempt)
+        if submission.deadline is not None and self._clock() + remaining > submission.deadline:
             raise WanInDoubtError(in_doubt_message(entry, reason, self._store))
-        log.info(
-            "Clip %s: not in the API's list; scanning again in %.0f s before submitting.",
-            submission.fingerprint,
-            delay,
-        )
+        delay = min(remaining, policy.doubt_poll_interval)
+        log.info("Clip %s: %s; scanning again in %.0f s.", fingerprint, reason, delay)
         return RetryLater(WaitReason.IN_DOUBT, delay, entry)
 
     def _adopt(self, stored: StoredEntry, result: ReconcileResult) -> SubmitResult | None:
@@ -400,13 +484,19 @@ class Submitter:
         log.info(
             "Clip %s: found request %s in the API's list; continuing with it.", entry.fingerprint, record.request_id
         )
-        return self._attach(adopted)
+        return self._attach(adopted, record)
 
     def _claim_and_post(
-        self, submission: SubmitRequest, stored: StoredEntry | None, *, keep_seed: bool
+        self, submission: SubmitRequest, stored: StoredEntry | None, *, keep_seed: bool, repeated_by: str | None = None
     ) -> SubmitResult | RetryLater | None:
-        """Claim the clip, submit it once, and record the id."""
+        """
+        Claim the clip, submit it once, and record the id.
+
+        :param repeated_by: the attempt, if it repeats a POST that is proven never to have been accepted.
+        """
         claim, request = self._build_claim(submission, stored.entry if stored else None, keep_seed)
+        if stored and repeated_by:
+            claim = entries.repeat_after_absence(claim, repeated_by)
         if submission.before_pay is not None:
             submission.before_pay(claim)
         if not self._probed:

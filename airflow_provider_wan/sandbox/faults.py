@@ -52,6 +52,10 @@ class Fault(StrEnum):
     BAD_KEY_401 = "bad_key_401"
     FORBIDDEN_403 = "forbidden_403"
     NO_MODEL_404 = "no_model_404"
+    GATEWAY_403_ACCEPTED = "gateway_403_accepted"
+    GATEWAY_404_ACCEPTED = "gateway_404_accepted"
+    GATEWAY_429_ACCEPTED = "gateway_429_accepted"
+    GATEWAY_503_ACCEPTED = "gateway_503_accepted"
     GARBAGE_ACCEPTED = "garbage_accepted"
     NO_ID_ACCEPTED = "no_id_accepted"
     ANSWER_201 = "answer_201"
@@ -79,7 +83,13 @@ class Fault(StrEnum):
     NO_THUMBNAIL = "no_thumbnail"
     MP4_THUMBNAIL = "mp4_thumbnail"
     EMPTY_ECHO = "empty_echo"
+    ECHO_SEED_FLOAT = "echo_seed_float"
+    ECHO_SEED_PADDED = "echo_seed_padded"
+    ECHO_WITHOUT_SEED = "echo_without_seed"
+    ECHO_ELABORATED = "echo_elaborated"
+    ECHO_IMAGE_MOVED = "echo_image_moved"
     MODEL_DIFFERS = "model_differs"
+    FILED_ELSEWHERE = "filed_elsewhere"
     # GET /requests/{id}: one per call.
     GET_GARBAGE = "get_garbage"
     GET_SLOW = "get_slow"
@@ -96,6 +106,15 @@ class Fault(StrEnum):
     LIST_500 = "list_500"
     LIST_GARBAGE = "list_garbage"
     LIST_REVERSED = "list_reversed"
+    LIST_WITHOUT_PAGING = "list_without_paging"
+    LIST_TOTAL_OF_PAGE = "list_total_of_page"
+    LIST_KEEPS_NEWEST = "list_keeps_newest"
+    LIST_ENDS_AT_OFFSET = "list_ends_at_offset"
+    LIST_SAYS_NO_MORE = "list_says_no_more"
+    LIST_OFFSET_IN_PAGES = "list_offset_in_pages"
+    LIST_OLDEST_CAPPED = "list_oldest_capped"
+    LIST_EMPTY = "list_empty"
+    LIST_NEEDS_MODEL = "list_needs_model"
     LIST_SLOW = "list_slow"
     LIST_HANG = "list_hang"
     LIST_RESET = "list_reset"
@@ -146,6 +165,10 @@ SILENTLY_ACCEPTED = frozenset(
         Fault.HANG_AFTER_ACCEPT,
         Fault.ERROR_500_ACCEPTED,
         Fault.HTML_502_ACCEPTED,
+        Fault.GATEWAY_403_ACCEPTED,
+        Fault.GATEWAY_404_ACCEPTED,
+        Fault.GATEWAY_429_ACCEPTED,
+        Fault.GATEWAY_503_ACCEPTED,
         Fault.GARBAGE_ACCEPTED,
         Fault.NO_ID_ACCEPTED,
     }

@@ -122,6 +122,19 @@ def gateway_page(**fields: Any) -> SandboxResponse:
     return SandboxResponse(502, GATEWAY_PAGE, "text/html", **fields)
 
 
+def gateway_error(status: int, **fields: Any) -> SandboxResponse:
+    """Build the error of something that stands before the service: a firewall, an ingress, a gateway or a proxy."""
+    match status:
+        case 403:
+            return SandboxResponse(403, b"<html><h1>Request blocked by policy</h1></html>", "text/html", **fields)
+        case 404:
+            return json_response(404, {"message": "no Route matched with those values"}, **fields)
+        case 429:
+            return json_response(429, {"message": "API rate limit exceeded"}, **fields)
+    body = b"upstream connect error or disconnect/reset before headers"
+    return SandboxResponse(status, body, "text/plain", **fields)
+
+
 def garbage(**fields: Any) -> SandboxResponse:
     """Build a 200 whose body is not valid JSON."""
     return SandboxResponse(200, GARBAGE, **fields)

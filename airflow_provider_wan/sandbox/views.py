@@ -56,7 +56,7 @@ def record(job: SandboxJob, now: float, config: SandboxConfig, results: str) -> 
         "org_id": job.org_id,
         "user_id": "user-sandbox",
         "is_public": False,
-        "payload": dict(job.payload) if echoed else {},
+        "payload": _echo(job) if echoed else {},
         "outcome": outcome(job, results),
     }
     if job.started_at is not None:
@@ -64,6 +64,21 @@ def record(job: SandboxJob, now: float, config: SandboxConfig, results: str) -> 
     if job.status is JobStatus.FAILED and job.life in TOP_FIELDS:
         body[TOP_FIELDS[job.life]] = job.reason
     return body
+
+
+def _echo(job: SandboxJob) -> dict[str, Any]:
+    payload = dict(job.payload)
+    if "seed" in payload and Fault.ECHO_SEED_FLOAT in job.shapes:
+        payload["seed"] = float(payload["seed"])
+    if "seed" in payload and Fault.ECHO_SEED_PADDED in job.shapes:
+        payload["seed"] = f"{payload['seed']:010d}"
+    if Fault.ECHO_WITHOUT_SEED in job.shapes:
+        payload.pop("seed", None)
+    if Fault.ECHO_ELABORATED in job.shapes:
+        payload["prompt"] = f"In soft morning light, {payload.get('prompt', '')}, cinematic"
+    if Fault.ECHO_IMAGE_MOVED in job.shapes:
+        payload["img_url"] = f"https://storage.service.example/{job.request_id}.png"
+    return payload
 
 
 def outcome(job: SandboxJob, results: str) -> dict[str, Any] | None:

@@ -105,6 +105,9 @@ class World:
         self.now = START
         config = SandboxConfig(render=RenderMode.NONE, run_sigma=0.0, queue_sigma=0.0, journal_limit=0, cancel=cancel)
         self.core = SandboxCore(config, clock=lambda: self.now)
+        # An account that was used before: without that the list proves nothing.
+        for age in (20_000.0, 10_000.0):
+            self.core.admin.console(age=age)
         for fault in faults:
             self.core.faults.inject(fault, 1)
         self.late = late

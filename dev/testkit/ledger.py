@@ -81,7 +81,7 @@ class PreparedCall:
 
 class Api:
     """
-    An API that takes requests and lists them, the newest first.
+    An API that takes requests and lists them, the newest first; two of them are older than any test.
 
     :ivar answers: what the next submissions do: an error to raise, or one to raise after accepting (a pair).
     """
@@ -97,6 +97,9 @@ class Api:
         self.pages: list[tuple[int, int]] = []
         self.page_of: Callable[[int, int], RequestPage] | None = None
         self.list_error: Exception | None = None
+        for n in (2, 1):
+            self._ids = itertools.count(1)
+            self.add({"seed": n}, "success", request_id=f"old{n}", created_at=NOW - 7200 * n)
         self._ids = itertools.count(1)
 
     def prepare_submission(self, request: I2VRequest) -> PreparedCall:
@@ -136,7 +139,9 @@ class Api:
                 return record
         raise WanNotFoundError(f"Request {request_id}: HTTP 404")
 
-    def list_requests(self, *, model_id: str | None = None, limit: int = 100, offset: int = 0) -> RequestPage:
+    def list_requests(
+        self, *, model_id: str | None = None, limit: int = 100, offset: int = 0, all_models: bool = False
+    ) -> RequestPage:
         self.pages.append((limit, offset))
         if self.list_error is not None:
             raise self.list_error

@@ -198,13 +198,19 @@ class AdminHandler:
             made.append(job.request_id)
         return made
 
-    def console(self, payload: Mapping[str, Any] | None = None, status: str = "success") -> SandboxJob:
-        """Create a request of the web console: listed, but answered with 404 by id."""
+    def console(
+        self, payload: Mapping[str, Any] | None = None, status: str = "success", age: float = 0.0
+    ) -> SandboxJob:
+        """Create a request of the web console: listed, but answered with 404 by id.
+
+        :param age: seconds since it was created.
+        """
         backend = self._backend
         org = contract.resolve_organization(backend.config, {})
         each = dict(SEED_PAYLOAD if payload is None else payload)
         job = backend.create_job(org, backend.config.models[0], each, {})
         job.origin, job.life, job.shapes = JobOrigin.CONSOLE, Fault.NEVER_RUNS, frozenset()
+        job.created_at = job.updated_at = job.ready_at = job.created_at - age
         backend.accept(job)
         job.render = RenderedFiles(f"{job.request_id}.mp4")
         backend.lifecycle.force(job, JobStatus(status), None, backend.now())

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -14,6 +14,9 @@ from airflow_provider_wan.sandbox.faults import Fault, InjectionPoint
 from airflow_provider_wan.sandbox.job import JobOrigin, JobStatus, SandboxJob
 from airflow_provider_wan.sandbox.rate_limit import SlidingWindow
 from airflow_provider_wan.sandbox.responses import SandboxResponse
+
+LYING_PAGE = 50
+LYING_END = 100
 
 
 class ReadHandler:
@@ -55,15 +58,44 @@ class ReadHandler:
         if limit is None or offset is None or limit == 0:
             return responses.error(400, "invalid query parameters: limit, offset (Expected a whole number)")
         model, now = params.get("model_id") or None, backend.now()
+        if fault is Fault.LIST_NEEDS_MODEL and model is None:
+            return responses.error(
+                400, "invalid query parameters: model_id (Required parameter is missing)", fault=fault
+            )
         before = now - backend.config.list_lag
-        reverse = fault is Fault.LIST_REVERSED
-        page, total = backend.jobs.page(org, model, min(limit, backend.config.list_max), offset, before, reverse)
+        jobs, total, has_more = self._page(fault, org, model, min(limit, backend.config.list_max), offset, before)
         body: dict[str, Any] = {
-            "requests": [views.record(job, now, backend.config, backend.result_base) for job in page]
+            "requests": [views.record(job, now, backend.config, backend.result_base) for job in jobs]
         }
         if backend.config.list_totals:
-            body |= {"total": total, "has_more": offset + len(page) < total}
+            body |= {"total": total, "has_more": has_more}
         return responses.json_response(200, body, delay=self._delay(fault), fault=fault)
+
+    def _page(
+        self, fault: Fault | None, org: str, model: str | None, limit: int, offset: int, before: float
+    ) -> tuple[Sequence[SandboxJob], int, bool]:
+        """Return the requests of a page, ``total`` and ``has_more``, as true as the fault allows."""
+        reverse = fault in (Fault.LIST_REVERSED, Fault.LIST_OLDEST_CAPPED)
+        kept = None
+        match fault:
+            case Fault.LIST_WITHOUT_PAGING:
+                limit, offset = LYING_PAGE, 0
+            case Fault.LIST_TOTAL_OF_PAGE | Fault.LIST_SAYS_NO_MORE:
+                limit = min(limit, LYING_PAGE)
+            case Fault.LIST_OFFSET_IN_PAGES:
+                offset *= limit
+            case Fault.LIST_KEEPS_NEWEST | Fault.LIST_OLDEST_CAPPED | Fault.LIST_ENDS_AT_OFFSET:
+                kept = LYING_END
+            case Fault.LIST_EMPTY:
+                return [], 0, False
+        if kept is not None:
+            limit = max(0, min(limit, kept - offset))
+        jobs, total = self._backend.jobs.page(org, model, limit, offset, before, reverse)
+        if fault in (Fault.LIST_KEEPS_NEWEST, Fault.LIST_OLDEST_CAPPED):
+            total = min(total, LYING_END)
+        if fault in (Fault.LIST_TOTAL_OF_PAGE, Fault.LIST_WITHOUT_PAGING):
+            return jobs, len(jobs), False
+        return jobs, total, fault is not Fault.LIST_SAYS_NO_MORE and offset + len(jobs) < total
 
     def cancel(self, org: str, request_id: str) -> SandboxResponse:
         """Handle ``DELETE /requests/{id}``."""

@@ -43,6 +43,8 @@ class SubmissionHandler:
         job = self._backend.create_job(org, model, payload, fields)
         if fault is Fault.IMMEDIATE_SUCCESS:
             job.life, job.ready_at, job.run_seconds = None, job.created_at, 0.0
+        if Fault.FILED_ELSEWHERE in job.shapes:
+            job.model = f"{model}-internal"
         self._backend.accept(job, fault)
         return self._accepted_response(job, fault)
 
@@ -142,6 +144,14 @@ def _silent_response(fault: Fault | None, body: dict[str, Any], more: dict[str, 
             return responses.internal_error(**more)
         case Fault.HTML_502_ACCEPTED:
             return responses.gateway_page(**more)
+        case Fault.GATEWAY_403_ACCEPTED:
+            return responses.gateway_error(403, **more)
+        case Fault.GATEWAY_404_ACCEPTED:
+            return responses.gateway_error(404, **more)
+        case Fault.GATEWAY_429_ACCEPTED:
+            return responses.gateway_error(429, **more)
+        case Fault.GATEWAY_503_ACCEPTED:
+            return responses.gateway_error(503, **more)
         case Fault.NO_ID_ACCEPTED:
             return responses.json_response(200, {name: body[name] for name in body if name != "request_id"}, **more)
     return responses.garbage(**more)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,11 @@ from typing import Any
 import pytest
 
 from airflow_provider_wan.cli.main import main
+from airflow_provider_wan.hooks.wan import WanHook
 from airflow_provider_wan.ledger import EntryState, open_store
 from airflow_provider_wan.ledger import entry as entries
 from airflow_provider_wan.sandbox import SandboxServer
-from dev.testkit.ledger import FINGERPRINT, NOW, a_claim
+from dev.testkit.ledger import FINGERPRINT, NOW, REQUEST, a_claim
 
 
 @pytest.fixture
@@ -22,9 +24,10 @@ def ledger(tmp_path: Path) -> Any:
 
 
 @pytest.fixture
-def store_in_doubt(ledger: Any) -> Any:
+def store_in_doubt(ledger: Any, api: Any) -> Any:
     store = open_store(ledger)
-    store.create(entries.in_doubt(entries.record_intent(a_claim(), NOW), "the response was lost", NOW))
+    entry = entries.in_doubt(entries.record_intent(a_claim(account=WanHook().config.account), NOW), "reset", NOW)
+    store.create(entry)
     return store
 
 
@@ -32,6 +35,8 @@ def store_in_doubt(ledger: Any) -> Any:
 def api(connection: Any) -> Iterator[Any]:
     with SandboxServer(render="none", api_key="key-0123456789abcdef") as sandbox:
         connection(sandbox.base_url)
+        for age in (20_000.0, 10_000.0):
+            sandbox.core.admin.console(age=time.time() - NOW + age)
         yield sandbox
 
 
@@ -104,10 +109,13 @@ def test_a_request_is_recorded_only_if_the_api_knows_it(
     assert "404" in capsys.readouterr().err
     assert store_in_doubt.read(FINGERPRINT).entry.state is EntryState.IN_DOUBT
 
-    from airflow_provider_wan.api.request import I2VRequest
-    from airflow_provider_wan.hooks.wan import WanHook
+    other = WanHook().submit(REQUEST.with_seed(8)).request_id
+    assert main(["reconcile", FINGERPRINT, "--ledger", ledger, "--request-id", other]) == 1
+    assert "seed or payload" in capsys.readouterr().err
 
-    request_id = WanHook().submit(I2VRequest("https://images.example.com/cat.jpg")).request_id
+    request_id = WanHook().submit(REQUEST.with_seed(7)).request_id
+    assert main(["reconcile", FINGERPRINT, "--ledger", ledger, "--absent"]) == 1
+    assert "shows it" in capsys.readouterr().err
     assert main(["reconcile", FINGERPRINT, "--ledger", ledger, "--request-id", request_id]) == 0
     entry = store_in_doubt.read(FINGERPRINT).entry
     assert (entry.state, entry.request_id) == (EntryState.SUBMITTED, request_id)

@@ -227,7 +227,9 @@ def test_posts_that_may_have_been_accepted_are_counted_through_claims() -> None:
     again = entries.record_intent(entries.record_intent(refused, NOW + 2), NOW + 3)
     assert (again.posts, again.first_intent_at) == (1, NOW + 2)
     doubtful = entries.in_doubt(again, "no response", NOW + 4)
-    repeated = entries.record_intent(entries.reclaim(doubtful, a_claim(), repeated_by=ME.attempt), NOW + 500)
+    repeated = entries.record_intent(
+        entries.repeat_after_absence(entries.reclaim(doubtful, a_claim()), ME.attempt), NOW + 500
+    )
     assert (repeated.posts, repeated.first_intent_at) == (2, NOW + 2)
     assert repeated.repeats_after_absence == ("dag/run/clip/-1#1",)
     assert repeated.duplicate_scan_due

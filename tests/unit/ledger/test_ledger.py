@@ -56,7 +56,7 @@ def test_an_update_that_always_conflicts_is_given_up(store: Any, monkeypatch: py
 
     monkeypatch.setattr(store, "replace", conflict)
     with pytest.raises(LedgerUnavailableError, match="20 times"):
-        Ledger(store).adopt_request(FINGERPRINT, "r1")
+        Ledger(store).record_late_acceptance(a_post(ME), "r1")
 
 
 def test_a_late_acceptance_is_the_clips_while_nobody_else_may_have_paid(store: Any) -> None:

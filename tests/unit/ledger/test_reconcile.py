@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_wan.api.errors import WanLookupError
+from airflow_provider_wan.api.errors import WanBadRequestError, WanLookupError
 from airflow_provider_wan.api.record import RequestPage
 from airflow_provider_wan.ledger.entry import failed, in_doubt, reclaim, submitted
 from airflow_provider_wan.ledger.reconcile import Finding, reconcile_entry
@@ -17,6 +17,10 @@ from dev.testkit.ledger import NOW, OTHER, REQUEST, Api, a_claim, a_post
 
 P = Policy()
 SENT = REQUEST.with_seed(7).to_payload()
+
+
+def scan(api: Any, store: Any, entry: Any = None, request: Any = REQUEST, *, now: float = NOW) -> Any:
+    return reconcile_entry(api, store, entry or a_post(), request, P, now)
 
 
 @pytest.fixture
@@ -33,13 +37,13 @@ def test_the_request_with_our_seed_and_payload_is_found(api: Any, store: Any) ->
     api.add({**SENT, "seed": 8})
     ours = api.add(SENT)
     api.add({**SENT, "seed": 9})
-    result = reconcile_entry(api, store, a_post(), REQUEST, P)
+    result = scan(api, store)
     assert (result.finding, result.record) == (Finding.FOUND, ours)
 
 
 def test_a_list_without_our_request_shows_its_absence(api: Any, store: Any) -> None:
     api.add({**SENT, "seed": 8})
-    assert reconcile_entry(api, store, a_post(), REQUEST, P).finding is Finding.ABSENT
+    assert scan(api, store).finding is Finding.ABSENT
 
 
 @pytest.mark.parametrize(
@@ -50,17 +54,36 @@ def test_a_list_without_our_request_shows_its_absence(api: Any, store: Any) -> N
         {"seed": 7, "prompt": "a cat"},
         {**SENT, "seed": "7"},
         {**SENT, "img_url": "https://storage.service.example/copy.png"},
+        {**SENT, "prompt": "A fluffy cat, cinematic light, 4k"},
+        {**SENT, "seed": 7.0},
+        {**SENT, "seed": "7.0"},
+        {**SENT, "seed": " 0000000007 "},
+        {**SENT, "resolution": "720p", "duration": "5"},
+        {"input": {"img_url": "x"}, "parameters": {"seed": 7}},
     ],
-    ids=["presigned anew", "with extra fields", "in part", "as text", "with the image put elsewhere"],
+    ids=[
+        "presigned anew",
+        "with extra fields",
+        "in part",
+        "as text",
+        "with the image put elsewhere",
+        "with an elaborated prompt",
+        "as a float",
+        "as a float in text",
+        "padded",
+        "in other words",
+        "nested",
+    ],
 )
 def test_a_drawn_seed_is_found_in_an_echo_that_is_not_verbatim(api: Any, store: Any, echo: dict[str, Any]) -> None:
     api.add(echo)
-    assert reconcile_entry(api, store, a_post(), REQUEST, P).finding is Finding.FOUND
+    assert scan(api, store).finding is Finding.FOUND
 
 
-def test_our_seed_with_another_prompt_is_inconclusive(api: Any, store: Any) -> None:
-    api.add({**SENT, "prompt": "a dog"}, request_id="odd")
-    result = reconcile_entry(api, store, a_post(), REQUEST, P)
+@pytest.mark.parametrize("change", [{"duration": 10}, {"duration": "10"}, {"resolution": "1080P"}])
+def test_our_seed_with_another_length_or_size_is_inconclusive(api: Any, store: Any, change: dict[str, Any]) -> None:
+    api.add({**SENT, **change}, request_id="odd")
+    result = scan(api, store)
     assert result.finding is Finding.INCONCLUSIVE
     assert "odd" in result.reason
 
@@ -69,44 +92,65 @@ def test_a_drawn_seed_is_found_however_wrong_the_clocks_are(api: Any, store: Any
     api.add(SENT, created_at=NOW - 40 * 60)
     for n in range(300):
         api.add({**SENT, "seed": 100 + n}, created_at=NOW - 40 * 60 + n)
-    assert reconcile_entry(api, store, a_post(), REQUEST, P).finding is Finding.FOUND
+    assert scan(api, store).finding is Finding.FOUND
 
 
 @pytest.mark.parametrize("change", [{"prompt": "a dog"}, {"img_url": "https://images.example.com/dog.png"}])
 def test_the_users_seed_alone_does_not_make_a_request_ours(api: Any, store: Any, change: dict[str, Any]) -> None:
     api.add({**SENT, **change})
-    assert reconcile_entry(api, store, a_post(drawn=False), REQUEST, P).finding is Finding.ABSENT
+    assert scan(api, store, a_post(drawn=False)).finding is Finding.ABSENT
 
 
 def test_with_the_users_seed_an_older_request_is_not_ours(api: Any, store: Any) -> None:
     api.add(SENT, created_at=NOW - P.clock_margin - 1)
-    assert reconcile_entry(api, store, a_post(drawn=False), REQUEST, P).finding is Finding.ABSENT
+    assert scan(api, store, a_post(drawn=False)).finding is Finding.ABSENT
     api.add(SENT, created_at=NOW - P.clock_margin + 1)
-    assert reconcile_entry(api, store, a_post(drawn=False), REQUEST, P).finding is Finding.FOUND
+    assert scan(api, store, a_post(drawn=False)).finding is Finding.FOUND
 
 
 def test_with_the_users_seed_the_request_of_another_entry_is_not_ours(api: Any, store: Any) -> None:
     theirs = api.add(SENT)
     store.create(submitted(a_post(OTHER, drawn=False, fingerprint="other"), theirs.request_id, NOW))
-    assert reconcile_entry(api, store, a_post(drawn=False), REQUEST, P).finding is Finding.ABSENT
+    assert scan(api, store, a_post(drawn=False)).finding is Finding.ABSENT
     ours = api.add(SENT)
-    assert reconcile_entry(api, store, a_post(drawn=False), REQUEST, P).record == ours
+    assert scan(api, store, a_post(drawn=False)).record == ours
 
 
-def test_two_entries_in_doubt_with_one_payload_each_find_their_own(api: Any, store: Any) -> None:
+def test_two_entries_in_doubt_with_one_payload_find_their_own_one_after_the_other(api: Any, store: Any) -> None:
     mine = in_doubt(a_post(drawn=False), "reset", NOW)
     other = in_doubt(a_post(OTHER, drawn=False, fingerprint="other", now=NOW + 5), "reset", NOW + 6)
+    version = store.create(mine)
+    store.create(other)
+    one, two = api.add(SENT, created_at=NOW), api.add(SENT, created_at=NOW + 5)
+    assert scan(api, store, other).finding is Finding.UNDECIDED
+    assert scan(api, store, mine).record == one
+    store.replace(submitted(mine, one.request_id, NOW), version)
+    assert scan(api, store, other).record == two
+
+
+def test_one_request_of_two_entries_in_doubt_is_nobodys_until_one_is_decided(api: Any, store: Any) -> None:
+    mine = in_doubt(a_post(drawn=False), "reset", NOW)
+    other = a_post(OTHER, drawn=False, fingerprint="other", now=NOW + 5)
     for entry in (mine, other):
         store.create(entry)
-    one, two = api.add(SENT, created_at=NOW), api.add(SENT, created_at=NOW + 5)
-    assert reconcile_entry(api, store, mine, REQUEST, P).record == one
-    assert reconcile_entry(api, store, other, REQUEST, P).record == two
+    api.add(SENT, created_at=NOW + 1)
+    for entry in (mine, other):
+        assert scan(api, store, entry).finding is Finding.UNDECIDED
+
+
+@pytest.mark.parametrize("status", ["failed", "cancelled"])
+def test_a_dead_twin_of_another_run_is_not_adopted(api: Any, store: Any, status: str) -> None:
+    api.add(SENT, status, created_at=NOW - 60)
+    assert scan(api, store, a_post(drawn=False)).finding is Finding.ABSENT
+    ours = api.add(SENT, created_at=NOW + 1)
+    api.add(SENT, status, created_at=NOW + 2)
+    assert scan(api, store, a_post(drawn=False)).record == ours
 
 
 def test_more_requests_of_one_payload_than_entries_are_inconclusive(api: Any, store: Any) -> None:
     api.add(SENT)
     api.add(SENT)
-    result = reconcile_entry(api, store, a_post(drawn=False), REQUEST, P)
+    result = scan(api, store, a_post(drawn=False))
     assert result.finding is Finding.INCONCLUSIVE
     assert "r1" in result.reason
 
@@ -115,31 +159,31 @@ def test_a_failed_request_of_the_same_payload_does_not_hide_the_live_one(api: An
     api.add(SENT, status="failed", created_at=NOW)
     lives = api.add(SENT, created_at=NOW)
     api.add(SENT, status="failed", created_at=NOW + 1)
-    assert reconcile_entry(api, store, a_post(drawn=False), REQUEST, P).record == lives
+    assert scan(api, store, a_post(drawn=False)).record == lives
 
 
 def test_the_requests_of_earlier_attempts_are_not_found_again(api: Any, store: Any) -> None:
     first = api.add(SENT, status="failed")
     entry = failed(submitted(a_post(drawn=False), first.request_id, NOW), "internal", False, NOW)
     again = replace(reclaim(entry, a_claim(drawn=False, now=NOW + 1)), intent_at=NOW + 1)
-    assert reconcile_entry(api, store, again, REQUEST, P).finding is Finding.ABSENT
+    assert scan(api, store, again).finding is Finding.ABSENT
 
 
 def test_of_two_accepted_requests_the_live_one_is_adopted_and_the_other_is_a_duplicate(api: Any, store: Any) -> None:
     api.add(SENT, status="failed", created_at=NOW)
     one, two = api.add(SENT, created_at=NOW + 1), api.add(SENT, created_at=NOW + 2)
-    result = reconcile_entry(api, store, a_post(), REQUEST, P)
+    result = scan(api, store)
     assert (result.record, result.duplicates) == (one, (two,))
 
 
 def test_a_failed_record_of_ours_is_found_too(api: Any, store: Any) -> None:
     ours = api.add(SENT, status="failed")
-    assert reconcile_entry(api, store, a_post(), REQUEST, P).record == ours
+    assert scan(api, store).record == ours
 
 
 def test_a_hidden_payload_at_the_time_in_question_is_inconclusive(api: Any, store: Any) -> None:
     api.add({}, request_id="mute")
-    result = reconcile_entry(api, store, a_post(), REQUEST, P)
+    result = scan(api, store)
     assert result.finding is Finding.INCONCLUSIVE
     assert "mute" in result.reason
 
@@ -147,34 +191,127 @@ def test_a_hidden_payload_at_the_time_in_question_is_inconclusive(api: Any, stor
 def test_a_payload_hidden_in_the_list_may_be_shown_by_id(api: Any, store: Any) -> None:
     ours = api.add(SENT)
     api.page_of = lambda limit, offset: RequestPage((replace(ours, payload={}),), 1, 1, False)
-    assert reconcile_entry(api, store, a_post(), REQUEST, P).finding is Finding.FOUND
+    assert scan(api, store).finding is Finding.FOUND
 
 
-@pytest.mark.parametrize("created_at", [NOW - P.clock_margin - 1, NOW + P.lease + P.clock_margin + 1])
+@pytest.mark.parametrize("created_at", [NOW - P.clock_margin - 1, NOW + P.settling_time + P.clock_margin + 1])
 def test_a_hidden_payload_at_another_time_is_not_ours(api: Any, store: Any, created_at: Any) -> None:
     api.add({}, created_at=created_at)
-    assert reconcile_entry(api, store, a_post(), REQUEST, P).finding is Finding.ABSENT
+    assert scan(api, store).finding is Finding.ABSENT
 
 
 def test_a_hidden_payload_of_another_entry_is_not_ours(api: Any, store: Any) -> None:
     theirs = api.add({})
     store.create(submitted(a_post(OTHER, fingerprint="other"), theirs.request_id, NOW))
-    assert reconcile_entry(api, store, a_post(), REQUEST, P).finding is Finding.ABSENT
+    assert scan(api, store).finding is Finding.ABSENT
 
 
-def test_a_request_of_the_web_console_is_not_ours(api: Any, store: Any) -> None:
+def test_a_request_that_is_listed_and_not_known_by_id_is_of_the_console_once_ours_would_be_known(
+    api: Any, store: Any
+) -> None:
     api.add({}, request_id="console")
     api.hidden.add("console")
-    assert reconcile_entry(api, store, a_post(), REQUEST, P).finding is Finding.ABSENT
+    assert scan(api, store, now=NOW + P.settling_time - 1).finding is Finding.UNDECIDED
+    assert scan(api, store, now=NOW + P.settling_time + 1).finding is Finding.ABSENT
+
+
+def test_a_request_of_another_model_without_an_image_is_not_ours(api: Any, store: Any) -> None:
+    api.add({"prompt": "a dog"}, model="wan2.6-t2v")
+    assert scan(api, store).finding is Finding.ABSENT
 
 
 def test_an_unreadable_list_is_inconclusive(api: Any, store: Any) -> None:
     api.list_error = WanLookupError("HTTP 502")
-    result = reconcile_entry(api, store, a_post(), REQUEST, P)
+    result = scan(api, store)
     assert result.finding is Finding.INCONCLUSIVE
     assert "HTTP 502" in result.reason
 
 
 def test_a_person_can_reconcile_without_the_request(api: Any, store: Any) -> None:
     ours = api.add(SENT)
-    assert reconcile_entry(api, store, a_post(), None, P).record == ours
+    assert scan(api, store, request=None).record == ours
+
+
+# The positive control: what an absence takes.
+
+
+def test_an_empty_list_proves_nothing(api: Any, store: Any) -> None:
+    api.records.clear()
+    result = scan(api, store)
+    assert result.finding is Finding.INCONCLUSIVE
+    assert "empty" in result.reason
+
+
+def test_a_list_that_does_not_reach_back_to_the_submission_proves_nothing(api: Any, store: Any) -> None:
+    api.records.clear()
+    for n in range(3):
+        api.add({"seed": n}, created_at=NOW - P.clock_margin + 1 + n)
+    assert "reach back" in scan(api, store).reason
+    api.records.append(replace(api.records[0], request_id="older", created_at=NOW - P.clock_margin - 1))
+    assert scan(api, store).finding is Finding.ABSENT
+
+
+def test_an_earlier_request_of_the_ledger_is_a_control_in_a_list_that_is_whole(api: Any, store: Any) -> None:
+    api.records.clear()
+    known = api.add({"seed": 1}, created_at=NOW - 60)
+    assert scan(api, store).finding is Finding.INCONCLUSIVE
+    entry = submitted(a_post(OTHER, fingerprint="other", now=NOW - 60), known.request_id, NOW - 60)
+    store.create(entry)
+    assert scan(api, store).finding is Finding.ABSENT
+    foreign = replace(a_post(), account="0" * 16)
+    assert scan(api, store, foreign).finding is Finding.INCONCLUSIVE
+
+
+def test_a_list_that_lacks_what_was_accepted_since_proves_nothing(api: Any, store: Any) -> None:
+    store.create(submitted(a_post(OTHER, fingerprint="other"), "theirs", NOW + 1))
+    assert scan(api, store, now=NOW + 60).finding is Finding.UNDECIDED
+    late = scan(api, store, now=NOW + P.list_lag + 2)
+    assert late.finding is Finding.INCONCLUSIVE
+    assert "theirs" in late.reason
+
+
+def test_another_key_proves_an_absence_only_with_a_request_of_the_first_key(api: Any, store: Any) -> None:
+    mine = replace(a_post(), key_id="aaaaaaaa")
+    assert "API key" in scan(api, store, mine).reason
+    theirs = api.add({"seed": 1})
+    stored = submitted(a_post(OTHER, fingerprint="other"), theirs.request_id, NOW)
+    store.create(replace(stored, key_id="aaaaaaaa"))
+    assert scan(api, store, mine).finding is Finding.ABSENT
+    ours = api.add(SENT)
+    assert scan(api, store, mine).record == ours
+
+
+def test_a_list_that_has_to_be_filtered_proves_an_absence_only_with_a_request_of_the_same_model(
+    api: Any, store: Any
+) -> None:
+    refuse_unfiltered(api)
+    assert "filtered by model" in scan(api, store).reason
+    theirs = api.add({"seed": 1})
+    store.create(submitted(a_post(OTHER, fingerprint="other"), theirs.request_id, NOW))
+    assert scan(api, store).finding is Finding.ABSENT
+    ours = api.add(SENT)
+    assert scan(api, store).record == ours
+
+
+def refuse_unfiltered(api: Any) -> None:
+    list_requests = api.list_requests
+
+    def filtered_only(*, all_models: bool = False, **more: Any) -> Any:
+        if all_models:
+            raise WanBadRequestError("HTTP 400: model_id (Required parameter is missing)")
+        return list_requests(**more)
+
+    api.list_requests = filtered_only
+
+
+def test_a_request_that_was_filed_under_another_model_is_found(api: Any, store: Any) -> None:
+    ours = api.add(SENT, model="wan2.6-i2v-internal")
+    list_requests = api.list_requests
+
+    def by_model(*, model_id: str | None = None, all_models: bool = False, **more: Any) -> Any:
+        page = list_requests(**more)
+        records = tuple(record for record in page.records if all_models or record.model == model_id)
+        return replace(page, records=records, size=len(records))
+
+    api.list_requests = by_model
+    assert scan(api, store).record == ours

@@ -32,7 +32,9 @@ def api_of(listed: Any, *, has_totals: bool = True, cap: int = 100, before: Any 
 
 
 def read(api: Any, since: float = 0.0, *, page_size: int = 20, max_pages: int = 50) -> Any:
-    return list_requests_since(api, "wan2.6-i2v", since, page_size=page_size, max_pages=max_pages)
+    history = list_requests_since(api, "wan2.6-i2v", since, page_size=page_size, max_pages=max_pages)
+    assert history is not None
+    return history
 
 
 @pytest.mark.parametrize("has_totals", [True, False])
@@ -56,6 +58,17 @@ def test_the_scan_ends_with_a_whole_page_that_is_older() -> None:
     assert len(api.pages) == 2
 
 
+def test_what_the_api_says_of_the_end_is_compared_with_what_it_showed() -> None:
+    assert read(api_of(records(30))).ended
+    api = Api()
+    page = tuple(records(20))
+    for total, has_more in ((131, False), (20, True), (131, None)):
+        api.page_of = lambda limit, offset, total=total, more=has_more: RequestPage(
+            page if offset == 0 else page[offset:], max(20 - offset, 0), total, more
+        )
+        assert not read(api).ended
+
+
 @pytest.mark.parametrize("order", ["oldest first", "mixed", "without times"])
 def test_a_list_in_another_order_is_read_to_the_end(order: str) -> None:
     listed = records(100)
@@ -67,6 +80,7 @@ def test_a_list_in_another_order_is_read_to_the_end(order: str) -> None:
         listed = [RequestRecord(r.request_id, r.status, r.status_text) for r in listed]
     history = read(api_of(listed), since=NOW - 5)
     assert (len(history.records), history.gap) == (100, None)
+    assert history.read_back_to == float("inf")
 
 
 def test_requests_made_during_the_scan_hide_nothing() -> None:
@@ -109,19 +123,12 @@ def test_many_new_requests_between_two_pages_are_not_taken_for_the_end() -> None
 
 
 @pytest.mark.parametrize("has_totals", [True, False])
-def test_an_api_without_offset_has_a_gap_if_there_may_be_more(has_totals: bool) -> None:
+def test_an_api_without_offset_is_read_back_as_far_as_its_one_page(has_totals: bool) -> None:
     api = Api()
     page = tuple(records(20))
     api.page_of = lambda limit, offset: RequestPage(page, 20, None, True if has_totals else None)
-    assert "same page" in read(api).gap
-
-
-def test_an_api_without_offset_that_returns_everything_has_no_gap() -> None:
-    api = Api()
-    page = tuple(records(12))
-    api.page_of = lambda limit, offset: RequestPage(page, 12)
     history = read(api)
-    assert (len(history.records), history.gap) == (12, None)
+    assert (len(history.records), history.ended, history.read_back_to) == (20, False, NOW - 190)
 
 
 def test_an_unreadable_element_is_a_gap() -> None:

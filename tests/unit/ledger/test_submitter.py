@@ -8,12 +8,13 @@ from typing import Any
 import pytest
 
 from airflow_provider_wan.api.errors import (
+    Paid,
+    Retry,
     WanBudgetError,
     WanCapacityError,
     WanClipFailedError,
     WanConnectError,
     WanCreditError,
-    WanInDoubtError,
     WanRateLimitError,
     WanValidationError,
 )
@@ -23,6 +24,7 @@ from airflow_provider_wan.ledger import (
     LedgerUnsafeError,
     Policy,
 )
+from airflow_provider_wan.ledger.errors import LedgerRecordError
 from dev.testkit.ledger import FINGERPRINT, ME, MY_RETRY, NOW, REQUEST
 from tests.unit.ledger.conftest import PRICES
 
@@ -234,12 +236,11 @@ def test_a_finished_clip_that_the_api_forgot_has_no_record(submit: Any, api: Any
     assert (submit().record, len(api.posts)) == (None, 1)
 
 
-def test_a_running_clip_that_the_api_does_not_know_is_not_paid_for_again(submit: Any, api: Any) -> None:
+def test_a_running_clip_that_the_api_does_not_know_is_waited_for_and_not_paid_for_again(submit: Any, api: Any) -> None:
     submit()
     api.hidden.add("r1")
-    with pytest.raises(WanInDoubtError, match=r"r1.*same account"):
-        submit(MY_RETRY)
-    assert len(api.posts) == 1
+    got = submit(MY_RETRY)
+    assert (got.entry.request_id, got.record.status.is_terminal, len(api.posts)) == ("r1", False, 1)
 
 
 def test_a_ledger_that_is_away_when_the_id_must_be_recorded_is_tried_again(
@@ -270,8 +271,9 @@ def test_a_ledger_that_stays_away_loses_nothing(
 
     with monkeypatch.context() as patch:
         patch.setattr(store, "replace", away)
-        with pytest.raises(LedgerUnavailableError):
+        with pytest.raises(LedgerRecordError, match=r"r1.*--request-id r1") as caught:
             submit()
+    assert (caught.value.paid, caught.value.retry) == (Paid.YES, Retry.RECONCILE)
     assert "paid for as request r1" in caplog.text
     assert (submit(MY_RETRY).entry.request_id, len(api.posts)) == ("r1", 1)
 

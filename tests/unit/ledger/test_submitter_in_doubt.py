@@ -7,7 +7,10 @@ from typing import Any
 
 import pytest
 
+from airflow_provider_wan.api.config import WanConfig
 from airflow_provider_wan.api.errors import (
+    Paid,
+    WanConnectError,
     WanInDoubtError,
     WanLookupError,
     WanRateLimitError,
@@ -15,10 +18,12 @@ from airflow_provider_wan.api.errors import (
 from airflow_provider_wan.ledger import (
     EntryState,
     LedgerBusyError,
+    LedgerUnavailableError,
     Policy,
     Submitter,
 )
 from airflow_provider_wan.ledger import entry as entries
+from airflow_provider_wan.ledger.errors import ConflictError, LedgerAccountError
 from dev.testkit.ledger import FINGERPRINT, ME, MY_RETRY, NOW, OTHER, REQUEST, a_claim, a_post
 
 LOST = WanInDoubtError("The submission got no response")
@@ -39,8 +44,7 @@ def test_a_lost_submission_is_sent_again_after_two_scans_with_the_same_seed(subm
     api.answers = [LOST]
     got = submit()
     assert got.paid_now
-    assert clock.slept == [P.absence_confirm_interval]
-    assert len(api.pages) == 2
+    assert (sum(clock.slept), max(clock.slept)) == (P.absence_confirm_interval, P.doubt_poll_interval)
     assert api.posts[0] == api.posts[1]
     assert [past.ended for past in got.entry.history] == ["absent"]
 
@@ -70,7 +74,7 @@ def test_another_process_starts_its_two_scans_again(submit: Any, api: Any, store
     Submitter(api, store, clock=clock, monotonic=clock, sleep=clock.sleep).submit_once(
         REQUEST, fingerprint=FINGERPRINT, owner=MY_RETRY
     )
-    assert clock.slept == [P.absence_confirm_interval]
+    assert sum(clock.slept) == P.absence_confirm_interval
 
 
 def test_on_doubt_fail_stops_without_a_scan_and_says_what_to_do(submit: Any, api: Any, store: Any) -> None:
@@ -91,24 +95,6 @@ def test_an_unreadable_list_stops_the_submission(submit: Any, api: Any) -> None:
         submit()
     api.list_error = None
     assert submit(MY_RETRY).paid_now
-
-
-def test_a_person_can_adopt_a_request(submit: Any, api: Any, submitter: Any, store: Any) -> None:
-    api.answers = [("accepted", LOST)]
-    api.list_error = WanLookupError("HTTP 502")
-    with pytest.raises(WanInDoubtError):
-        submit()
-    submitter.ledger.adopt_request(FINGERPRINT, "r1")
-    assert (submit().entry.request_id, len(api.posts)) == ("r1", 1)
-
-
-def test_a_person_can_confirm_the_absence(submit: Any, api: Any, submitter: Any) -> None:
-    api.answers = [LOST]
-    api.list_error = WanLookupError("HTTP 502")
-    with pytest.raises(WanInDoubtError):
-        submit()
-    submitter.ledger.confirm_absence(FINGERPRINT)
-    assert submit().paid_now
 
 
 def test_another_task_waits_for_the_owner_and_continues_with_its_request(
@@ -138,7 +124,6 @@ def test_an_expired_claim_is_taken_over_only_after_two_scans(submit: Any, store:
     got = submit()
     assert got.paid_now
     assert sum(clock.slept) >= P.lease + P.absence_confirm_interval
-    assert len(api.pages) == 2
     assert [past.ended for past in got.entry.history] == ["absent"]
 
 
@@ -189,3 +174,145 @@ def test_an_acceptance_after_a_take_over_is_recorded_as_a_duplicate_charge_and_c
     assert (got.entry.request_id, got.paid_now) == ("r1", False)
     assert [(past.request_id, past.ended) for past in got.entry.history] == [(None, "absent"), ("r2", "duplicate")]
     assert api.cancelled == ["r2"]
+
+
+def test_an_attempt_sends_at_most_one_more_post_after_a_proof_of_absence(
+    submit: Any, api: Any, store: Any, clock: Any
+) -> None:
+    api.answers = [LOST] * 9
+    with pytest.raises(WanInDoubtError, match="once already"):
+        submit()
+    assert (len(api.posts), entry_in(store).posts) == (2, 2)
+    with pytest.raises(WanInDoubtError, match="once already"):
+        submit()
+    assert len(api.posts) == 2
+    with pytest.raises(WanInDoubtError, match="once already"):
+        submit(MY_RETRY)
+    assert (len(api.posts), entry_in(store).posts) == (3, 3)
+    assert entry_in(store).repeats_after_absence == (ME.attempt, MY_RETRY.attempt)
+
+
+def test_a_stepped_wall_clock_does_not_shorten_the_time_between_the_scans(api: Any, store: Any, clock: Any) -> None:
+    api.answers = [LOST]
+    steps = iter([3600.0, -7200.0, 0.0])
+    wall_offset = 0.0
+
+    def sleep(seconds: float) -> None:
+        nonlocal wall_offset
+        clock.sleep(seconds)
+        wall_offset += next(steps, 0.0)
+
+    submitter = Submitter(api, store, clock=lambda: clock.now + wall_offset, monotonic=clock, sleep=sleep)
+    submitter.submit_once(REQUEST, fingerprint=FINGERPRINT, owner=ME)
+    assert sum(clock.slept) == P.absence_confirm_interval
+
+
+@pytest.mark.parametrize("suspended", ["monotonic", "wall"])
+def test_an_intent_that_grew_old_by_either_clock_is_not_followed_by_a_post(
+    api: Any, store: Any, suspended: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    time = {"monotonic": NOW, "wall": NOW}
+    replace_entry = store.replace
+
+    def slow(entry: Any, version: Any) -> Any:
+        if entry.intent_at is not None:
+            time["wall" if suspended == "monotonic" else "monotonic"] += P.max_intent_age + 1
+        return replace_entry(entry, version)
+
+    monkeypatch.setattr(store, "replace", slow)
+    submitter = Submitter(api, store, clock=lambda: time["wall"], monotonic=lambda: time["monotonic"])
+    with pytest.raises(LedgerUnavailableError, match="too long to pay"):
+        submitter.submit_once(REQUEST, fingerprint=FINGERPRINT, owner=ME)
+    assert (api.posts, entry_in(store).intent_at, entry_in(store).posts) == ([], None, 0)
+
+
+def test_a_connection_that_is_never_made_leaves_no_intent(api: Any, store: Any, submit: Any) -> None:
+    seen = []
+
+    def no_connection(request: Any) -> Any:
+        seen.append(entry_in(store).intent_at)
+        raise WanConnectError("eleven dead addresses")
+
+    api.prepare_submission = no_connection
+    with pytest.raises(WanConnectError):
+        submit()
+    assert set(seen) == {None}
+    assert (entry_in(store).posts, entry_in(store).first_intent_at) == (0, None)
+
+
+def test_an_entry_of_another_account_is_neither_used_nor_changed(submit: Any, api: Any, store: Any) -> None:
+    api.answers = [("accepted", LOST)]
+    api.list_error = WanLookupError("HTTP 502")
+    with pytest.raises(WanInDoubtError):
+        submit()
+    before = entry_in(store)
+    api.account = WanConfig(api_key="key", base_url="https://other.example.com/queue", organization_id="acme").account
+    api.list_error, api.records = None, []
+    with pytest.raises(LedgerAccountError, match=r"api\.example\.com.*other\.example\.com.*acme.*idempotency_key"):
+        submit(MY_RETRY)
+    assert (entry_in(store), len(api.posts)) == (before, 1)
+
+
+def test_a_request_that_is_found_and_not_known_by_id_yet_is_waited_for(submit: Any, api: Any, store: Any) -> None:
+    api.answers = [("accepted", LOST)]
+    api.hidden.add("r1")
+    got = submit()
+    assert (got.entry.request_id, got.record.request_id, got.record.status.is_terminal) == ("r1", "r1", False)
+    again = submit(MY_RETRY)
+    assert (again.record.request_id, again.record.status.is_terminal, len(api.posts)) == ("r1", False, 1)
+
+
+def test_a_second_request_that_appears_after_the_doubt_was_settled_is_recorded_and_counted(
+    submit: Any, submitter: Any, api: Any, store: Any, clock: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    api.answers = [LOST]
+    assert submit().paid_now
+    late = api.add(api.posts[0], created_at=NOW + 400)
+    assert submitter.record_result(FINGERPRINT, api.turn("r1", "success")).duplicate_scan_due
+    clock.now += P.settling_time
+    entry = submitter.record_result(FINGERPRINT, api.get_request("r1"))
+    assert [(past.request_id, past.cost) for past in entry.duplicates] == [(late.request_id, 0.5)]
+    assert not entry.duplicate_scan_due
+    assert "paid for twice" in caplog.text
+
+
+def test_the_late_scan_stays_due_while_the_list_can_not_be_read(
+    submit: Any, submitter: Any, api: Any, store: Any, clock: Any
+) -> None:
+    api.answers = [("accepted", LOST)]
+    submit()
+    clock.now += P.settling_time
+    api.list_error = WanLookupError("HTTP 502")
+    assert submitter.scan_for_duplicates(FINGERPRINT).duplicate_scan_due
+    api.list_error = None
+    assert not submitter.scan_for_duplicates(FINGERPRINT).duplicate_scan_due
+
+
+def test_an_entry_that_changes_all_the_time_ends_the_attempt(
+    submit: Any, store: Any, api: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def conflict(entry: Any, version: Any) -> Any:
+        raise ConflictError("has changed")
+
+    store.create(a_claim(ME))
+    monkeypatch.setattr(store, "replace", conflict)
+    with pytest.raises(LedgerUnavailableError, match="changed 10 times"):
+        submit(MY_RETRY)
+    assert api.posts == []
+
+
+def test_a_doubt_that_the_ledger_can_not_record_is_still_a_doubt(
+    submit: Any, store: Any, api: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replace_entry = store.replace
+
+    def away(entry: Any, version: Any) -> Any:
+        if entry.state is EntryState.IN_DOUBT:
+            raise LedgerUnavailableError("S3 is away")
+        return replace_entry(entry, version)
+
+    monkeypatch.setattr(store, "replace", away)
+    api.answers = [LOST]
+    with pytest.raises(WanInDoubtError, match="S3 is away") as caught:
+        submit()
+    assert caught.value.paid is Paid.MAYBE

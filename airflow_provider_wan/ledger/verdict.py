@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+A person's verdict on a submission in doubt: it was accepted as a certain request, or never.
+
+The verdict is compared with what the API and the ledger show, and recorded by a conditional write on the entry that
+was checked. Nothing here spends money.
+"""
+
+from __future__ import annotations
+
+from airflow_provider_wan.api.errors import Retry, WanRefusedError
+from airflow_provider_wan.api.record import RequestRecord
+from airflow_provider_wan.ledger import entry as entries
+from airflow_provider_wan.ledger.entry import EntryState, LedgerEntry
+from airflow_provider_wan.ledger.errors import ConflictError
+from airflow_provider_wan.ledger.ledger import Ledger
+from airflow_provider_wan.ledger.reconcile import (
+    Finding,
+    Match,
+    OtherEntries,
+    ReconcileResult,
+    RequestReader,
+    get_first_sent_at,
+    match_record,
+    reconcile_entry,
+)
+from airflow_provider_wan.ledger.rules import Policy
+from airflow_provider_wan.ledger.stores.base import StoredEntry
+from airflow_provider_wan.ledger.submitter import check_account
+
+
+class VerdictRefusedError(WanRefusedError):
+    """What the API or the ledger shows contradicts the verdict, or it comes too early. Nothing was recorded."""
+
+    retry = Retry.NEVER
+
+
+def confirm_absence(api: RequestReader, ledger: Ledger, stored: StoredEntry, policy: Policy, now: float) -> LedgerEntry:
+    """
+    Record that a submission in doubt was never accepted, and may be sent again.
+
+    :param api: the client.
+    :param ledger: the ledger.
+    :param stored: the entry as it was read.
+    :param policy: times and limits.
+    :param now: Unix seconds.
+    :raises VerdictRefusedError: if its owner may be about to send it, if its POST may be on its way, or if the API's
+        list shows the request or can't be read.
+    """
+    entry = stored.entry
+    _check_in_doubt(api, entry)
+    silent = now - entry.renewed_at
+    if entry.state is EntryState.CLAIMED and silent < policy.lease:
+        raise VerdictRefusedError(
+            f"The owner of the clip, {entry.owner}, showed a sign of life {max(silent, 0.0):.0f} s ago, and may be "
+            f"sending it. Wait until {policy.lease:.0f} s have passed without one, or end that task."
+        )
+    age = now - entry.last_sent_at
+    if age < policy.settling_time:
+        raise VerdictRefusedError(
+            f"The submission began {max(age, 0.0):.0f} s ago, and may still be accepted, or appear in the list late. "
+            f"Try again in {policy.settling_time - age:.0f} s."
+        )
+    result = reconcile_entry(api, ledger.store, entry, None, policy, now)
+    _refuse_shown(result)
+    reason = "a person confirmed that it was never accepted"
+    return _record(ledger, stored, entries.rejected(entry, reason, now))
+
+
+def _refuse_shown(result: ReconcileResult) -> None:
+    if result.finding is Finding.FOUND and result.record is not None:
+        raise VerdictRefusedError(
+            f"The API's list shows it, as request {result.record.request_id} ({result.record.status_text}). "
+            f"Record that by --request-id {result.record.request_id}, or let the next attempt of the task find it."
+        )
+    if result.finding is Finding.UNDECIDED or "can't be read" in result.reason:
+        raise VerdictRefusedError(f"It can't be told now: {result.reason}. Try again later.")
+
+
+def adopt_request(
+    api: RequestReader, ledger: Ledger, stored: StoredEntry, record: RequestRecord, policy: Policy, now: float
+) -> LedgerEntry:
+    """
+    Record that a submission in doubt was accepted as a request.
+
+    :param api: the client.
+    :param ledger: the ledger.
+    :param stored: the entry as it was read.
+    :param record: the request as the API returns it.
+    :param policy: times and limits.
+    :param now: Unix seconds.
+    :raises VerdictRefusedError: if the request has another seed or payload, is older than the submission, or belongs to
+        another entry.
+    """
+    entry = stored.entry
+    _check_in_doubt(api, entry)
+    match = match_record(entry, None, record)
+    if match is Match.NO or match is Match.SEED_ONLY:
+        raise VerdictRefusedError(
+            f"Request {record.request_id} is not this clip's: its seed or payload is not what was sent (seed "
+            f"{entry.seed}, {entry.resolution}, {entry.duration} s)."
+        )
+    earliest = get_first_sent_at(entry) - policy.clock_margin
+    if record.created_at is not None and record.created_at < earliest:
+        raise VerdictRefusedError(f"Request {record.request_id} is not this clip's: it is older than the submission.")
+    if record.request_id in entry.request_ids:
+        raise VerdictRefusedError(f"Request {record.request_id} is an earlier one of this clip, and has ended.")
+    if record.request_id in OtherEntries.read(ledger.store, entry, None).request_ids:
+        raise VerdictRefusedError(f"Request {record.request_id} belongs to another clip of the ledger.")
+    return _record(ledger, stored, entries.submitted(entry, record.request_id, record.created_at or now, found=True))
+
+
+def _check_in_doubt(api: RequestReader, entry: LedgerEntry) -> None:
+    check_account(entry, api.account)
+    if not entry.may_have_been_sent:
+        raise VerdictRefusedError(f"Clip {entry.fingerprint} is {entry.state.value}, not in doubt.")
+
+
+def _record(ledger: Ledger, stored: StoredEntry, entry: LedgerEntry) -> LedgerEntry:
+    try:
+        return ledger.replace(stored, entry).entry
+    except ConflictError:
+        raise VerdictRefusedError(
+            f"Clip {entry.fingerprint} has changed since it was read: a task works on it. Nothing was recorded."
+        ) from None
