@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,12 @@ from airflow_provider_wan.hooks.wan import WanHook
 from airflow_provider_wan.ledger import EntryState, open_store
 from airflow_provider_wan.ledger import entry as entries
 from airflow_provider_wan.sandbox import SandboxServer
+from airflow_provider_wan.sandbox.core import SandboxCore
 from dev.testkit.ledger import FINGERPRINT, NOW, REQUEST, a_claim
+
+
+def _add_console_request(age: float, core: SandboxCore) -> None:
+    core.admin.console(age=age)
 
 
 @pytest.fixture
@@ -36,7 +42,7 @@ def api(connection: Any) -> Iterator[Any]:
     with SandboxServer(render="none", api_key="key-0123456789abcdef") as sandbox:
         connection(sandbox.base_url)
         for age in (20_000.0, 10_000.0):
-            sandbox.core.admin.console(age=time.time() - NOW + age)
+            sandbox.call(partial(_add_console_request, time.time() - NOW + age))
         yield sandbox
 
 
