@@ -111,9 +111,8 @@ def build_request_by_id(base_url: str, request_id: str, method: str = "GET") -> 
 
 def build_list_request(base_url: str, model_id: str | None, limit: int, offset: int) -> HttpRequest:
     """Build the lookup of one page of the list, of one model or of all."""
-    params = {"limit": str(limit), "offset": str(offset)}
-    if model_id is not None:
-        params["model_id"] = model_id
+    params = {} if model_id is None else {"model_id": model_id}
+    params |= {"limit": str(limit), "offset": str(offset)}
     return HttpRequest("GET", f"{base_url}/requests", params=params, timeout=LOOKUP_TIMEOUT)
 
 
