@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from airflow_provider_wan.api.errors import WanValidationError
 from airflow_provider_wan.api.network import NetworkSettings
 from airflow_provider_wan.api.pricing import DEFAULT_PRICES, compute_cost
+from airflow_provider_wan.api.redaction import register_secret
 from airflow_provider_wan.api.request import DEFAULT_MODEL
 
 DEFAULT_BASE_URL = "https://console.gmicloud.ai/api/v1/ie/requestqueue/apikey"
@@ -70,6 +71,7 @@ class WanConfig:
                 "contains a space, a line break or another character that no key has",
                 "Copy it again",
             )
+        register_secret(self.api_key)
         parts = urlsplit(self.base_url)
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.username:
             raise WanValidationError(

@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
+import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -58,7 +59,7 @@ class RequestStatus(StrEnum):
             status = cls.UNKNOWN
         if status is cls.UNKNOWN and known not in _logged_statuses:
             _logged_statuses.add(known)
-            log.warning("Unknown status %r from the API: it is treated as that of a running request.", word[:80])
+            log.warning("Unknown status %r from the API: it is treated as that of a running request.", redact(word, 80))
         return status
 
 
@@ -112,9 +113,8 @@ class RequestRecord:
             )
         request_id, word = response.get("request_id"), response.get("status")
         if not isinstance(request_id, str) or not request_id:
-            raise WanProtocolError(
-                f"The API's response has no request_id; its fields: {sorted(map(str, response))[:20]}"
-            )
+            names = redact(str(sorted(map(str, response))[:20]), _MAX_REASON)
+            raise WanProtocolError(f"The API's response has no request_id; its fields: {names}")
         if len(request_id) > _MAX_ID or clean_text(request_id) != request_id:
             raise WanProtocolError("The API's response has a request_id that can't be one")
         if not isinstance(word, str) or not word:
@@ -125,19 +125,21 @@ class RequestRecord:
         video_url = _video_url(outcome) if status is RequestStatus.SUCCESS else None
         thumbnail = _parse_text(outcome.get("thumbnail_image_url"))
         payload = response.get("payload")
+        echo: Mapping[str, Any] = payload if isinstance(payload, Mapping) else {}
+        prompts = (echo.get("prompt"), echo.get("negative_prompt"))
         model = _parse_text(response.get("model"))
         return cls(
             request_id=request_id,
             status=status,
-            status_text=clean_text(word, _MAX_WORD),
-            model=clean_text(model, _MAX_ID) if model else None,
+            status_text=redact(word, _MAX_WORD, prompts=prompts),
+            model=redact(model, _MAX_ID, prompts=prompts) if model else None,
             created_at=parse_time(response.get("created_at")),
             updated_at=parse_time(response.get("updated_at")),
             queued_at=parse_time(response.get("queued_at")),
-            payload=dict(payload) if isinstance(payload, Mapping) else {},
+            payload=dict(echo),
             video_url=video_url,
             thumbnail_url=None if thumbnail == video_url else thumbnail,
-            error=_reason(response, found) if status is RequestStatus.FAILED else None,
+            error=_reason(response, found, prompts) if status is RequestStatus.FAILED else None,
         )
 
 
@@ -226,33 +228,57 @@ def parse_model_ids(response: object) -> list[str]:
     return [str(model_id) for model_id in ids]
 
 
-def extract_error(body: object) -> str | None:
+def extract_error(body: object, prompts: Iterable[object] = ()) -> str | None:
     """Return the reason from an error response of any of the known shapes, redacted and shortened.
 
-    ``{"error": "…"}`` · ``{"error": {"message", "details"}}`` · ``{"message": …}`` · ``{"detail": …}``
+    ``{"error": "…"}`` · ``{"error": {"message", "details", "code", "status"}}`` · ``{"message": …}`` ·
+    ``{"detail": …}`` · ``{"errors": […]}``. A code and a status of the service follow in square brackets.
 
     :param body: the decoded JSON.
+    :param prompts: the prompts of the request, which the reason may repeat.
     """
+    text = _extract_text(body, 0)
+    return redact(text, _MAX_REASON, prompts=prompts) or None if text else None
+
+
+_TEXT_FIELDS = ("error", "errors", "message", "msg", "detail", "details", "error_message", "reason", "title")
+_WORDS_WITHOUT_MEANING = frozenset({"", "error", "failed", "failure", "none", "null", "false", "true"})
+
+
+def _extract_text(body: object, depth: int) -> str | None:
+    if depth > 5:
+        return None
     if isinstance(body, str):
-        return _clean_reason(body.strip()) or None
+        return _extract_nested(body.strip(), depth)
+    if isinstance(body, list | tuple):
+        parts = [_extract_text(each, depth + 1) for each in body[:10]]
+        return " · ".join(dict.fromkeys(part for part in parts if part)) or None
     if not isinstance(body, Mapping):
         return None
-    for name in ("error", "message", "detail", "reason"):
-        found = body.get(name)
-        if isinstance(found, Mapping):
-            parts = [extract_error(found.get(key)) for key in ("message", "details", "error", "code")]
-            text = " · ".join(dict.fromkeys(part for part in parts if part))
-            if text:
-                return _clean_reason(text)
-        elif isinstance(found, list) and found:
-            return _clean_reason(str(found))
-        elif plain := _parse_text(found):
-            return _clean_reason(plain)
-    return None
+    found = [_extract_text(body.get(name), depth + 1) for name in _TEXT_FIELDS]
+    text = " · ".join(dict.fromkeys(part for part in found if part))
+    codes = [f"{name} {body[name]}" for name in ("code", "status", "type") if _is_code(body.get(name))]
+    if depth == 0 and not text:
+        return None
+    return f"{text}{' ' if text else ''}[{', '.join(codes)}]" if codes and (text or depth) else text or None
 
 
-def _clean_reason(reason: str) -> str:
-    return redact(reason, _MAX_REASON)
+def _extract_nested(text: str, depth: int) -> str | None:
+    """Return a text, or the reason inside if it is JSON itself."""
+    if text[:1] in "{[":
+        try:
+            return _extract_text(json.loads(text), depth + 1) or text
+        except (ValueError, RecursionError):
+            return text
+    return text or None
+
+
+def _is_code(value: object) -> bool:
+    if isinstance(value, bool):
+        return False
+    if isinstance(value, int):
+        return True
+    return isinstance(value, str) and len(value) <= 80 and value.strip().lower() not in _WORDS_WITHOUT_MEANING
 
 
 def _video_url(outcome: Mapping[str, Any]) -> str | None:
@@ -264,9 +290,9 @@ def _video_url(outcome: Mapping[str, Any]) -> str | None:
     return _parse_text(outcome.get("video_url"))
 
 
-def _reason(response: Mapping[str, Any], outcome: object) -> str | None:
-    for source in (outcome, {key: response.get(key) for key in ("error", "reason")}):
-        if reason := extract_error(source):
+def _reason(response: Mapping[str, Any], outcome: object, prompts: Iterable[object]) -> str | None:
+    for source in (outcome, {key: response.get(key) for key in ("error", "errors", "reason", "message")}):
+        if reason := extract_error(source, prompts):
             return reason
     return None
 

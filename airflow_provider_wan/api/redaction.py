@@ -1,16 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
 """The one place that removes secrets from text and URLs.
 
-A presigned URL grants access to its object to whoever reads it, and the API may repeat one in an error message.
-Therefore no query string, fragment, user name or password of a URL is stored, logged or raised.
+Text that comes from outside may repeat what was sent: the API key, the prompt, or a presigned URL, which grants access
+to its object to whoever reads it. So text is redacted where it enters: no key, no registered prompt and no query
+string, fragment, user name or password of a URL is stored, logged or raised. Escaped, URL-encoded and base64-encoded
+repetitions are found as well.
 """
 
 from __future__ import annotations
 
+import base64
+import binascii
+import contextlib
+import html
 import re
-from collections.abc import Mapping
+import threading
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping
 from typing import Any
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, unquote, unquote_plus, urlencode, urlsplit, urlunsplit
 
 _QUERY = re.compile(r"(https?://[^\s?#\"'<>]+)[?#][^\s\"'<>]*", re.IGNORECASE)
 _UNENCODABLE = re.compile("[\x00\ud800-\udfff]")
@@ -30,14 +38,148 @@ _AZURE_NAMES = frozenset(
 )
 
 
-def redact(text: str, max_length: int | None = None) -> str:
-    """Remove query strings, fragments, user names and passwords from all URLs in a text.
+MASK = "***"
+
+# A repetition of a part of a secret is one if it has at least this many characters.
+_MIN_KEY_RUN = 12
+_MIN_PROMPT_RUN = 20
+_MIN_PROMPT = 4
+_MAX_KEYS = 64
+_MAX_PROMPTS = 512
+
+_BEARER = re.compile(r"\b(bearer\s+)(?:(?=\S*\d)[\w.~+/=-]{8,}|[\w.~+/=-]{20,})", re.IGNORECASE)
+_JWT = re.compile(r"\beyJ[\w-]{8,}\.[\w-]+(?:\.[\w-]*)?")
+# Without a scheme, only parameters that are known to sign are a query string.
+_VALUE = r"[^\s&\"'<>(){},;|]*"
+_PARAMETERS = re.compile(rf"[?&]?\b[\w.-]{{1,64}}={_VALUE}(?:&(?:amp;)?[\w.-]{{1,64}}={_VALUE})+")
+_SIGNATURE = re.compile(
+    r"(?P<name>[?&]?\b(?:x-(?:amz|goog|oss|cos|ms)-[\w-]+|signature|sig|(?:aws|oss|google)access(?:key)?id|key-pair-id"
+    r"|access_token|auth_token|security-?token))(?P<is>[\"']?\s*[=:]\s*[\"']?)[^\s&\"'<>(){},;|]+",
+    re.IGNORECASE,
+)
+_BASE64 = re.compile(r"[A-Za-z0-9+/_-]{16,}={0,2}")
+_ESCAPE = re.compile(r"\\(?:u([0-9a-fA-F]{4})|x([0-9a-fA-F]{2})|([/\"'\\nrt]))")
+_CONTROLS = {"n": "\n", "r": "\r", "t": "\t"}
+
+_lock = threading.Lock()
+_keys: OrderedDict[str, None] = OrderedDict()
+_prompts: OrderedDict[str, None] = OrderedDict()
+
+
+def register_secret(value: str) -> None:
+    """Remember an API key of this process, to be removed from every text.
+
+    :param value: the key.
+    """
+    _register(_keys, value, _MAX_KEYS)
+
+
+def register_prompt(text: object) -> None:
+    """Remember a prompt of this process, to be removed from every text; only the newest ones are kept.
+
+    :param text: the prompt; one of fewer than 4 characters tells nothing and is ignored.
+    """
+    if isinstance(text, str) and len(text.strip()) >= _MIN_PROMPT:
+        _register(_prompts, text.strip(), _MAX_PROMPTS)
+
+
+def redact(text: str, max_length: int | None = None, *, prompts: Iterable[object] = ()) -> str:
+    """Remove keys, prompts and what grants access to a URL from a text.
 
     :param text: any text, such as an error message of the API.
     :param max_length: number of characters to keep after redaction; ``None`` keeps all.
-    :returns: the redacted text.
+    :param prompts: more prompts than the registered ones.
+    :returns: the redacted text; without its escapes, if one of them has hidden a secret.
     """
-    return _USERINFO.sub(r"\1***@", _QUERY.sub(r"\1", clean_text(text)))[:max_length]
+    text = clean_text(text)
+    with _lock:
+        keys, known = tuple(_keys), list(_prompts)
+    known += [each.strip() for each in prompts if isinstance(each, str) and len(each.strip()) >= _MIN_PROMPT]
+    redacted = _redact_plain(text, keys, known)
+    for unescaped in dict.fromkeys((_unescape(text, unquote), _unescape(text, unquote_plus))):
+        if unescaped != text and (found := _redact_plain(unescaped, keys, known)) != unescaped:
+            redacted = found
+    return _redact_encoded(redacted, keys, known)[:max_length]
+
+
+def _register(memory: OrderedDict[str, None], value: str, limit: int) -> None:
+    with _lock:
+        memory[value] = None
+        memory.move_to_end(value)
+        if len(memory) > limit:
+            memory.popitem(last=False)
+
+
+def _redact_plain(text: str, keys: Iterable[str], prompts: Iterable[str]) -> str:
+    text = _USERINFO.sub(rf"\1{MASK}@", _QUERY.sub(r"\1", text))
+    text = _PARAMETERS.sub(_redact_parameters, text)
+    text = _SIGNATURE.sub(rf"\g<name>\g<is>{MASK}", text)
+    for key in keys:
+        text = _mask_shared(text, key, min(_MIN_KEY_RUN, len(key)))
+    text = _JWT.sub(MASK, _BEARER.sub(rf"\1{MASK}", text))
+    for prompt in prompts:
+        if len(prompt) < _MIN_PROMPT_RUN:
+            text = re.sub(rf"(?<!\w){re.escape(prompt)}(?!\w)", MASK, text, flags=re.IGNORECASE)
+        else:
+            text = _mask_shared(text, prompt, _MIN_PROMPT_RUN)
+    return text
+
+
+def _redact_parameters(match: re.Match[str]) -> str:
+    names = re.findall(r"([\w.-]+)=", match[0])
+    return MASK if any(_is_signing(name.lower()) for name in names) else match[0]
+
+
+def _mask_shared(text: str, secret: str, min_run: int) -> str:
+    """Replace every run of at least ``min_run`` characters that a text shares with a secret."""
+    step = max(1, min_run // 2)
+    if not any(text[at : at + step] in secret for at in range(0, len(text) - step + 1, step)):
+        return text
+    parts, at = [], 0
+    while at <= len(text) - min_run:
+        if text[at : at + min_run] not in secret:
+            parts.append(text[at])
+            at += 1
+            continue
+        end = at + min_run
+        while end < len(text) and text[at : end + 1] in secret:
+            end += 1
+        parts.append(MASK)
+        at = end
+    return "".join(parts) + text[at:]
+
+
+def _redact_encoded(text: str, keys: Iterable[str], prompts: Iterable[str]) -> str:
+    def replace(match: re.Match[str]) -> str:
+        for decoded in _decode(match[0]):
+            if _redact_plain(decoded, keys, prompts) != decoded:
+                return MASK
+        return match[0]
+
+    return _BASE64.sub(replace, text)
+
+
+def _decode(token: str) -> Iterable[str]:
+    padded = token.rstrip("=").translate(str.maketrans("-_", "+/"))
+    with contextlib.suppress(binascii.Error, ValueError):
+        yield base64.b64decode(padded + "=" * (-len(padded) % 4)).decode("utf-8", errors="replace")
+    with contextlib.suppress(ValueError):
+        yield bytes.fromhex(token).decode("utf-8", errors="replace")
+
+
+def _unescape(text: str, unquote_text: Any) -> str:
+    """Resolve the escapes of JSON, URLs and HTML, also inside each other."""
+    for _ in range(3):
+        before = text
+        text = html.unescape(unquote_text(_ESCAPE.sub(_resolve, text)))
+        if text == before:
+            break
+    return clean_text(text)
+
+
+def _resolve(match: re.Match[str]) -> str:
+    digits = match[1] or match[2]
+    return chr(int(digits, 16)) if digits else _CONTROLS.get(match[3], match[3])
 
 
 def clean_text(text: str, max_length: int | None = None) -> str:

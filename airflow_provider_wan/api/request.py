@@ -3,13 +3,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
 from typing import Any
 from urllib.parse import urlsplit
 
 from airflow_provider_wan.api.errors import WanValidationError
-from airflow_provider_wan.api.redaction import strip_query
+from airflow_provider_wan.api.redaction import register_prompt, strip_query
 
 DEFAULT_MODEL = "wan2.6-i2v"
 DURATIONS = (5, 10, 15)
@@ -53,10 +53,10 @@ class I2VRequest:
     Source: GMI Cloud, request queue API, model ``wan2.6-i2v``.
     """
 
-    img_url: str
-    prompt: str = ""
-    negative_prompt: str = ""
-    audio_url: str | None = None
+    img_url: str = field(repr=False)
+    prompt: str = field(default="", repr=False)
+    negative_prompt: str = field(default="", repr=False)
+    audio_url: str | None = field(default=None, repr=False)
     resolution: str = Resolution.P1080
     duration: int = 5
     prompt_extend: bool = True
@@ -70,6 +70,8 @@ class I2VRequest:
         _check_url("img_url", self.img_url)
         _check_text("prompt", self.prompt, MAX_PROMPT_LENGTH)
         _check_text("negative_prompt", self.negative_prompt, MAX_NEGATIVE_PROMPT_LENGTH)
+        register_prompt(self.prompt)
+        register_prompt(self.negative_prompt)
         if self.audio_url is not None:
             _check_url("audio_url", self.audio_url)
         _check_choice("resolution", self.resolution, Resolution)
@@ -130,13 +132,13 @@ def _check_url(field: str, value: object) -> None:
         raise WanValidationError(field, f"{parts.scheme}://***@{host}", "must not hold a user name or password")
 
 
-def _check_text(field: str, value: object, limit: int) -> None:
+def _check_text(name: str, value: object, limit: int) -> None:
     if not isinstance(value, str):
-        raise WanValidationError(field, value, "must be text")
+        raise WanValidationError(name, value, "must be text")
     if len(value) > limit:
-        raise WanValidationError(
-            field, value, f"must have at most {limit} characters, and has {len(value)}", "Shorten it"
-        )
+        rule = f"must have at most {limit} characters, and has {len(value)}"
+        # Not the text itself: it would go into logs.
+        raise WanValidationError(name, "…", rule, "Shorten it")
 
 
 def _check_choice(field: str, value: object, choices: type[StrEnum]) -> None:

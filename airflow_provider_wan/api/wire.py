@@ -164,32 +164,38 @@ def no_response_message(what: str, reason: str) -> str:
     )
 
 
-def parse_lookup_response(response: HttpResponse, what: str) -> object:
+def parse_lookup_response(response: HttpResponse, what: str, *, quote: bool = True) -> object:
     """Parse the response to a request that spends nothing.
 
     :param response: the response.
     :param what: what was requested, for the message.
+    :param quote: whether an error quotes the API's reason. It may repeat the prompt, which a process that does not
+        know the prompt can't take out.
     :returns: the decoded JSON.
     :raises WanRefusedError: a subclass of it.
     :raises WanLookupError: for any other response except 2xx with JSON.
     """
     if 200 <= response.status < 300:
         return _decode_json(response)
-    if refusal := _parse_refusal(response, what):
+    if refusal := _parse_refusal(response, what, quote=quote):
         raise refusal
-    raise WanLookupError(f"{what}: HTTP {response.status} ({_describe(response)})")
+    raise WanLookupError(
+        f"{what}: HTTP {response.status} ({_describe(response, quote)}). It changed nothing; a retry asks again. "
+        "If this persists, see the service's status page, and the proxy between."
+    )
 
 
-def parse_request(response: HttpResponse, request_id: str) -> RequestRecord:
+def parse_request(response: HttpResponse, request_id: str, *, quote: bool = True) -> RequestRecord:
     """Parse the response to the lookup of one request.
 
     :param response: the response.
     :param request_id: the request that was asked for.
+    :param quote: as for :func:`parse_lookup_response`.
     :raises WanProtocolError: if it describes another request: it proves nothing about this one.
 
     The other errors are those of :func:`parse_lookup_response`.
     """
-    record = RequestRecord.parse(parse_lookup_response(response, f"Request {request_id}"))
+    record = RequestRecord.parse(parse_lookup_response(response, f"Request {request_id}", quote=quote))
     if record.request_id != request_id:
         raise WanProtocolError(
             f"The API's response for request {request_id} describes another one. It is ignored, and polled again."
@@ -229,36 +235,50 @@ _REFUSED_IF_WRAPPED = frozenset({400, 401, 403, 404, 413, 415, 422})
 _INCONCLUSIVE_STATUSES = frozenset({408, 425, 499})
 
 
-def _parse_refusal(response: HttpResponse, what: str = "The API") -> WanError | None:
-    status, reason, delay = response.status, _describe(response), parse_retry_after(response.headers)
+def _parse_refusal(response: HttpResponse, what: str = "The API", *, quote: bool = True) -> WanError | None:
+    status, reason, delay = response.status, _describe(response, quote), parse_retry_after(response.headers)
     if status == 500 and (wrapped := _WRAPPED_STATUS.search(_extract_reason(response) or "")):
         inner = int(wrapped[1])
         if inner in _REFUSED_IF_WRAPPED:
-            return WanBadRequestError(f"{what}: HTTP 500 around the backend's {inner}: {reason}")
+            return WanBadRequestError(f"{what}: HTTP 500 around the backend's {inner}: {reason}. {_BAD_REQUEST_REMEDY}")
         if inner == 429:
-            return WanRateLimitError(f"{what}: HTTP 500 around the backend's 429: {reason}", delay)
+            return WanRateLimitError(
+                f"{what}: HTTP 500 around the backend's 429: {reason}. {_RATE_LIMIT_REMEDY}", delay
+            )
     if status in (401, 403):
         return WanAuthError(
             f"{what}: HTTP {status}, the key is rejected ({reason}). "
-            "Check the password (API key) and the organisation id of the connection."
+            "Check the password (API key) and the organisation id of the connection, and any firewall between."
         )
     if status == 402:
-        return WanCreditError(f"{what}: HTTP 402, no credit is left ({reason}). Add credit to the account.")
+        return WanCreditError(
+            f"{what}: HTTP 402, no credit is left ({reason}). Add credit to the account, then retry or clear the task."
+        )
     if status == 404:
         return WanNotFoundError(
             f"{what}: HTTP 404, not found ({reason}). Check the id, and the model and base URL of the connection."
         )
     if status == 429:
-        return WanRateLimitError(f"{what}: HTTP 429, the limit is reached ({reason})", delay)
+        return WanRateLimitError(f"{what}: HTTP 429, the limit is reached ({reason}). {_RATE_LIMIT_REMEDY}", delay)
     if status == 503:
-        return WanCapacityError(f"{what}: HTTP 503, no capacity at the moment ({reason})", delay)
+        return WanCapacityError(
+            f"{what}: HTTP 503, no capacity at the moment ({reason}). Nothing was accepted: retry later, or allow more "
+            "time with timeout and retries.",
+            delay,
+        )
     if 300 <= status < 400:
         return WanBadRequestError(
             f"{what}: HTTP {status}, a redirect, which is not followed with the key. Correct the connection's base URL."
         )
     if 400 <= status < 500 and status not in _INCONCLUSIVE_STATUSES:
-        return WanBadRequestError(f"{what}: HTTP {status}: {reason}")
+        return WanBadRequestError(f"{what}: HTTP {status}: {reason}. {_BAD_REQUEST_REMEDY}")
     return None
+
+
+_BAD_REQUEST_REMEDY: Final = "Correct the parameters, the image or the model that it names, then clear the task."
+_RATE_LIMIT_REMEDY: Final = (
+    "Nothing was accepted: retry later, run fewer tasks at once with a pool, or ask the service for a higher limit."
+)
 
 
 def _is_service_error(response: HttpResponse) -> bool:
@@ -291,22 +311,49 @@ def _hint(status: int) -> str:
 
 def _decode_json(response: HttpResponse) -> Any:
     try:
-        return json.loads(response.body)
+        return json.loads(_decode_text(response))
     except (ValueError, RecursionError):
-        kind = response.headers.get("content-type", "of no type")
-        raise WanProtocolError(f"The API's response is not JSON ({len(response.body)} bytes, {kind})") from None
+        pass
+    # Not in the except clause: the chained error holds the whole body.
+    kind = _media_type(response)
+    raise WanProtocolError(
+        f"The API's response is not JSON ({len(response.body)} bytes, {kind}). Check that the base URL of the "
+        "connection is the API's, and that no proxy or login page answers in its place."
+    )
+
+
+def _decode_text(response: HttpResponse) -> str:
+    """Decode a body by its own encoding: that of JSON, else the one that the response names, else Latin-1."""
+    declared = re.search(r"charset=[\"']?([\w.:-]+)", response.headers.get("content-type", ""), re.IGNORECASE)
+    encodings = [json.detect_encoding(response.body), declared[1] if declared else "", "latin-1"]
+    for encoding in encodings:
+        try:
+            return response.body.decode(encoding).lstrip("\ufeff")
+        except (LookupError, UnicodeDecodeError):
+            continue
+    return ""
 
 
 def _extract_reason(response: HttpResponse) -> str | None:
+    text = _decode_text(response)
     try:
-        return extract_error(json.loads(response.body))
+        return extract_error(json.loads(text))
     except (ValueError, RecursionError):
-        return None
+        pass
+    if _media_type(response) == "text/plain":
+        return extract_error(text)
+    title = re.search(r"<title[^>]*>([^<]{1,200})</title>", text, re.IGNORECASE)
+    return extract_error(title[1]) if title else None
 
 
-def _describe(response: HttpResponse) -> str:
-    if reason := _extract_reason(response):
-        return reason
+def _describe(response: HttpResponse, quote: bool = True) -> str:
+    if quote and (reason := _extract_reason(response)):
+        return reason.rstrip(". ")
     if not response.body:
         return "no reason given"
-    return f"{len(response.body)} bytes of {response.headers.get('content-type', 'no type')}"
+    return f"{len(response.body)} bytes of {_media_type(response)}"
+
+
+def _media_type(response: HttpResponse) -> str:
+    kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
+    return kind if re.fullmatch(r"[\w.+-]{1,60}/[\w.+-]{1,60}", kind) else "no type"

@@ -43,9 +43,15 @@ class FailureRule:
 
 FAILURE_RULES: tuple[FailureRule, ...] = (
     FailureRule(
-        r"rate.?limit|\bRPM\b|too many requests|throttl|quota|status.{0,4}\b429\b",
+        r"rate.?limit|\bRPM\b|too many requests|throttl|quota|(status|code).{0,4}\b429\b|RESOURCE_EXHAUSTED",
         FailureKind.RATE_LIMIT,
         "the service's own limit, reported as a failure",
+    ),
+    FailureRule(
+        r"^(?!.*(download|fetch|retriev)).*\[[^\]]*(\bcode (40[013-79]|41[0-8]|42[0-4])\b|INVALID_|FAILED_PRECONDITION"
+        r"|PERMISSION_DENIED|OUT_OF_RANGE|UNPROCESSABLE)",
+        FailureKind.PERMANENT,
+        "the service's own code or status says that the request is not acceptable",
     ),
     FailureRule(
         r"capacity|overload|unavailable|\b50[234]\b|busy|try again later",

@@ -13,7 +13,7 @@ from airflow.providers.common.compat.sdk import mask_secret
 
 from airflow_provider_wan.api.errors import WanBudgetError, WanError, WanResultGoneError, WanValidationError
 from airflow_provider_wan.api.record import RequestRecord, RequestStatus
-from airflow_provider_wan.api.redaction import url_query
+from airflow_provider_wan.api.redaction import register_prompt, url_query
 from airflow_provider_wan.api.request import I2VRequest
 from airflow_provider_wan.links.wan import WanRequestLink
 from airflow_provider_wan.operators import ledger_context
@@ -116,6 +116,8 @@ class WanI2VOperator(WanClipBaseOperator):
         """
         request_id, fingerprint = str(event["request_id"]), event.get("fingerprint")
         end_time = float(event.get("end_time") or 0.0)
+        register_prompt(self.prompt)
+        register_prompt(self.negative_prompt)
         try:
             self._persist_link(context, request_id)
             self.hook.client.deadline = end_time

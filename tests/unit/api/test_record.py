@@ -66,7 +66,9 @@ def test_a_thumbnail_that_is_the_clip_itself_is_none() -> None:
     "fields",
     [
         {"outcome": {"error": "bad media"}},
-        {"outcome": {"error": {"code": 17, "message": "bad media", "status": "x"}}},
+        {"outcome": {"error": {"message": "bad media", "status": "failed"}}},
+        {"outcome": {"errors": ["bad media"]}},
+        {"outcome": None, "errors": [{"message": "bad media"}]},
         {"outcome": {"message": "bad media"}},
         {"outcome": None, "error": "bad media"},
         {"outcome": {}, "reason": "bad media"},
@@ -74,6 +76,25 @@ def test_a_thumbnail_that_is_the_clip_itself_is_none() -> None:
 )
 def test_the_reason_of_a_failure_is_found_wherever_it_stands(fields: dict[str, Any]) -> None:
     assert RequestRecord.parse(answer(status="failed", **fields)).error == "bad media"
+
+
+def test_the_code_and_the_status_of_a_failure_are_kept_and_decide_whether_it_is_permanent() -> None:
+    from airflow_provider_wan.ledger.failures import FailureKind, classify_failure
+
+    def classify(code: object, status: object, message: str = "The request was not processed, try again later") -> str:
+        error = {"code": code, "message": message, "status": status}
+        reason = RequestRecord.parse(answer(status="failed", outcome={"error": error})).error
+        assert reason is not None
+        assert f"code {code}" in reason
+        assert str(status) in reason
+        return classify_failure(reason)
+
+    assert classify(400, "INVALID_INPUT") is FailureKind.PERMANENT
+    assert classify("InvalidParameter", "INVALID_INPUT") is FailureKind.PERMANENT
+    assert classify(422, "x") is FailureKind.PERMANENT
+    assert classify(429, "RESOURCE_EXHAUSTED") is FailureKind.RATE_LIMIT
+    assert classify(503, "UNAVAILABLE") is FailureKind.TRANSIENT
+    assert classify(400, "INVALID_INPUT", "Failed to download media") is FailureKind.TRANSIENT_ONCE
 
 
 def test_a_failure_without_a_reason_has_none() -> None:
@@ -122,7 +143,7 @@ def test_a_price_comes_in_micro_dollars() -> None:
         ({"error": {"message": "no", "details": '{"why": 1}'}}, 'no · {"why": 1}'),
         ({"message": "no"}, "no"),
         ({"detail": "no"}, "no"),
-        ({"detail": [{"msg": "no"}]}, "[{'msg': 'no'}]"),
+        ({"detail": [{"msg": "no"}]}, "no"),
         ({}, None),
         ([], None),
         ("", None),
