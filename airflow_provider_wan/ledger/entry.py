@@ -98,6 +98,16 @@ class Owner:
         """Return the task instance named by an entry's ``owner``."""
         return owner.rsplit("#", 2)[0]
 
+    @staticmethod
+    def parse_attempt(owner: str) -> str:
+        """Return the attempt named by an entry's ``owner``."""
+        return owner.rsplit("#", 1)[0]
+
+    def supersedes(self, owner: str) -> bool:
+        """Return whether this is a later try of the task instance that an entry's ``owner`` names."""
+        task, _, try_number = self.parse_attempt(owner).rpartition("#")
+        return task == clean_text(self.task) and try_number.isdecimal() and int(try_number) < self.try_number
+
 
 @dataclass(frozen=True)
 class TaskReference:
@@ -202,8 +212,8 @@ class LedgerEntry:
     :param first_intent_at: ``intent_at`` of the first paid POST for the clip that may have been accepted.
     :param posts: number of paid POSTs for the clip that may have been accepted: all that were sent, except those that
         the service's own answer refused.
-    :param repeats_after_absence: attempts (task and try number) that sent a POST after a proof that an earlier one was
-        not accepted; each attempt may do so once.
+    :param repeats_after_absence: attempts (task and try number) that sent a POST after an earlier one was found in the
+        API's list to be absent; each attempt may do so once.
     :param duplicate_scan_due: whether the API's list has to be scanned once more, for a request that was accepted late.
     :param seed: the seed sent: the user's, or one that was drawn.
     :param seed_drawn: whether the seed was drawn for this claim, and so is unique.
@@ -294,6 +304,15 @@ class LedgerEntry:
     def may_have_been_sent(self) -> bool:
         """Whether a paid POST may have been accepted whose request id is unknown."""
         return self.state is EntryState.IN_DOUBT or (self.state is EntryState.CLAIMED and self.intent_at is not None)
+
+    @property
+    def is_repeat(self) -> bool:
+        """
+        Whether a POST that is sent now would follow one that the API's list, and not the service's word, settled.
+
+        ``posts`` counts all that may have been accepted; for those that were, a request id is known.
+        """
+        return self.posts > len(self.request_ids)
 
     @property
     def last_sent_at(self) -> float:
@@ -428,16 +447,6 @@ def reclaim(entry: LedgerEntry, fresh: LedgerEntry) -> LedgerEntry:
     )
 
 
-def repeat_after_absence(entry: LedgerEntry, attempt: str) -> LedgerEntry:
-    """
-    Note in a new claim that it repeats a POST which is proven never to have been accepted.
-
-    :param attempt: the attempt that repeats it; see :attr:`Owner.attempt`.
-    """
-    repeats = (*entry.repeats_after_absence, attempt)[-MAX_HISTORY:]
-    return replace(entry, repeats_after_absence=repeats, duplicate_scan_due=True)
-
-
 def renew(entry: LedgerEntry, now: float) -> LedgerEntry:
     """Record that the owner of a claim is alive while it waits."""
     _only_from(entry, "renew", EntryState.CLAIMED)
@@ -447,9 +456,20 @@ def renew(entry: LedgerEntry, now: float) -> LedgerEntry:
 def record_intent(entry: LedgerEntry, now: float) -> LedgerEntry:
     """Record that the paid POST is about to be sent."""
     _only_from(entry, "record_intent", EntryState.CLAIMED)
-    posts = entry.posts + (entry.intent_at is None)
-    first = now if entry.first_intent_at is None else entry.first_intent_at
-    return replace(entry, intent_at=now, renewed_at=now, posts=posts, first_intent_at=first)
+    if entry.intent_at is not None:
+        return replace(entry, intent_at=now, renewed_at=now)
+    repeats = entry.repeats_after_absence
+    if entry.is_repeat:
+        repeats = (*repeats, Owner.parse_attempt(entry.owner))[-MAX_HISTORY:]
+    return replace(
+        entry,
+        intent_at=now,
+        renewed_at=now,
+        posts=entry.posts + 1,
+        first_intent_at=now if entry.first_intent_at is None else entry.first_intent_at,
+        repeats_after_absence=repeats,
+        duplicate_scan_due=entry.duplicate_scan_due or entry.is_repeat,
+    )
 
 
 def clear_intent(entry: LedgerEntry, now: float) -> LedgerEntry:
@@ -523,6 +543,11 @@ def record_duplicate(entry: LedgerEntry, request_id: str, seed: int, now: float)
     return replace(entry, history=_bound_history([*entry.history, past]))
 
 
+def require_duplicate_scan(entry: LedgerEntry) -> LedgerEntry:
+    """Record that one more POST of the clip is in doubt, although another process has settled the entry meanwhile."""
+    return replace(entry, duplicate_scan_due=True)
+
+
 def duplicates_scanned(entry: LedgerEntry) -> LedgerEntry:
     """Record that the late scan for a second request was made."""
     return replace(entry, duplicate_scan_due=False)
@@ -585,8 +610,19 @@ def _bound_history(history: list[PastRequest]) -> tuple[PastRequest, ...]:
 
 
 def _without_intent(entry: LedgerEntry) -> LedgerEntry:
-    posts = entry.posts - (entry.intent_at is not None)
-    return replace(entry, intent_at=None, posts=posts, first_intent_at=entry.first_intent_at if posts else None)
+    if entry.intent_at is None:
+        return entry
+    posts, repeats = entry.posts - 1, entry.repeats_after_absence
+    # What the service itself refused is no repeat either.
+    if repeats and repeats[-1] == Owner.parse_attempt(entry.owner):
+        repeats = repeats[:-1]
+    return replace(
+        entry,
+        intent_at=None,
+        posts=posts,
+        first_intent_at=entry.first_intent_at if posts else None,
+        repeats_after_absence=repeats,
+    )
 
 
 def _clean_name(name: str | None) -> str | None:

@@ -144,13 +144,13 @@ class DecisionInput:
         """
         Whether the owner of a claim is gone.
 
-        A claim of the same task instance by another process is an earlier try: Airflow starts no second try while
-        the first is alive. Any other owner is gone after a lease without a sign of life, measured by this process;
-        or at once, if its last sign of life is older than any clock difference explains.
+        A later try of the same task instance supersedes an earlier one: Airflow starts it when the earlier one is
+        dead, or is taken for dead. Any other owner is gone after a lease without a sign of life, measured by this
+        process; or at once, if its last sign of life is older than any clock difference explains.
         """
         if self.entry is None:
             return False
-        if Owner.parse_task(self.entry.owner) == self.owner.task:
+        if self.owner.supersedes(self.entry.owner):
             return True
         silent = self.now - self.entry.renewed_at
         return self.unchanged >= self.policy.lease or silent >= self.policy.lease + self.policy.clock_margin

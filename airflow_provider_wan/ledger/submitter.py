@@ -385,7 +385,8 @@ class Submitter:
             if stored is None or not stored.entry.duplicate_scan_due:
                 return stored.entry if stored else None
             entry = stored.entry
-            if self._clock() - entry.last_sent_at < self._policy.settling_time or entry.account != self._api.account.id:
+            early = self._clock() - entry.last_sent_at < self._policy.absence_confirm_interval
+            if early or entry.account != self._api.account.id:
                 return entry
             duplicates = find_duplicates(self._api, self._store, entry, self._policy)
             if duplicates is None:
@@ -458,11 +459,8 @@ class Submitter:
             if result.finding is Finding.INCONCLUSIVE or now - doubted_since > 2 * policy.absence_confirm_interval:
                 raise WanInDoubtError(in_doubt_message(entry, reason, self._store))
         if remaining <= 0:
-            if submission.owner.attempt in entry.repeats_after_absence:
-                reason = "the list proves that it was not, and this attempt has submitted the clip again once already"
-                raise WanInDoubtError(in_doubt_message(entry, reason, self._store))
             log.info("Clip %s: two scans prove that nothing was accepted; submitting.", fingerprint)
-            return self._claim_and_post(submission, stored, keep_seed=True, repeated_by=submission.owner.attempt)
+            return self._claim_and_post(submission, stored, keep_seed=True)
         if submission.deadline is not None and self._clock() + remaining > submission.deadline:
             raise WanInDoubtError(in_doubt_message(entry, reason, self._store))
         delay = min(remaining, policy.doubt_poll_interval)
@@ -487,16 +485,13 @@ class Submitter:
         return self._attach(adopted, record)
 
     def _claim_and_post(
-        self, submission: SubmitRequest, stored: StoredEntry | None, *, keep_seed: bool, repeated_by: str | None = None
+        self, submission: SubmitRequest, stored: StoredEntry | None, *, keep_seed: bool
     ) -> SubmitResult | RetryLater | None:
-        """
-        Claim the clip, submit it once, and record the id.
-
-        :param repeated_by: the attempt, if it repeats a POST that is proven never to have been accepted.
-        """
+        """Claim the clip, submit it once, and record the id."""
+        if stored and stored.entry.is_repeat and submission.owner.attempt in stored.entry.repeats_after_absence:
+            reason = "the list does not show it, and this attempt has submitted the clip again once already"
+            raise WanInDoubtError(in_doubt_message(stored.entry, reason, self._store))
         claim, request = self._build_claim(submission, stored.entry if stored else None, keep_seed)
-        if stored and repeated_by:
-            claim = entries.repeat_after_absence(claim, repeated_by)
         if submission.before_pay is not None:
             submission.before_pay(claim)
         if not self._probed:
@@ -563,6 +558,9 @@ class Submitter:
         log.warning("Clip %s: %s", submission.fingerprint, error)
         try:
             self._replace(claimed, entries.in_doubt(claimed.entry, str(error), self._clock()))
+        except ConflictError:
+            # Another process has settled the entry; whether this POST was accepted as well shows later.
+            self.ledger.update(submission.fingerprint, entries.require_duplicate_scan)
         except LedgerUnavailableError as unavailable:
             # The intent is in the ledger, which is all that the next attempt needs.
             raise WanInDoubtError(f"{error} The ledger can't record that now: {unavailable}") from error

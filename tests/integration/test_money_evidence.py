@@ -265,7 +265,7 @@ def test_a_second_request_that_is_accepted_late_is_told_and_counted(
     entry = world.submit(FIRST).entry
     assert len(world.paid) == 2
     world.sandbox.call(lambda core: core.configure(list_lag=0.0))
-    world.sleep(P.settling_time)
+    world.sleep(P.absence_confirm_interval)
     again = world.submit(RETRY).entry
     assert [past.request_id for past in again.duplicates] == [world.paid[0]["request_id"]]
     assert again.request_id == entry.request_id

@@ -13,7 +13,7 @@ from airflow_provider_wan.ledger import EntryState, LedgerCorruptError, LedgerEn
 from airflow_provider_wan.ledger import entry as entries
 from airflow_provider_wan.ledger.entry import Outcome, PastEnd, PastRequest, TaskReference
 from airflow_provider_wan.ledger.errors import IllegalTransitionError
-from dev.testkit.ledger import ME, NOW, OTHER, a_claim, a_post
+from dev.testkit.ledger import ME, MY_RETRY, NOW, OTHER, a_claim, a_post
 
 
 def _random_entry(rng: random.Random) -> LedgerEntry:
@@ -227,9 +227,7 @@ def test_posts_that_may_have_been_accepted_are_counted_through_claims() -> None:
     again = entries.record_intent(entries.record_intent(refused, NOW + 2), NOW + 3)
     assert (again.posts, again.first_intent_at) == (1, NOW + 2)
     doubtful = entries.in_doubt(again, "no response", NOW + 4)
-    repeated = entries.record_intent(
-        entries.repeat_after_absence(entries.reclaim(doubtful, a_claim()), ME.attempt), NOW + 500
-    )
+    repeated = entries.record_intent(entries.reclaim(doubtful, a_claim()), NOW + 500)
     assert (repeated.posts, repeated.first_intent_at) == (2, NOW + 2)
     assert repeated.repeats_after_absence == ("dag/run/clip/-1#1",)
     assert repeated.duplicate_scan_due
@@ -241,3 +239,23 @@ def test_a_request_that_is_found_after_a_doubt_owes_one_more_scan() -> None:
     found = entries.submitted(entries.in_doubt(a_post(), "no response", NOW), "r1", NOW)
     assert found.duplicate_scan_due
     assert not entries.duplicates_scanned(found).duplicate_scan_due
+
+
+def test_only_what_the_list_settled_makes_the_next_post_a_repeat() -> None:
+    failed = entries.failed(entries.submitted(a_post(), "r1", NOW), "internal error", False, NOW)
+    assert not entries.record_intent(entries.reclaim(failed, a_claim(MY_RETRY)), NOW).repeats_after_absence
+    absent = entries.reclaim(entries.in_doubt(a_post(), "reset", NOW), a_claim(MY_RETRY))
+    repeated = entries.record_intent(absent, NOW)
+    assert repeated.repeats_after_absence == (MY_RETRY.attempt,)
+    # The service's own refusal of the repeat is about that POST alone: the next one is a repeat as well.
+    refused = entries.rejected(repeated, "HTTP 429", NOW)
+    assert (refused.repeats_after_absence, refused.is_repeat) == ((), True)
+    again = entries.record_intent(entries.reclaim(refused, a_claim(OTHER)), NOW)
+    assert again.repeats_after_absence == (OTHER.attempt,)
+
+
+def test_only_a_later_try_supersedes_an_earlier_one_of_its_task() -> None:
+    assert MY_RETRY.supersedes(str(ME))
+    assert not ME.supersedes(str(MY_RETRY))
+    assert not ME.supersedes(str(replace(ME, nonce="resumed")))
+    assert not OTHER.supersedes(str(ME))

@@ -11,6 +11,7 @@ from airflow_provider_wan.api.config import WanConfig
 from airflow_provider_wan.api.errors import (
     Paid,
     WanConnectError,
+    WanCreditError,
     WanInDoubtError,
     WanLookupError,
     WanRateLimitError,
@@ -269,7 +270,7 @@ def test_a_second_request_that_appears_after_the_doubt_was_settled_is_recorded_a
     assert submit().paid_now
     late = api.add(api.posts[0], created_at=NOW + 400)
     assert submitter.record_result(FINGERPRINT, api.turn("r1", "success")).duplicate_scan_due
-    clock.now += P.settling_time
+    clock.now += P.absence_confirm_interval
     entry = submitter.record_result(FINGERPRINT, api.get_request("r1"))
     assert [(past.request_id, past.cost) for past in entry.duplicates] == [(late.request_id, 0.5)]
     assert not entry.duplicate_scan_due
@@ -281,7 +282,7 @@ def test_the_late_scan_stays_due_while_the_list_can_not_be_read(
 ) -> None:
     api.answers = [("accepted", LOST)]
     submit()
-    clock.now += P.settling_time
+    clock.now += P.absence_confirm_interval
     api.list_error = WanLookupError("HTTP 502")
     assert submitter.scan_for_duplicates(FINGERPRINT).duplicate_scan_due
     api.list_error = None
@@ -316,3 +317,28 @@ def test_a_doubt_that_the_ledger_can_not_record_is_still_a_doubt(
     with pytest.raises(WanInDoubtError, match="S3 is away") as caught:
         submit()
     assert caught.value.paid is Paid.MAYBE
+
+
+def test_a_doubt_that_another_process_has_settled_meanwhile_owes_one_more_scan(
+    submit: Any, api: Any, store: Any
+) -> None:
+    def settled_meanwhile(request: Any) -> Any:
+        stored = store.read(FINGERPRINT)
+        theirs = api.add({**REQUEST.to_payload(), "seed": 9})
+        reclaimed = entries.record_intent(entries.reclaim(stored.entry, a_claim(OTHER, seed=9)), NOW)
+        settled = entries.duplicates_scanned(entries.submitted(reclaimed, theirs.request_id, NOW))
+        store.replace(settled, stored.version)
+        raise LOST
+
+    api.submit = settled_meanwhile
+    assert submit().entry.request_id == "r1"
+    assert entry_in(store).duplicate_scan_due
+
+
+def test_a_rejected_repeat_does_not_give_its_attempt_another_one(submit: Any, api: Any, store: Any) -> None:
+    api.answers = [LOST, WanCreditError("402"), LOST, LOST, LOST]
+    with pytest.raises(WanCreditError):
+        submit()
+    with pytest.raises(WanInDoubtError, match="once already"):
+        submit()
+    assert (len(api.posts), entry_in(store).posts) == (3, 2)
