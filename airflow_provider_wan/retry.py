@@ -23,7 +23,7 @@ from airflow_provider_wan.api.errors import Retry, WanError
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-# Longer than ledger.rules.Policy.absence_confirm_interval, the time between the two scans that prove an absence.
+# A retry scans the list at once; it need not wait for the interval of a proof, which each process times by itself.
 RECONCILE_DELAY = timedelta(minutes=2)
 # Such a retry submits nothing: it only continues to wait, or downloads.
 RESUME_DELAY = timedelta(seconds=10)

@@ -261,15 +261,17 @@ ENTRY_RULES: tuple[EntryRule, ...] = (
     EntryRule(
         Decision.IN_DOUBT,
         "`in_doubt`",
-        "scans the API's list for the request: if found, adopts it; if absent twice, `absence_confirm_interval` "
-        "apart, submits; if inconclusive, stops with `WanInDoubtError`",
+        "scans the API's list for the request: if found, adopts it; if it is proven absent twice, "
+        "`absence_confirm_interval` apart, submits, at most once for each attempt; if inconclusive, stops with "
+        "`WanInDoubtError`",
         "after proof",
         lambda s: s.has_state(EntryState.IN_DOUBT),
     ),
     EntryRule(
         Decision.CLAIM_UNSENT,
         "`claimed`, owner gone, nothing sent yet",
-        "scans the list once, takes the claim over (if the owner is alive after all, it can no longer submit), submits",
+        "takes the claim over (if the owner is alive after all, it can no longer submit), submits; if an earlier POST "
+        "was in doubt, scans the list for it before",
         "once",
         lambda s: s.has_state(EntryState.CLAIMED) and s.owner_gone and not s.sent,
     ),

@@ -75,6 +75,27 @@ def policy() -> str:
     return table(("name", "value", "meaning"), rows)
 
 
+def envelope() -> str:
+    from airflow_provider_wan.api.wire import CONNECT_TIMEOUT
+    from airflow_provider_wan.ledger.rules import Policy
+
+    policy = Policy()
+    rows = [
+        ("connecting (name look-up, all addresses, proxy, TLS) until the attempt gives up", f"{CONNECT_TIMEOUT:g}"),
+        ("oldest intent after which a POST is still sent", f"{policy.max_intent_age:g}"),
+        ("sending the POST and receiving the whole response", f"{policy.post_timeout:g}"),
+        ("from the first byte of the POST until the service can no longer accept it", f"{policy.longest_post:g}"),
+        ("from the acceptance until the list shows the request", f"{policy.list_lag:g}"),
+        ("difference between the clocks of a worker and of the API", f"{policy.clock_margin:g}"),
+        ("time between the two scans that prove an absence", f"{policy.absence_confirm_interval:g}"),
+        (
+            "freeze of a worker between its last check and the first byte, which nothing notices",
+            f"{policy.pause_allowance:g}",
+        ),
+    ]
+    return table(("at most", "seconds"), rows)
+
+
 def faults() -> str:
     from airflow_provider_wan.sandbox.faults import Fault, InjectionPoint
 
@@ -233,6 +254,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "next-attempt": next_attempt,
     "failures": failures,
     "policy": policy,
+    "envelope": envelope,
     "faults": faults,
     "sandbox-options": sandbox_options,
     "batch-figures": batch_figures,

@@ -18,6 +18,7 @@ from typing import Any
 from unittest.mock import patch
 
 import airflow_provider_wan.ledger as ledger
+from airflow_provider_wan.api import client as client_module
 from airflow_provider_wan.api.async_client import AsyncWanClient
 from airflow_provider_wan.api.wire import HttpRequest, HttpResponse
 from airflow_provider_wan.hooks import wan as hook_module
@@ -29,6 +30,7 @@ from airflow_provider_wan.operators.wan import WanI2VOperator
 from airflow_provider_wan.polling import hub as hub_module
 from airflow_provider_wan.polling import scheduler as scheduler_module
 from airflow_provider_wan.polling import throttle as throttle_module
+from airflow_provider_wan.triggers import deferral as deferral_module
 from airflow_provider_wan.triggers import hook_loader
 from airflow_provider_wan.triggers import wan as trigger_module
 from airflow_provider_wan.triggers.wan import WanI2VTrigger
@@ -66,7 +68,7 @@ def seams(make: Make) -> Iterator[None]:
         sleep=lambda seconds: current_process().sleep(seconds),
     )
     with ExitStack() as stack:
-        for module in (operator_module, trigger_module, hub_module):
+        for module in (operator_module, trigger_module, hub_module, deferral_module, client_module):
             stack.enter_context(patch.object(module, "time", clock))
         stack.enter_context(patch.object(ledger_context, "open_ledger", lambda *_: current_process().store()))
         stack.enter_context(patch.object(WanHook, "client", property(lambda _: current_process().client())))

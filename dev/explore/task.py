@@ -52,7 +52,7 @@ class Task:
     def process(self, *strikes: Strike) -> Process:
         """Return the process of the next try."""
         self.tries += 1
-        return Process(self.world, f"{self.run}, try {self.tries}", strikes)
+        return Process(self.world, f"{self.run}, try {self.tries}", strikes, try_number=self.tries)
 
     def attempt(self, process: Process, *, cleared_when_deferred: bool = False) -> None:
         """
@@ -152,6 +152,6 @@ class Task:
             process.io("push an XCom", lambda: None)
 
         ti = SimpleNamespace(
-            dag_id="dag", run_id=self.run, task_id="clip", map_index=-1, try_number=self.tries, xcom_push=push
+            dag_id="dag", run_id=self.run, task_id="clip", map_index=-1, try_number=process.try_number, xcom_push=push
         )
         return {"ti": ti, "dag_run": SimpleNamespace(conf={}, run_id=self.run)}

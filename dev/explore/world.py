@@ -170,6 +170,7 @@ class Process:
     :param name: for the trace.
     :param strikes: what goes wrong in it.
     :param pause: called before each boundary: where other processes may come in between.
+    :param try_number: Airflow's number of the try that it runs.
     """
 
     world: World
@@ -180,6 +181,7 @@ class Process:
     reached: set[Strike] = field(default_factory=set)
     dead: bool = False
     on_term: Callable[[], None] = lambda: None
+    try_number: int = 1
 
     def io(self, name: str, act: Callable[[], T], error: Callable[[bool], Exception] | None = None) -> T:
         """
