@@ -85,9 +85,7 @@ class Item:
     @property
     def stem(self) -> str:
         """Name of the image, reduced to characters that are safe in a key."""
-        path = self.image.text if self.image.origin is not Origin.WEB else urlsplit(self.image.text).path
-        stem = re.sub(r"[^\w.-]+", "_", PurePosixPath(path).stem).strip("._")
-        return stem[:80] or "clip"
+        return build_stem(self.image.text if self.image.origin is not Origin.WEB else urlsplit(self.image.text).path)
 
     def with_urls(self, image_url: str, audio_url: str | None) -> I2VRequest:
         """Return the request with the URLs of the ingested media.
@@ -96,6 +94,14 @@ class Item:
         :param audio_url: URL of the sound, or None.
         """
         return replace(self.request, img_url=image_url, audio_url=audio_url)
+
+
+def build_stem(path: str) -> str:
+    """Return the name of a file, reduced to characters that are safe in a key.
+
+    :param path: its path.
+    """
+    return re.sub(r"[^\w.-]+", "_", PurePosixPath(path).stem).strip("._")[:80] or "clip"
 
 
 @dataclass(frozen=True)

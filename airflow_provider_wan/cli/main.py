@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-The command ``wan-provider``: shows the ledger, and records a person's verdict on a submission in doubt.
+The command ``wan-provider``: inspects clips and their ledger, archives what is missing, and checks a deployment.
 
 It runs where Airflow is installed and configured, and uses its connections. No command spends money.
 """
@@ -8,12 +8,21 @@ It runs where Airflow is installed and configured, and uses its connections. No 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import io
+import os
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_wan.api.errors import WanError, WanValidationError
+from airflow_provider_wan.api.errors import WanValidationError
+from airflow_provider_wan.cli.arguments import open_hook, open_ledger_store
+from airflow_provider_wan.cli.doctor import check_up
+from airflow_provider_wan.cli.harvest import harvest
+from airflow_provider_wan.cli.ledger import describe_entry, list_entries, list_unarchived
+from airflow_provider_wan.cli.output import keep_logs_out_of_the_output, print_error, print_json
+from airflow_provider_wan.cli.spend import show_spending
 from airflow_provider_wan.ledger.entry import EntryState
 
 if TYPE_CHECKING:
@@ -26,32 +35,39 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Run a command.
 
     :param arguments: command line without the program's name; None for the process's own.
-    :returns: exit status: 0, or 1 with a message on standard error.
+    :returns: exit status: 0; 1 if a person has to look at what was found; 2 if the command can't be carried out, with
+        one line on standard error.
     """
-    args = _build_parser().parse_args(arguments)
+    args = build_parser().parse_args(arguments)
+    keep_logs_out_of_the_output()
     try:
         command: Any = args.command
         return int(command(args))
-    except WanError as error:
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)
-        return 1
+    except BrokenPipeError:
+        # The reader, such as `head`, has seen enough.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:
+        # Of Airflow's errors (no such connection), the database's and those of S3, one line is all that helps.
+        print_error(error)
+        return 2
 
 
-def list_entries(args: argparse.Namespace) -> int:
+def reconcile_command(args: argparse.Namespace) -> int:
     """
-    Print one line per entry.
+    Run :func:`reconcile`, and print what it prints as JSON if that is asked for.
 
     :param args: parsed command line.
     """
-    count = 0
-    for stored in _open_store(args).entries():
-        entry = stored.entry
-        if args.state and entry.state != args.state:
-            continue
-        count += 1
-        print(_format_line(entry))
-    print(f"{count} entries" if count != 1 else "1 entry", file=sys.stderr)
-    return 0
+    if not args.json:
+        return reconcile(args)
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        status = reconcile(args)
+    stored = open_ledger_store(args).read(args.fingerprint)
+    entry = describe_entry(stored.entry) if stored else None
+    print_json({"entry": entry, "resolved": status == 0, "messages": printed.getvalue().splitlines()[1:]})
+    return status
 
 
 def reconcile(args: argparse.Namespace) -> int:
@@ -106,38 +122,114 @@ def reconcile(args: argparse.Namespace) -> int:
     return 1
 
 
-def _build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="wan-provider", description="Inspect clips and their ledger.")
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    parser = argparse.ArgumentParser(
+        prog="wan-provider",
+        description="Inspect clips and their ledger, archive what is missing, and check a deployment. Runs where "
+        "Airflow is configured, and uses its connections. No command pays for a clip.",
+        epilog="Exit status: 0; 1 if a person has to look at what was found; 2 if the command can't be carried out.",
+    )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    ledger = commands.add_parser("ledger", help="list the entries of the ledger")
-    ledger.add_argument("--state", choices=[state.value for state in EntryState], help="only entries in this state")
-    ledger.set_defaults(command=list_entries)
+    def add(name: str, run: Any, summary: str, description: str) -> argparse.ArgumentParser:
+        command = commands.add_parser(
+            name, help=summary, description=f"{summary[0].upper()}{summary[1:]}. {description}"
+        )
+        command.set_defaults(command=run)
+        command.add_argument("--json", action="store_true", help="print JSON for programs")
+        command.add_argument(
+            "--ledger",
+            metavar="URI",
+            help="s3://… or file:///…; default: as for a task that names none ([wan] ledger_uri, or wan-ledger below "
+            "AIRFLOW_HOME). The default of a batch is <output_prefix>/_ledger",
+        )
+        command.add_argument("--aws-conn-id", default="aws_default", help="AWS connection (default: %(default)s)")
+        return command
 
-    reconciling = commands.add_parser("reconcile", help="find out, or record, whether a submission was accepted")
+    doctor = add(
+        "doctor",
+        check_up,
+        "check everything that a task needs",
+        "Checks the connection, proxy and certificates, the API over both HTTP libraries, the key, the model's "
+        "parameters and price, the clock, the ledger with its conditional writes, and with --output the rights on S3. "
+        "It writes one small object beside the ledger's entries, and one below --output, which it deletes.",
+    )
+    doctor.add_argument("--output", metavar="URI", help="s3://bucket/prefix/ of your clips, to check the rights there")
+
+    ledger = add(
+        "ledger", list_entries, "list the entries of the ledger", "One line per clip, duplicate charges shown."
+    )
+    _add_filters(ledger)
+
+    unarchived = add(
+        "unarchived",
+        list_unarchived,
+        "list clips that are paid for, or may be, and are not archived",
+        "These are in the state submitted, succeeded or in_doubt. `harvest` archives them.",
+    )
+    _add_filters(unarchived)
+    unarchived.add_argument(
+        "--check-files", action="store_true", help="also list archived clips whose file is gone: one request each"
+    )
+
+    harvesting = add(
+        "harvest",
+        harvest,
+        "archive clips that are paid for and are not in the bucket",
+        "Fetches each from the API, checks it, writes it below --to with its record, and notes that in the ledger. "
+        "Duplicate charges are archived too. Clips that were archived and are gone are fetched again while the service "
+        "has them. Running it again archives nothing twice.",
+    )
+    harvesting.add_argument("--to", metavar="URI", required=True, help="s3://bucket/prefix/ to write to")
+    harvesting.add_argument("--dry-run", action="store_true", help="only show what would be archived")
+    _add_filters(harvesting)
+
+    spend = add(
+        "spend",
+        show_spending,
+        "sum up what clips cost, by Dag, run or day",
+        "`estimate` is the price of all requests, `charged` that of the clips that are made and of duplicate charges, "
+        "`open` that of requests in flight or in doubt, and `saved` that of clips that were reused. Prices are those "
+        "of the connection at the payment; the service's bill is authoritative.",
+    )
+    spend.add_argument("--since", metavar="TIME", help="7d, 12h, or 2026-11-25 (UTC); default: from the beginning")
+    spend.add_argument("--until", metavar="TIME", help="likewise; default: now")
+    spend.add_argument("--by", choices=("dag", "run", "day"), default="dag", help="group (default: %(default)s)")
+
+    reconciling = add(
+        "reconcile",
+        reconcile_command,
+        "find out, or record, whether a submission was accepted",
+        "Without an option it searches the API's list and changes nothing.",
+    )
     reconciling.add_argument("fingerprint", help="as shown in the task's log and by `wan-provider ledger`")
     answer = reconciling.add_mutually_exclusive_group()
     answer.add_argument("--request-id", metavar="ID", help="it was accepted, as this request")
     answer.add_argument("--absent", action="store_true", help="it was certainly never accepted: it may be submitted")
-    reconciling.add_argument("--wan-conn-id", default="wan_default", help="connection (default: %(default)s)")
-    reconciling.set_defaults(command=reconcile)
 
-    for command in (ledger, reconciling):
-        command.add_argument("--ledger", metavar="URI", help="s3://… or file:///…; default: [wan] ledger_uri")
-        command.add_argument("--aws-conn-id", default="aws_default", help="for s3:// (default: %(default)s)")
+    for command in (doctor, harvesting, reconciling):
+        command.add_argument("--wan-conn-id", default="wan_default", help="connection (default: %(default)s)")
     return parser
 
 
-def _open_store(args: argparse.Namespace) -> LedgerStore:
-    from airflow_provider_wan.operators.ledger_context import open_ledger, resolve_ledger_uri
+def _add_filters(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--state", action="append", choices=[state.value for state in EntryState], help="only these; repeatable"
+    )
+    command.add_argument("--dag", metavar="ID", help="only clips of this Dag")
+    command.add_argument("--run", metavar="ID", help="only clips of this dag run")
+    command.add_argument("--day", metavar="YYYY-MM-DD", help="only clips submitted on this day (UTC)")
+    command.add_argument("--since", metavar="TIME", help="only clips submitted since: 7d, 12h, or 2026-11-25 (UTC)")
+    command.add_argument("--duplicates", action="store_true", help="only clips with duplicate charges")
 
-    return open_ledger(resolve_ledger_uri(args.ledger), args.aws_conn_id)
+
+def _open_store(args: argparse.Namespace) -> LedgerStore:
+    return open_ledger_store(args)
 
 
 def _open_hook(args: argparse.Namespace) -> WanHook:
-    from airflow_provider_wan.hooks.wan import WanHook
-
-    return WanHook(args.wan_conn_id)
+    return open_hook(args)
 
 
 def _format_line(entry: LedgerEntry) -> str:

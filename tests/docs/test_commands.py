@@ -104,12 +104,12 @@ def test_the_command_that_renews_the_pages_exists() -> None:
 
 
 def test_wan_provider_takes_its_options() -> None:
-    from airflow_provider_wan.cli.main import _build_parser
+    from airflow_provider_wan.cli.main import build_parser
 
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     assert "wan-provider" in project["scripts"]
     for _, words in of("wan-provider"):
-        _build_parser().parse_args(words[1:])
+        build_parser().parse_args(words[1:])
 
 
 def test_the_calls_of_the_sandboxs_controls_are_answered(sandbox: SandboxServer) -> None:
