@@ -136,8 +136,8 @@ def harvest(args: argparse.Namespace) -> int:
     from airflow_provider_wan.operators.s3_client import create_s3_client
 
     destination = parse_s3_prefix(args.to, "--to")
-    store, hook, client = open_ledger_store(args), open_hook(args), create_s3_client(args.aws_conn_id)
-    config = hook.config
+    store, hook = open_ledger_store(args), open_hook(args)
+    config, client = hook.config, create_s3_client(args.aws_conn_id)
     archive = ClipArchive(client, ResultHosts(config.result_hosts, config.base_url))
     harvester = Harvester(hook, Ledger(store), archive, client, destination, dry_run=args.dry_run)
     selects = build_filter(args)
