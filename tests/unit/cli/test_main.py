@@ -129,11 +129,11 @@ def test_a_request_is_recorded_only_if_the_api_knows_it(
     assert store_in_doubt.read(FINGERPRINT).entry.state is EntryState.IN_DOUBT
 
     other = WanHook().submit(REQUEST.with_seed(8)).request_id
-    assert main(["reconcile", FINGERPRINT, "--ledger", ledger, "--request-id", other]) == 1
+    assert main(["reconcile", FINGERPRINT, "--ledger", ledger, "--request-id", other]) == 2
     assert "seed or payload" in capsys.readouterr().err
 
     request_id = WanHook().submit(REQUEST.with_seed(7)).request_id
-    assert main(["reconcile", FINGERPRINT, "--ledger", ledger, "--absent"]) == 1
+    assert main(["reconcile", FINGERPRINT, "--ledger", ledger, "--absent"]) == 2
     assert "shows it" in capsys.readouterr().err
     assert main(["reconcile", FINGERPRINT, "--ledger", ledger, "--request-id", request_id]) == 0
     entry = store_in_doubt.read(FINGERPRINT).entry
@@ -147,7 +147,7 @@ def one_line(capsys: pytest.CaptureFixture[str]) -> str:
     return captured.err
 
 
-CLIPS = [
+CLIPS: list[dict[str, Any]] = [
     {"state": EntryState.ARCHIVED, "dag_id": "nightly", "run_id": "r1", "request_id": "q1", "cost": 0.5},
     {"state": EntryState.SUCCEEDED, "dag_id": "nightly", "run_id": "r2", "request_id": "q2", "cost": 0.5},
     {"state": EntryState.SUBMITTED, "dag_id": "weekly", "run_id": "r1", "request_id": "q3"},
