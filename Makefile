@@ -145,6 +145,10 @@ docs: $(DOCS_READY) ## Build the documentation as a site in .run/docs; warnings 
 	@$(VENV)/bin/python -m sphinx --builder html --fail-on-warning --keep-going --quiet docs .run/docs
 	@echo "Built: .run/docs/index.html"
 
+.PHONY: pictures
+pictures: $(READY) ## Take the documentation's pictures of the gallery (needs chromium and chromedriver)
+	@$(VENV)/bin/python -m dev.docs.pictures
+
 .PHONY: docs-serve
 docs-serve: $(DOCS_READY) ## Serve the documentation on a free port, and rebuild it when a page changes
 	@$(VENV)/bin/python -m sphinx_autobuild --port 0 --watch airflow_provider_wan docs .run/docs

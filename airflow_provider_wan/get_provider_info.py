@@ -45,7 +45,7 @@ def get_provider_info() -> dict[str, Any]:
                 "python-module": "airflow_provider_wan.transfers.wan_to_s3",
             },
         ],
-        "extra-links": ["airflow_provider_wan.links.wan.WanRequestLink", "airflow_provider_wan.links.wan.WanSheetLink"],
+        "extra-links": ["airflow_provider_wan.links.wan.WanClipsLink", "airflow_provider_wan.links.wan.WanSheetLink"],
         "plugins": [
             {"name": "wan", "plugin-class": "airflow_provider_wan.plugins.wan.WanPlugin"},
         ],

@@ -1,54 +1,51 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Extra links of the operators."""
+"""Extra links of the operators. They lead into Airflow's own UI, which checks who may read the Dag."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
+from urllib.parse import quote
 
-from airflow.providers.common.compat.sdk import BaseOperatorLink, XCom
+from airflow.providers.common.compat.sdk import BaseOperatorLink, XCom, conf
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import BaseOperator, Context, TaskInstanceKey
 
 
-class WanRequestLink(BaseOperatorLink):
-    """Link to the request at the API. It contains the request's id, and no key."""
+def _base_url() -> str:
+    return conf.get("api", "base_url", fallback="").rstrip("/")
 
-    name: ClassVar[str] = "Wan request"
-    key: ClassVar[str] = "wan_request_link"
 
-    @classmethod
-    def persist(cls, context: Context, url: str) -> None:
-        """Store the address for :meth:`get_link`.
+class WanClipsLink(BaseOperatorLink):
+    """Link to the clips of a task instance in the gallery."""
 
-        :param context: Airflow's context.
-        :param url: the address.
-        """
-        context["ti"].xcom_push(key=cls.key, value=url)
+    name: ClassVar[str] = "Wan clips"
 
     def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:
-        """Return the address; empty if there is none yet.
+        """Return the address of the task instance's tab.
 
         :param operator: operator of the task.
         :param ti_key: key of the task instance.
         """
-        return XCom.get_value(ti_key=ti_key, key=self.key) or ""
+        mapped = f"/mapped/{ti_key.map_index}" if ti_key.map_index >= 0 else ""
+        run = f"/dags/{quote(ti_key.dag_id, safe='')}/runs/{quote(ti_key.run_id, safe='')}"
+        return f"{_base_url()}{run}/tasks/{quote(ti_key.task_id, safe='')}{mapped}/plugin/wan-task-instance"
 
 
 class WanSheetLink(BaseOperatorLink):
-    """Link to the contact sheet of a batch. It is not signed: the bucket authenticates the reader."""
+    """Link to the contact sheet of a batch: the gallery redirects to it by a URL that is valid for some minutes."""
 
     name: ClassVar[str] = "Contact sheet"
-    key: ClassVar[str] = "wan_sheet_link"
+    key: ClassVar[str] = "wan_sheet_uri"
 
     @classmethod
-    def persist(cls, context: Context, url: str) -> None:
-        """Store the address for :meth:`get_link`.
+    def persist(cls, context: Context, uri: str) -> None:
+        """Store where the sheet is, for the gallery.
 
         :param context: Airflow's context.
-        :param url: the address.
+        :param uri: ``s3://`` URI of the sheet.
         """
-        context["ti"].xcom_push(key=cls.key, value=url)
+        context["ti"].xcom_push(key=cls.key, value=uri)
 
     def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:
         """Return the address; empty if there is none yet.
@@ -56,4 +53,7 @@ class WanSheetLink(BaseOperatorLink):
         :param operator: operator of the task.
         :param ti_key: key of the task instance.
         """
-        return XCom.get_value(ti_key=ti_key, key=self.key) or ""
+        if not XCom.get_value(ti_key=ti_key, key=self.key):
+            return ""
+        run = f"/dags/{quote(ti_key.dag_id, safe='')}/runs/{quote(ti_key.run_id, safe='')}"
+        return f"{_base_url()}/wan{run}/tasks/{quote(ti_key.task_id, safe='')}/{ti_key.map_index}/sheet"

@@ -15,7 +15,7 @@ from airflow_provider_wan.api.errors import WanBudgetError, WanError, WanResultG
 from airflow_provider_wan.api.record import RequestRecord, RequestStatus
 from airflow_provider_wan.api.redaction import register_prompt, url_query
 from airflow_provider_wan.api.request import I2VRequest
-from airflow_provider_wan.links.wan import WanRequestLink
+from airflow_provider_wan.links.wan import WanClipsLink
 from airflow_provider_wan.operators import ledger_context
 from airflow_provider_wan.operators.arguments import parse_seconds, parse_usd
 from airflow_provider_wan.operators.base import CLIP_FIELDS, WanClipBaseOperator
@@ -64,7 +64,7 @@ class WanI2VOperator(WanClipBaseOperator):
     """
 
     template_fields: Sequence[str] = ("img_url", *WanClipBaseOperator.template_fields)
-    operator_extra_links = (WanRequestLink(),)
+    operator_extra_links = (WanClipsLink(),)
     ui_color = "#e7e3f6"
 
     def __init__(
@@ -119,7 +119,6 @@ class WanI2VOperator(WanClipBaseOperator):
         register_prompt(self.prompt)
         register_prompt(self.negative_prompt)
         try:
-            self._persist_link(context, request_id)
             self.hook.client.deadline = end_time
             result: RequestRecord | WanError | None = self._get_last_result(request_id)
             over = event.get("status") == WaitStatus.TIMEOUT or time.time() >= end_time
@@ -213,7 +212,6 @@ class WanI2VOperator(WanClipBaseOperator):
 
         entry, record = submit_result.entry, submit_result.record
         request_id = str(entry.request_id)
-        self._persist_link(context, request_id)
         if record is None and entry.state is not EntryState.SUBMITTED:
             uri = ledger_context.resolve_ledger_uri(self.ledger_uri)
             costs = self._build_costs(context, entry, entry.cost_estimate)
@@ -333,9 +331,6 @@ class WanI2VOperator(WanClipBaseOperator):
         paid = estimate if paid is None else paid
         reused = entry is not None and not ledger_context.is_paid_by(context, entry)
         return {"cost": 0.0 if reused else paid, "cost_at_payment": paid, "reused": reused}
-
-    def _persist_link(self, context: Context, request_id: str) -> None:
-        WanRequestLink.persist(context, f"{self.hook.config.base_url}/requests/{request_id}")
 
 
 def check_max_cost(claim: LedgerEntry, max_cost: float | None) -> None:

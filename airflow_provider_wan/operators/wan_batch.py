@@ -9,10 +9,9 @@ from collections.abc import Mapping
 from datetime import timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
-from urllib.parse import quote
 
 from airflow_provider_wan.api.errors import WanError, WanValidationError
-from airflow_provider_wan.links.wan import WanSheetLink
+from airflow_provider_wan.links.wan import WanClipsLink, WanSheetLink
 from airflow_provider_wan.operators.arguments import (
     FITS,
     build_fit_options,
@@ -91,7 +90,7 @@ class WanI2VBatchOperator(WanClipBaseOperator):
         *WanClipBaseOperator.template_fields,
         "dry_run",
     )
-    operator_extra_links = (WanSheetLink(),)
+    operator_extra_links = (WanClipsLink(), WanSheetLink())
     ui_color = "#d9d2f2"
 
     def __init__(
@@ -254,8 +253,7 @@ class WanI2VBatchOperator(WanClipBaseOperator):
         # Fails before anything is paid for if the trigger cannot be serialized.
         json.dumps(self._build_trigger(["0" * 36] * self.max_in_flight, run.end_time, None, 1).serialize())
         self._batch_run = run
-        sheet_uri = f"{run.context.store.uri}sheet.html"
-        WanSheetLink.persist(context, build_console_url(sheet_uri, self.s3.meta.endpoint_url))
+        WanSheetLink.persist(context, f"{run.context.store.uri}sheet.html")
         with BatchEngine(run) as engine:
             end_of_cycle = engine.run(deferrable=self.deferrable)
         if end_of_cycle is not None:
@@ -354,15 +352,3 @@ def list_datasets(
 def _name_dataset(uri: str) -> tuple[str, str]:
     bucket, key = split_s3_uri(uri)
     return f"s3://{bucket}", key.strip("/") or "/"
-
-
-def build_console_url(uri: str, endpoint: str) -> str:
-    """Return the address of an object for a browser: in the AWS console, or at a custom endpoint.
-
-    :param uri: ``s3://`` URI of the object.
-    :param endpoint: endpoint of the S3 client.
-    """
-    bucket, key = split_s3_uri(uri)
-    if ".amazonaws.com" in endpoint:
-        return f"https://console.aws.amazon.com/s3/object/{bucket}?prefix={quote(key, safe='')}"
-    return f"{endpoint.rstrip('/')}/{bucket}/{quote(key)}"

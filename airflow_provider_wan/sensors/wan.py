@@ -18,7 +18,6 @@ from airflow.providers.common.compat.sdk import (
 
 from airflow_provider_wan.api.errors import WanError, WanValidationError
 from airflow_provider_wan.api.record import RequestRecord, RequestStatus
-from airflow_provider_wan.links.wan import WanRequestLink
 from airflow_provider_wan.operators.task_result import build_timeout_error, build_upstream_error, clip_result
 from airflow_provider_wan.polling.decision import PollTarget, WaitStatus
 from airflow_provider_wan.triggers.cancellation import CancelPolicy
@@ -57,7 +56,6 @@ class WanRequestSensor(BaseSensorOperator):
     """
 
     template_fields: Sequence[str] = ("request_id", "wan_conn_id")
-    operator_extra_links = (WanRequestLink(),)
     ui_color = "#e7e3f6"
 
     def __init__(
@@ -78,7 +76,6 @@ class WanRequestSensor(BaseSensorOperator):
 
     def execute(self, context: Context) -> Any:
         """Poll once, then defer; or poke, if not deferrable."""
-        self._persist_link(context)
         end_time = compute_end_time(self.timeout, self.execution_timeout)
         if not self.deferrable or not may_defer(end_time):
             if not self.reschedule:
@@ -117,7 +114,6 @@ class WanRequestSensor(BaseSensorOperator):
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> Any:
         """Process the trigger's event, and poll once more."""
-        self._persist_link(context)
         end_time = float(event.get("end_time") or 0.0)
         result: RequestRecord | WanError | None
         try:
@@ -168,7 +164,3 @@ class WanRequestSensor(BaseSensorOperator):
         from airflow_provider_wan.hooks.wan import WanHook
 
         return WanHook(self.wan_conn_id)
-
-    def _persist_link(self, context: Context) -> None:
-        base_url = self._hook().config.base_url
-        WanRequestLink.persist(context, f"{base_url}/requests/{self.request_id}")

@@ -21,6 +21,7 @@ ANOTHERS = f"{7:064x}"  # archived, of the other Dag
 ROUTES = (
     *("/", "/spend", "/static/gallery.js", "/static/gallery.css", "/static/clip.svg", "/api/clips", "/api/spend"),
     *(f"/dags/{OTHER}", f"/dags/{OTHER}/runs/r+1/x", f"/dags/{OTHER}/tasks/t", f"/dags/{OTHER}/runs/r/tasks/t/0"),
+    f"/dags/{OTHER}/runs/r/tasks/t/0/sheet",
     *(f"/api/clips?dag_id={OTHER}", f"/api/spend?dag_id={OTHER}", f"/api/clips/{ANOTHERS}"),
     *(f"/media/{ANOTHERS}/video", f"/media/{ANOTHERS}/source"),
 )
@@ -54,6 +55,7 @@ def test_every_route_of_the_application_is_among_those_that_are_tested() -> None
         *("/", "/spend", "/static/{name}", "/api/clips", "/api/spend", "/api/clips/{fingerprint}"),
         *("/dags/{dag_id}", "/dags/{dag_id}/tasks/{task_id}", "/dags/{dag_id}/runs/{run_id:path}"),
         "/dags/{dag_id}/runs/{run_id:path}/tasks/{task_id}/{map_index}",
+        "/dags/{dag_id}/runs/{run_id:path}/tasks/{task_id}/{map_index}/sheet",
         *("/media/{fingerprint}/video", "/media/{fingerprint}/source"),
     }
 

@@ -20,6 +20,7 @@ from airflow.api_fastapi.core_api.security import GetUserDep, get_user, requires
 from fastapi import Depends, FastAPI, HTTPException, Query, Request, Response
 from fastapi.responses import FileResponse, HTMLResponse, RedirectResponse
 
+from airflow_provider_wan.plugins.gallery.batches import list_batches, read_progress
 from airflow_provider_wan.plugins.gallery.clips import (
     MAX_PAGE_SIZE,
     PAGE_SIZE,
@@ -74,6 +75,7 @@ def create_app(index: ClipIndex | None = None) -> FastAPI:
     app.get("/static/{name}")(_static)
     app.get("/dags/{dag_id}", dependencies=[may_read_dag])(_page)
     app.get("/dags/{dag_id}/tasks/{task_id}", dependencies=[may_read_dag])(_page)
+    app.get("/dags/{dag_id}/runs/{run_id:path}/tasks/{task_id}/{map_index}/sheet", dependencies=[may_read_dag])(_sheet)
     app.get("/dags/{dag_id}/runs/{run_id:path}/tasks/{task_id}/{map_index}", dependencies=[may_read_dag])(_page)
     app.get("/dags/{dag_id}/runs/{run_id:path}", dependencies=[may_read_dag])(_page)
     app.get("/api/clips")(_clips)
@@ -131,7 +133,20 @@ def _clips(request: Request, query: ScopeDep) -> dict[str, Any]:
         "read_at": snapshot.read_at,
         "reading": snapshot.reading,
         "error": snapshot.error,
+        "batches": _progress(query),
     }
+
+
+def _progress(query: ClipQuery) -> list[dict[str, Any]]:
+    if query.dag_id is None or query.run_id is None:
+        return []
+    batches = list_batches(query.dag_id, query.run_id, query.task_id, query.map_index)
+    return [progress for progress in map(read_progress, batches) if progress is not None]
+
+
+def _sheet(dag_id: str, run_id: str, task_id: str, map_index: int) -> RedirectResponse:
+    batches = list_batches(dag_id, run_id, task_id, map_index)
+    return _redirect(batches[0].sheet_uri if batches else None, "The task has no contact sheet yet.")
 
 
 def _spend(request: Request, query: ScopeDep) -> dict[str, Any]:

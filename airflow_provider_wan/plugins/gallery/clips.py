@@ -163,17 +163,19 @@ def select(clips: Iterable[Clip], query: ClipQuery, now: float) -> dict[str, Any
     """
     scope = [clip for clip in clips if in_scope(clip, query)]
     words = query.text.lower().split()
-    shown = [clip for clip in scope if (not query.states or clip.state in query.states) and matches_text(clip, words)]
-    shown.sort(key=lambda clip: (-clip.started_at, clip.fingerprint))
+    matching = [
+        clip for clip in scope if (not query.states or clip.state in query.states) and matches_text(clip, words)
+    ]
+    matching.sort(key=lambda clip: (-clip.started_at, clip.fingerprint))
     size = min(max(query.size, 1), MAX_PAGE_SIZE)
-    pages = max(1, -(-len(shown) // size))
+    pages = max(1, -(-len(matching) // size))
     page = min(max(query.page, 1), pages)
     return {
-        "clips": [clip.as_dict(now) for clip in shown[(page - 1) * size : page * size]],
+        "clips": [clip.as_dict(now) for clip in matching[(page - 1) * size : page * size]],
         "page": page,
         "pages": pages,
         "size": size,
-        "matching": len(shown),
+        "matching": len(matching),
         "totals": totals(scope),
         "dags": sorted({clip.dag_id for clip in scope if clip.dag_id}),
     }

@@ -73,6 +73,7 @@ def build_clip(entry: LedgerEntry) -> Clip:
         archive_uri=entry.archive_uri,
         source_uri=entry.source_uri,
         attempts=len(entry.request_ids),
+        reused=entry.reuse_count,
         duplicates=tuple(past.request_id for past in entry.duplicates if past.request_id),
     )
 

@@ -13,7 +13,6 @@ from airflow_provider_wan.operators.batch_setup import build_defaults
 from airflow_provider_wan.operators.wan_batch import (
     WanI2VBatchOperator,
     build_asset,
-    build_console_url,
     list_datasets,
 )
 
@@ -82,13 +81,6 @@ def test_lineage_names_objects_as_openlineage_does() -> None:
         [{"image": "s3://b/in/a.png"}, "s3://b/in/b.png", {"image": "/disk/c.png"}], "s3://b/c/", None
     )
     assert listed == [("s3://b", "in")]
-
-
-def test_the_sheet_is_linked_where_a_person_can_open_it() -> None:
-    aws = build_console_url("s3://b/c/sheet.html", "https://s3.eu-west-1.amazonaws.com")
-
-    assert aws == "https://console.aws.amazon.com/s3/object/b?prefix=c%2Fsheet.html"
-    assert build_console_url("s3://b/c/sheet.html", "http://127.0.0.1:8333") == "http://127.0.0.1:8333/b/c/sheet.html"
 
 
 def test_importing_it_needs_no_library_of_http_s3_or_pictures() -> None:

@@ -49,13 +49,13 @@ def test_it_pokes_until_the_request_is_done_and_gives_its_result(connection: Any
 
 def test_it_defers_with_a_trigger_that_never_cancels(connection: Any) -> None:
     with WireServer([answer("processing")]) as server:
-        connection(url := server.url)
+        connection(server.url)
         xcoms: dict[Any, Any] = {}
         with pytest.raises(TaskDeferred) as deferred:
             sensor(deferrable=True, timeout=60).execute(context(xcoms))
     assert deferred.value.trigger.request_id == "r1"
     assert deferred.value.trigger.cancel_policy == "never"
-    assert xcoms == {"wan_request_link": f"{url}/requests/r1"}
+    assert xcoms == {}
 
 
 def test_what_is_done_already_is_not_deferred(connection: Any) -> None:

@@ -207,10 +207,10 @@ function progressBar(data) {
 }
 
 function batchLine(batch) {
-  const parts = [`${batch.done.toLocaleString()} of ${batch.total === null ? "?" : batch.total.toLocaleString()} rows done`];
+  const parts = [`${batch.done.toLocaleString()} of ${batch.total === null ? "?" : batch.total.toLocaleString()} rows done`,
+    `${batch.archived.toLocaleString()} archived`];
   if (batch.in_flight) parts.push(`${batch.in_flight} in flight`);
-  if (batch.rejected) parts.push(`${batch.rejected} rejected`);
-  if (batch.spent !== null) parts.push(batch.budget === null ? `${usd(batch.spent)} spent` : `${usd(batch.spent)} of ${usd(batch.budget)}`);
+  if (batch.ended) parts.push("ended");
   return el("p", { class: "muted" }, `Batch ${batch.name}: ${parts.join(" · ")}`);
 }
 
