@@ -22,7 +22,11 @@ def get_provider_info() -> dict[str, Any]:
         "operators": [
             {
                 "integration-name": _INTEGRATION,
-                "python-modules": ["airflow_provider_wan.operators.wan", "airflow_provider_wan.operators.wan_batch"],
+                "python-modules": [
+                    "airflow_provider_wan.operators.image_to_video",
+                    "airflow_provider_wan.operators.wan",
+                    "airflow_provider_wan.operators.wan_batch",
+                ],
             },
         ],
         "sensors": [{"integration-name": _INTEGRATION, "python-modules": ["airflow_provider_wan.sensors.wan"]}],

@@ -89,6 +89,20 @@ def parse_choice(field: str, value: Any, allowed: Sequence[str]) -> Any:
     return value
 
 
+def parse_clip_field(name: str, value: Any) -> Any:
+    """Convert the text that a template rendered to the type of a field; other values are returned unchanged.
+
+    :param name: name of the field.
+    :param value: its value.
+    :raises WanValidationError: if the text is not a value of that type.
+    """
+    from airflow_provider_wan.batch.values import BOOLEANS, INTEGERS, parse_cell
+
+    if not isinstance(value, str) or name not in INTEGERS | BOOLEANS:
+        return None if name == "audio_url" and value in ("", "None") else value
+    return None if name == "seed" and value.strip() in ("", "None") else parse_cell(name, value)
+
+
 def build_fit_options(fit: str, pad_fill: Any, crop_anchor: Any, frame: Any) -> FitOptions:
     """Return how images are adapted.
 

@@ -16,7 +16,9 @@ from airflow_provider_wan.operators.arguments import parse_choice, parse_seconds
 from airflow_provider_wan.triggers.cancellation import CancelPolicy
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
+
+    from airflow.providers.common.compat.sdk import Context
 
     from airflow_provider_wan.hooks.wan import WanHook
 
@@ -46,6 +48,10 @@ class WanBaseOperator(BaseOperator):
         from airflow_provider_wan.hooks.wan import WanHook
 
         return WanHook(self.wan_conn_id)
+
+
+#: Fields that stay text, even if the DAG renders templates as native objects.
+TEXT_FIELDS = frozenset({"prompt", "negative_prompt"})
 
 
 class WanClipBaseOperator(WanBaseOperator):
@@ -113,6 +119,7 @@ class WanClipBaseOperator(WanBaseOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        self._renders_text = False
         self.prompt = prompt
         self.negative_prompt = negative_prompt
         self.audio_url = audio_url
@@ -131,3 +138,28 @@ class WanClipBaseOperator(WanBaseOperator):
         self.deferrable = deferrable
         self.poll_interval = parse_seconds("poll_interval", poll_interval)
         self.cancel_policy = parse_choice("cancel_policy", cancel_policy, tuple(CancelPolicy))
+
+    def _do_render_template_fields(
+        self, parent: Any, template_fields: Iterable[str], context: Context, jinja_env: Any, seen_oids: set[int]
+    ) -> None:
+        """Render the fields, of mapped tasks too: prompts as text, and the others as the DAG says."""
+        fields_to_render = list(template_fields)
+        texts = [name for name in fields_to_render if parent is self and name in TEXT_FIELDS]
+        others = [name for name in fields_to_render if name not in texts]
+        super()._do_render_template_fields(parent, others, context, jinja_env, seen_oids)
+        if texts:
+            dag = self.get_dag()
+            text_env = jinja_env if dag is None else dag.get_template_env(force_sandboxed=True)
+            self._renders_text = True
+            try:
+                super()._do_render_template_fields(parent, texts, context, text_env, seen_oids)
+            finally:
+                self._renders_text = False
+        self._mask_secrets()
+
+    def _render(self, template: Any, context: Any, dag: Any = None) -> Any:
+        """Render a template, as text if its field is text."""
+        return "".join(template.generate(context)) if self._renders_text else super()._render(template, context, dag)
+
+    def _mask_secrets(self) -> None:
+        """Mask the secrets in rendered URLs before Airflow stores the rendered fields."""

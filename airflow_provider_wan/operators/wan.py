@@ -17,7 +17,7 @@ from airflow_provider_wan.api.redaction import register_prompt, url_query
 from airflow_provider_wan.api.request import I2VRequest
 from airflow_provider_wan.links.wan import WanClipsLink
 from airflow_provider_wan.operators import ledger_context
-from airflow_provider_wan.operators.arguments import parse_seconds, parse_usd
+from airflow_provider_wan.operators.arguments import parse_clip_field, parse_seconds, parse_usd
 from airflow_provider_wan.operators.base import CLIP_FIELDS, WanClipBaseOperator
 from airflow_provider_wan.operators.media_ref import MediaRef
 from airflow_provider_wan.operators.task_result import build_error, build_timeout_error, clip_result, fail_task
@@ -83,13 +83,7 @@ class WanI2VOperator(WanClipBaseOperator):
         self.on_doubt = on_doubt
         self._waiting_for: str | None = None
 
-    def render_template_fields(self, context: Context, jinja_env: Any = None) -> None:
-        """Render, and mask the secrets in URLs before Airflow stores the rendered fields.
-
-        :param context: Airflow's context.
-        :param jinja_env: Jinja's environment.
-        """
-        super().render_template_fields(context, jinja_env)
+    def _mask_secrets(self) -> None:
         for value in (self.img_url, self.audio_url):
             url = value.get("url") if isinstance(value, Mapping) else value
             if query := url_query(url):
@@ -149,8 +143,9 @@ class WanI2VOperator(WanClipBaseOperator):
         from airflow_provider_wan.ledger.fingerprint import parse_idempotency_key
 
         config = self.hook.config
-        image, audio = MediaRef.parse("img_url", self.img_url), MediaRef.parse("audio_url", self.audio_url)
-        values = {name: getattr(self, name) for name in CLIP_FIELDS}
+        image = MediaRef.parse("img_url", self.img_url)
+        audio = MediaRef.parse("audio_url", parse_clip_field("audio_url", self.audio_url))
+        values = {name: parse_clip_field(name, getattr(self, name)) for name in CLIP_FIELDS}
         values |= {"audio_url": audio.url, "model": self.model or config.model}
         request = I2VRequest(img_url=image.url, **values)
         submitter = self._open_submitter()
@@ -169,6 +164,7 @@ class WanI2VOperator(WanClipBaseOperator):
 
         def before_pay(claim: LedgerEntry) -> None:
             check_max_cost(claim, max_cost)
+            self._check_claim(claim)
             image.validate_lifetime()
             audio.validate_lifetime()
             # Fails before anything is paid for if the trigger cannot be serialized.
@@ -200,6 +196,12 @@ class WanI2VOperator(WanClipBaseOperator):
             fingerprint,
         )
         return submit_result
+
+    def _check_claim(self, claim: LedgerEntry) -> None:
+        """Raise an error if a clip must not be paid for.
+
+        :param claim: the claim that is about to be made.
+        """
 
     def _open_submitter(self) -> Submitter:
         from airflow_provider_wan.ledger import Submitter

@@ -208,6 +208,12 @@ def _i2v() -> Any:
     return WanI2VOperator
 
 
+def _image_to_video() -> Any:
+    from airflow_provider_wan.operators.image_to_video import WanImageToVideoOperator
+
+    return WanImageToVideoOperator
+
+
 def _batch() -> Any:
     from airflow_provider_wan.operators.wan_batch import WanI2VBatchOperator
 
@@ -234,6 +240,7 @@ def _archive() -> Any:
 
 OPERATORS: dict[str, Callable[[], Any]] = {
     "WanI2VOperator": _i2v,
+    "WanImageToVideoOperator": _image_to_video,
     "WanI2VBatchOperator": _batch,
     "WanRequestSensor": _sensor,
     "S3ToWanOperator": _ingest,
@@ -242,6 +249,7 @@ OPERATORS: dict[str, Callable[[], Any]] = {
 # Defaults that depend on the configuration, or that read better otherwise.
 DEFAULTS = {
     ("WanI2VOperator", "deferrable"): "`[operators] default_deferrable`",
+    ("WanImageToVideoOperator", "deferrable"): "`[operators] default_deferrable`",
     ("WanI2VBatchOperator", "deferrable"): "`[operators] default_deferrable`",
     ("WanRequestSensor", "deferrable"): "`[operators] default_deferrable`",
     ("WanToS3Operator", "max_bytes"): "2 GiB",

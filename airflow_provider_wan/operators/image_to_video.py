@@ -1,0 +1,210 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The operator that makes one clip from a file to a file, in one task."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import timedelta
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal
+
+from airflow.providers.common.compat.sdk import mask_secret
+
+from airflow_provider_wan.api.errors import WanError, WanValidationError
+from airflow_provider_wan.api.redaction import url_query
+from airflow_provider_wan.operators import ledger_context
+from airflow_provider_wan.operators.arguments import FITS, build_fit_options, parse_choice, parse_seconds
+from airflow_provider_wan.operators.task_result import fail_task
+from airflow_provider_wan.operators.wan import WanI2VOperator
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from airflow.providers.common.compat.sdk import Context
+
+    from airflow_provider_wan.ledger import LedgerEntry
+    from airflow_provider_wan.media.archive import ClipArchive
+
+
+class WanImageToVideoOperator(WanI2VOperator):
+    """Turn an image file into an archived video clip, in one task, and pay for it once.
+
+    It does what :class:`~airflow_provider_wan.transfers.s3_to_wan.S3ToWanOperator`,
+    :class:`~airflow_provider_wan.operators.wan.WanI2VOperator` and
+    :class:`~airflow_provider_wan.transfers.wan_to_s3.WanToS3Operator` do one after the other, with the same ledger and
+    the same files. Deferred, it starts two workers for a clip, and not four. A target that holds another clip is
+    refused before anything is paid.
+
+    All other arguments are those of :class:`~airflow_provider_wan.operators.wan.WanI2VOperator`, but ``img_url``.
+
+    :param source: the image: ``s3://bucket/key``, a local path, ``file:///path``, or an http(s) URL (templated).
+    :param target: ``s3://bucket/key.mp4`` of the clip; its record is stored beside it (templated).
+    :param fit: ``resize`` adapts an image that violates a rule of the API; ``pad`` and ``crop`` do the same, and pad or
+        crop one whose sides are too unlike; ``error`` refuses it.
+    :param pad_fill: what padding shows: ``blur``, the blurred image; or a colour, such as ``black`` (templated).
+    :param crop_anchor: what is kept when cropping: ``center``, ``left``, ``right``, ``top`` or ``bottom`` (templated).
+    :param frame: index of the image to take of a file with several, from 0; default: such a file is refused
+        (templated).
+    :param delivery: how the API gets the image: ``presign`` or ``upload``.
+    :param dest_prefix: ``s3://bucket/prefix/`` for the copy that is presigned (templated); default: a folder
+        ``_ingest`` beside the target.
+    :param expires_in: lifetime of the presigned URL, in seconds or as a timedelta; default: 6 hours.
+    :param replace: overwrite any object at the target.
+    :returns: the values that ``WanI2VOperator`` returns, and ``uri``, ``record_uri``, ``sha256``, ``size``, ``width``,
+        ``height``, ``content_type`` and ``existing`` of the archived clip.
+    :raises AirflowFailException: if a retry cannot help.
+    :raises WanError: if a retry can help.
+    """
+
+    template_fields: Sequence[str] = (
+        "source",
+        "target",
+        "pad_fill",
+        "crop_anchor",
+        "frame",
+        "dest_prefix",
+        *(name for name in WanI2VOperator.template_fields if name != "img_url"),
+    )
+    ui_color = "#e0dcf3"
+
+    def __init__(
+        self,
+        *,
+        source: str,
+        target: str,
+        fit: Literal["resize", "pad", "crop", "error"] = "resize",
+        pad_fill: str = "blur",
+        crop_anchor: Literal["center", "left", "right", "top", "bottom"] = "center",
+        frame: int | None = None,
+        delivery: Literal["presign", "upload"] = "presign",
+        dest_prefix: str | None = None,
+        expires_in: timedelta | int | None = None,
+        replace: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(img_url="", **kwargs)
+        self.source = source
+        self.target = target
+        self.fit = parse_choice("fit", fit, FITS)
+        self.pad_fill = pad_fill
+        self.crop_anchor = crop_anchor
+        self.frame = frame
+        self.delivery = parse_choice("delivery", delivery, ("presign", "upload"))
+        self.dest_prefix = dest_prefix
+        self.lifetime = None if expires_in is None else int(parse_seconds("expires_in", expires_in))
+        self.replace = replace
+
+    @cached_property
+    def archive(self) -> ClipArchive:
+        """The clips on the S3 of the AWS connection."""
+        from airflow_provider_wan.media.archive import ClipArchive
+        from airflow_provider_wan.media.fetch import ResultHosts
+
+        config = self.hook.config
+        hosts = ResultHosts(config.result_hosts, config.base_url, config.network)
+        return ClipArchive(self.s3, hosts, replace=self.replace)
+
+    @cached_property
+    def s3(self) -> Any:
+        """A boto3 S3 client whose presigned URLs every region and KMS accept."""
+        from airflow_provider_wan.operators.s3_client import create_signing_client
+
+        return create_signing_client(self.aws_conn_id)
+
+    def execute(self, context: Context) -> Any:
+        """Ingest the image, submit the request or resume it, wait for the clip, and archive it.
+
+        :param context: Airflow's context.
+        """
+        try:
+            self._parse_target()
+            self.img_url = self._ingest()
+        except WanError as error:
+            fail_task(error)
+        return self._archive(super().execute(context))
+
+    def execute_complete(self, context: Context, event: Mapping[str, Any]) -> Any:
+        """Process the trigger's event, and archive the clip.
+
+        :param context: Airflow's context.
+        :param event: payload of the trigger's event.
+        """
+        return self._archive(super().execute_complete(context, event))
+
+    def _mask_secrets(self) -> None:
+        super()._mask_secrets()
+        _mask_query(self.source)
+
+    def _ingest(self) -> dict[str, Any]:
+        from airflow_provider_wan.media.ingest import Delivery, MediaIngester, MediaKind
+        from airflow_provider_wan.media.source import MediaSource
+
+        ingester = MediaIngester(
+            lambda: self.s3,
+            self.hook.upload,
+            fit=build_fit_options(self.fit, self.pad_fill, self.crop_anchor, self.frame),
+            delivery=Delivery(self.delivery),
+            dest_prefix=self.dest_prefix or f"{self.target.rpartition('/')[0]}/_ingest",
+            lifetime=self.lifetime,
+            on_url=_mask_query,
+        )
+        media = ingester.ingest(MediaSource.parse(self.source), MediaKind.IMAGE)
+        self.log.info("%s: %s, %s×%s", media.source, media.content_type, media.width, media.height)
+        return media.as_result()
+
+    def _check_claim(self, claim: LedgerEntry) -> None:
+        """Refuse to pay for a clip whose target is occupied by another object.
+
+        :param claim: the claim that is about to be made.
+        :raises WanValidationError: if it is.
+        """
+        super()._check_claim(claim)
+        maker = None if self.replace else self.archive.find_request_id(*self._parse_target())
+        if maker is not None and maker not in claim.request_ids:
+            rule = f"holds {'another object' if not maker else f'the clip of request {maker}'}. Nothing was paid"
+            raise WanValidationError("target", self.target, rule, "Choose another target, or set replace=True")
+
+    def _archive(self, result: dict[str, Any]) -> dict[str, Any]:
+        """Archive a finished clip, or find it where it is archived."""
+        try:
+            bucket, key = self._parse_target()
+            request_id = str(result["request_id"])
+            clip = self.archive.find(bucket, key, request_id)
+            if clip is None and result.get("archive_uri"):
+                clip = self.archive.copy(str(result["archive_uri"]), bucket, key, request_id)
+            if clip is None:
+                record = self.hook.get_request(request_id)
+                _mask_query(record.video_url)
+                paid = result.get("cost_at_payment")
+                clip = self.archive.store(record, bucket, key, seconds=result.get("seconds"), cost=paid)
+            self._open_submitter().ledger.record_archive(str(result["fingerprint"]), request_id, clip.uri, clip.sha256)
+        except WanError as error:
+            fail_task(error)
+        self.log.info("Request %s: %s, %d bytes, %.1f s", request_id, clip.uri, clip.video.size, clip.video.seconds)
+        from airflow_provider_wan.media.clip_record import VIDEO_TYPE
+
+        return result | {
+            "archive_uri": clip.uri,
+            "uri": clip.uri,
+            "record_uri": clip.record_uri,
+            "sha256": clip.sha256,
+            "size": clip.video.size,
+            "width": clip.video.width,
+            "height": clip.video.height,
+            "content_type": VIDEO_TYPE,
+            "existing": clip.existing,
+            "ledger_uri": ledger_context.resolve_ledger_uri(self.ledger_uri),
+        }
+
+    def _parse_target(self) -> tuple[str, str]:
+        from airflow_provider_wan.s3.uri import parse_s3_uri
+
+        bucket, key = parse_s3_uri(self.target, "target")
+        if key.endswith(("/", ".json")):
+            raise WanValidationError("target", self.target, "must name a file, and not one in .json: the record's")
+        return bucket, key
+
+
+def _mask_query(url: object) -> None:
+    if isinstance(url, str) and url.startswith(("http://", "https://")) and (query := url_query(url)):
+        mask_secret(query)
