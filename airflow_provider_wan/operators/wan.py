@@ -262,7 +262,7 @@ class WanI2VOperator(WanClipBaseOperator):
             cancel_policy=self.cancel_policy,
             fingerprint=fingerprint,
             resolution=self.resolution,
-            duration=self.duration,
+            duration=parse_clip_field("duration", self.duration),
             submitted_at=submitted_at,
         )
 
@@ -284,7 +284,7 @@ class WanI2VOperator(WanClipBaseOperator):
             not_before=0.0,
             poll_interval=self.poll_interval,
             resolution=self.resolution,
-            duration=self.duration,
+            duration=parse_clip_field("duration", self.duration),
             submitted_at=submitted_at,
         )
         self._waiting_for = request_id
@@ -313,7 +313,7 @@ class WanI2VOperator(WanClipBaseOperator):
                 "Request %s took %.0f s at the service", record.request_id, record.updated_at - record.created_at
             )
         resolution = entry.resolution if entry else self.resolution
-        seconds = entry.duration if entry else self.duration
+        seconds = entry.duration if entry else parse_clip_field("duration", self.duration)
         return clip_result(
             record,
             fingerprint=fingerprint,

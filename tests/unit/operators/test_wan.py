@@ -99,7 +99,7 @@ def test_what_is_finished_at_once_is_not_deferred(run: Any, api: Any) -> None:
     [
         ("prompt", "x" * 1501),
         ("negative_prompt", "x" * 501),
-        ("duration", "5"),
+        ("duration", "5.5"),
         ("duration", 7),
         ("resolution", "4K"),
         ("seed", -1),
