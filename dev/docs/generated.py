@@ -9,15 +9,24 @@ from __future__ import annotations
 
 import argparse
 import inspect
+import io
 import json
+import os
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import fields
+from contextlib import redirect_stdout, suppress
+from dataclasses import fields, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
+from unittest.mock import patch
 
+from airflow_provider_wan.ledger import entry as entries
+from airflow_provider_wan.ledger import open_store
 from dev.docs.pages import PAGES, ROOT, blocks_of, cut
+from dev.testkit.ledger import NOW, a_claim
 
+COMMANDS = ("doctor", "ledger", "unarchived", "harvest", "spend", "reconcile")
 _PART = re.compile(r"(<!-- made: ([\w:-]+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 
 
@@ -256,7 +265,38 @@ DEFAULTS = {
 }
 # Arguments that a base class documents.
 MEANINGS = {("WanRequestSensor", "timeout"): "seconds, or a timedelta, until the sensor gives up."}
+
+
+def command_help(command: str) -> Callable[[], str]:
+    def part() -> str:
+        from airflow_provider_wan.cli.main import build_parser
+
+        width = patch.dict(os.environ, {"COLUMNS": "100"})
+        with width, redirect_stdout(io.StringIO()) as printed, suppress(SystemExit):
+            build_parser().parse_args([command, "--help"])
+        return f"```text\n{printed.getvalue().rstrip()}\n```"
+
+    return part
+
+
+def spend_output() -> str:
+    """What `wan-provider spend` prints for a small ledger."""
+    from airflow_provider_wan.cli.main import main
+
+    with TemporaryDirectory() as folder, redirect_stdout(io.StringIO()) as printed:
+        store = open_store(f"file://{folder}")
+        for number, dag in enumerate(("first_clip", "nightly", "nightly")):
+            entry = replace(a_claim(), fingerprint=str(number) * 64, dag_id=dag, run_id="scheduled__2026-11-24")
+            entry = entries.submitted(entries.record_intent(entry, NOW), f"request-{number}", NOW)
+            store.create(entry if number == 2 else entries.succeeded(entry, NOW))
+        with patch("airflow_provider_wan.cli.main.keep_logs_out_of_the_output"):
+            main(["spend", "--ledger", store.uri])
+    return f"```text\n{printed.getvalue().rstrip()}\n```"
+
+
 PARTS: dict[str, Callable[[], str]] = {
+    **{f"command:{name}": command_help(name) for name in COMMANDS},
+    "spend-output": spend_output,
     "connection-fields": connection_fields,
     "prices": prices,
     "next-attempt": next_attempt,
