@@ -140,6 +140,10 @@ bench-batch: $(READY) ## Measure a batch of 1,000 images: loop, waves, killed te
 explore: $(READY) ## Let processes die at random moments of random histories (ARGS="--seed 7 --seconds 600")
 	@$(VENV)/bin/python -m dev.explore $(ARGS)
 
+.PHONY: model
+model: $(READY) ## Search every state of the claim protocol with SPIN (needs spin and a C compiler; ARGS=--write updates the page)
+	@$(VENV)/bin/python -m dev.model $(ARGS)
+
 .PHONY: docs
 docs: $(DOCS_READY) ## Build the documentation as a site in .run/docs; warnings are errors
 	@$(VENV)/bin/python -m sphinx --builder html --fail-on-warning --keep-going --quiet docs .run/docs

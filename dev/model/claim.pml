@@ -429,6 +429,12 @@ doubt:
   fi;
 
 settle:
+#ifdef NO_FIRST_SCAN
+  if
+  :: atomic { !scanned -> scanned = true; START_TIMER(ABSENCE_CONFIRM_INTERVAL); goto between_scans }
+  :: atomic { scanned }
+  fi;
+#endif
   atomic {
     scan();
     if

@@ -83,8 +83,8 @@ def run_search(search: Search, folder: Path) -> SearchResult:
     """
     defines = [f"-D{define}" for define in search.defines]
     liveness = "CALM" in search.defines
-    model = shutil.copy(MODEL, folder)
-    _run(["spin", "-a", *defines, model], folder)
+    shutil.copy(MODEL, folder)
+    _run(["spin", "-a", *defines, MODEL.name], folder)
     mode = [] if liveness else ["-DSAFETY"]
     compiler = find_compiler() or "cc"
     _run([compiler, "-w", "-O2", *mode, "-DCOLLAPSE", f"-DMEMLIM={MEMORY_MB}", "-o", "pan", "pan.c"], folder)
