@@ -17,15 +17,15 @@ from dev.testkit.gallery import DAGS, PROMPT, GalleryServer, gallery_server
 VIEWER, OTHER = DAGS
 CLIPS = 40
 ARCHIVED = f"{0:064x}"  # of the viewer's Dag
-ANOTHERS = f"{7:064x}"  # archived, of the other Dag
+HIDDEN = f"{7:064x}"  # archived, of the other Dag
 ROUTES = (
     *("/", "/spend", "/static/gallery.js", "/static/gallery.css", "/static/clip.svg", "/api/clips", "/api/spend"),
     *(f"/dags/{OTHER}", f"/dags/{OTHER}/runs/r+1/x", f"/dags/{OTHER}/tasks/t", f"/dags/{OTHER}/runs/r/tasks/t/0"),
     f"/dags/{OTHER}/runs/r/tasks/t/0/sheet",
-    *(f"/api/clips?dag_id={OTHER}", f"/api/spend?dag_id={OTHER}", f"/api/clips/{ANOTHERS}"),
-    *(f"/media/{ANOTHERS}/video", f"/media/{ANOTHERS}/source"),
+    *(f"/api/clips?dag_id={OTHER}", f"/api/spend?dag_id={OTHER}", f"/api/clips/{HIDDEN}"),
+    *(f"/media/{HIDDEN}/video", f"/media/{HIDDEN}/source"),
 )
-OF_ANOTHER_DAG = tuple(route for route in ROUTES if OTHER in route or ANOTHERS in route)
+OF_ANOTHER_DAG = tuple(route for route in ROUTES if OTHER in route or HIDDEN in route)
 
 needs_browser = pytest.mark.skipif(find_browser() is None, reason="needs Chromium and chromedriver")
 
