@@ -21,6 +21,7 @@ from airflow_provider_wan.api.errors import WanValidationError
 from airflow_provider_wan.batch.columns import BY_NAME, FIELD, ColumnMapping
 from airflow_provider_wan.batch.rows import RawRow
 from airflow_provider_wan.batch.tables import Reader, find_reader, map_row
+from airflow_provider_wan.batch.webdataset import read_webdataset
 from airflow_provider_wan.media.source import SourceMissingError
 from airflow_provider_wan.s3.objects import list_objects
 from airflow_provider_wan.s3.uri import SCHEMES, build_s3_uri, is_s3_uri, parse_s3_uri, split_s3_uri
@@ -29,8 +30,8 @@ IMAGE_TYPES = frozenset(
     (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".heic", ".heif", ".avif", ".jp2", ".j2k")
 )
 _RULE = (
-    "must be a list; the address of a .jsonl, .json, .csv, .tsv or .parquet; or a folder of images or of such files, "
-    "whose address ends in /"
+    "must be a list; the address of a .jsonl, .json, .csv, .tsv, .parquet or .tar; or a folder of images or of "
+    "such files, whose address ends in /"
 )
 
 
@@ -134,7 +135,7 @@ class FolderManifest:
             return
         last = 0
         for found in self._list():
-            if (read := find_reader(found.path.name)) is None:
+            if (read := _find_reader(found.path.name)) is None:
                 continue
             number = last
             for row in FileManifest(found.uri, self.s3, read, self.columns).rows():
@@ -146,8 +147,13 @@ class FolderManifest:
         found = _list_s3(self.uri, self.s3()) if is_s3_uri(self.uri) else _list_local(self.uri)
         for each in found:
             hidden = any(name.startswith(("_", ".")) for name in each.path.parts[:-1])
-            if not hidden and (is_image(each.path) or find_reader(each.path.name)):
+            if not hidden and (is_image(each.path) or _find_reader(each.path.name)):
                 yield each
+
+
+def _find_reader(name: str) -> Reader | None:
+    is_shard = name.lower().endswith((".tar", ".tar.gz", ".tgz"))
+    return read_webdataset if is_shard else find_reader(name)
 
 
 def is_image(path: PurePosixPath) -> bool:
@@ -262,7 +268,7 @@ def open_manifest(value: object, s3: Callable[[], Any], columns: ColumnMapping =
         raise WanValidationError(FIELD, f"{scheme}://…", _RULE)
     if value.endswith("/"):
         return FolderManifest(value, s3, columns)
-    reader = find_reader(value)
+    reader = _find_reader(value)
     if reader is None:
         raise WanValidationError(FIELD, value, _RULE)
     return FileManifest(value, s3, reader, columns)

@@ -7,7 +7,7 @@ import io
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_wan.api.errors import WanError, WanValidationError
@@ -136,7 +136,9 @@ class ItemPreparer:
             idempotency_key=item.idempotency_key,
         )
         expiries = [expiry for expiry in (image_expires_at, audio_expires_at) if expiry is not None]
-        return PreparedItem(item, fingerprint, request, min(expiries, default=None))
+        # It may be prepared again, hours later: the content of its image is kept, but not in memory.
+        kept = replace(item, image=item.image.spool())
+        return PreparedItem(kept, fingerprint, request, min(expiries, default=None))
 
     def _ingest_media(self, source: MediaSource, kind: MediaKind, item: Item) -> tuple[str, str | None, float | None]:
         if source.origin is Origin.WEB:

@@ -193,9 +193,15 @@ def _pick_column(values: Mapping[str, Any], names: tuple[str, ...]) -> Any:
     return values[given[0]] if given else None
 
 
-def _parse_media(name: str, text: Any) -> MediaSource:
+def _parse_media(name: str, value: Any) -> MediaSource:
+    path, content = "image", value
+    if isinstance(value, Mapping) and "bytes" in value:  # as the library datasets stores images
+        path = str(value.get("path") or path)
+        content = value["bytes"] if value["bytes"] is not None else value.get("path")
+    if isinstance(content, bytes) and name == "image":
+        return MediaSource.embed(content, path)
     try:
-        return MediaSource.parse(text)
+        return MediaSource.parse(content)
     except WanValidationError as error:
         raise WanValidationError(name, error.value, error.rule) from None
 
@@ -232,6 +238,9 @@ def _validate_name(value: Any) -> str | None:
 
 def _display_image(values: Mapping[str, Any]) -> str | None:
     for name in IMAGE_COLUMNS:
-        if isinstance(values.get(name), str):
-            return redact(str(values[name]), 500)
+        value = values.get(name)
+        if isinstance(value, Mapping):
+            value = value.get("path")
+        if isinstance(value, str):
+            return redact(value, 500)
     return None

@@ -36,6 +36,7 @@ _UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 _ENCODING_SAMPLE = 200_000
 _CHUNK = 1024 * 1024
 _PARQUET_BATCH = 1000
+_FILES_BATCH = 8
 
 Reader = Callable[[IO[bytes], ColumnMapping], Iterator[RawRow]]
 
@@ -363,11 +364,13 @@ def read_parquet(file: IO[bytes], columns: ColumnMapping = BY_NAME) -> Iterator[
     except (arrow.ArrowException, OSError, ValueError) as error:
         raise WanValidationError(FIELD, "the file", f"is not Parquet: {error}"[:300]) from None
     used = columns.select(names)
-    number = 0
+    number, size = 0, _PARQUET_BATCH
+    if any(_holds_files(opened.schema_arrow.field(name).type) for name in used):
+        size = _FILES_BATCH
     for group in range(opened.num_row_groups):
         end = number + opened.metadata.row_group(group).num_rows
         try:
-            for batch in opened.iter_batches(_PARQUET_BATCH, row_groups=[group], columns=used, use_threads=False):
+            for batch in opened.iter_batches(size, row_groups=[group], columns=used, use_threads=False):
                 for values in _iterate_batch(batch):
                     number += 1
                     if isinstance(values, Exception):
@@ -378,6 +381,13 @@ def read_parquet(file: IO[bytes], columns: ColumnMapping = BY_NAME) -> Iterator[
             while number < end:
                 number += 1
                 yield RawRow(number, {}, f"cannot be read: {error}"[:300])
+
+
+def _holds_files(arrow_type: Any) -> bool:
+    """Return whether values may be files, of which only a few are kept in memory."""
+    from pyarrow import types
+
+    return bool(types.is_struct(arrow_type) or types.is_binary(arrow_type) or types.is_large_binary(arrow_type))
 
 
 def _iterate_batch(batch: Any) -> Iterator[dict[str, Any] | Exception]:

@@ -14,6 +14,7 @@ from airflow_provider_wan.api.errors import WanValidationError
 
 INTEGERS = frozenset({"duration", "seed"})
 BOOLEANS = frozenset({"prompt_extend", "audio", "watermark"})
+IMAGES = frozenset({"image", "img_url"})
 TEXTS = frozenset({"prompt", "negative_prompt"})
 NAME = "name"  # "NA" and "null" are names
 #: What pandas, NumPy, Spark and spreadsheets write for a missing value.
@@ -76,7 +77,7 @@ def convert_value(name: str, value: Any) -> Any:
         return int(value)
     if name in BOOLEANS and isinstance(value, int | float | Decimal) and value in (0, 1):
         return bool(value)
-    if isinstance(value, bytes) and name not in INTEGERS | BOOLEANS:
+    if isinstance(value, bytes) and name not in INTEGERS | BOOLEANS | IMAGES:
         try:
             return value.decode("utf-8")
         except UnicodeDecodeError:

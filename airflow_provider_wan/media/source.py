@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from urllib.parse import unquote, urlsplit
 from airflow_provider_wan.api.errors import WanValidationError
 from airflow_provider_wan.api.redaction import public_url
 from airflow_provider_wan.media.fetch import CHUNK_BYTES, CONNECT_TIMEOUT, READ_TIMEOUT
+from airflow_provider_wan.media.spool import SpooledContent
 from airflow_provider_wan.s3.uri import is_s3_uri, parse_s3_uri, split_s3_uri
 
 _SCHEMES = "must be s3://bucket/key, a local path, file:///path, or an http(s) URL"
@@ -24,6 +26,8 @@ class Origin(StrEnum):
     S3 = "s3"
     FILE = "file"
     WEB = "web"
+    EMBEDDED = "embedded"
+    """In the manifest itself."""
 
 
 class SourceMissingError(FileNotFoundError):
@@ -36,10 +40,26 @@ class MediaSource:
 
     :param text: path or URI as the user wrote it; it may contain a signature.
     :param origin: kind of location.
+    :param content: the content, if it is in the manifest itself.
     """
 
     text: str
     origin: Origin
+    content: bytes | SpooledContent | None = field(default=None, repr=False, compare=False)
+
+    @classmethod
+    def embed(cls, content: bytes, path: str) -> MediaSource:
+        """Return a source whose content is given; its text has a hash of it, and so identifies it.
+
+        :param content: the content.
+        :param path: name of the file.
+        """
+        digest = hashlib.sha256(content).hexdigest()[:16]
+        return cls(f"{path}#sha256={digest}", Origin.EMBEDDED, content)
+
+    def spool(self) -> MediaSource:
+        """Return the source with its content on the local disk, and not in memory."""
+        return replace(self, content=SpooledContent(self.content)) if isinstance(self.content, bytes) else self
 
     @classmethod
     def parse(cls, text: object) -> MediaSource:
@@ -89,6 +109,10 @@ class MediaSource:
                 return self._read_file(check)
             case Origin.WEB:
                 return self._read_web(check)
+            case Origin.EMBEDDED:
+                content = self.content.read() if isinstance(self.content, SpooledContent) else self.content or b""
+                check(len(content))
+                return content
 
     def _read_s3(self, client: Any, check: Callable[[int], None]) -> bytes:
         from airflow_provider_wan.s3.errors import S3ResponseError, get_error_code
