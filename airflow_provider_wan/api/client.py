@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     import requests
 
     from airflow_provider_wan.api.config import Account
-    from airflow_provider_wan.api.request import I2VRequest
+    from airflow_provider_wan.api.request import WanRequest
 
 __all__ = ["HttpTransport", "Transport", "WanClient", "WanConfig"]
 
@@ -214,7 +214,7 @@ class WanClient:
         """The account that this client reaches."""
         return self.config.account
 
-    def submit(self, request: I2VRequest) -> RequestRecord:
+    def submit(self, request: WanRequest) -> RequestRecord:
         """Send the paid POST, once, over a connection of its own.
 
         :param request: the clip to make.
@@ -228,7 +228,7 @@ class WanClient:
         finally:
             prepared.close()
 
-    def prepare_submission(self, request: I2VRequest) -> PreparedSubmission:
+    def prepare_submission(self, request: WanRequest) -> PreparedSubmission:
         """Connect for the paid POST, without sending it.
 
         :param request: the clip to make.

@@ -11,9 +11,9 @@ from urllib.parse import urlsplit
 
 from airflow_provider_wan.api.errors import WanValidationError
 from airflow_provider_wan.api.network import NetworkSettings
-from airflow_provider_wan.api.pricing import DEFAULT_PRICES, compute_cost
+from airflow_provider_wan.api.pricing import DEFAULT_PRICES, Prices, compute_cost, find_price
 from airflow_provider_wan.api.redaction import register_secret
-from airflow_provider_wan.api.request import DEFAULT_MODEL
+from airflow_provider_wan.api.request import DEFAULT_MODEL, Resolution
 
 DEFAULT_BASE_URL = "https://console.gmicloud.ai/api/v1/ie/requestqueue/apikey"
 DEFAULT_STATUS_REQUESTS_PER_SECOND = 5.0
@@ -46,7 +46,7 @@ class WanConfig:
     :param model: model id for tasks that name none.
     :param status_requests_per_second: maximum number of status requests per second and process.
     :param result_hosts: hosts from which clips may be downloaded; empty allows the one that the API names.
-    :param prices: US dollars per second of video, by resolution.
+    :param prices: US dollars per second of video: by resolution for ``wan2.6-i2v``, by model and resolution for others.
     :param network: TLS, proxy and bypass.
     :raises WanValidationError: naming the invalid field as the connection calls it.
     """
@@ -57,7 +57,7 @@ class WanConfig:
     model: str = DEFAULT_MODEL
     status_requests_per_second: float = DEFAULT_STATUS_REQUESTS_PER_SECOND
     result_hosts: tuple[str, ...] = ()
-    prices: Mapping[str, float] = field(default_factory=lambda: dict(DEFAULT_PRICES))
+    prices: Prices = field(default_factory=lambda: dict(DEFAULT_PRICES))
     network: NetworkSettings = field(default_factory=NetworkSettings)
 
     def __post_init__(self) -> None:
@@ -91,9 +91,12 @@ class WanConfig:
                     host,
                     "must be host names such as storage.example.com, without scheme and path",
                 )
-        for resolution, price in self.prices.items():
-            if isinstance(price, bool) or not isinstance(price, int | float) or not 0 <= price < math.inf:
-                raise WanValidationError(f"prices[{resolution}]", price, "must be US dollars per second of video")
+        for name, value in self.prices.items():
+            by_resolution = value if isinstance(value, Mapping) else {name: value}
+            for resolution, price in by_resolution.items():
+                if isinstance(price, bool) or not isinstance(price, int | float) or not 0 <= price < math.inf:
+                    label = name if by_resolution is not value else f"{name}][{resolution}"
+                    raise WanValidationError(f"prices[{label}]", price, "must be US dollars per second of video")
 
     @property
     def account(self) -> Account:
@@ -112,6 +115,11 @@ class WanConfig:
         """Return the absolute URL of an API path."""
         return self.base_url + path
 
-    def cost(self, resolution: str, seconds: float) -> float | None:
+    def prices_of(self, model: str) -> dict[str, float]:
+        """Return the prices of a model by resolution, in US dollars per second of video."""
+        found = {name: find_price(model, name, self.prices) for name in Resolution}
+        return {str(name): price for name, price in found.items() if price is not None}
+
+    def cost(self, resolution: str, seconds: float, model: str = DEFAULT_MODEL) -> float | None:
         """Return the price of a clip in US dollars; see :func:`~airflow_provider_wan.api.pricing.compute_cost`."""
-        return compute_cost(resolution, seconds, self.prices)
+        return compute_cost(resolution, seconds, self.prices, model)

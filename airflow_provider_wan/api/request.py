@@ -1,18 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The parameters of one clip, validated on construction."""
+"""The parameters of one clip, validated on construction, and the registry of the models whose rules are known."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
-from typing import Any
+from typing import Any, ClassVar, Protocol
 from urllib.parse import urlsplit
 
 from airflow_provider_wan.api.errors import WanValidationError
 from airflow_provider_wan.api.redaction import register_prompt, strip_query
 
 DEFAULT_MODEL = "wan2.6-i2v"
+WAN27_MODEL = "wan2.7-i2v"
 DURATIONS = (5, 10, 15)
+#: Shortest and longest clip of ``wan2.7-i2v``, in seconds.
+WAN27_DURATIONS = (2, 15)
 MAX_PROMPT_LENGTH = 1500
 MAX_NEGATIVE_PROMPT_LENGTH = 500
 MAX_SEED = 2**31 - 1
@@ -30,6 +35,43 @@ class ShotType(StrEnum):
 
     SINGLE = "single"
     MULTI = "multi"
+
+
+class WanRequest(Protocol):
+    """One request to any model of the queue."""
+
+    #: Fields of the payload that hold the image and the sound; ``None`` if they are not told apart from others.
+    IMAGE_FIELD: ClassVar[str | None]
+    AUDIO_FIELD: ClassVar[str | None]
+
+    @property
+    def model(self) -> str:
+        """The model id; case sensitive."""
+
+    @property
+    def resolution(self) -> str:
+        """Size class of the clip; empty if unknown."""
+
+    @property
+    def duration(self) -> int:
+        """Length of the clip in seconds; 0 if unknown."""
+
+    @property
+    def seed(self) -> int | None:
+        """The seed; ``None`` for a random one."""
+
+    def to_payload(self) -> dict[str, Any]:
+        """Return the ``payload`` of the submission as plain JSON values, without ``None``."""
+
+    def with_seed(self, seed: int) -> WanRequest:
+        """Return a copy of the request with another seed."""
+
+
+class ClipRequest(WanRequest, Protocol):
+    """One request to a model whose rules are known."""
+
+    def with_media(self, image_url: str, audio_url: str | None) -> ClipRequest:
+        """Return a copy of the request with another image and sound."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +94,9 @@ class I2VRequest:
 
     Source: GMI Cloud, request queue API, model ``wan2.6-i2v``.
     """
+
+    IMAGE_FIELD: ClassVar[str | None] = "img_url"
+    AUDIO_FIELD: ClassVar[str | None] = "audio_url"
 
     img_url: str = field(repr=False)
     prompt: str = field(default="", repr=False)
@@ -79,29 +124,215 @@ class I2VRequest:
         if self.duration not in DURATIONS:
             raise WanValidationError("duration", self.duration, f"must be one of {_join(DURATIONS)} (seconds)")
         _check_choice("shot_type", self.shot_type, ShotType)
-        for name in ("prompt_extend", "audio", "watermark"):
-            if not isinstance(value := getattr(self, name), bool):
-                raise WanValidationError(name, value, "must be true or false", _TYPED_REMEDY)
-        if self.seed is not None:
-            rule = f"must be an integer from 0 to {MAX_SEED}"
-            _check_integer("seed", self.seed, rule)
-            if not 0 <= self.seed <= MAX_SEED:
-                raise WanValidationError("seed", self.seed, rule)
-        if not isinstance(self.model, str) or not self.model.strip():
-            raise WanValidationError("model", self.model, f"must be a model id such as {DEFAULT_MODEL!r}")
+        _check_flags(self, "prompt_extend", "audio", "watermark")
+        _check_seed(self.seed)
+        _check_model(self.model)
 
     def to_payload(self) -> dict[str, Any]:
         """Return the ``payload`` of the submission as plain JSON values, without ``None``."""
-        values = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "model"}
-        return {
-            name: str(value) if isinstance(value, StrEnum) else value
-            for name, value in values.items()
-            if value is not None
-        }
+        return _build_payload(self)
 
     def with_seed(self, seed: int) -> I2VRequest:
         """Return a copy of the request with another seed."""
         return replace(self, seed=seed)
+
+    def with_media(self, image_url: str, audio_url: str | None) -> I2VRequest:
+        """Return a copy of the request with another image and sound."""
+        return replace(self, img_url=image_url, audio_url=audio_url)
+
+
+@dataclass(frozen=True)
+class Wan27I2VRequest:
+    """One image-to-video request to ``wan2.7-i2v``, with the documented fields and defaults.
+
+    At least one of ``first_frame``, ``last_frame`` and ``first_clip`` has to be given: the clip would show nothing of
+    yours, and be paid for.
+
+    :param first_frame: http(s) URL of the image with which the clip begins.
+    :param last_frame: http(s) URL of the image with which the clip ends.
+    :param first_clip: http(s) URL of a video that the clip continues.
+    :param driving_audio: http(s) URL of the sound.
+    :param prompt: what happens in the clip; up to 1500 characters.
+    :param negative_prompt: what the clip must not show; up to 500 characters.
+    :param resolution: ``720P`` or ``1080P``.
+    :param duration: length of the clip in seconds: an integer from 2 to 15.
+    :param prompt_extend: let the service elaborate the prompt.
+    :param watermark: add the service's watermark to the clip.
+    :param seed: 0-2147483647; ``None`` for a random one.
+    :param model: the model id; case sensitive.
+    :raises WanValidationError: naming the first invalid field, its value and the rule.
+
+    Source: GMI Cloud, request queue API, model ``wan2.7-i2v``.
+    """
+
+    IMAGE_FIELD: ClassVar[str | None] = "first_frame"
+    AUDIO_FIELD: ClassVar[str | None] = "driving_audio"
+
+    first_frame: str | None = field(default=None, repr=False)
+    last_frame: str | None = field(default=None, repr=False)
+    first_clip: str | None = field(default=None, repr=False)
+    driving_audio: str | None = field(default=None, repr=False)
+    prompt: str = field(default="", repr=False)
+    negative_prompt: str = field(default="", repr=False)
+    resolution: str = Resolution.P1080
+    duration: int = 5
+    prompt_extend: bool = True
+    watermark: bool = False
+    seed: int | None = None
+    model: str = WAN27_MODEL
+
+    def __post_init__(self) -> None:
+        for name in ("first_frame", "last_frame", "first_clip", "driving_audio"):
+            if getattr(self, name) is not None:
+                _check_url(name, getattr(self, name))
+        if self.first_frame is None and self.last_frame is None and self.first_clip is None:
+            raise WanValidationError("first_frame", None, "must be given, or else last_frame or first_clip")
+        _check_text("prompt", self.prompt, MAX_PROMPT_LENGTH)
+        _check_text("negative_prompt", self.negative_prompt, MAX_NEGATIVE_PROMPT_LENGTH)
+        register_prompt(self.prompt)
+        register_prompt(self.negative_prompt)
+        _check_choice("resolution", self.resolution, Resolution)
+        rule = f"must be an integer from {WAN27_DURATIONS[0]} to {WAN27_DURATIONS[1]} (seconds)"
+        _check_integer("duration", self.duration, rule)
+        if not WAN27_DURATIONS[0] <= self.duration <= WAN27_DURATIONS[1]:
+            raise WanValidationError("duration", self.duration, rule)
+        _check_flags(self, "prompt_extend", "watermark")
+        _check_seed(self.seed)
+        _check_model(self.model)
+
+    def to_payload(self) -> dict[str, Any]:
+        """Return the ``payload`` of the submission as plain JSON values, without ``None``."""
+        return _build_payload(self)
+
+    def with_seed(self, seed: int) -> Wan27I2VRequest:
+        """Return a copy of the request with another seed."""
+        return replace(self, seed=seed)
+
+    def with_media(self, image_url: str, audio_url: str | None) -> Wan27I2VRequest:
+        """Return a copy of the request with another image and sound."""
+        return replace(self, first_frame=image_url, driving_audio=audio_url)
+
+
+@dataclass(frozen=True)
+class RawRequest:
+    """One request with a payload as it is, to a model whose rules are not known here.
+
+    :param model: the model id; case sensitive.
+    :param payload: the payload, of JSON values. A ``seed`` is added to it when it is sent, if it has none: by it, the
+        request is found again after a lost response.
+    :param cost: US dollars that the request costs; ``None``: by the price for the model and the payload's
+        ``resolution`` and ``duration``, if there is one.
+    :raises WanValidationError: naming the invalid field.
+    """
+
+    IMAGE_FIELD: ClassVar[str | None] = None
+    AUDIO_FIELD: ClassVar[str | None] = None
+
+    model: str
+    payload: Mapping[str, Any] = field(repr=False)
+    cost: float | None = None
+
+    def __post_init__(self) -> None:
+        _check_model(self.model)
+        if self.model in MODELS:
+            raise WanValidationError("model", self.model, "has rules that are known", "Use WanI2VOperator")
+        if not isinstance(self.payload, Mapping) or not self.payload:
+            raise WanValidationError("payload", "***", "must be an object with the model's parameters")
+        try:
+            copied = json.loads(json.dumps(dict(self.payload), allow_nan=False))
+        except (TypeError, ValueError) as error:
+            raise WanValidationError("payload", "***", f"must consist of JSON values ({error})") from None
+        object.__setattr__(self, "payload", copied)
+        for name in ("prompt", "negative_prompt", "text"):
+            register_prompt(copied.get(name))
+        _check_seed(copied.get("seed"))
+
+    @property
+    def resolution(self) -> str:
+        """The payload's ``resolution``; empty if it has none."""
+        value = self.payload.get("resolution")
+        return value if isinstance(value, str) else ""
+
+    @property
+    def duration(self) -> int:
+        """The payload's ``duration`` in whole seconds; 0 if it has none."""
+        value = self.payload.get("duration")
+        text = str(value)
+        return int(text) if not isinstance(value, bool) and text.isascii() and text.isdecimal() else 0
+
+    @property
+    def seed(self) -> int | None:
+        """The payload's ``seed``."""
+        value: int | None = self.payload.get("seed")
+        return value
+
+    def to_payload(self) -> dict[str, Any]:
+        """Return the payload without ``None``."""
+        return {name: value for name, value in self.payload.items() if value is not None}
+
+    def with_seed(self, seed: int) -> RawRequest:
+        """Return a copy of the request with another seed."""
+        return replace(self, payload={**self.payload, "seed": seed})
+
+
+#: The models whose rules are known: the class of their requests by their id.
+MODELS: Mapping[str, type[I2VRequest] | type[Wan27I2VRequest]] = {
+    DEFAULT_MODEL: I2VRequest,
+    WAN27_MODEL: Wan27I2VRequest,
+}
+
+# Parameters of only some models, with the value that says nothing.
+_NEUTRAL: Mapping[str, object] = {
+    "audio_url": None,
+    "shot_type": ShotType.SINGLE,
+    "audio": True,
+    "last_frame": None,
+    "first_clip": None,
+}
+
+
+def get_request_class(model: object) -> type[I2VRequest] | type[Wan27I2VRequest]:
+    """Return the class of the requests to a model.
+
+    :param model: the model id.
+    :raises WanValidationError: if its rules are not known: its payload may be another, and what a model does not know
+        is ignored and paid for.
+    """
+    found = MODELS.get(model) if isinstance(model, str) else None
+    if found is None:
+        raise WanValidationError(
+            "model",
+            model,
+            f"must be one of {_join(tuple(MODELS))}",
+            "Model ids are case sensitive. WanRequestOperator sends a payload of your own to any other model",
+        )
+    return found
+
+
+def build_clip_request(model: str, image_url: str, audio_url: str | None, **parameters: Any) -> ClipRequest:
+    """Return the request to a model with an image and a sound under the names that the model has for them.
+
+    :param model: the model id.
+    :param image_url: http(s) URL of the image.
+    :param audio_url: http(s) URL of the sound.
+    :param parameters: other parameters. One that the model does not have must say nothing, such as ``audio=True``.
+    :raises WanValidationError: naming the invalid field.
+    """
+    cls = get_request_class(model)
+    known = {each.name for each in fields(cls)}
+    for name, value in parameters.items():
+        if name not in known and value != _NEUTRAL.get(name, object()):
+            raise WanValidationError(name, value, f"is no parameter of {model}", "It would be ignored, and paid for")
+    kept = {name: value for name, value in parameters.items() if name in known}
+    media: dict[str, Any] = {str(cls.IMAGE_FIELD): image_url, str(cls.AUDIO_FIELD): audio_url}
+    return cls(model=model, **media, **kept)
+
+
+def _build_payload(request: I2VRequest | Wan27I2VRequest) -> dict[str, Any]:
+    values = {each.name: getattr(request, each.name) for each in fields(request) if each.name != "model"}
+    return {
+        name: str(value) if isinstance(value, StrEnum) else value for name, value in values.items() if value is not None
+    }
 
 
 _TYPED_REMEDY = (
@@ -130,6 +361,26 @@ def _check_url(field: str, value: object) -> None:
         )
     if parts.username is not None or parts.password is not None:
         raise WanValidationError(field, f"{parts.scheme}://***@{host}", "must not hold a user name or password")
+
+
+def _check_flags(request: object, *names: str) -> None:
+    for name in names:
+        if not isinstance(value := getattr(request, name), bool):
+            raise WanValidationError(name, value, "must be true or false", _TYPED_REMEDY)
+
+
+def _check_seed(seed: int | None) -> None:
+    if seed is None:
+        return
+    rule = f"must be an integer from 0 to {MAX_SEED}"
+    _check_integer("seed", seed, rule)
+    if not 0 <= seed <= MAX_SEED:
+        raise WanValidationError("seed", seed, rule)
+
+
+def _check_model(model: object) -> None:
+    if not isinstance(model, str) or not model.strip():
+        raise WanValidationError("model", model, f"must be a model id such as {DEFAULT_MODEL!r}")
 
 
 def _check_text(name: str, value: object, limit: int) -> None:

@@ -31,7 +31,7 @@ from airflow_provider_wan.api.errors import (
     WanValidationError,
 )
 from airflow_provider_wan.api.record import RequestRecord, extract_error
-from airflow_provider_wan.api.request import I2VRequest
+from airflow_provider_wan.api.request import WanRequest
 
 CONNECT_TIMEOUT: Final = 10.0
 SUBMIT_TIMEOUT: Final = 60.0
@@ -82,7 +82,7 @@ class TransportError(Exception):
         super().__init__(reason)
 
 
-def build_submit_request(base_url: str, request: I2VRequest) -> HttpRequest:
+def build_submit_request(base_url: str, request: WanRequest) -> HttpRequest:
     """Build the paid POST."""
     body = {"model": request.model, "payload": request.to_payload()}
     return HttpRequest(

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from airflow_provider_wan.api.pricing import estimate_cost
+from airflow_provider_wan.api.pricing import Prices, estimate_cost
 from airflow_provider_wan.batch.rows import InvalidRow, Item, RawRow, parse_row
 from airflow_provider_wan.ledger import EntryState, LedgerStore, compute_fingerprint
 from airflow_provider_wan.media.source import Origin
@@ -73,7 +73,7 @@ def estimate_batch(
     *,
     store: LedgerStore,
     scope: str,
-    prices: Mapping[str, float],
+    prices: Prices,
     max_in_flight: int,
 ) -> BatchEstimate:
     """Estimate what a manifest costs. Nothing is sent to the API.
@@ -82,7 +82,7 @@ def estimate_batch(
     :param defaults: payload fields for rows that do not have them.
     :param store: store of the ledger.
     :param scope: scope of the fingerprints.
-    :param prices: US dollars per second of video, by resolution.
+    :param prices: the prices.
     :param max_in_flight: maximum number of requests in flight.
     """
     totals = _Totals(prices, defaults)
@@ -101,7 +101,7 @@ def estimate_batch(
 
 
 class _Totals:
-    def __init__(self, prices: Mapping[str, float], defaults: Mapping[str, Any]) -> None:
+    def __init__(self, prices: Prices, defaults: Mapping[str, Any]) -> None:
         self._prices = prices
         self._defaults = defaults
         self._digests: set[bytes] = set()

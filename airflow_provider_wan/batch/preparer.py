@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_wan.api.errors import WanError, WanValidationError
-from airflow_provider_wan.api.request import I2VRequest
+from airflow_provider_wan.api.request import WanRequest
 from airflow_provider_wan.batch.results import ItemResult, ItemStatus
 from airflow_provider_wan.batch.rows import InvalidRow, Item
 from airflow_provider_wan.ledger import compute_fingerprint
@@ -46,7 +46,7 @@ class PreparedItem:
 
     item: Item
     fingerprint: str
-    request: I2VRequest | None = field(default=None, repr=False)
+    request: WanRequest | None = field(default=None, repr=False)
     expires_at: float | None = None
     cost: float | None = None
     paid_here: bool = False

@@ -8,7 +8,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import PurePosixPath
 from typing import Any
@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 from airflow_provider_wan.api.errors import WanValidationError
 from airflow_provider_wan.api.redaction import redact
-from airflow_provider_wan.api.request import I2VRequest
+from airflow_provider_wan.api.request import DEFAULT_MODEL, ClipRequest, build_clip_request
 from airflow_provider_wan.batch.values import NAME, convert_value, parse_cell
 from airflow_provider_wan.ledger.fingerprint import normalize_payload, parse_idempotency_key
 from airflow_provider_wan.media.source import MediaSource, Origin
@@ -78,7 +78,7 @@ class Item:
     image: MediaSource = field(repr=False)
     audio: MediaSource | None = field(repr=False)
     name: str | None
-    request: I2VRequest = field(repr=False)
+    request: ClipRequest = field(repr=False)
     digest: str
     idempotency_key: str | None = None
 
@@ -87,13 +87,13 @@ class Item:
         """Name of the image, reduced to characters that are safe in a key."""
         return build_stem(self.image.text if self.image.origin is not Origin.WEB else urlsplit(self.image.text).path)
 
-    def with_urls(self, image_url: str, audio_url: str | None) -> I2VRequest:
+    def with_urls(self, image_url: str, audio_url: str | None) -> ClipRequest:
         """Return the request with the URLs of the ingested media.
 
         :param image_url: URL of the image.
         :param audio_url: URL of the sound, or None.
         """
-        return replace(self.request, img_url=image_url, audio_url=audio_url)
+        return self.request.with_media(image_url, audio_url)
 
 
 def build_stem(path: str) -> str:
@@ -151,14 +151,15 @@ def _build_item(raw: RawRow, values: dict[str, Any], defaults: Mapping[str, Any]
         if name in values:
             value = values[name]
             parameters[name] = parse_cell(name, value) if isinstance(value, str) and not raw.typed else value
-    request = I2VRequest(
-        img_url=image.text if image.origin is Origin.WEB else _PLACEHOLDER,
-        audio_url=None if audio is None else audio.text if audio.origin is Origin.WEB else _PLACEHOLDER,
+    request = build_clip_request(
+        parameters.pop("model", DEFAULT_MODEL),
+        image.text if image.origin is Origin.WEB else _PLACEHOLDER,
+        None if audio is None else audio.text if audio.origin is Origin.WEB else _PLACEHOLDER,
         **parameters,
     )
     clip_name = _validate_name(values.get(NAME_COLUMN))
     key = parse_idempotency_key(values.get(IDEMPOTENCY_COLUMN)) or defaults.get(IDEMPOTENCY_COLUMN)
-    payload = normalize_payload(request.to_payload())
+    payload = normalize_payload(request.to_payload(), request.model)
     identity = [image.public_uri, audio and audio.public_uri, clip_name, key, request.model, payload]
     digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
     return Item(raw.number, image, audio, clip_name, request, digest, key)

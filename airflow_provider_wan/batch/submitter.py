@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -25,7 +25,7 @@ from airflow_provider_wan.api.errors import (
     WanRateLimitError,
     WanRefusedError,
 )
-from airflow_provider_wan.api.pricing import estimate_cost
+from airflow_provider_wan.api.pricing import Prices, estimate_cost
 from airflow_provider_wan.api.record import RequestRecord
 from airflow_provider_wan.batch.errors import WanBatchError
 from airflow_provider_wan.batch.preparer import PreparedItem
@@ -181,7 +181,7 @@ class ItemSubmitter:
     :param archiver: is asked before a payment whether the clip can be archived.
     :param owner: this process.
     :param scope: scope of the fingerprints.
-    :param prices: US dollars per second of video, by resolution.
+    :param prices: the prices.
     :param model: model of rows that name none: if the API does not know it, the batch stops.
     :param reference: where in Airflow the batch runs; recorded for people.
     :param clock: returns Unix seconds.
@@ -194,7 +194,7 @@ class ItemSubmitter:
         *,
         owner: Owner,
         scope: str,
-        prices: Mapping[str, float],
+        prices: Prices,
         model: str,
         reference: TaskReference = NO_REFERENCE,
         clock: Callable[[], float],

@@ -139,7 +139,10 @@ class Doctor:
             info = client.get_model(self._config.model)
         finally:
             client.close()
-        faults = [*_compare_parameters(info), *_compare_price(info, self._config.prices.values())]
+        faults = [
+            *_compare_parameters(info),
+            *_compare_price(info, self._config.prices_of(self._config.model).values()),
+        ]
         shown = "unknown" if info.price is None else f"${info.price:.4g} per {info.unit or 'unit'}"
         detail = f"{info.model_id}; price by the API: {shown}"
         return (CheckStatus.WARNING if faults else CheckStatus.OK), "; ".join([detail, *faults])
@@ -275,6 +278,8 @@ def _compare_price(info: ModelInfo, prices: Iterable[float]) -> list[str]:
     if info.price is None:
         return []
     known = sorted(set(prices))
+    if not known:
+        return ["the connection has no price for this model"]
     if any(abs(info.price - price) <= 0.005 * price for price in known):
         return []
     shown = ", ".join(f"${price:.4g}" for price in known)

@@ -20,7 +20,7 @@ from airflow_provider_wan.api.config import (
 )
 from airflow_provider_wan.api.errors import WanError, WanNotFoundError, WanValidationError
 from airflow_provider_wan.api.network import NetworkSettings
-from airflow_provider_wan.api.pricing import DEFAULT_PRICES
+from airflow_provider_wan.api.pricing import DEFAULT_PRICES, Prices
 from airflow_provider_wan.api.request import DEFAULT_MODEL
 from airflow_provider_wan.polling.hub import shared_hub
 from airflow_provider_wan.polling.throttle import shared_rate_limiter
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from airflow_provider_wan.api.async_client import AsyncWanClient
     from airflow_provider_wan.api.client import WanClient
     from airflow_provider_wan.api.record import ModelInfo, RequestPage, RequestRecord
-    from airflow_provider_wan.api.request import I2VRequest
+    from airflow_provider_wan.api.request import WanRequest
     from airflow_provider_wan.polling.decision import PollTarget
     from airflow_provider_wan.polling.hub import Hub
     from airflow_provider_wan.polling.subscription import ErrorCallback, StatusCallback, WaitOutcome
@@ -79,7 +79,7 @@ class WanHook(BaseHook):
         """Return the synchronous client."""
         return self.client
 
-    def submit(self, request: I2VRequest) -> RequestRecord:
+    def submit(self, request: WanRequest) -> RequestRecord:
         """Send the paid POST, once. Operators don't call this: :mod:`airflow_provider_wan.ledger.submitter` does.
 
         :param request: the clip to make.
@@ -310,7 +310,7 @@ def _parse_hosts(value: object) -> tuple[str, ...]:
     return tuple(str(host).lower() for host in value)
 
 
-def _parse_prices(value: object) -> Mapping[str, float]:
+def _parse_prices(value: object) -> Prices:
     if isinstance(value, str):
         try:
             value = json.loads(value)
@@ -318,7 +318,13 @@ def _parse_prices(value: object) -> Mapping[str, float]:
             raise WanValidationError("prices", value, 'must be JSON such as {"720P": 0.10, "1080P": 0.15}') from None
     if not isinstance(value, Mapping):
         raise WanValidationError("prices", value, 'must be an object such as {"720P": 0.10, "1080P": 0.15}')
-    return {**DEFAULT_PRICES, **{str(name): _parse_number(f"prices[{name}]", price) for name, price in value.items()}}
+    prices: dict[str, float | Mapping[str, float]] = {**DEFAULT_PRICES}
+    for name, price in value.items():
+        if isinstance(price, Mapping):
+            prices[str(name)] = {str(key): _parse_number(f"prices[{name}][{key}]", each) for key, each in price.items()}
+        else:
+            prices[str(name)] = _parse_number(f"prices[{name}]", price)
+    return prices
 
 
 def run_sync(start: Callable[[], Coroutine[Any, Any, T]]) -> T:

@@ -24,17 +24,21 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
+from dataclasses import fields
 from enum import StrEnum
 from typing import Any
 
 from airflow_provider_wan.api.errors import WanValidationError
 from airflow_provider_wan.api.redaction import identity_url
-from airflow_provider_wan.api.request import I2VRequest
+from airflow_provider_wan.api.request import DEFAULT_MODEL, MODELS, WanRequest
 
-URL_FIELDS = ("img_url", "audio_url")
+URL_FIELDS = ("img_url", "audio_url", "first_frame", "last_frame", "first_clip", "driving_audio")
 _FORMAT = "wan-ledger-1"
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-_SENT_FIELDS = tuple(name for name in I2VRequest.__dataclass_fields__ if name != "model")
+_SENT_FIELDS = {
+    model: tuple(field.name for field in fields(request_class) if field.name != "model")
+    for model, request_class in MODELS.items()
+}
 
 
 class Reuse(StrEnum):
@@ -86,7 +90,7 @@ def parse_idempotency_key(value: object) -> str | None:
 
 
 def compute_fingerprint(
-    request: I2VRequest,
+    request: WanRequest,
     *,
     scope: str = "",
     image_sha256: str | None = None,
@@ -107,34 +111,51 @@ def compute_fingerprint(
         if digest is not None and not _SHA256.fullmatch(digest):
             raise WanValidationError(field, digest, "must be 64 lower-case hex digits")
     parameters = request.to_payload()
-    image = _media_identity(parameters.pop("img_url"), image_sha256)
-    audio_url = parameters.pop("audio_url", None)
+    image_url, audio_url = (
+        None if name is None else parameters.pop(name, None) for name in (request.IMAGE_FIELD, request.AUDIO_FIELD)
+    )
+    image = _media_identity(image_url, image_sha256) if image_url is not None else None
     audio = _media_identity(audio_url, audio_sha256) if audio_url is not None else None
+    parameters = normalize_payload(parameters, request.model)
     return _hash_json([_FORMAT, request.model, image, audio, parameters, scope, idempotency_key])
 
 
-def hash_payload(payload: Mapping[str, Any]) -> str:
+def hash_payload(payload: Mapping[str, Any], model: str = DEFAULT_MODEL) -> str:
     """
     Return the SHA-256 of a payload or of its echo, which identifies it in the API's list.
 
     Signatures of URLs, null values, and fields that this provider does not send are left out.
 
     :param payload: the payload.
+    :param model: the model id as sent.
     """
-    return _hash_json({name: value for name, value in normalize_payload(payload).items() if value is not None})
+    return _hash_json({name: value for name, value in normalize_payload(payload, model).items() if value is not None})
 
 
-def normalize_payload(payload: Mapping[str, Any]) -> dict[str, Any]:
+def normalize_payload(payload: Mapping[str, Any], model: str = DEFAULT_MODEL) -> dict[str, Any]:
     """
     Return the fields of a payload that this provider sends, with URLs as they identify their objects.
 
     :param payload: the payload.
+    :param model: the model id as sent. Of a model whose rules are not known, all fields are returned.
     """
-    fields = {name: payload[name] for name in _SENT_FIELDS if name in payload}
+    if model not in _SENT_FIELDS:
+        return {name: _identify_urls(value) for name, value in payload.items()}
+    sent = {name: payload[name] for name in _SENT_FIELDS[model] if name in payload}
     for name in URL_FIELDS:
-        if isinstance(fields.get(name), str):
-            fields[name] = identity_url(fields[name])
-    return fields
+        if isinstance(sent.get(name), str):
+            sent[name] = identity_url(sent[name])
+    return sent
+
+
+def _identify_urls(value: Any) -> Any:
+    if isinstance(value, str) and value.startswith(("http://", "https://")):
+        return identity_url(value)
+    if isinstance(value, list):
+        return [_identify_urls(each) for each in value]
+    if isinstance(value, Mapping):
+        return {name: _identify_urls(each) for name, each in value.items()}
+    return value
 
 
 def _media_identity(url: str, digest: str | None) -> str:

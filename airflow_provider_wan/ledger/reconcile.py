@@ -25,7 +25,7 @@ from typing import Any, Protocol
 from airflow_provider_wan.api.config import Account
 from airflow_provider_wan.api.errors import WanError, WanNotFoundError
 from airflow_provider_wan.api.record import RequestRecord, RequestStatus
-from airflow_provider_wan.api.request import I2VRequest
+from airflow_provider_wan.api.request import MODELS, WanRequest
 from airflow_provider_wan.ledger.entry import LedgerEntry
 from airflow_provider_wan.ledger.fingerprint import hash_payload, normalize_payload
 from airflow_provider_wan.ledger.request_history import RequestHistory, RequestLister, list_requests_since
@@ -45,6 +45,9 @@ class RequestReader(RequestLister, Protocol):
 
     def get_request(self, request_id: str) -> RequestRecord:
         """Return one request."""
+
+
+_IMAGE_FIELDS = {"img_url", "first_frame", "last_frame", "first_clip"}
 
 
 class Finding(StrEnum):
@@ -88,7 +91,7 @@ def reconcile_entry(
     api: RequestReader,
     store: LedgerStore,
     entry: LedgerEntry,
-    request: I2VRequest | None,
+    request: WanRequest | None,
     policy: Policy,
     now: float,
 ) -> ReconcileResult:
@@ -175,7 +178,9 @@ def find_duplicates(
         and not _contradicts(entry, None, record)
         and (
             entry.seed_drawn
-            or (hash_payload(record.payload) == entry.payload_sha256 and _is_in_time(entry, record, policy))
+            or (
+                hash_payload(record.payload, entry.model) == entry.payload_sha256 and _is_in_time(entry, record, policy)
+            )
         )
     )
 
@@ -197,7 +202,7 @@ def read_histories(api: RequestLister, model: str, since: float, policy: Policy)
     return tuple(reading for reading in readings if reading is not None)
 
 
-def match_record(entry: LedgerEntry, request: I2VRequest | None, record: RequestRecord) -> Match:
+def match_record(entry: LedgerEntry, request: WanRequest | None, record: RequestRecord) -> Match:
     """
     Return whether a record's echo is what the entry says was sent.
 
@@ -210,11 +215,16 @@ def match_record(entry: LedgerEntry, request: I2VRequest | None, record: Request
         if _contradicts(entry, request, record):
             return Match.NO
         # Of another model and without an image: not even a service that drops fields makes that of our request.
-        foreign = bool(record.payload) and record.model not in (None, entry.model) and "img_url" not in record.payload
+        foreign = (
+            bool(record.payload)
+            and record.model not in (None, entry.model)
+            and entry.model in MODELS
+            and not _IMAGE_FIELDS & set(record.payload)
+        )
         return Match.NO if foreign else Match.PAYLOAD_HIDDEN
     if entry.seed not in seeds:
         return Match.NO
-    if hash_payload(record.payload) == entry.payload_sha256:
+    if hash_payload(record.payload, entry.model) == entry.payload_sha256:
         return Match.YES
     if entry.seed_drawn:
         # A drawn seed is one in two billion. The service may have copied the image elsewhere, elaborated the prompt,
@@ -429,33 +439,39 @@ def _parse_integer(value: object) -> tuple[int, ...]:
     return (int(number),) if math.isfinite(number) and number == int(number) else ()
 
 
-def _contradicts(entry: LedgerEntry, request: I2VRequest | None, record: RequestRecord) -> bool:
+def _contradicts(entry: LedgerEntry, request: WanRequest | None, record: RequestRecord) -> bool:
     """Return whether a record can't be ours, whatever the service makes of a payload that it repeats."""
     payload = record.payload
     durations = _parse_integer(payload.get("duration"))
-    if durations and entry.duration not in durations:
+    if durations and entry.duration and entry.duration not in durations:
         return True
     resolution = str(payload.get("resolution", "")).strip().upper().removesuffix("P")
-    if resolution.isdecimal() and resolution != str(entry.resolution).upper().removesuffix("P"):
+    if resolution.isdecimal() and entry.resolution and resolution != str(entry.resolution).upper().removesuffix("P"):
         return True
     prompt = payload.get("prompt")
-    if request is None or request.prompt_extend or not isinstance(prompt, str):
+    given = {} if request is None else request.to_payload()
+    if given.get("prompt_extend", True) or not isinstance(prompt, str):
         return False
-    sent, shown = (" ".join(text.split()) for text in (request.prompt, prompt))
+    sent, shown = (" ".join(text.split()) for text in (str(given.get("prompt", "")), prompt))
     return not (sent.startswith(shown) or shown.startswith(sent))
 
 
-def _has_same_content(request: I2VRequest, payload: Mapping[str, Any]) -> bool:
+def _has_same_content(request: WanRequest, payload: Mapping[str, Any]) -> bool:
     """Return whether every field of an echo is what would be sent, though written in another way."""
-    sent = normalize_payload(request.to_payload())
+    sent = normalize_payload(request.to_payload(), request.model)
+    is_raw = request.IMAGE_FIELD is None
+    needed = {request.IMAGE_FIELD} & set(sent) or set(sent) - {"seed"}
 
     def is_equal(name: str, shown: Any) -> bool:
-        if name in ("seed", "duration"):
+        if is_raw and name not in sent:
+            return True  # a default of the service's
+        if name in ("seed", "duration") and not (is_raw and name == "duration" and not request.duration):
             return name == "seed" or request.duration in _parse_integer(shown)
         expected = sent.get(name)
         return shown is None or shown == expected or str(shown).strip().lower() == str(expected).strip().lower()
 
-    return "img_url" in payload and all(is_equal(name, value) for name, value in normalize_payload(payload).items())
+    shown = normalize_payload(payload, request.model)
+    return needed <= set(payload) and all(is_equal(name, value) for name, value in shown.items())
 
 
 def _may_be_charged_for(entry: LedgerEntry, record: RequestRecord, policy: Policy) -> bool:
@@ -471,7 +487,7 @@ def _is_in_time(entry: LedgerEntry, record: RequestRecord, policy: Policy) -> bo
 
 
 def _match_single(
-    api: RequestReader, entry: LedgerEntry, request: I2VRequest | None, record: RequestRecord
+    api: RequestReader, entry: LedgerEntry, request: WanRequest | None, record: RequestRecord
 ) -> tuple[Match, bool]:
     """Fetch a record on its own, which may show a payload that the list hides; and whether the API knows it so."""
     try:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal, NoReturn, Protocol
@@ -26,9 +26,9 @@ from airflow_provider_wan.api.errors import (
     WanNotFoundError,
     WanValidationError,
 )
-from airflow_provider_wan.api.pricing import estimate_cost_within_budget
+from airflow_provider_wan.api.pricing import Prices, estimate_cost_within_budget, find_price
 from airflow_provider_wan.api.record import RequestRecord, RequestStatus
-from airflow_provider_wan.api.request import MAX_SEED, I2VRequest
+from airflow_provider_wan.api.request import MAX_SEED, WanRequest
 from airflow_provider_wan.ledger import entry as entries
 from airflow_provider_wan.ledger.entry import NO_REFERENCE, EntryState, LedgerEntry, Owner, TaskReference
 from airflow_provider_wan.ledger.errors import (
@@ -85,7 +85,7 @@ class SubmitApi(RequestReader, Protocol):
     def account(self) -> Account:
         """Who pays."""
 
-    def prepare_submission(self, request: I2VRequest) -> PreparedPost:
+    def prepare_submission(self, request: WanRequest) -> PreparedPost:
         """Connect for the paid POST, without sending it."""
 
     def cancel(self, request_id: str) -> bool:
@@ -111,11 +111,11 @@ class SubmitRequest:
     :param reference: where in Airflow the clip was asked for, and its image; recorded for people.
     """
 
-    request: I2VRequest
+    request: WanRequest
     fingerprint: str
     owner: Owner
     scope: str = ""
-    prices: Mapping[str, float] | None = None
+    prices: Prices | None = None
     max_cost: float | None = None
     before_pay: Callable[[LedgerEntry], None] | None = None
     deadline: float | None = None
@@ -223,12 +223,12 @@ class Submitter:
 
     def submit_once(
         self,
-        request: I2VRequest,
+        request: WanRequest,
         *,
         fingerprint: str,
         owner: Owner,
         scope: str = "",
-        prices: Mapping[str, float] | None = None,
+        prices: Prices | None = None,
         max_cost: float | None = None,
         on_doubt: OnDoubt = "reconcile",
         before_pay: Callable[[LedgerEntry], None] | None = None,
@@ -507,7 +507,7 @@ class Submitter:
     def _retry_claim(self, submission: SubmitRequest, refused: RefusedClaim) -> SubmitResult | RetryLater | None:
         """Submit under the claim that a refusal left."""
         request = submission.request.with_seed(refused.stored.entry.seed)
-        if hash_payload(request.to_payload()) != refused.stored.entry.payload_sha256:
+        if hash_payload(request.to_payload(), request.model) != refused.stored.entry.payload_sha256:
             return None
         estimate_cost_within_budget(request, submission.prices, submission.max_cost)
         try:
@@ -525,7 +525,7 @@ class Submitter:
             self._reject(claimed, error)
 
     def _post(
-        self, submission: SubmitRequest, claimed: StoredEntry, request: I2VRequest, tries: int
+        self, submission: SubmitRequest, claimed: StoredEntry, request: WanRequest, tries: int
     ) -> SubmitResult | RetryLater | None:
         """Send the paid POST under a claim, and record what came of it. Nothing else sends it."""
         try:
@@ -568,7 +568,7 @@ class Submitter:
 
     def _build_claim(
         self, submission: SubmitRequest, before: LedgerEntry | None, keep_seed: bool
-    ) -> tuple[LedgerEntry, I2VRequest]:
+    ) -> tuple[LedgerEntry, WanRequest]:
         drawn = submission.request.seed is None
         seed = submission.request.seed
         if seed is None:
@@ -586,8 +586,8 @@ class Submitter:
             duration=request.duration,
             seed=seed,
             seed_drawn=drawn,
-            payload_sha256=hash_payload(request.to_payload()),
-            price=(submission.prices or {}).get(str(request.resolution)),
+            payload_sha256=hash_payload(request.to_payload(), request.model),
+            price=find_price(request.model, request.resolution, submission.prices),
             reference=submission.reference,
             cost_estimate=estimate_cost_within_budget(request, submission.prices, submission.max_cost),
         )

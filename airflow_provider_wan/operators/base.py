@@ -70,7 +70,8 @@ class WanClipBaseOperator(WanBaseOperator):
     :param audio: generate audio if ``audio_url`` is not set.
     :param watermark: add the service's watermark to the clip.
     :param seed: 0-2147483647; default: a random seed for each submission.
-    :param model: model id; default: the connection's.
+    :param model: ``wan2.6-i2v`` or ``wan2.7-i2v``; default: the connection's. The latter has no ``shot_type`` and no
+        ``audio``, and its ``duration`` is an integer from 2 to 15.
     :param ledger_uri: location of the ledger: ``s3://bucket/prefix`` or ``file:///folder``; default: ``[wan]
         ledger_uri``, or else ``wan-ledger`` below ``AIRFLOW_HOME`` if the executor runs all tasks on one machine; with
         any other executor it must be set. In a batch, the last default is ``<output_prefix>/_ledger``.

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -14,7 +14,7 @@ from airflow.providers.common.compat.sdk import mask_secret
 from airflow_provider_wan.api.errors import WanBudgetError, WanError, WanResultGoneError, WanValidationError
 from airflow_provider_wan.api.record import RequestRecord, RequestStatus
 from airflow_provider_wan.api.redaction import register_prompt, url_query
-from airflow_provider_wan.api.request import I2VRequest
+from airflow_provider_wan.api.request import RawRequest, WanRequest, build_clip_request
 from airflow_provider_wan.links.wan import WanClipsLink
 from airflow_provider_wan.operators import ledger_context
 from airflow_provider_wan.operators.arguments import parse_clip_field, parse_seconds, parse_usd
@@ -50,6 +50,9 @@ class WanI2VOperator(WanClipBaseOperator):
 
     :param img_url: http(s) URL of the image, or the result of
         :class:`~airflow_provider_wan.transfers.s3_to_wan.S3ToWanOperator` (templated).
+    :param last_frame: for ``wan2.7-i2v``: http(s) URL of the image with which the clip ends, or the result of
+        S3ToWanOperator (templated).
+    :param first_clip: for ``wan2.7-i2v``: likewise of a video that the clip continues (templated).
     :param timeout: how long an attempt waits for the clip, in seconds or as a timedelta. The request is not cancelled
         then: the next attempt resumes it.
     :param on_doubt: what to do about a submission whose response was lost: ``reconcile`` searches the API's list for
@@ -63,7 +66,7 @@ class WanI2VOperator(WanClipBaseOperator):
     :raises WanError: if a retry can help. Its class says whether anything was paid.
     """
 
-    template_fields: Sequence[str] = ("img_url", *WanClipBaseOperator.template_fields)
+    template_fields: Sequence[str] = ("img_url", "last_frame", "first_clip", *WanClipBaseOperator.template_fields)
     operator_extra_links = (WanClipsLink(),)
     ui_color = "#e7e3f6"
 
@@ -71,12 +74,16 @@ class WanI2VOperator(WanClipBaseOperator):
         self,
         *,
         img_url: str | Mapping[str, Any],
+        last_frame: str | Mapping[str, Any] | None = None,
+        first_clip: str | Mapping[str, Any] | None = None,
         timeout: timedelta | float = 3600,
         on_doubt: Literal["reconcile", "fail"] = "reconcile",
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.img_url = img_url
+        self.last_frame = last_frame
+        self.first_clip = first_clip
         self.timeout = parse_seconds("timeout", timeout)
         if on_doubt not in ("reconcile", "fail"):
             raise WanValidationError("on_doubt", on_doubt, "must be 'reconcile' or 'fail'")
@@ -84,7 +91,7 @@ class WanI2VOperator(WanClipBaseOperator):
         self._waiting_for: str | None = None
 
     def _mask_secrets(self) -> None:
-        for value in (self.img_url, self.audio_url):
+        for value in (self.img_url, self.audio_url, self.last_frame, self.first_clip):
             url = value.get("url") if isinstance(value, Mapping) else value
             if query := url_query(url):
                 mask_secret(query)
@@ -143,35 +150,32 @@ class WanI2VOperator(WanClipBaseOperator):
         from airflow_provider_wan.ledger.fingerprint import parse_idempotency_key
 
         config = self.hook.config
-        image = MediaRef.parse("img_url", self.img_url)
-        audio = MediaRef.parse("audio_url", parse_clip_field("audio_url", self.audio_url))
-        values = {name: parse_clip_field(name, getattr(self, name)) for name in CLIP_FIELDS}
-        values |= {"audio_url": audio.url, "model": self.model or config.model}
-        request = I2VRequest(img_url=image.url, **values)
+        request, media = self._build_request()
+        image, audio = media[:2] if media else (None, None)
         submitter = self._open_submitter()
         scope = build_scope(self.reuse, run=ledger_context.run_name(context))
         fingerprint = compute_fingerprint(
             request,
             scope=scope,
-            image_sha256=image.sha256,
-            audio_sha256=audio.sha256,
+            image_sha256=image.sha256 if image else None,
+            audio_sha256=audio.sha256 if audio else None,
             idempotency_key=parse_idempotency_key(self.idempotency_key),
         )
 
         owner = ledger_context.build_owner(context)
-        reference = ledger_context.build_reference(context, image.source_uri)
+        reference = ledger_context.build_reference(context, image.source_uri if image else None)
         max_cost = parse_usd(self.max_cost)
 
         def before_pay(claim: LedgerEntry) -> None:
             check_max_cost(claim, max_cost)
             self._check_claim(claim)
-            image.validate_lifetime()
-            audio.validate_lifetime()
+            for each in media:
+                each.validate_lifetime()
             # Fails before anything is paid for if the trigger cannot be serialized.
             json.dumps(self._build_trigger("0" * 36, fingerprint, end_time).serialize())
 
-        image.warn_if_ambiguous(self.log)
-        audio.warn_if_ambiguous(self.log)
+        for each in media:
+            each.warn_if_ambiguous(self.log)
         submit_result = submitter.submit_once(
             request,
             fingerprint=fingerprint,
@@ -202,6 +206,24 @@ class WanI2VOperator(WanClipBaseOperator):
 
         :param claim: the claim that is about to be made.
         """
+
+    def _build_request(self) -> tuple[WanRequest, tuple[MediaRef, ...]]:
+        """Return the request, and its files: first its image and its sound."""
+        names = ("img_url", "audio_url", "last_frame", "first_clip")
+        media = tuple(MediaRef.parse(name, parse_clip_field(name, getattr(self, name))) for name in names)
+        values = {
+            name: parse_clip_field(name, getattr(self, name))
+            for name in CLIP_FIELDS
+            if name not in ("audio_url", "model")
+        }
+        values |= {each.field: each.url for each in media[2:]}
+        request = build_clip_request(self.model or self.hook.config.model, media[0].url, media[1].url, **values)
+        return request, media
+
+    @property
+    def _list_model(self) -> str | None:
+        """The model by which the API's list is filtered; None for the connection's."""
+        return None if self.model in (None, self.hook.config.model) else self.model
 
     def _open_submitter(self) -> Submitter:
         from airflow_provider_wan.ledger import Submitter
@@ -264,6 +286,7 @@ class WanI2VOperator(WanClipBaseOperator):
             resolution=self.resolution,
             duration=parse_clip_field("duration", self.duration),
             submitted_at=submitted_at,
+            model=self._list_model,
         )
 
     def _defer(self, request_id: str, fingerprint: str | None, end_time: float, record: RequestRecord | None) -> None:
@@ -286,6 +309,7 @@ class WanI2VOperator(WanClipBaseOperator):
             resolution=self.resolution,
             duration=parse_clip_field("duration", self.duration),
             submitted_at=submitted_at,
+            model=self._list_model,
         )
         self._waiting_for = request_id
         outcome = self.hook.wait_sync(
@@ -312,6 +336,7 @@ class WanI2VOperator(WanClipBaseOperator):
             self.log.info(
                 "Request %s took %.0f s at the service", record.request_id, record.updated_at - record.created_at
             )
+        model = entry.model if entry else self.model or self.hook.config.model
         resolution = entry.resolution if entry else self.resolution
         seconds = entry.duration if entry else parse_clip_field("duration", self.duration)
         return clip_result(
@@ -319,12 +344,15 @@ class WanI2VOperator(WanClipBaseOperator):
             fingerprint=fingerprint,
             seconds=seconds,
             resolution=resolution,
-            model=entry.model if entry else self.model,
+            model=model,
             seed=entry.seed if entry else self.seed,
-            **self._build_costs(context, entry, self.hook.config.cost(resolution, seconds)),
+            **self._build_costs(context, entry, self._estimate_cost(resolution, seconds, model)),
             archive_uri=entry.archive_uri if entry else None,
             ledger_uri=ledger_context.resolve_ledger_uri(self.ledger_uri),
         )
+
+    def _estimate_cost(self, resolution: str, seconds: float, model: str) -> float | None:
+        return self.hook.config.cost(resolution, seconds, model)
 
     @staticmethod
     def _build_costs(context: Context, entry: LedgerEntry | None, estimate: float | None) -> dict[str, Any]:
@@ -333,6 +361,57 @@ class WanI2VOperator(WanClipBaseOperator):
         paid = estimate if paid is None else paid
         reused = entry is not None and not ledger_context.is_paid_by(context, entry)
         return {"cost": 0.0 if reused else paid, "cost_at_payment": paid, "reused": reused}
+
+
+class WanRequestOperator(WanI2VOperator):
+    """Send a payload as it is to a model whose rules this provider does not know, and pay for it once.
+
+    Ledger, budget, waiting and cancellation are those of :class:`WanI2VOperator`, and so are all arguments except
+    those of a clip. Nothing checks the payload: the service drops parameters that a model does not have, and charges.
+
+    :param model: the model id; case sensitive (templated).
+    :param payload: the model's parameters (templated). A ``seed`` is added if it has none: by it, a request is found
+        again whose response was lost.
+    :param request_cost: US dollars that one request costs (templated); default: by the connection's price for the model
+        and the payload's ``resolution`` and ``duration``. ``max_cost`` needs one of the two.
+    """
+
+    template_fields: Sequence[str] = (
+        "model",
+        "payload",
+        "request_cost",
+        *(name for name in WanClipBaseOperator.template_fields if name not in CLIP_FIELDS),
+    )
+
+    def __init__(
+        self, *, model: str, payload: Mapping[str, Any], request_cost: float | str | None = None, **kwargs: Any
+    ) -> None:
+        if wrong := sorted({"img_url", "last_frame", "first_clip", *CLIP_FIELDS} & set(kwargs)):
+            raise TypeError(f"WanRequestOperator takes {', '.join(wrong)} in the payload only")
+        super().__init__(img_url="", model=model, **kwargs)
+        self.payload = payload
+        self.request_cost = request_cost
+
+    def _mask_secrets(self) -> None:
+        for query in filter(None, map(url_query, _find_texts(self.payload))):
+            mask_secret(query)
+
+    def _build_request(self) -> tuple[WanRequest, tuple[MediaRef, ...]]:
+        request = RawRequest(str(self.model), self.payload, parse_usd(self.request_cost))
+        self.resolution, self.duration = request.resolution, request.duration
+        return request, ()
+
+    def _estimate_cost(self, resolution: str, seconds: float, model: str) -> float | None:
+        cost = parse_usd(self.request_cost)
+        return cost if cost is not None else super()._estimate_cost(resolution, seconds, model)
+
+
+def _find_texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping | list | tuple):
+        for each in value.values() if isinstance(value, Mapping) else value:
+            yield from _find_texts(each)
 
 
 def check_max_cost(claim: LedgerEntry, max_cost: float | None) -> None:

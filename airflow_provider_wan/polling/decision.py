@@ -58,6 +58,7 @@ class PollTarget:
     :param submitted_at: Unix seconds, by the API's clock, of the submission, if known.
     :param not_found_grace: seconds after which a request that the API does not know ends the wait; ``None`` waits on.
     :param needs_file: whether a success that names no file yet is waited for further.
+    :param model: model by which the list is filtered; ``None`` for the connection's.
     """
 
     request_id: str
@@ -70,6 +71,7 @@ class PollTarget:
     submitted_at: float | None = None
     not_found_grace: float | None = None
     needs_file: bool = True
+    model: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -77,7 +77,11 @@ class Hub:
         self._circuit_breaker = CircuitBreaker()
         self._rate_limiter = rate_limiter if rate_limiter is not None else RateLimiter()
         self._rate_lock = asyncio.Lock()
-        self._scheduler = PollScheduler(runtime_stats if runtime_stats is not None else RuntimeStats())
+        # One for each model: the API lists requests by model.
+        self._schedulers: dict[str | None, PollScheduler] = {
+            None: PollScheduler(runtime_stats if runtime_stats is not None else RuntimeStats())
+        }
+        self._models: dict[str, str | None] = {}
         self._subscriptions: dict[str, list[Subscription]] = {}
         self._poll_tasks: set[asyncio.Task[None]] = set()
         self._driver: asyncio.Task[None] | None = None
@@ -99,7 +103,10 @@ class Hub:
         subscription = Subscription(target, latest)
         subscriptions = self._subscriptions.setdefault(target.request_id, [])
         subscriptions.append(subscription)
-        self._scheduler.add(merge_targets(subscriptions), now, random.uniform(-1, 1))
+        model = self._models.setdefault(target.request_id, target.model)
+        if model not in self._schedulers:
+            self._schedulers[model] = PollScheduler(RuntimeStats(), model)
+        self._schedulers[model].add(merge_targets(subscriptions), now, random.uniform(-1, 1))
         if self._driver is None:
             # Not in the context of the first caller, whose log is not everybody's.
             self._driver = asyncio.create_task(self._drive(), name="wan-hub", context=Context())
@@ -119,10 +126,10 @@ class Hub:
         finally:
             subscriptions.remove(subscription)
             if subscriptions:
-                self._scheduler.add(merge_targets(subscriptions), time.time(), 0.0)
+                self._schedulers[model].add(merge_targets(subscriptions), time.time(), 0.0)
             else:
-                del self._subscriptions[target.request_id]
-                self._scheduler.remove(target.request_id)
+                del self._subscriptions[target.request_id], self._models[target.request_id]
+                self._schedulers[model].remove(target.request_id)
 
     async def get_request(self, request_id: str) -> RequestRecord:
         """Get one request, within the connection's rate.
@@ -160,27 +167,29 @@ class Hub:
         await self._connect_first()
         while True:
             now = time.time()
-            next_wake, tick = now + IDLE_SECONDS, self._scheduler.tick
+            schedulers = tuple(self._schedulers.values())
+            next_wake, tick = now + IDLE_SECONDS, min(scheduler.tick for scheduler in schedulers)
             if (pause := self._circuit_breaker.remaining_pause(now)) > 0:
                 next_wake = min(next_wake, now + pause)
             elif self._subscriptions:
                 rate = (await self._current_client()).config.status_requests_per_second
-                selection = self._scheduler.select_polls_stepwise(now, max(1, round(rate * tick)), rate)
-                polls, next_selection = await run_cooperatively(selection)
-                next_wake = min(next_wake, next_selection)
-                for poll in polls:
-                    await self._send(poll)
+                for scheduler in schedulers:
+                    selection = scheduler.select_polls_stepwise(now, max(1, round(rate * tick)), rate)
+                    polls, next_selection = await run_cooperatively(selection)
+                    next_wake = min(next_wake, next_selection)
+                    for poll in polls:
+                        await self._send(scheduler, poll)
             await self._sleep(now + tick, next_wake)
 
-    async def _send(self, poll: Poll) -> None:
+    async def _send(self, scheduler: PollScheduler, poll: Poll) -> None:
         """Start a poll as soon as the rate and the polls in flight allow it."""
         while len(self._poll_tasks) >= (1 if self._circuit_breaker.is_half_open() else MAX_POLLS_IN_FLIGHT):
             await asyncio.wait(self._poll_tasks, return_when=asyncio.FIRST_COMPLETED)
         client = await self._acquire_client()
-        if self._circuit_breaker.remaining_pause(time.time()) > 0 or not self._scheduler.is_needed(poll):
-            self._scheduler.release(poll)
+        if self._circuit_breaker.remaining_pause(time.time()) > 0 or not scheduler.is_needed(poll):
+            scheduler.release(poll)
             return
-        task = asyncio.create_task(self._poll_once(client, poll))
+        task = asyncio.create_task(self._poll_once(client, scheduler, poll))
         self._poll_tasks.add(task)
         task.add_done_callback(self._on_poll_done)
 
@@ -194,18 +203,19 @@ class Hub:
                     await self._wake.wait()
         await asyncio.sleep(max(0.0, earliest - time.time()))
 
-    async def _poll_once(self, client: AsyncWanClient, poll: Poll) -> None:
+    async def _poll_once(self, client: AsyncWanClient, scheduler: PollScheduler, poll: Poll) -> None:
         """Send one poll, and pass its result to the scheduler and the subscriptions."""
-        await (self._poll_request(client, poll) if poll.request_id is not None else self._poll_page(client, poll))
+        poll_by = self._poll_page if poll.request_id is None else self._poll_request
+        await poll_by(client, scheduler, poll)
 
-    async def _poll_request(self, client: AsyncWanClient, poll: Poll) -> None:
+    async def _poll_request(self, client: AsyncWanClient, scheduler: PollScheduler, poll: Poll) -> None:
         request_id, polled_at = str(poll.request_id), time.time()
         try:
             record = await client.get_request(request_id)
         except WanError as error:
             now = time.time()
             not_found = isinstance(error, WanNotFoundError)
-            self._scheduler.on_record_error(poll, now, not_found=not_found)
+            scheduler.on_record_error(poll, now, not_found=not_found)
             rejected = isinstance(error, WanAuthError)
             if rejected and await self._reload_connection(client):
                 return
@@ -217,17 +227,17 @@ class Hub:
         else:
             self._record_success()
             now = time.time()
-            self._scheduler.on_record(poll, record, polled_at, now)
+            scheduler.on_record(poll, record, polled_at, now)
             self._publish(request_id, record, now)
 
-    async def _poll_page(self, client: AsyncWanClient, poll: Poll) -> None:
+    async def _poll_page(self, client: AsyncWanClient, scheduler: PollScheduler, poll: Poll) -> None:
         polled_at = time.time()
         try:
-            page = await client.list_requests(limit=poll.limit, offset=poll.offset)
+            page = await client.list_requests(model_id=scheduler.model, limit=poll.limit, offset=poll.offset)
         except WanError as error:
             now = time.time()
             # A key without permission to list may still get requests: only a request by its id proves it rejected.
-            self._scheduler.on_page_error(poll, error, now)
+            scheduler.on_page_error(poll, error, now)
             if error.retryable:
                 self._record_failure(error, now)
             else:
@@ -235,13 +245,13 @@ class Hub:
         else:
             self._record_success()
             now = time.time()
-            for number, record in enumerate(self._scheduler.on_page(poll, page, polled_at, now), 1):
+            for number, record in enumerate(scheduler.on_page(poll, page, polled_at, now), 1):
                 self._publish(record.request_id, record, now)
                 if number % NOTIFICATIONS_PER_STEP == 0:
                     await asyncio.sleep(0)
 
     def _publish(self, request_id: str, result: RequestRecord | WanError, now: float) -> None:
-        request = self._scheduler.requests.get(request_id)
+        request = self._schedulers[self._models.get(request_id)].requests.get(request_id)
         missing_since = request.missing_since if request is not None else None
         for subscription in tuple(self._subscriptions.get(request_id, ())):
             subscription.observe(result)
@@ -255,7 +265,9 @@ class Hub:
             self._wake.set()
 
     def _record_failure(self, error: WanError, now: float) -> None:
-        if self._circuit_breaker.record_failure(error, now, self._scheduler.interval, random.uniform(-1, 1)):
+        if self._circuit_breaker.record_failure(
+            error, now, min(scheduler.interval for scheduler in self._schedulers.values()), random.uniform(-1, 1)
+        ):
             log.warning("Polls fail: polling at increasing intervals until they succeed. %s", error)
 
     async def _reload_connection(self, client: AsyncWanClient) -> bool:
@@ -270,7 +282,8 @@ class Hub:
             log.warning("The connection can't be loaded again (%s)", type(error).__name__)
             return False
         if current is not client:
-            self._scheduler.retry_failed(time.time())
+            for scheduler in self._schedulers.values():
+                scheduler.retry_failed(time.time())
             self._wake.set()
         return current is not client
 

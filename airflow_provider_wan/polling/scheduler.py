@@ -87,9 +87,11 @@ class PollScheduler:
     """Select the polls of one connection from the requests that are waited for and the polls so far.
 
     :param runtime_stats: observed run times, shared by the schedulers of a process.
+    :param model: model by which the list is filtered; ``None`` for the connection's.
     """
 
-    def __init__(self, runtime_stats: RuntimeStats) -> None:
+    def __init__(self, runtime_stats: RuntimeStats, model: str | None = None) -> None:
+        self.model = model
         self.requests: dict[str, TrackedRequest] = {}
         self.list_index = ListIndex()
         self.list_availability = ListAvailability()

@@ -17,6 +17,7 @@ from airflow_provider_wan.sandbox.faults import Fault
 from airflow_provider_wan.sandbox.rendering.renderer import MissingDependencyError
 from airflow_provider_wan.sandbox.server.app import SandboxApp
 
+MODELS = ", ".join(SandboxConfig().models)
 KEY_VARIABLE = "WAN_SANDBOX_API_KEY"
 
 
@@ -37,7 +38,8 @@ def build_parser() -> argparse.ArgumentParser:
     add("--state", type=Path, help="file that persists requests, journal and charges across restarts")
     add("--api-key", help=f"the accepted API key (default: ${KEY_VARIABLE}, or {DEFAULT_KEY})")
     add("--organization", action="append", default=[], help="an organization of the account; repeatable")
-    add("--model", action="append", default=[], help="a model that exists; repeatable (default: wan2.6-i2v)")
+    add("--model", action="append", default=[], help=f"a model that exists; repeatable (default: {MODELS})")
+    add("--drop-unknown", action="store_true", help="drop unknown parameters without a word instead of refusing them")
     add("--speed", type=float, default=defaults.speed, help="divides all queue and run times")
     add("--seed", type=int, default=defaults.seed, help="seed of latencies, ids and faults")
     add("--run-seconds", type=float, help="exact run time of every clip in seconds (before --speed)")
@@ -86,6 +88,7 @@ def build_config(options: argparse.Namespace) -> SandboxConfig:
         api_key=options.api_key or os.environ.get(KEY_VARIABLE) or DEFAULT_KEY,
         organizations=tuple(options.organization),
         models=tuple(options.model) or defaults.models,
+        drop_unknown=options.drop_unknown,
         seed=options.seed,
         speed=options.speed,
         run_seconds=defaults.run_seconds if run is None else dict.fromkeys(defaults.run_seconds, run),

@@ -13,6 +13,7 @@ from airflow_provider_wan.sandbox.faults import Fault
 BASE_PATH = "/api/v1/ie/requestqueue/apikey"
 DEFAULT_KEY = "sandbox-key"
 MODEL = "wan2.6-i2v"
+MODEL_27 = "wan2.7-i2v"
 UPLOAD_SECONDS = 899
 
 
@@ -45,7 +46,8 @@ class SandboxConfig:
     :param api_key: the accepted API key.
     :param organizations: organization ids of the account; the first is used if no header names one.
         Empty: any ``X-Organization-ID`` is accepted.
-    :param models: ids of the available models, case-sensitive.
+    :param models: ids of the available models, case-sensitive. One without rules of its own takes any payload.
+    :param drop_unknown: whether unknown parameters are dropped without a word instead of refused.
     :param seed: seed of latencies, request ids, fault rates and clips without a seed.
     :param speed: divisor of all queue and run times.
     :param run_seconds: median run times at 720P by clip duration (before ``speed``).
@@ -81,7 +83,8 @@ class SandboxConfig:
 
     api_key: str = DEFAULT_KEY
     organizations: tuple[str, ...] = ()
-    models: tuple[str, ...] = (MODEL,)
+    models: tuple[str, ...] = (MODEL, MODEL_27)
+    drop_unknown: bool = False
     seed: int = 0
     speed: float = 1.0
     run_seconds: Mapping[int, float] = field(default_factory=lambda: MappingProxyType({5: 60.0, 10: 110.0, 15: 170.0}))

@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from airflow_provider_wan.sandbox import responses
-from airflow_provider_wan.sandbox.config import SandboxConfig
+from airflow_provider_wan.sandbox.config import MODEL, MODEL_27, SandboxConfig
 from airflow_provider_wan.sandbox.responses import SandboxResponse
 
 DEFAULTS: dict[str, Any] = {
@@ -89,11 +89,38 @@ RULES: dict[str, Callable[[object], str | None]] = {
 }
 
 
-def find_payload_problems(payload: Mapping[str, Any]) -> list[str]:
+def _integer(lowest: int, highest: int) -> Callable[[object], str | None]:
+    def check(value: object) -> str | None:
+        if type(value) is not int:
+            return "Expected integer"
+        return None if lowest <= value <= highest else f"Must be between {lowest} and {highest}"
+
+    return check
+
+
+RULES_27: dict[str, Callable[[object], str | None]] = {
+    **{name: RULES[name] for name in ("prompt", "negative_prompt", "resolution", "prompt_extend", "watermark", "seed")},
+    **dict.fromkeys(("first_frame", "last_frame", "first_clip", "driving_audio"), _nullable_url),
+    "duration": _integer(2, 15),
+}
+#: By model id. Any other model takes any payload.
+MODEL_RULES = {MODEL: RULES, MODEL_27: RULES_27}
+
+
+def drop_unknown(model: str, payload: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the parameters that a model has."""
+    rules = MODEL_RULES.get(model)
+    return {name: value for name, value in payload.items() if rules is None or name in rules}
+
+
+def find_payload_problems(payload: Mapping[str, Any], model: str = MODEL) -> list[str]:
     """Return the violations of a payload, parameter by parameter."""
-    problems = [] if "img_url" in payload else ["img_url (Required parameter is missing)"]
+    rules = MODEL_RULES.get(model)
+    if rules is None:
+        return []
+    problems = [] if model != MODEL or "img_url" in payload else ["img_url (Required parameter is missing)"]
     for name, value in payload.items():
-        rule = RULES.get(name)
+        rule = rules.get(name)
         problem = "Unknown parameter" if rule is None else rule(value)
         if problem:
             problems.append(f"{name} ({problem})")
@@ -155,7 +182,8 @@ def check_submission(config: SandboxConfig, value: Mapping[str, Any]) -> Sandbox
         return responses.no_model(model)
     if not isinstance(payload, dict):
         return responses.error(400, "invalid request body: payload is required")
-    problems = find_payload_problems(payload)
+    known = drop_unknown(model, payload) if config.drop_unknown else payload
+    problems = find_payload_problems(known, model)
     if problems:
         return responses.error(400, "invalid payload parameters: " + ", ".join(problems))
     return None

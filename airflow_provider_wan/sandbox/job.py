@@ -84,7 +84,8 @@ class SandboxJob:
     @property
     def duration(self) -> int:
         """Length of the clip in seconds."""
-        return int(self.payload.get("duration", DEFAULTS["duration"]))
+        value = self.payload.get("duration", DEFAULTS["duration"])
+        return value if isinstance(value, int) and value > 0 else int(DEFAULTS["duration"])
 
     @property
     def resolution(self) -> str:
@@ -93,7 +94,7 @@ class SandboxJob:
 
     def price(self, prices: Mapping[str, float]) -> float:
         """Return the price of the clip in US dollars, charged on success."""
-        return round(prices[self.resolution] * self.duration, 6)
+        return round(prices.get(self.resolution, 0.0) * self.duration, 6)
 
     def fields(self) -> dict[str, Any]:
         """Return the fields that an injected fault can match."""

@@ -7,7 +7,7 @@ import heapq
 import math
 import random
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from airflow_provider_wan.sandbox.config import SandboxConfig
 from airflow_provider_wan.sandbox.faults import Fault
@@ -32,8 +32,14 @@ def draw_latency(config: SandboxConfig, number: int, duration: int, resolution: 
     roll = random.Random(f"latency:{config.seed}:{number}")
     factor = config.full_hd_factor if resolution == "1080P" else 1.0
     wait = _lognormal(roll, config.queue_seconds, config.queue_sigma)
-    run = _lognormal(roll, config.run_seconds[duration] * factor, config.run_sigma)
+    run = _lognormal(roll, _median_run(config.run_seconds, duration) * factor, config.run_sigma)
     return wait / config.speed, run / config.speed
+
+
+def _median_run(medians: Mapping[int, float], duration: int) -> float:
+    """Return the median for the next longer clip that has one, or the longest."""
+    longer = [seconds for seconds in sorted(medians) if seconds >= duration]
+    return medians[longer[0] if longer else max(medians)]
 
 
 def _lognormal(roll: random.Random, median: float, sigma: float) -> float:

@@ -11,6 +11,7 @@ from airflow.providers.common.compat.sdk import mask_secret
 
 from airflow_provider_wan.api.errors import WanError, WanLookupError, WanValidationError
 from airflow_provider_wan.api.redaction import url_query
+from airflow_provider_wan.api.request import DEFAULT_MODEL
 from airflow_provider_wan.operators.base import WanBaseOperator
 
 if TYPE_CHECKING:
@@ -160,7 +161,7 @@ class WanToS3Operator(WanBaseOperator):
         resolution, seconds = record.payload.get("resolution"), record.payload.get("duration")
         if not isinstance(resolution, str) or not isinstance(seconds, int):
             return None
-        return self.hook.config.cost(resolution, seconds)
+        return self.hook.config.cost(resolution, seconds, record.model or DEFAULT_MODEL)
 
     def _parse_request_id(self) -> str:
         value = self.request_id.get("request_id") if isinstance(self.request_id, Mapping) else self.request_id

@@ -39,6 +39,7 @@ class WanI2VTrigger(BaseTrigger):
     :param resolution: resolution of the clip, if known; this and the next two help to poll at the right time.
     :param duration: seconds of video, if known.
     :param submitted_at: Unix seconds of the submission, by the API's clock, if known.
+    :param model: model by which the API's list is filtered, if it is not the connection's.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class WanI2VTrigger(BaseTrigger):
         resolution: str | None = None,
         duration: int | None = None,
         submitted_at: float | None = None,
+        model: str | None = None,
     ) -> None:
         super().__init__()
         self.request_id = request_id
@@ -65,6 +67,7 @@ class WanI2VTrigger(BaseTrigger):
         self.resolution = resolution
         self.duration = duration
         self.submitted_at = submitted_at
+        self.model = model
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return the class path and plain JSON values."""
@@ -81,6 +84,7 @@ class WanI2VTrigger(BaseTrigger):
                 "resolution": self.resolution,
                 "duration": self.duration,
                 "submitted_at": self.submitted_at,
+                "model": self.model,
             },
         )
 
@@ -134,6 +138,7 @@ class WanI2VTrigger(BaseTrigger):
             resolution=self.resolution,
             duration=self.duration,
             submitted_at=self.submitted_at,
+            model=self.model,
         )
 
     def _log_status(self, status: str) -> None:

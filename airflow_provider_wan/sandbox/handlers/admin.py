@@ -179,7 +179,7 @@ class AdminHandler:
         """
         backend = self._backend
         base = dict(SEED_PAYLOAD if payload is None else payload)
-        problems = contract.find_payload_problems(base)
+        problems = contract.find_payload_problems(base, model or backend.config.models[0])
         if problems:
             raise ValueError(", ".join(problems))
         org = contract.resolve_organization(backend.config, {})

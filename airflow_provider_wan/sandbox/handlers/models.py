@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from airflow_provider_wan.sandbox.config import SandboxConfig
+from airflow_provider_wan.sandbox.config import MODEL, MODEL_27, SandboxConfig
 from airflow_provider_wan.sandbox.contract import DEFAULTS, MAX_SEED
 
 _MICRO = 1_000_000
@@ -22,6 +22,16 @@ PARAMETERS: tuple[dict[str, Any], ...] = (
     {"name": "watermark", "type": "boolean", "required": False},
     {"name": "seed", "type": "integer", "required": False, "minimum": 0, "maximum": MAX_SEED},
 )
+_ONLY_26 = ("img_url", "audio_url", "shot_type", "audio", "duration")
+PARAMETERS_27: tuple[dict[str, Any], ...] = (
+    *(
+        {"name": name, "type": "string", "required": False}
+        for name in ("first_frame", "last_frame", "first_clip", "driving_audio")
+    ),
+    {"name": "duration", "type": "integer", "required": False, "minimum": 2, "maximum": 15},
+    *(parameter for parameter in PARAMETERS if parameter["name"] not in _ONLY_26),
+)
+_PARAMETERS = {MODEL: PARAMETERS, MODEL_27: PARAMETERS_27}
 
 
 def describe_model(model: str, config: SandboxConfig) -> dict[str, Any]:
@@ -30,7 +40,7 @@ def describe_model(model: str, config: SandboxConfig) -> dict[str, Any]:
     details = ", ".join(f"{name}: ${usd:.2f} per second" for name, usd in sorted(config.prices.items()))
     return {
         "model_id": model,
-        "parameters": [_with_default(parameter) for parameter in PARAMETERS],
+        "parameters": [_with_default(parameter) for parameter in _PARAMETERS.get(model, ())],
         "price_info": {"price": round(cheapest * _MICRO), "pricing_type": "per_second", "unit": "second"},
         "pricing_details": details,
     }

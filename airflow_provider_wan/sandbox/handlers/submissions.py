@@ -35,6 +35,8 @@ class SubmissionHandler:
         if refusal:
             return refusal
         model, payload = value["model"], value["payload"]
+        if self._backend.config.drop_unknown:
+            payload = contract.drop_unknown(model, payload)
         fields = {**payload, "model": model}
         fault = self._backend.faults.take(InjectionPoint.SUBMIT, fields)
         refusal = self._refusal(fault, org, model, payload)
@@ -62,7 +64,7 @@ class SubmissionHandler:
             return responses.rate_limited(backend.retry_after(wait))
         if backend.credits is not None:
             resolution = payload.get("resolution", contract.DEFAULTS["resolution"])
-            price = config.prices[resolution] * payload.get("duration", contract.DEFAULTS["duration"])
+            price = config.prices.get(resolution, 0.0) * payload.get("duration", contract.DEFAULTS["duration"])
             if backend.credits - backend.reserved < price - 1e-9:
                 return responses.no_credit()
         return None

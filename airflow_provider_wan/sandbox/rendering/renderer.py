@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from airflow_provider_wan.sandbox.rendering.sound import Samples
 
 RenderCallback = Callable[[str, RenderedFiles | RenderFailure], None]
+#: Fields that hold an image, of all models.
+IMAGE_FIELDS = ("img_url", "first_frame", "last_frame", "image_url", "image")
 INSTALL = "the sandbox makes videos with {missing}: pip install 'airflow-provider-wan[sandbox]'"
 
 
@@ -56,7 +58,10 @@ class RenderTask:
     @classmethod
     def of(cls, job: SandboxJob, config: SandboxConfig) -> RenderTask:
         """Build the task of a request; a missing seed is drawn, as the service does."""
-        payload = {**DEFAULTS, **job.payload}
+        given = {**job.payload, "duration": job.duration}
+        given["img_url"] = next((given[name] for name in IMAGE_FIELDS if given.get(name)), None)
+        given["audio_url"] = given.get("audio_url") or given.get("driving_audio")
+        payload = {**DEFAULTS, **given}
         drawn = hashlib.sha256(f"seed:{config.seed}:{job.number}".encode()).digest()
         return cls(job.request_id, payload, payload.get("seed", int.from_bytes(drawn[:4]) >> 1))
 
@@ -114,8 +119,9 @@ class ThreadRenderer:
 
     def _render(self, task: RenderTask) -> RenderedFiles:
         seconds = self._config.fetch_seconds
-        data = media_download.download(task.payload["img_url"], seconds, media_download.IMAGE_BYTES)
-        image = media_download.read_image(data)
+        url = task.payload["img_url"]
+        data = b"" if url is None else media_download.download(url, seconds, media_download.IMAGE_BYTES)
+        image = media_download.read_image(data) if data else _blank_image()
         size = animation.output_size(image.width, image.height, task.payload["resolution"])
         recipe = task.recipe(data)
         duration = task.payload["duration"]
@@ -172,6 +178,12 @@ class ThreadRenderer:
             return temporary.read_bytes()
         finally:
             temporary.unlink(missing_ok=True)
+
+
+def _blank_image() -> Image.Image:
+    from PIL import Image
+
+    return Image.new("RGB", (1280, 720), (96, 96, 96))
 
 
 def _jpeg(image: Image.Image) -> bytes:

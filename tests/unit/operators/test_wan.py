@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 import signal
 import time
-from dataclasses import replace
+from dataclasses import fields, replace
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -65,7 +65,7 @@ def test_every_payload_field_reaches_the_api(run: Any, api: Any) -> None:
 def test_every_payload_field_is_a_template() -> None:
     from airflow_provider_wan.api.request import I2VRequest
 
-    assert set(I2VRequest.__dataclass_fields__) <= set(WanI2VOperator.template_fields)
+    assert {field.name for field in fields(I2VRequest)} <= set(WanI2VOperator.template_fields)
 
 
 def test_neither_arguments_nor_event_of_the_trigger_tell_prompt_or_urls(run: Any) -> None:

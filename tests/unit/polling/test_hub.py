@@ -15,6 +15,7 @@ from airflow_provider_wan.api.async_client import AsyncWanClient
 from airflow_provider_wan.api.config import WanConfig
 from airflow_provider_wan.api.errors import WanAuthError
 from airflow_provider_wan.polling import hub as hub_module
+from airflow_provider_wan.polling.decision import PollTarget, WaitStatus
 from airflow_provider_wan.polling.hub import shared_hub
 
 
@@ -135,3 +136,37 @@ async def test_the_hub_of_a_loop_that_is_gone_is_not_handed_to_another(api: Any)
     await enter()
     await asyncio.to_thread(lambda: asyncio.run(enter()))
     assert kept[0] is not kept[1]
+
+
+async def test_the_list_is_read_by_the_models_that_are_waited_for() -> None:
+    listed: list[str] = []
+
+    async def answer_list(request: web.Request) -> web.Response:
+        model = request.query["model_id"]
+        listed.append(model)
+        found = [{"request_id": f"{model}-{number}", "status": "success", "model": model} for number in range(5)]
+        for record in found:
+            record["outcome"] = {"media_urls": ["https://files.example.com/a.mp4"]}  # type: ignore[assignment]
+        return web.json_response({"requests": found})
+
+    app = web.Application()
+    app.router.add_get("/requests", answer_list)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    site: Any = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    url = f"http://127.0.0.1:{site._server.sockets[0].getsockname()[1]}"
+
+    async def connect() -> AsyncWanClient:
+        return AsyncWanClient(WanConfig(api_key="key-1", base_url=url, status_requests_per_second=1000.0))
+
+    def target(model: str | None, number: int) -> PollTarget:
+        name = f"{model or 'wan2.6-i2v'}-{number}"
+        return PollTarget(name, time.time() + 20, not_before=0.0, poll_interval=0.05, model=model)
+
+    async with shared_hub("list-by-model", connect) as hub:
+        targets = [target(model, number) for model in (None, "wan2.7-i2v", "veo3") for number in range(5)]
+        outcomes = await asyncio.gather(*(hub.wait(each, lambda _: None) for each in targets))
+    await runner.cleanup()
+    assert {outcome.decision.status for outcome in outcomes} == {WaitStatus.SUCCESS}
+    assert sorted(listed) == ["veo3", "wan2.6-i2v", "wan2.7-i2v"]

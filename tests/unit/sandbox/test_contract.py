@@ -102,7 +102,7 @@ def test_an_unknown_field_beside_the_payload_is_refused(harness: SandboxHarness)
 
 
 def test_models_are_listed_and_described_with_a_price_in_micro_dollars(harness: SandboxHarness) -> None:
-    assert harness.call("GET", "/models").json() == {"model_ids": [MODEL]}
+    assert harness.call("GET", "/models").json() == {"model_ids": [MODEL, "wan2.7-i2v"]}
     told = harness.call("GET", f"/models/{MODEL}").json()
     assert told["price_info"] == {"price": 100_000, "pricing_type": "per_second", "unit": "second"}
     assert {parameter["name"] for parameter in told["parameters"]} >= {"img_url", "prompt", "seed"}
@@ -116,3 +116,21 @@ def test_a_wrong_method_is_405(harness: SandboxHarness, method: str, path: str) 
 def test_the_base_path_may_be_given_or_left_out(harness: SandboxHarness) -> None:
     assert harness.call("GET", "/api/v1/ie/requestqueue/apikey/models").status == 200
     assert harness.call("GET", "/nowhere").status == 404
+
+
+def test_the_second_model_has_parameters_and_durations_of_its_own(harness: SandboxHarness) -> None:
+    def submit(**payload: Any) -> int:
+        return harness.call("POST", "/requests", {"model": "wan2.7-i2v", "payload": payload}).status
+
+    assert submit(first_frame="https://example.com/a.jpg", duration=7) == 200
+    assert submit(img_url="https://example.com/a.jpg") == 400
+    assert submit(first_frame="https://example.com/a.jpg", duration=16) == 400
+    names = [each["name"] for each in harness.call("GET", "/models/wan2.7-i2v").json()["parameters"]]
+    assert "last_frame" in names
+    assert "img_url" not in names
+
+
+def test_unknown_parameters_are_dropped_without_a_word_on_demand() -> None:
+    harness = SandboxHarness(drop_unknown=True)
+    request_id = harness.submit_id(first_frame="https://example.com/a.jpg")
+    assert "first_frame" not in harness.get(request_id)["payload"]
