@@ -9,7 +9,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from email.utils import parsedate_to_datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,7 @@ from uuid import uuid4
 from airflow_provider_wan.api.errors import WanError
 from airflow_provider_wan.api.record import ModelInfo, parse_model_ids
 from airflow_provider_wan.api.redaction import clean_text, public_url, redact
-from airflow_provider_wan.api.request import I2VRequest
+from airflow_provider_wan.api.request import MODELS, I2VRequest
 from airflow_provider_wan.api.wire import HttpRequest, HttpResponse, TransportError
 from airflow_provider_wan.cli.arguments import open_hook
 from airflow_provider_wan.cli.output import print_json
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 # Proofs of absence allow clocks to differ by some minutes; presigned URLs and S3 itself by less than 15.
 _CLOCK_WARNING = 60.0
 _CLOCK_LIMIT = 300.0
-_SENT_FIELDS = frozenset(I2VRequest.__dataclass_fields__) - {"model"}
 
 
 class CheckStatus(StrEnum):
@@ -265,11 +264,12 @@ def _compare_parameters(info: ModelInfo) -> list[str]:
     named = {str(each["name"]): each for each in items if isinstance(each, dict) and isinstance(each.get("name"), str)}
     if not named:
         return ["the API names no parameters"]
+    sent = {field.name for field in fields(MODELS.get(info.model_id, I2VRequest))} - {"model"}
     faults = []
-    if unknown := sorted(_SENT_FIELDS - named.keys()):
+    if unknown := sorted(sent - named.keys()):
         faults.append(f"the API does not name these fields, which it may ignore: {', '.join(unknown)}")
     required = sorted(name for name, each in named.items() if each.get("required") is True)
-    if missing := [name for name in required if name not in _SENT_FIELDS]:
+    if missing := [name for name in required if name not in sent]:
         faults.append(f"the API requires fields that are not sent: {', '.join(missing)}")
     return faults
 
