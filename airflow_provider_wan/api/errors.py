@@ -24,7 +24,7 @@
      └── WanResultError              the clip exists, its file is unusable
           │                                                           paid: yes    retry: resumes at the download
           ├── WanResultRefusedError  a foreign host, or too large     paid: yes    retry: no
-          └── WanResultGoneError     403, 404, 410 at its host        paid: yes    retry: no
+          └── WanResultGoneError     403, 404, 410 at its host        paid: yes    retry: resumes at the download
 
 For a lookup, "paid: no" means that the lookup itself spends nothing; the request that it asks about may be paid for.
 The API does not charge for failed or cancelled requests, hence "no" for those.
@@ -219,6 +219,4 @@ class WanResultRefusedError(WanResultError):
 
 
 class WanResultGoneError(WanResultError):
-    """The result's host no longer serves the file: HTTP 403, 404 or 410."""
-
-    retry = Retry.NEVER
+    """The result's host does not serve the file: HTTP 403, 404 or 410. It may serve it later, or never again."""

@@ -114,7 +114,10 @@ class RequestRecord:
         request_id, word = response.get("request_id"), response.get("status")
         if not isinstance(request_id, str) or not request_id:
             names = redact(str(sorted(map(str, response))[:20]), _MAX_REASON)
-            raise WanProtocolError(f"The API's response has no request_id; its fields: {names}")
+            raise WanProtocolError(
+                f"The API's response has no request_id; its fields: {names}. "
+                "Check that the base URL of the connection is the API's."
+            )
         if len(request_id) > _MAX_ID or clean_text(request_id) != request_id:
             raise WanProtocolError("The API's response has a request_id that can't be one")
         if not isinstance(word, str) or not word:

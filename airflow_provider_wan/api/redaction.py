@@ -83,17 +83,22 @@ def register_prompt(text: object) -> None:
         _register(_prompts, text.strip(), _MAX_PROMPTS)
 
 
-def redact(text: str, max_length: int | None = None, *, prompts: Iterable[object] = ()) -> str:
+def redact(
+    text: str, max_length: int | None = None, *, prompts: Iterable[object] = (), keep_prompts: bool = False
+) -> str:
     """Remove keys, prompts and what grants access to a URL from a text.
 
     :param text: any text, such as an error message of the API.
     :param max_length: number of characters to keep after redaction; ``None`` keeps all.
     :param prompts: more prompts than the registered ones.
+    :param keep_prompts: leave prompts in the text, for a record that is meant to hold them.
     :returns: the redacted text; without its escapes, if one of them has hidden a secret.
     """
     text = clean_text(text)
     with _lock:
         keys, known = tuple(_keys), list(_prompts)
+    if keep_prompts:
+        known, prompts = [], ()
     known += [each.strip() for each in prompts if isinstance(each, str) and len(each.strip()) >= _MIN_PROMPT]
     redacted = _redact_plain(text, keys, known)
     for unescaped in dict.fromkeys((_unescape(text, unquote), _unescape(text, unquote_plus))):
@@ -192,9 +197,12 @@ def clean_text(text: str, max_length: int | None = None) -> str:
 
 
 def redact_value(value: Any) -> Any:
-    """Apply :func:`redact` to every string inside a JSON-like value; other values are returned unchanged."""
+    """Apply :func:`redact` to every string inside a JSON-like value, except for prompts; other values stay as they are.
+
+    It is for the record of a clip, which is meant to hold the prompt.
+    """
     if isinstance(value, str):
-        return redact(value)
+        return redact(value, keep_prompts=True)
     if isinstance(value, Mapping):
         return {name: redact_value(each) for name, each in value.items()}
     if isinstance(value, list | tuple):

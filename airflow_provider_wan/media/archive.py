@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
-from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
+from tenacity import RetryCallState, Retrying, retry_if_exception_type, wait_random_exponential
 
 from airflow_provider_wan.api.errors import WanResultError, WanResultRefusedError, WanValidationError
 from airflow_provider_wan.api.record import RequestRecord
@@ -72,6 +73,8 @@ class ClipArchive:
         self._max_bytes = max_bytes
         self._replace = replace
         self._conditions = ConditionalWrites(client)
+        #: Unix seconds after which a download is broken off; ``None`` for no limit.
+        self.deadline: float | None = None
 
     def find(self, bucket: str, key: str, request_id: str) -> ArchivedClip | None:
         """Look whether the request's clip lies at the key, whole and with its record.
@@ -133,7 +136,7 @@ class ClipArchive:
         echoed = request.payload.get("duration")
         expected = seconds or (float(echoed) if isinstance(echoed, int | float) else None)
         retrying = Retrying(
-            stop=stop_after_attempt(_ATTEMPTS),
+            stop=self._is_over,
             wait=wait_random_exponential(multiplier=0.5, max=_LONGEST_PAUSE),
             retry=retry_if_exception_type(BrokenDownloadError),
             before_sleep=lambda state: log.warning("%s; trying again", state.outcome and state.outcome.exception()),
@@ -236,7 +239,7 @@ class ClipArchive:
         metadata = _request_metadata(request.request_id)
         writer = ObjectWriter(self._client, bucket, key, content_type=VIDEO_TYPE, metadata=metadata)
         try:
-            with open_result(request.video_url or "", self._hosts) as download:
+            with open_result(request.video_url or "", self._hosts, self.deadline) as download:
                 if download.length is not None:
                     self._check_size(download.length)
                 checker, digest = Mp4Checker(), hashlib.sha256()
@@ -257,6 +260,11 @@ class ClipArchive:
             writer.abort()
             raise
         return ArchivedClip(request.request_id, bucket, key, digest.hexdigest(), etag, video)
+
+    def _is_over(self, state: RetryCallState) -> bool:
+        if state.attempt_number >= _ATTEMPTS:
+            return True
+        return self.deadline is not None and time.time() + state.upcoming_sleep >= self.deadline
 
     def _check_size(self, size: int) -> None:
         if size > self._max_bytes:

@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import ipaddress
 import socket
+import threading
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from urllib.parse import SplitResult, urljoin, urlsplit, urlunsplit
 
 import requests
 import urllib3
 
-from airflow_provider_wan.api.errors import Retry, WanResultError, WanResultGoneError, WanResultRefusedError
+from airflow_provider_wan.api.errors import WanResultError, WanResultGoneError, WanResultRefusedError
 from airflow_provider_wan.api.network import NetworkSettings, describe_connection_error
 from airflow_provider_wan.api.redaction import public_url
 
@@ -37,9 +39,7 @@ class BrokenDownloadError(WanResultError):
 
 
 class ResultNotFoundError(BrokenDownloadError, WanResultGoneError):
-    """HTTP 404: gone, or not there yet."""
-
-    retry = Retry.NEVER
+    """HTTP 403, 404 or 410: gone, or not there yet, or not there for this moment."""
 
 
 @dataclass(frozen=True)
@@ -133,11 +133,12 @@ class Download:
 
 
 @contextmanager
-def open_result(url: str, hosts: ResultHosts) -> Iterator[Download]:
+def open_result(url: str, hosts: ResultHosts, deadline: float | None = None) -> Iterator[Download]:
     """Open a result's URL, following redirects where they may lead.
 
     :param url: as the API gives it.
     :param hosts: where it may lie.
+    :param deadline: Unix seconds after which the download is broken off.
     :raises WanResultRefusedError: when it must not be fetched.
     :raises WanResultGoneError: when the host no longer has it (403, 404, 410).
     :raises BrokenDownloadError: when another try may do.
@@ -147,8 +148,8 @@ def open_result(url: str, hosts: ResultHosts) -> Iterator[Download]:
     for _ in range(_MAX_REDIRECTS + 1):
         # Each has its own session: another URL may have another proxy, and must not see the cookies of this one.
         with hosts.network.open_session(at) as session:
-            response = _get(session, at)
-            with response:
+            response = _get(session, at, deadline)
+            with response, _break_off(response, deadline):
                 if response.status_code not in _REDIRECTS:
                     _check_status(response.status_code, at)
                     length = response.headers.get("Content-Length", "")
@@ -160,12 +161,13 @@ def open_result(url: str, hosts: ResultHosts) -> Iterator[Download]:
     raise WanResultRefusedError(f"{public_url(url)} redirects more than {_MAX_REDIRECTS} times")
 
 
-def _get(session: requests.Session, url: str) -> requests.Response:
+def _get(session: requests.Session, url: str, deadline: float | None) -> requests.Response:
     # No compression: the bytes are counted and hashed as they lie there.
+    read_timeout = READ_TIMEOUT if deadline is None else min(READ_TIMEOUT, max(1.0, deadline - time.time()))
     headers = {"Accept-Encoding": "identity", "User-Agent": "airflow-provider-wan"}
     try:
         return session.get(
-            url, headers=headers, stream=True, allow_redirects=False, timeout=(CONNECT_TIMEOUT, READ_TIMEOUT)
+            url, headers=headers, stream=True, allow_redirects=False, timeout=(CONNECT_TIMEOUT, read_timeout)
         )
     except requests.RequestException as error:
         reason = describe_connection_error(error)
@@ -173,17 +175,42 @@ def _get(session: requests.Session, url: str) -> requests.Response:
     raise BrokenDownloadError(f"{public_url(url)} can't be reached ({reason})")
 
 
+@contextmanager
+def _break_off(response: requests.Response, deadline: float | None) -> Iterator[None]:
+    """End the reading of a response at the deadline, however slowly the peer sends."""
+    shutdown = getattr(response.raw, "shutdown", None)
+    if deadline is None or shutdown is None:
+        yield
+        return
+
+    def end() -> None:
+        with suppress(Exception):
+            shutdown()
+
+    timer = threading.Timer(max(0.0, deadline - time.time()), end)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
 def _check_status(status: int, url: str) -> None:
     message = f"{public_url(url)} answers {status}"
     if status == 200:
         return
-    if status == 404:
-        raise ResultNotFoundError(f"{message}: the clip is gone")
     if status in _GONE:
-        raise WanResultGoneError(f"{message}: the clip is gone")
+        raise ResultNotFoundError(
+            f"{message}: the clip can't be downloaded now. It is paid for: a retry asks the API for its address again, "
+            "and pays nothing. Only if that fails for a day is it lost; a new idempotency_key then makes it again, and "
+            "pays again"
+        )
     if status in _PASSING:
-        raise BrokenDownloadError(message)
-    raise WanResultError(message)
+        raise BrokenDownloadError(f"{message}. The clip is paid for: a retry downloads it again and pays nothing")
+    raise WanResultError(
+        f"{message}. The clip is paid for: open its address in the service's console, then retry, which pays nothing"
+    )
 
 
 def _pieces(response: requests.Response, url: str) -> Iterator[bytes]:

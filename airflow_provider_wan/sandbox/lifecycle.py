@@ -21,6 +21,8 @@ REASONS: dict[Fault, object] = {
     Fault.FAILED_NULL: None,
     Fault.FAILED_STRING: GENERATION_FAILED,
     Fault.FAILED_DICT: {"code": "InternalError", "message": GENERATION_FAILED, "status": 500},
+    Fault.FAILED_CODE: {"code": 400, "message": "The request was not processed", "status": "INVALID_INPUT"},
+    Fault.FAILED_ERRORS: GENERATION_FAILED,
     Fault.FAILED_MESSAGE: GENERATION_FAILED,
     Fault.FAILED_TOP_ERROR: GENERATION_FAILED,
     Fault.FAILED_TOP_REASON: GENERATION_FAILED,

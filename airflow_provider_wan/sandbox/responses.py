@@ -3,17 +3,20 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 GATEWAY_PAGE = (
     b"<html>\r\n<head><title>502 Bad Gateway</title></head>\r\n<body>\r\n"
     b"<center><h1>502 Bad Gateway</h1></center>\r\n<hr><center>nginx</center>\r\n</body>\r\n</html>\r\n"
 )
+FIREWALL_PAGE = b"<html><head><title>Request blocked</title></head><body>Request blocked</body></html>"
 GARBAGE = b'{"request_id": "0f3c", "status": "proce\x00\xff<<<'
 RETRY_AFTER_SECONDS = 2
 
@@ -110,6 +113,24 @@ def rate_limited(retry_after: float | None, **fields: Any) -> SandboxResponse:
 def no_capacity(retry_after: float | None, **fields: Any) -> SandboxResponse:
     """Build the 503 of exhausted capacity; nothing was accepted."""
     return error(503, "Upstream capacity temporarily exhausted", headers=_after(retry_after), **fields)
+
+
+def redirect(**fields: Any) -> SandboxResponse:
+    """Build the redirect of a login page before the service."""
+    return SandboxResponse(302, headers={"Location": "https://login.example.com/"}, content_type="text/html", **fields)
+
+
+def firewall_page(**fields: Any) -> SandboxResponse:
+    """Build the HTML page of a firewall with status 403."""
+    return SandboxResponse(403, FIREWALL_PAGE, "text/html", **fields)
+
+
+def echo(status: int, key: str, sent: object, **fields: Any) -> SandboxResponse:
+    """Build an error that repeats all that was sent to it: the key and the payload, plain and encoded."""
+    text = json.dumps(sent, ensure_ascii=False)
+    encoded = base64.b64encode(json.dumps({"key": key, "sent": sent}).encode()).decode()
+    message = f"invalid API key Bearer {key} for {text} ({quote(text, safe='')}; {json.dumps(text)}; {encoded})"
+    return error(status, message, **fields)
 
 
 def internal_error(**fields: Any) -> SandboxResponse:

@@ -9,7 +9,7 @@ from airflow_provider_wan.sandbox.config import SandboxConfig
 from airflow_provider_wan.sandbox.faults import Fault
 from airflow_provider_wan.sandbox.job import JobStatus, RenderedFiles, SandboxJob
 
-FAILURE_FIELDS = {Fault.FAILED_MESSAGE: "message"}
+FAILURE_FIELDS = {Fault.FAILED_MESSAGE: "message", Fault.FAILED_ERRORS: "errors"}
 TOP_FIELDS = {Fault.FAILED_TOP_ERROR: "error", Fault.FAILED_TOP_REASON: "reason"}
 DISPATCHED_SHARE = 0.25
 

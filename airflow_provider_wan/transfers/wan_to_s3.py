@@ -3,16 +3,20 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import mask_secret
 
-from airflow_provider_wan.api.errors import WanError, WanLookupError, WanValidationError
+from airflow_provider_wan.api.errors import WanError, WanLookupError, WanResultGoneError, WanValidationError
 from airflow_provider_wan.api.redaction import url_query
 from airflow_provider_wan.api.request import DEFAULT_MODEL
+from airflow_provider_wan.operators.arguments import parse_seconds
 from airflow_provider_wan.operators.base import WanBaseOperator
+from airflow_provider_wan.triggers.deferral import compute_end_time
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -20,6 +24,16 @@ if TYPE_CHECKING:
     from airflow_provider_wan.api.record import RequestRecord
     from airflow_provider_wan.media.archive import ClipArchive
     from airflow_provider_wan.media.clip_record import ArchivedClip
+
+
+# How long a refusal of the API or of the result's host is asked about again, and how often.
+PATIENCE_SECONDS = 60.0
+FIRST_PAUSE_SECONDS = 2.0
+MAX_PAUSE_SECONDS = 16.0
+
+
+class _LookupFailedError(WanLookupError):
+    """The API did not say where the clip is."""
 
 
 class WanToS3Operator(WanBaseOperator):
@@ -44,13 +58,13 @@ class WanToS3Operator(WanBaseOperator):
     :param max_bytes: maximum size of a result; default: 2 GiB.
     :param ledger_uri: ledger of the task that made the clip, in which the location is recorded (templated); default:
         the one in its result, or ``[wan] ledger_uri``.
+    :param timeout: how long an attempt may take, in seconds or as a timedelta.
     :param wan_conn_id: id of a connection of type ``wan`` (templated).
     :param aws_conn_id: id of the AWS connection (templated).
     :returns: ``request_id``, ``uri``, ``record_uri``, ``sha256``, ``size`` (bytes), ``width``, ``height``,
         ``seconds``, ``content_type``, ``existing`` (whether it was archived before).
-    :raises AirflowFailException: if a retry cannot help: the clip failed for good, its file is gone, or is on a host
-        that is not allowed.
-    :raises WanResultError: if the file is cut off or is not a video, and a retry may help.
+    :raises AirflowFailException: if a retry cannot help: the clip failed for good, or is on a host that is not allowed.
+    :raises WanResultError: if the file can't be downloaded, is cut off or is not a video, and a retry may help.
     :raises WanLookupError: if the request is not finished.
     """
 
@@ -72,9 +86,11 @@ class WanToS3Operator(WanBaseOperator):
         replace: bool = False,
         max_bytes: int = 2 * 1024**3,
         ledger_uri: str | None = None,
+        timeout: timedelta | float = 3600,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        self.timeout = parse_seconds("timeout", timeout)
         self.request_id = request_id
         self.s3_key = s3_key
         self.s3_bucket = s3_bucket
@@ -116,11 +132,7 @@ class WanToS3Operator(WanBaseOperator):
         if clip is None and upstream.get("archive_uri"):
             clip = self.archive.copy(str(upstream["archive_uri"]), bucket, key, request_id)
         if clip is None:
-            record = self._get_finished(request_id)
-            cost, seconds = upstream.get("cost"), upstream.get("seconds")
-            clip = self.archive.store(
-                record, bucket, key, seconds=seconds, cost=self._compute_cost(record) if cost is None else cost
-            )
+            clip = self._store(request_id, bucket, key, upstream)
         self._record_archive(context, upstream, clip)
         self.log.info(
             "Request %s: %s, %d bytes, %.1f s, %d×%d, sha256 %s%s",
@@ -128,6 +140,26 @@ class WanToS3Operator(WanBaseOperator):
             *(clip.sha256, "; it lay there already" if clip.existing else ""),
         )
         return _build_result(clip)
+
+    def _store(self, request_id: str, bucket: str, key: str, upstream: Mapping[str, Any]) -> ArchivedClip:
+        """Download the clip. A refusal is asked about again for a minute: one answer does not prove that it is gone."""
+        end_time = compute_end_time(self.timeout, self.execution_timeout)
+        self.hook.client.deadline = self.archive.deadline = end_time
+        patient_until = min(end_time, time.time() + PATIENCE_SECONDS)
+        cost, seconds = upstream.get("cost"), upstream.get("seconds")
+        pause = FIRST_PAUSE_SECONDS
+        while True:
+            try:
+                record = self._get_finished(request_id)
+                return self.archive.store(
+                    record, bucket, key, seconds=seconds, cost=self._compute_cost(record) if cost is None else cost
+                )
+            except (WanResultGoneError, _LookupFailedError) as error:
+                if time.time() + pause >= patient_until:
+                    raise (error if isinstance(error, WanResultGoneError) else WanLookupError(str(error))) from None
+                self.log.warning("Trying again in %.0f s: %s", pause, error)
+            time.sleep(pause)
+            pause = min(2 * pause, MAX_PAUSE_SECONDS)
 
     def _record_archive(self, context: Context, upstream: Mapping[str, Any], clip: ArchivedClip) -> None:
         """Record the location in the ledger, so that the clip is found after the API has forgotten it."""
@@ -145,8 +177,20 @@ class WanToS3Operator(WanBaseOperator):
         from airflow_provider_wan.api.record import RequestStatus
         from airflow_provider_wan.operators.task_result import build_upstream_error
 
-        record = self.hook.get_request(request_id)
+        try:
+            record = self.hook.get_request(request_id)
+        except WanValidationError:
+            raise
+        except WanError as error:
+            raise _LookupFailedError(
+                f"{error} The clip may be paid for: remove the cause, then retry or clear this task; that pays nothing."
+            ) from None
         if record.status is RequestStatus.SUCCESS:
+            if record.video_url is None:
+                raise _LookupFailedError(
+                    f"Request {request_id} is done, but the API does not name its file yet. It is paid for: a retry "
+                    "asks again, and pays nothing."
+                )
             if query := url_query(record.video_url):
                 mask_secret(query)
             return record

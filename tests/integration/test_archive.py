@@ -172,9 +172,9 @@ CUT_LONG = LONG[: 18 * 1024 * 1024]
 @pytest.mark.parametrize(
     ("play", "error", "words"),
     [
-        (status(410), WanResultGoneError, "answers 410: the clip is gone"),
-        (status(403), WanResultGoneError, "answers 403: the clip is gone"),
-        (status(404), WanResultGoneError, "answers 404: the clip is gone"),
+        (status(410), WanResultGoneError, "answers 410: the clip can't be downloaded now"),
+        (status(403), WanResultGoneError, "answers 403: the clip can't be downloaded now"),
+        (status(404), WanResultGoneError, "answers 404: the clip can't be downloaded now"),
         (status(500), BrokenDownloadError, "answers 500"),
         (status(418), WanResultError, "answers 418"),
         (body(b"<!DOCTYPE html><p>Sorry", "text/html"), WanResultError, "an HTML page"),

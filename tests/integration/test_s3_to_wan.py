@@ -182,8 +182,8 @@ def test_a_vast_source_is_refused_before_it_is_read(folder: Folder, tmp_path: Pa
 def test_a_missing_or_bad_prefix_is_named_before_any_work(arguments: dict[str, Any]) -> None:
     with pytest.raises(AirflowFailException) as caught:
         run(**arguments)
-    assert isinstance(caught.value.__cause__, WanValidationError)
-    assert caught.value.__cause__.field == "dest_prefix"
+    assert isinstance(caught.value.__context__, WanValidationError)
+    assert caught.value.__context__.field == "dest_prefix"
 
 
 @pytest.mark.parametrize("source", ["ftp://host/a.jpg", "", "s3://bucket", "data:image/png;base64,AAAA://x"])

@@ -18,6 +18,7 @@ from airflow.providers.common.compat.sdk import AirflowFailException
 from airflow_provider_wan.api.errors import (
     WanLookupError,
     WanResultError,
+    WanResultGoneError,
     WanValidationError,
 )
 from airflow_provider_wan.api.request import I2VRequest
@@ -153,15 +154,29 @@ def test_a_request_without_a_clip_is_told_with_its_reason_and_not_retried(
         run(request_id=request_id, s3_key=folder.uri("a.mp4"))
 
 
-def test_an_unknown_request_is_not_retried(folder: Folder, sandbox: SandboxServer) -> None:
-    with pytest.raises(AirflowFailException, match="no-such-request"):
+def test_an_unknown_request_is_asked_about_again_and_left_to_a_retry(
+    folder: Folder, sandbox: SandboxServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("airflow_provider_wan.transfers.wan_to_s3.PATIENCE_SECONDS", 0.1)
+    with pytest.raises(WanLookupError, match="no-such-request"):
         run(request_id="no-such-request", s3_key=folder.uri("a.mp4"))
+
+
+@pytest.mark.parametrize("fault", ["result_404", "result_403", "get_404", "get_401", "get_410"])
+def test_a_refusal_that_passes_does_not_lose_the_clip(
+    folder: Folder, sandbox: SandboxServer, submit: Callable[..., str], monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    monkeypatch.setattr("airflow_provider_wan.media.archive._LONGEST_PAUSE", 0.01)
+    monkeypatch.setattr("airflow_provider_wan.transfers.wan_to_s3.FIRST_PAUSE_SECONDS", 0.1)
+    request_id = submit()
+    sandbox.inject(fault, count=2)
+    assert run(request_id=request_id, s3_key=folder.uri("a.mp4"))["request_id"] == request_id
 
 
 @pytest.mark.parametrize(
     ("fault", "error"),
     [
-        ("result_404", AirflowFailException),
+        ("result_404", WanResultGoneError),
         ("result_html", WanResultError),
         ("result_cut", WanResultError),
         ("result_short", WanResultError),
@@ -177,6 +192,7 @@ def test_each_of_the_sandboxs_bad_results_leaves_nothing_behind(
     error: type,
 ) -> None:
     monkeypatch.setattr("airflow_provider_wan.media.archive._LONGEST_PAUSE", 0.01)
+    monkeypatch.setattr("airflow_provider_wan.transfers.wan_to_s3.PATIENCE_SECONDS", 0.1)
     request_id = submit()
     sandbox.inject(fault, count=None)
     with pytest.raises(error):
@@ -199,8 +215,8 @@ def test_each_of_the_sandboxs_bad_results_leaves_nothing_behind(
 def test_a_bad_argument_is_named_before_anything_is_asked(arguments: dict[str, Any], field: str) -> None:
     with pytest.raises(AirflowFailException) as caught:
         run(**arguments)
-    assert isinstance(caught.value.__cause__, WanValidationError)
-    assert caught.value.__cause__.field == field
+    assert isinstance(caught.value.__context__, WanValidationError)
+    assert caught.value.__context__.field == field
 
 
 MEASURE = """

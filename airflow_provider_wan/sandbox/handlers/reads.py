@@ -41,7 +41,11 @@ class ReadHandler:
             return broken
         if job is None or fault is Fault.GET_404:
             return responses.no_request(request_id, fault=fault)
+        if fault is Fault.GET_ECHO:
+            return responses.echo(401, backend.config.api_key, dict(job.payload), **more)
         body = views.record(job, backend.now(), backend.config, backend.result_base)
+        if fault is Fault.GET_OTHER_REQUEST:
+            body["request_id"] = "00000000-0000-0000-0000-000000000000"
         return responses.json_response(200, body, delay=self._delay(fault), **more)
 
     def list(self, org: str, params: Mapping[str, str]) -> SandboxResponse:
@@ -144,6 +148,18 @@ def _fault_response(fault: Fault | None, more: dict[str, Any]) -> SandboxRespons
             return responses.gateway_page(**more)
         case Fault.GET_401:
             return replace(responses.unauthorized(), **more)
+        case Fault.GET_302:
+            return responses.redirect(**more)
+        case Fault.GET_403_PAGE:
+            return responses.firewall_page(**more)
+        case Fault.GET_410:
+            return responses.error(410, "gone", **more)
+        case Fault.GET_BACKEND_400:
+            return responses.error(500, "Backend error (400). Please try again.", **more)
+        case Fault.LIST_403:
+            return replace(responses.forbidden(), **more)
+        case Fault.LIST_NULL:
+            return responses.json_response(200, {"requests": None}, **more)
         case Fault.LIST_404:
             return responses.error(404, "not found", **more)
         case Fault.GET_429 | Fault.LIST_429:

@@ -81,6 +81,8 @@ class ResultHandler:
         match fault:
             case Fault.RESULT_404:
                 return _not_found(**more)
+            case Fault.RESULT_403:
+                return SandboxResponse(403, PAGE, "text/html", **more)
             case Fault.RESULT_HTML:
                 return SandboxResponse(200, PAGE, "text/html", **more)
             case Fault.RESULT_CUT:

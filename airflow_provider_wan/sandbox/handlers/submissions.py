@@ -104,6 +104,8 @@ class SubmissionHandler:
                 return responses.error(401, "Invalid or missing API key", **more)
             case Fault.FORBIDDEN_403:
                 return responses.error(403, "You do not have permission to access this resource", **more)
+            case Fault.ECHO_401:
+                return responses.echo(401, self._backend.config.api_key, dict(payload), **more)
             case Fault.NO_MODEL_404:
                 return responses.no_model(model, **more)
         return None
