@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from airflow_provider_wan.api.errors import (
+    Retry,
     WanAuthError,
     WanBudgetError,
     WanCapacityError,
@@ -314,12 +315,12 @@ class ItemSubmitter:
             case WanInDoubtError():
                 doubtful = item.build_result(ItemStatus.IN_DOUBT, cost=cost, error=str(error))
                 return ItemSubmission(item, Finished(doubtful, True))
-            case WanRefusedError() if not error.retryable:
+            case WanRefusedError() if error.retry is Retry.NEVER:
                 rejected = item.build_result(ItemStatus.REJECTED, cost=0.0, error=message)
                 return ItemSubmission(item, Finished(rejected, False))
             case LedgerError():
                 # The API may have accepted the request, and only its record in the ledger failed.
-                outcome = RetryItem(RETRY_DELAY, error, None) if error.retryable else StopBatch(error)
+                outcome = StopBatch(error) if error.retry is Retry.NEVER else RetryItem(RETRY_DELAY, error, None)
                 return ItemSubmission(item, outcome)
             case WanLookupError():
                 timeout = item.build_result(ItemStatus.TIMEOUT, error=message)

@@ -27,11 +27,19 @@ class Ledger:
 
     :param store: where the entries are stored.
     :param clock: returns Unix seconds.
+    :param late_scan: looks for a second request of a clip, if that is due; see
+        :meth:`~airflow_provider_wan.ledger.submitter.Submitter.scan_for_duplicates`.
     """
 
-    def __init__(self, store: LedgerStore, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        store: LedgerStore,
+        clock: Callable[[], float] = time.time,
+        late_scan: Callable[[str], LedgerEntry | None] | None = None,
+    ) -> None:
         self.store = store
         self._clock = clock
+        self._late_scan = late_scan
 
     def create(self, entry: LedgerEntry) -> StoredEntry:
         """
@@ -107,7 +115,12 @@ class Ledger:
         entry = self.update(fingerprint, change)
         if entry is not None and entry.outcome is not None and entry.outcome.finished_at == now and record.updated_at:
             metrics.record_seconds("wan.lag", max(0.0, now - record.updated_at))
-        return entry
+        return self._scan_late(entry)
+
+    def _scan_late(self, entry: LedgerEntry | None) -> LedgerEntry | None:
+        if entry is None or not entry.duplicate_scan_due or self._late_scan is None:
+            return entry
+        return self._late_scan(entry.fingerprint) or entry
 
     def record_archive(self, fingerprint: str, request_id: str, uri: str, sha256: str) -> LedgerEntry | None:
         """
@@ -128,7 +141,7 @@ class Ledger:
                 entry = entries.succeeded(entry, now)
             return entries.archived(entry, uri, sha256) if entry.state is EntryState.SUCCEEDED else None
 
-        return self.update(fingerprint, change)
+        return self._scan_late(self.update(fingerprint, change))
 
     def record_reuse(self, entry: LedgerEntry, owner: Owner, reference: TaskReference) -> None:
         """

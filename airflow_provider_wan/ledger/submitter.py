@@ -206,7 +206,7 @@ class Submitter:
         rng: random.Random | None = None,
         policy: Policy | None = None,
     ) -> None:
-        self.ledger = Ledger(store, clock)
+        self.ledger = Ledger(store, clock, self.scan_for_duplicates)
         self._store = store
         self._clock = clock
         self._monotonic = monotonic
@@ -317,7 +317,10 @@ class Submitter:
         unchanged = monotonic - _first_seen_at(self._seen, stored, monotonic)
         match decide(DecisionInput(stored.entry, submission.owner, now, unchanged, self._policy)):
             case Decision.ARCHIVED:
-                return SubmitResult(stored.entry, None, False)
+                entry = stored.entry
+                if entry.duplicate_scan_due:
+                    entry = self.scan_for_duplicates(entry.fingerprint) or entry
+                return SubmitResult(entry, None, False)
             case Decision.FINISHED | Decision.RUNNING:
                 return self._attach(stored)
             case Decision.FAILED_PERMANENT:
@@ -395,19 +398,6 @@ class Submitter:
         except WanError as error:
             log.warning("Clip %s: can't look for a second request now: %s", fingerprint, error)
             return None
-
-    def record_result(self, fingerprint: str, record: RequestRecord) -> LedgerEntry | None:
-        """
-        Record how a request ended, and look for a second request if that is due.
-
-        :param fingerprint: key of the entry.
-        :param record: the request as the API returns it.
-        :returns: the entry as it is then; None if there is none.
-        """
-        entry = self.ledger.record_result(fingerprint, record)
-        if entry is not None and entry.duplicate_scan_due:
-            entry = self.scan_for_duplicates(fingerprint) or entry
-        return entry
 
     def _wait_for_owner(self, submission: SubmitRequest, stored: StoredEntry) -> RetryLater:
         """Wait for the task that is about to pay."""

@@ -155,7 +155,7 @@ def build_batch(arguments: BatchArguments, context: Context) -> BatchContext:
     from airflow_provider_wan.batch.rows import parse_row_range
     from airflow_provider_wan.batch.run import BatchContext
     from airflow_provider_wan.batch.submitter import ItemSubmitter
-    from airflow_provider_wan.ledger import Budget, Ledger, Submitter, build_scope
+    from airflow_provider_wan.ledger import Budget, Submitter, build_scope
     from airflow_provider_wan.media.archive import ClipArchive
     from airflow_provider_wan.media.fetch import ResultHosts
     from airflow_provider_wan.media.ingest import Delivery, MediaIngester
@@ -175,7 +175,8 @@ def build_batch(arguments: BatchArguments, context: Context) -> BatchContext:
         dest_prefix=build_s3_uri(bucket, f"{prefix}_ingest"),
         lifetime=arguments.lifetime,
     )
-    ledger = Ledger(ledger_store)
+    submitter = Submitter(client, ledger_store)
+    ledger = submitter.ledger
     clip_archive = ClipArchive(arguments.s3, ResultHosts(config.result_hosts, config.base_url, config.network))
     archiver = Archiver(clip_archive, ledger, bucket, prefix)
     return BatchContext(
@@ -185,7 +186,7 @@ def build_batch(arguments: BatchArguments, context: Context) -> BatchContext:
         api=client,
         ledger=ledger,
         submitter=ItemSubmitter(
-            Submitter(client, ledger_store),
+            submitter,
             archiver,
             owner=owner,
             scope=scope,

@@ -325,7 +325,7 @@ class WanI2VOperator(WanClipBaseOperator):
     def _record_result(self, fingerprint: str | None, record: RequestRecord) -> LedgerEntry | None:
         if fingerprint is None:
             return None
-        return self._open_submitter().record_result(fingerprint, record)
+        return self._open_submitter().ledger.record_result(fingerprint, record)
 
     def _build_result(
         self, context: Context, record: RequestRecord, entry: LedgerEntry | None, fingerprint: str | None

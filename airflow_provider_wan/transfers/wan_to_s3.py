@@ -163,14 +163,14 @@ class WanToS3Operator(WanBaseOperator):
 
     def _record_archive(self, context: Context, upstream: Mapping[str, Any], clip: ArchivedClip) -> None:
         """Record the location in the ledger, so that the clip is found after the API has forgotten it."""
-        from airflow_provider_wan.ledger import Ledger
+        from airflow_provider_wan.ledger import Submitter
         from airflow_provider_wan.operators.ledger_context import find_ledger_uri, open_ledger
 
         uri = find_ledger_uri(self.ledger_uri or upstream.get("ledger_uri"))
         fingerprint = upstream.get("fingerprint")
         if uri is None or not isinstance(fingerprint, str):
             return
-        ledger = Ledger(open_ledger(uri, self.aws_conn_id))
+        ledger = Submitter(self.hook.client, open_ledger(uri, self.aws_conn_id)).ledger
         ledger.record_archive(fingerprint, clip.request_id, clip.uri, clip.sha256)
 
     def _get_finished(self, request_id: str) -> RequestRecord:

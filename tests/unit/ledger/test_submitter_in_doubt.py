@@ -269,9 +269,9 @@ def test_a_second_request_that_appears_after_the_doubt_was_settled_is_recorded_a
     api.answers = [LOST]
     assert submit().paid_now
     late = api.add(api.posts[0], created_at=NOW + 400)
-    assert submitter.record_result(FINGERPRINT, api.turn("r1", "success")).duplicate_scan_due
+    assert submitter.ledger.record_result(FINGERPRINT, api.turn("r1", "success")).duplicate_scan_due
     clock.now += P.absence_confirm_interval
-    entry = submitter.record_result(FINGERPRINT, api.get_request("r1"))
+    entry = submitter.ledger.record_result(FINGERPRINT, api.get_request("r1"))
     assert [(past.request_id, past.cost) for past in entry.duplicates] == [(late.request_id, 0.5)]
     assert not entry.duplicate_scan_due
     assert "paid for twice" in caplog.text
