@@ -198,7 +198,8 @@ def play(history: History, make: Make = Submitter) -> Played:
                 if task.outcomes[-1] == "success":
                     break
                 world.advance(world.now + 300.0)
-                if task.outcomes[-1].startswith("WanInDoubtError"):
+                # An attempt that has sent one more POST already leaves the next one to the next attempt.
+                if task.outcomes[-1].startswith("WanInDoubtError") and "once already" not in task.outcomes[-1]:
                     _reconcile_by_hand(world)
                 task.attempt(task.process())
     world.advance(world.now + 7200.0)
