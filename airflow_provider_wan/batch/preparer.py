@@ -27,8 +27,8 @@ log = logging.getLogger(__name__)
 #: Seconds for which a presigned URL must still be valid at the submission, so that the service can fetch it.
 MIN_URL_SECONDS = 300.0
 #: Number of the first rows whose images are shown on the contact sheet.
-SHEET_ROWS = 120
-THUMBNAIL_SIDE = 320
+SHEET_ROWS = 2000
+THUMBNAIL_SIDE = 240
 _MAX_ATTEMPTS = 3
 
 
@@ -172,5 +172,5 @@ def make_thumbnail(image: bytes) -> bytes:
         upright = ImageOps.exif_transpose(opened).convert("RGB")
         upright.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE))
         written = io.BytesIO()
-        upright.save(written, "JPEG", quality=80)
+        upright.save(written, "JPEG", quality=70)
         return written.getvalue()

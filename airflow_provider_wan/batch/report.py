@@ -19,6 +19,9 @@ from airflow_provider_wan.media import contact_sheet
 from airflow_provider_wan.media.contact_sheet import Tile
 from airflow_provider_wan.s3.uri import split_s3_uri
 
+#: Number of the first rows on the picture of the contact sheet.
+PICTURE_ROWS = 120
+
 
 @dataclass(frozen=True)
 class BatchSummary:
@@ -122,7 +125,7 @@ def _write_contact_sheet(run: BatchRun, summary: BatchSummary) -> None:
     store.put(
         "sheet.html", contact_sheet.render_html(tiles, title=title, subtitle=subtitle), "text/html; charset=utf-8"
     )
-    store.put("sheet.png", contact_sheet.render_png(tiles, title=title, subtitle=subtitle), "image/png")
+    store.put("sheet.png", contact_sheet.render_png(tiles[:PICTURE_ROWS], title=title, subtitle=subtitle), "image/png")
 
 
 def _build_tile(result: ItemResult, store: CheckpointStore) -> Tile:
@@ -138,6 +141,8 @@ def _build_tile(result: ItemResult, store: CheckpointStore) -> Tile:
         video=None if result.archive_uri is None else _relative_path(result.archive_uri, store.uri),
         poster=thumbnail_name if thumbnail else None,
         picture=thumbnail,
+        state=result.status.value,
+        cost=result.cost or 0.0,
     )
 
 
