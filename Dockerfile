@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# Airflow with this provider: one image for all services of docker-compose.yml.
+# Airflow with this provider, the DAGs and the configuration: one image for all services of docker-compose.yml.
 FROM apache/airflow:3.3.2-python3.11
 
 USER root
@@ -10,4 +10,8 @@ RUN mkdir -p /opt/airflow/logs /opt/airflow/auth /var/lib/wan-sandbox \
 USER airflow
 COPY --chown=airflow:root pyproject.toml README.md LICENSE NOTICE /opt/wan/
 COPY --chown=airflow:root airflow_provider_wan /opt/wan/airflow_provider_wan
-RUN pip install --no-cache-dir "/opt/wan[parquet,sandbox]" "apache-airflow==${AIRFLOW_VERSION}"
+RUN pip install --no-cache-dir "/opt/wan[parquet,sandbox]" "apache-airflow==${AIRFLOW_VERSION}" && pip check
+# In the image, so that the permissions of a checkout's files do not matter and each host runs the same.
+COPY --chown=airflow:root deploy/init.py /opt/airflow/deploy/init.py
+COPY --chown=airflow:root deploy/config /opt/airflow/config
+COPY --chown=airflow:root dags /opt/airflow/dags

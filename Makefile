@@ -127,8 +127,8 @@ chaos: $(CLUSTER_READY) ## Let services die and the API fail while 200 clips are
 	@$(VENV)/bin/python -m dev.chaos $(ARGS)
 
 .PHONY: env
-env: $(READY) ## Write .env for docker-compose.yml, with drawn secrets
-	@$(VENV)/bin/python -m dev.compose.variables
+env: ## Write .env for docker-compose.yml, with drawn secrets
+	@$(or $(PYTHON),python3) -m dev.compose.variables
 
 .PHONY: bench-batch
 bench-batch: $(READY) ## Measure a batch of 1,000 images: loop, waves, killed ten times, 100,000 rows, three ways; 14 days of backfill

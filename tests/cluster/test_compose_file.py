@@ -75,6 +75,46 @@ def test_the_image_is_of_the_airflow_that_its_tag_names(written: dict[str, Any])
     assert tags == {f"airflow-provider-wan:{base[1]}"}
 
 
+def test_one_service_builds_the_image_that_all_parts_of_airflow_use(written: dict[str, Any]) -> None:
+    building = [name for name, each in written["services"].items() if "build" in each]
+    using = [name for name, each in written["services"].items() if each["image"].startswith("airflow-provider-wan:")]
+
+    assert building == ["init"]
+    assert len(using) == 9
+
+
+def test_no_file_of_the_checkout_has_to_be_readable_for_a_containers_user(written: dict[str, Any]) -> None:
+    mounted = [mount for each in written["services"].values() for mount in each.get("volumes", [])]
+
+    assert mounted
+    assert not [mount for mount in mounted if mount.startswith((".", "/", "~"))]
+
+
+def test_every_services_log_is_rotated(written: dict[str, Any]) -> None:
+    for name, service in written["services"].items():
+        assert set(service["logging"]["options"]) == {"max-size", "max-file"}, name
+
+
+def test_no_command_line_has_a_secret_in_it() -> None:
+    variables = drawn()
+
+    for name, service in load([COMPOSE], variables).items():
+        words = " ".join([*service.entrypoint, *service.command, *(service.health.test if service.health else ())])
+        assert not [secret for secret in SECRETS if variables[secret] in words], name
+
+
+def test_no_more_tasks_are_started_than_the_workers_have_places_so_that_none_waits_in_a_queue() -> None:
+    services = load([COMPOSE], drawn())
+    places = sum(
+        int(word.partition("=")[2])
+        for name in ("worker", "worker-transfers")
+        for word in services[name].command
+        if word.startswith("--concurrency=")
+    )
+
+    assert int(services["scheduler"].environment["AIRFLOW__CORE__PARALLELISM"]) == places
+
+
 def test_production_has_neither_the_sandbox_nor_its_s3() -> None:
     production = load([COMPOSE], drawn() | {"COMPOSE_PROFILES": ""})
     trial = load([COMPOSE], drawn())
