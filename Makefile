@@ -122,6 +122,10 @@ cluster-stop: ## Stop a cluster that was left up
 test-cluster: $(CLUSTER_READY) ## Test docker-compose.yml: Celery, two workers, two triggerers, PostgreSQL, Redis
 	@$(VENV)/bin/python -m pytest --basetemp=.run/pytest-cluster $(or $(ARGS),tests/cluster)
 
+.PHONY: test-containers
+test-containers: $(CLUSTER_READY) ## Test docker-compose.yml and the Dockerfile on a Docker Engine, this machine's or a private one (root); WRITE=1 keeps the log in docs
+	@$(VENV)/bin/python -m dev.containers $(if $(WRITE),--write) $(ARGS)
+
 .PHONY: chaos
 chaos: $(CLUSTER_READY) ## Let services die and the API fail while 200 clips are made (ARGS="--seed 1 2 3")
 	@$(VENV)/bin/python -m dev.chaos $(ARGS)

@@ -12,12 +12,12 @@ import contextlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 
 import psutil
 
@@ -92,7 +92,7 @@ def why_not() -> str | None:
 
 
 class PrivateEngine:
-    """containerd and dockerd within the ``with`` block.
+    """containerd and dockerd, from :meth:`start` to :meth:`stop`.
 
     :param folder: holds the unpacked programs, images, volumes and logs. Images are there again the next time.
     """
@@ -101,32 +101,25 @@ class PrivateEngine:
         self.folder = folder.resolve()
         self.logs = self.folder / "logs"
         self._parts: list[Component] = []
+        self._first: int | None = None
         self.docker = Docker()
 
-    def __enter__(self) -> PrivateEngine:
-        try:
-            self._start()
-        except BaseException:
-            self.stop()
-            raise
-        return self
+    def start(self) -> None:
+        """Fetch it if needed, and start it.
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
-
-    def _start(self) -> None:
+        :raises EngineError: if it cannot be fetched. :raises StackError: with its last log lines, if it does not start.
+        """
         self.folder.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(self.logs, ignore_errors=True)
         root = fetch(self.folder)
         environment = self._environment(root)
+        self._weigh()
         config = self.folder / "daemon.json"
         config.write_text(json.dumps(self._settings(), indent=2))
         script = str(Path(__file__).with_name("namespace.sh"))
         unshare = ["unshare", "--net", "--mount", "--pid", "--fork", "--kill-child=SIGKILL", "--mount-proc"]
         engine = self._start_part("engine", [*unshare, "sh", script, str(root), str(config)], environment)
-        first = self._first_process(engine)
+        self._first = first = self._first_process(engine)
         libraries = {"LD_LIBRARY_PATH": str(root / "usr/lib/x86_64-linux-gnu")}
         slirp = [str(root / "usr/bin/slirp4netns"), "--configure", "--disable-host-loopback", str(first), "tap0"]
         self._start_part("slirp4netns", slirp, {**environment, **libraries})
@@ -135,14 +128,29 @@ class PrivateEngine:
 
     def stop(self) -> None:
         """Stop it; returns when no process of it is left. Its empty control groups go too."""
+        if self._first is not None:
+            # unshare itself passes no signal on.
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self._first, signal.SIGTERM)
+            with contextlib.suppress(StackError):
+                wait_for("the engine to end", lambda: not self._parts[0].running, seconds=30)
         for part in reversed(self._parts):
             with contextlib.suppress(StackError):
                 part.stop()
         self._parts.clear()
+        self._first = None
         for top in CGROUPS.glob(f"**/{CGROUP}"):
             for folder in sorted((top, *top.rglob("*/")), key=lambda path: len(path.parts), reverse=True):
                 with contextlib.suppress(OSError):
                     folder.rmdir()
+
+    @staticmethod
+    def _weigh() -> None:
+        """Let all containers together weigh as much as eight processes of this machine, not as one (cgroup v1)."""
+        group = CGROUPS / "cpu" / CGROUP
+        if group.parent.is_dir():
+            group.mkdir(exist_ok=True)
+            (group / "cpu.shares").write_text("8192")
 
     def _start_part(self, name: str, command: Sequence[str], environment: Mapping[str, str]) -> Component:
         part = Component(name, command, env=environment, cwd=self.folder, log_dir=self.logs, grace=20)

@@ -1,0 +1,365 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The shipped docker-compose.yml and Dockerfile on a real engine, in the order of this file."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import stat
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Any
+
+import psutil
+import pytest
+import requests
+
+from dev.airflow_client import AirflowClient
+from dev.component import wait_for
+from dev.containers.engine import Docker
+from dev.containers.installation import ComposeInstallation
+from dev.containers.journal import Journal
+from dev.containers.packages import EngineError
+from dev.testkit.airflow_harness import BUCKET, AirflowHarness, DagRunHandle
+from tests.containers.conftest import FOLDER, PROJECT, unpause
+
+AIRFLOW_SERVICES = (
+    "api-server", "scheduler", "dag-processor", "worker", "worker-transfers", "triggerer-1", "triggerer-2",
+)  # fmt: skip
+AIRFLOW_USER = 50000
+# What is promised for the tasks of a worker that died.
+RECOVERY_SECONDS = 120
+HOLDERS = """
+    SELECT job.id, job.hostname, count(*) FROM trigger JOIN job ON job.id = trigger.triggerer_id
+    WHERE trigger.classpath LIKE '%WanI2VTrigger' GROUP BY job.id, job.hostname
+"""
+
+
+def start_clip(harness: AirflowHarness, name: str) -> DagRunHandle:
+    return harness.start("wan_single_clip", name, target=f"s3://{BUCKET}/made/{name}.mp4")
+
+
+def list_clips(installation: ComposeInstallation) -> dict[str, int]:
+    """Size by key."""
+    listed = installation.s3_client().list_objects_v2(Bucket=installation.bucket, Prefix="made/")
+    return {each["Key"]: each["Size"] for each in listed.get("Contents", ()) if each["Key"].endswith(".mp4")}
+
+
+# --- as it comes up -------------------------------------------------------------------------------------------------
+def test_the_checkout_can_be_read_by_its_owner_only(installation: ComposeInstallation) -> None:
+    files = [installation.checkout, *installation.checkout.rglob("*")]
+
+    assert len(files) > 100
+    assert not [path for path in files if path.name != ".env" and stat.S_IMODE(path.stat().st_mode) & 0o077]
+
+
+def test_the_preflight_lets_this_engine_pass(installation: ComposeInstallation, docker: Docker) -> None:
+    told = docker.run(["sh", str(installation.checkout / "deploy" / "preflight.sh")])
+
+    assert told.startswith(f"Docker Engine {docker.version()} and Compose ")
+
+
+def test_every_service_is_healthy_and_init_has_ended_well(installation: ComposeInstallation) -> None:
+    for line in installation.compose("ps", "--all", "--format", "json").splitlines():
+        told = json.loads(line)
+        wanted = ("exited", "", 0) if told["Service"] == "init" else ("running", "healthy", 0)
+        assert (told["State"], told["Health"], told["ExitCode"]) == wanted, told["Service"]
+
+
+def test_building_again_leaves_no_image_without_a_name(installation: ComposeInstallation, docker: Docker) -> None:
+    (installation.checkout / "README.md").write_text("Changed.\n")
+    installation.compose("build")
+
+    names = docker.run(["docker", "images", "--format", "{{.Repository}}"]).split()
+    untagged = docker.run(["docker", "images", "--quiet", "--filter", "dangling=true"]).split()
+
+    assert names.count("airflow-provider-wan") == 1
+    # The image that the running containers still use.
+    assert len(untagged) <= 1
+
+
+def test_the_packages_of_the_image_fit_together(installation: ComposeInstallation) -> None:
+    assert "No broken requirements found." in installation.ask("worker", "pip", "check")
+
+
+def test_no_process_but_the_sandboxs_s3_runs_as_root(installation: ComposeInstallation, docker: Docker) -> None:
+    users: dict[str, set[int]] = {}
+    for service in (*AIRFLOW_SERVICES, "postgres", "redis", "sandbox", "s3"):
+        identity = installation.inspect(service)["Id"]
+        pids = docker.run(["docker", "top", identity, "-eo", "pid"]).split()[1:]
+        for pid in map(int, pids):
+            # A health check may have ended meanwhile.
+            if psutil.pid_exists(pid):
+                users.setdefault(service, set()).add(psutil.Process(pid).uids().real)
+
+    airflow = {service: users[service] for service in (*AIRFLOW_SERVICES, "sandbox")}
+    assert airflow == {service: {AIRFLOW_USER} for service in airflow}
+    assert 0 not in users["postgres"] | users["redis"]
+
+
+def test_the_log_of_every_container_is_rotated(installation: ComposeInstallation) -> None:
+    for service in (*AIRFLOW_SERVICES, "init", "postgres", "redis", "sandbox", "s3"):
+        config = installation.inspect(service)["HostConfig"]["LogConfig"]
+        assert config == {"Type": "json-file", "Config": {"max-size": "10m", "max-file": "5"}}, service
+
+
+def test_nobody_is_let_in_without_the_drawn_password(installation: ComposeInstallation) -> None:
+    for password in ("admin", "airflow", ""):
+        login = {"username": "admin", "password": password}
+        answer = requests.post(f"{installation.airflow.url}/auth/token", json=login, timeout=30)
+        assert 400 <= answer.status_code < 500
+
+
+# --- clips ----------------------------------------------------------------------------------------------------------
+def test_two_photographs_become_two_clips_with_two_charges_and_logs(
+    installation: ComposeInstallation, harness: AirflowHarness
+) -> None:
+    runs = [start_clip(harness, name) for name in ("one", "two")]
+
+    assert [run.end(240) for run in runs] == ["success", "success"]
+
+    assert len(harness.charges()) == 2
+    clips = list_clips(installation)
+    assert set(clips) == {"made/one.mp4", "made/two.mp4"}
+    assert min(clips.values()) > 10_000
+    for run in runs:
+        assert "was submitted" in run.log("generate")
+        assert "mp4" in run.log("archive")
+
+
+# --- what stops and dies --------------------------------------------------------------------------------------------
+def test_a_worker_that_is_stopped_lets_its_tasks_finish(installation: ComposeInstallation) -> None:
+    run_id = installation.airflow.trigger("holding", conf={"seconds": 12})
+    wait_until_running(installation, run_id, 4)
+
+    installation.compose("stop", "worker")
+
+    assert installation.inspect("worker")["State"]["ExitCode"] == 0
+    installation.compose("start", "worker")
+    assert installation.airflow.wait_for_run("holding", run_id, seconds=90) == "success"
+    tasks = installation.airflow.task_instances("holding", run_id)
+    assert {each["try_number"] for each in tasks} == {1}
+
+
+def wait_until_running(installation: ComposeInstallation, run_id: str, count: int) -> None:
+    def running() -> bool:
+        return installation.airflow.states("holding", run_id)["running"] == count
+
+    wait_for(f"{count} tasks of {run_id} to run", running, seconds=90, every=0.2)
+
+
+def query(installation: ComposeInstallation, statement: str) -> list[list[str]]:
+    """Ask Airflow's database."""
+    psql = ["psql", "--host=localhost", "--username=airflow", "--dbname=airflow", "--tuples-only", "--no-align"]
+    script = f'PGPASSWORD="$POSTGRES_PASSWORD" exec "$@" --command="{statement}"'
+    told = installation.ask("postgres", "sh", "-c", script, "sh", *psql)
+    return [line.split("|") for line in told.splitlines() if line]
+
+
+def kill(installation: ComposeInstallation, service: str) -> float:
+    """SIGKILL a service's first process, as when it runs out of memory; the time.
+
+    'docker kill' would be a wish of the user's, after which the engine does not start it again.
+    """
+    os.kill(installation.pid(service), signal.SIGKILL)
+    return time.time()
+
+
+def wait_until_healthy_again(installation: ComposeInstallation, service: str) -> None:
+    def healthy() -> bool:
+        state = installation.inspect(service)
+        return bool(state["RestartCount"]) and state["State"].get("Health", {}).get("Status") == "healthy"
+
+    wait_for(f"{service} to be started again", healthy, seconds=180, every=1)
+
+
+@contextmanager
+def held_clips(harness: AirflowHarness, names: list[str]) -> Iterator[list[DagRunHandle]]:
+    """Runs whose clips wait in triggerers; they are done by the end of the block."""
+    with harness.held():
+        runs = [start_clip(harness, name) for name in names]
+        for run in runs:
+            run.wait_for("generate", "deferred", seconds=120)
+        yield runs
+        for name in names:
+            (request_id,) = harness.accepted(name)
+            harness.force(request_id, "success")
+
+
+def test_a_killed_triggerers_clips_are_taken_over_and_it_comes_back(
+    installation: ComposeInstallation, harness: AirflowHarness, journal: Journal
+) -> None:
+    before = len(harness.charges())
+    names = [f"taken over {number}" for number in range(4)]
+    with held_clips(harness, names) as runs:
+        wait_for("all to be waited for", lambda: count_waiting(installation) == len(names), seconds=90, every=0.5)
+        holders = query(installation, HOLDERS)
+        job, victim, _ = max(holders, key=lambda holder: int(holder[2]))
+        died = kill(installation, victim)
+        wait_for(
+            "other triggerers to wait for all",
+            lambda: count_waiting(installation, but=job) == len(names),
+            seconds=120,
+            every=0.5,
+        )
+        seconds = time.time() - died
+        journal.note("figure", text=f"{len(names)} clips of a killed triggerer taken over", value=f"{seconds:.0f} s")
+    assert [run.end(180) for run in runs] == ["success"] * len(names)
+
+    assert len(harness.charges()) - before == len(names)
+    wait_until_healthy_again(installation, victim)
+
+
+def count_waiting(installation: ComposeInstallation, but: str = "") -> int:
+    """How many clips living triggerers wait for, one of them left out."""
+    return sum(int(count) for job, _, count in query(installation, HOLDERS) if job != but)
+
+
+def test_a_dead_workers_running_and_reserved_tasks_run_again_within_two_minutes(
+    installation: ComposeInstallation, harness: AirflowHarness, journal: Journal
+) -> None:
+    before = len(harness.charges())
+    clips = [start_clip(harness, name) for name in ("survivor 1", "survivor 2")]
+    running = installation.airflow.trigger("holding", conf={"seconds": 600})
+    wait_until_running(installation, running, 4)
+    for clip in clips:
+        clip.wait_for("ingest", "success")
+    reserved = installation.airflow.trigger("holding")
+    # Four that run and four that are on their way: the message is the worker's, the task is queued still.
+    wait_for("the worker to have all", lambda: count_unacknowledged(installation) >= 8, seconds=60, every=0.1)
+    died = kill(installation, "worker")
+    states = installation.airflow.states("holding", reserved)
+
+    def again(run_id: str) -> list[float]:
+        """When the tasks that were under way at the death began to run again."""
+        tasks = installation.airflow.task_instances("holding", run_id)
+        return [began for each in tasks if (began := start_of(each)) > died]
+
+    figures = {"ran": (running, 4), "were reserved": (reserved, states["queued"])}
+    assert states["queued"] >= 1
+    for word, (run_id, count) in figures.items():
+        wait_for(f"those that {word}", lambda: len(again(run_id)) >= count, seconds=300, every=1)  # noqa: B023
+        latest = max(again(run_id)) - died
+        journal.note("figure", text=f"{count} tasks of a dead worker that {word} run again", value=f"{latest:.0f} s")
+        assert latest < RECOVERY_SECONDS
+    assert installation.airflow.wait_for_run("holding", running, seconds=120) == "success"
+    assert installation.airflow.wait_for_run("holding", reserved, seconds=120) == "success"
+    assert [clip.end(240) for clip in clips] == ["success", "success"]
+    assert len(harness.charges()) - before == len(clips)
+    assert installation.inspect("worker")["RestartCount"] >= 1
+
+
+def start_of(instance: dict[str, Any]) -> float:
+    text = instance["start_date"]
+    return datetime.fromisoformat(text).timestamp() if text and instance["state"] != "queued" else 0.0
+
+
+def count_unacknowledged(installation: ComposeInstallation) -> int:
+    """How many messages the workers have received and not acknowledged."""
+    return int(installation.ask("redis", "redis-cli", "HLEN", "unacked"))
+
+
+# --- down and up ----------------------------------------------------------------------------------------------------
+def test_nothing_has_to_be_killed_at_a_stop_and_nothing_is_lost_by_down_and_up(
+    installation: ComposeInstallation, harness: AirflowHarness, journal: Journal
+) -> None:
+    charges, clips = harness.charges(), list_clips(installation)
+    (old,) = [run for run in installation.airflow.runs("wan_single_clip") if run["conf"]["prompt"] == "one"]
+
+    installation.compose("stop")
+    killed = {
+        name for name in (*AIRFLOW_SERVICES, "postgres", "redis", "s3", "sandbox")
+        if installation.inspect(name)["State"]["ExitCode"] == 128 + signal.SIGKILL
+    }  # fmt: skip
+    installation.compose("down")
+    with journal.step("docker compose up --wait, on the volumes that were there"):
+        installation.compose("up", "--detach", "--wait")
+
+    assert not killed
+    assert harness.charges() == charges
+    assert list_clips(installation) == clips
+    run = DagRunHandle(harness, "wan_single_clip", old["dag_run_id"])
+    assert "was submitted" in run.log("generate")
+    # Nothing of it is made or paid for again.
+    run.clear("generate", "archive")
+    assert run.end(180) == "success"
+    assert harness.charges() == charges
+
+
+def test_an_s3_that_cannot_be_reached_stops_the_start_with_a_sentence(installation: ComposeInstallation) -> None:
+    with pytest.raises(EngineError) as caught:
+        installation.compose("run", "--rm", "--no-deps", "--env", "S3_ENDPOINT=http://127.0.0.1:1", "init")
+
+    assert "The installation is not prepared. S3 (http://127.0.0.1:1) cannot be reached" in str(caught.value)
+    assert "Traceback" not in str(caught.value)
+
+
+# --- production -----------------------------------------------------------------------------------------------------
+@pytest.fixture
+def production(installation: ComposeInstallation, docker: Docker) -> Iterator[ComposeInstallation]:
+    """Without the profile: an API and an S3 that are elsewhere, outside the network of the compose file."""
+    installation.compose("down")
+    (network,) = json.loads(docker.run(["docker", "network", "inspect", "bridge"]))
+    host = network["IPAM"]["Config"][0]["Gateway"]
+    images = json.loads(installation.compose("--profile", "sandbox", "config", "--format", "json"))["services"]
+    variables = dict(installation.variables)
+    variables.pop("COMPOSE_PROFILES")
+    variables["S3_ENDPOINT"] = f"http://{host}:8333"
+    variables["WAN_BASE_URL"] = f"http://{host}:8090/api/v1/ie/requestqueue/apikey"
+    names = {"s3": f"{PROJECT}-elsewhere-s3", "sandbox": f"{PROJECT}-elsewhere-api"}
+    secrets = FOLDER / "elsewhere.env"
+    secrets.touch(mode=0o600)
+    secrets.write_text(
+        f"AWS_ACCESS_KEY_ID={variables['S3_ACCESS_KEY']}\nAWS_SECRET_ACCESS_KEY={variables['S3_SECRET_KEY']}\n"
+        f"WAN_SANDBOX_API_KEY={variables['WAN_API_KEY']}\nCONNECTION_CHECK_MAX_COUNT=0\n"
+    )
+    common = ["docker", "run", "--detach", "--env-file", str(secrets)]
+    ports = {"s3": ("8333",), "sandbox": ("8090", "8091")}
+    production = ComposeInstallation(docker, installation.checkout, f"{PROJECT}-production", variables)
+    try:
+        for service, name in names.items():
+            told = images[service]
+            words = [
+                f"--public-host={host}"
+                if word.startswith("--public-host=")
+                else word.replace("-ip=s3", "-ip=127.0.0.1")
+                for word in (told.get("entrypoint") or [])[1:] + told["command"]
+            ]
+            published = [word for port in ports[service] for word in ("--publish", f"{host}:{port}:{port}")]
+            docker.run([*common, "--name", name, *published, told["image"], *words])
+        production.outside = {"s3": f"{host}:8333", "sandbox": f"{host}:8090"}
+        wait_for("the S3 elsewhere", lambda: answers(f"http://{host}:8333/healthz"), seconds=60, every=0.5)
+        production.compose("up", "--detach", "--wait")
+        unpause_when_known(production.airflow)
+        yield production
+    finally:
+        (FOLDER / "production.log").write_text(production.compose("logs", "--no-color"))
+        production.compose("down", "--volumes")
+        docker.run(["docker", "rm", "--force", "--volumes", *names.values()])
+        secrets.unlink()
+
+
+def answers(url: str) -> bool:
+    try:
+        return requests.get(url, timeout=5).ok
+    except requests.RequestException:
+        return False
+
+
+def unpause_when_known(airflow: AirflowClient) -> None:
+    wait_for("the DAG", lambda: airflow.has_dag("wan_single_clip"), seconds=120, every=0.5)
+    unpause(airflow, "wan_single_clip")
+
+
+def test_production_makes_a_clip_with_an_api_and_an_s3_elsewhere(production: ComposeInstallation) -> None:
+    services = set(production.compose("ps", "--all", "--services").split())
+    harness = AirflowHarness(production)
+
+    assert start_clip(harness, "production").end(240) == "success"
+
+    assert services == {*AIRFLOW_SERVICES, "init", "postgres", "redis"}
+    assert len(harness.charges()) == 1
+    assert set(list_clips(production)) == {"made/production.mp4"}
