@@ -62,6 +62,7 @@ def main() -> int:
             with journal.step("build the stand-ins for the base images"):
                 build_all(engine.docker, ROOT, FOLDER)
             code = run_tests(engine.docker, arguments)
+            engine.docker.run(["docker", "image", "prune", "--force"])
         except (EngineError, StackError) as error:
             print(f"It could not be done: {error}", file=sys.stderr)
             return 1

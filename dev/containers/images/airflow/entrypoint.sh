@@ -7,11 +7,12 @@ umask 0002
 # Whether the host and port of a URL can be reached, tried CONNECTION_CHECK_MAX_COUNT times.
 await() {
     local place count
-    place=$(python - "$1" <<'END'
-import sys
+    # By the environment: a command line can be read by everybody.
+    place=$(url="$1" python - <<'END'
+import os
 from urllib.parse import urlsplit
 
-url = urlsplit(sys.argv[1])
+url = urlsplit(os.environ["url"])
 print(url.hostname or "", url.port or {"postgresql": 5432, "redis": 6379}.get(url.scheme.partition("+")[0], ""))
 END
     )
