@@ -82,9 +82,10 @@ class Watch:
                 continue  # a container went away meanwhile
             for line in lines.splitlines():
                 told = json.loads(line)
-                if told["Name"].startswith(f"{PROJECT}-"):
+                if told["Name"].startswith(f"{PROJECT}-") and "-elsewhere-" not in told["Name"]:
                     used, _, limit = told["MemUsage"].partition(" / ")
-                    service = told["Name"].removeprefix(f"{PROJECT}-").rpartition("-")[0]
+                    # A service of the second installation is the same service.
+                    service = told["Name"].removeprefix(f"{PROJECT}-").removeprefix("production-").rpartition("-")[0]
                     self._journal.note("memory", service=service, used=_mebibytes(used), limit=_mebibytes(limit))
 
 

@@ -51,7 +51,7 @@ def airflow_words() -> list[list[str]]:
 
 
 def test_no_command_is_left_unchecked() -> None:
-    known = {"make", "docker", "pip", "export", "airflow", "python", "curl", "wan-provider"}
+    known = {"make", "docker", "sh", "pip", "export", "airflow", "python", "curl", "wan-provider"}
     first = {next(word for word in words if not re.match(r"AIRFLOW__\w+=", word)) for _, words in commands()}
     assert first == known
 
@@ -69,8 +69,12 @@ def test_make_targets_are_in_the_makefile() -> None:
 
 
 def test_docker_is_only_asked_for_what_the_compose_file_can_do() -> None:
-    assert {tuple(words[1:]) for _, words in of("docker")} == {("compose", "up")}
+    assert {tuple(words[1:]) for _, words in of("docker")} == {("compose", "up"), ("compose", "up", "--build")}
     assert (ROOT / "docker-compose.yml").exists()
+
+
+def test_the_scripts_exist() -> None:
+    assert all((ROOT / words[1]).exists() for _, words in of("sh"))
 
 
 def test_what_pip_installs_is_this_package() -> None:
