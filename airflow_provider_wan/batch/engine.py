@@ -371,6 +371,9 @@ class BatchEngine:
         self._unknown_since.pop(result.row, None)
         self._run.record_result(result, transient=transient)
         if result.status.is_final:
+            where, cost = result.archive_uri or result.error, result.cost or 0.0
+            paid = "reused" if result.reused else f"${cost:.2f}"
+            log.info("Row %d (%s) is %s: %s, %s", result.row, result.image, result.status.value, where, paid)
             return
         log.warning("Row %d (%s) is %s: %s", result.row, result.image, result.status.value, result.error)
         if self._context.fail_fast and self._run.stopped_by is None:

@@ -22,7 +22,7 @@ from airflow_provider_wan.batch.submitter import ItemSubmitter
 from airflow_provider_wan.ledger import Budget, Ledger, LedgerEntry, Owner, Submitter, compute_fingerprint, open_store
 from dev.testkit.ledger import ME, Api, Clock
 
-DEFAULTS = {"resolution": "720P", "model": "m"}
+DEFAULTS = {"resolution": "720P", "model": "wan2.6-i2v"}
 PRICES = {"720P": 0.1}
 
 

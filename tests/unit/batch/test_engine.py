@@ -281,3 +281,18 @@ def test_a_refused_key_ends_the_scan(api: Api) -> None:
 
     with pytest.raises(WanAuthError):
         poll_requests(api, "m", ["r1", "r2", "r3", "r4"], max_polls=10)
+
+
+def test_each_clip_that_ends_has_one_line_with_its_row_and_image(
+    batch: Batch, caplog: pytest.LogCaptureFixture
+) -> None:
+    batch.add_rows(2)
+
+    with caplog.at_level("INFO", logger="airflow_provider_wan.batch.engine"):
+        batch.clock.on_sleep = lambda: finish_all(batch)
+        batch.execute(batch.start())
+
+    lines = [record.getMessage() for record in caplog.records if "is archived" in record.getMessage()]
+    assert [line.split(" is ")[0] for line in sorted(lines)] == [
+        f"Row {row} (https://images.example.com/{row}.png)" for row in (1, 2)
+    ]
