@@ -10,6 +10,8 @@ import sys
 import time
 from pathlib import Path
 
+from airflow_provider_wan.ledger.entry import LedgerEntry
+from airflow_provider_wan.ledger.stores import open_store
 from dev.chaos.account import account
 from dev.chaos.plan import draw
 from dev.chaos.play import Player, clips, states_of
@@ -62,6 +64,7 @@ def one(seed: int, count: int, trouble_seconds: float, seconds: float) -> Told:
             cluster.sandbox_admin("accepted")["accepted"],
             cluster.sandbox_admin("charges")["charges"],
             clips(cluster),
+            _read_ledger(cluster),
         )
         by_hand = [f"{dag_id} ended as {state}" for dag_id, state in course.states.items() if state != "success"]
         by_hand += [f"{each['dag_id']}.{each['task_id']} [{each['map_index']}] is {each['state']}" for each in bad]
@@ -71,9 +74,16 @@ def one(seed: int, count: int, trouble_seconds: float, seconds: float) -> Told:
             shutil.copytree(cluster.folder / "logs", OUTPUT / f"logs-{seed}", dirs_exist_ok=True)
             shutil.copytree(cluster.folder / "volumes" / "airflow-logs", OUTPUT / f"tasks-{seed}", dirs_exist_ok=True)
     say(told.row())
-    for text in (*reckoned.twice, *reckoned.lost):
+    for text in (*reckoned.twice, *reckoned.lost, *reckoned.violations):
         say(f"NOT GOOD: {text}")
     return told
+
+
+def _read_ledger(cluster: Cluster) -> list[LedgerEntry]:
+    """Return all entries: of the mapped tasks, and of the batch, which may have a ledger of its own."""
+    uris = (f"s3://{cluster.bucket}/ledger", f"s3://{cluster.bucket}/chaos/batch/_ledger")
+    client = cluster.s3_client()
+    return [stored.entry for uri in uris for stored in open_store(uri, s3_client=client).entries()]
 
 
 def main() -> int:

@@ -4,9 +4,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from airflow_provider_wan.ledger.entry import LedgerEntry
+from dev.testkit.history import find_violations
 
 
 @dataclass(frozen=True)
@@ -20,6 +23,7 @@ class Account:
     :param twice: clips that were charged more than once.
     :param lost: clips that were charged and are not in the bucket.
     :param missing: clips that are not in the bucket, charged or not.
+    :param violations: what the ledger and the service disagree about, in words.
     """
 
     wanted: int
@@ -29,10 +33,11 @@ class Account:
     twice: tuple[str, ...]
     lost: tuple[str, ...]
     missing: tuple[str, ...]
+    violations: tuple[str, ...] = ()
 
     @property
     def good(self) -> bool:
-        return not (self.twice or self.lost or self.missing)
+        return not (self.twice or self.lost or self.missing or self.violations)
 
 
 def account(
@@ -40,6 +45,7 @@ def account(
     accepted: Iterable[Mapping[str, Any]],
     charges: Iterable[Mapping[str, Any]],
     archived: Iterable[str],
+    ledger: Sequence[LedgerEntry] = (),
 ) -> Account:
     """Reckon.
 
@@ -47,7 +53,9 @@ def account(
     :param accepted: all requests that the API took in, whatever it answered.
     :param charges: all charges.
     :param archived: keys in the bucket.
+    :param ledger: all entries of the ledger; without any, it is not compared.
     """
+    accepted, charges = list(accepted), list(charges)
     requests = {each["request_id"]: each["payload"]["prompt"] for each in accepted}
     charged = Counter(requests[each["request_id"]] for each in charges)
     there = set(archived)
@@ -59,4 +67,23 @@ def account(
         twice=tuple(sorted(prompt for prompt, times in charged.items() if times > 1)),
         lost=tuple(sorted(prompt for prompt in charged if wanted[prompt] not in there)),
         missing=tuple(sorted(prompt for prompt, key in wanted.items() if key not in there)),
+        violations=_compare(wanted, accepted, charges, ledger) if ledger else (),
     )
+
+
+def _compare(
+    wanted: Mapping[str, str],
+    accepted: Iterable[Mapping[str, Any]],
+    charges: Iterable[Mapping[str, Any]],
+    ledger: Sequence[LedgerEntry],
+) -> tuple[str, ...]:
+    """Compare the service with the ledger, and the prompt of each clip with the key that it is archived under."""
+    prompts = {key: prompt for prompt, key in wanted.items()}
+    payloads = {each["request_id"]: each["payload"] for each in accepted}
+    delivered: dict[str, Mapping[str, Any]] = {}
+    for entry in ledger:
+        request_id = entry.request_id or ""
+        key = (entry.archive_uri or "").removeprefix("s3://").partition("/")[2]
+        if request_id in payloads and key in prompts:
+            delivered[request_id] = {**payloads[request_id], "prompt": prompts[key]}
+    return tuple(map(str, find_violations(accepted, charges, ledger, delivered=delivered)))

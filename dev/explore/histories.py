@@ -15,6 +15,7 @@ from dev.explore.seams import Make, seams
 from dev.explore.stage import Stage, Switch
 from dev.explore.task import Broken, Task
 from dev.explore.world import Process, Strike, World, pretty
+from dev.testkit.history import Violation, find_violations
 
 # Retries and clears by people, after which a clip must be there. Faults are used up long before.
 FINAL_TRIES = 8
@@ -257,10 +258,23 @@ def _check(played: Played) -> None:
         problem = "a clip in the bucket was never charged"
     elif not all(task.result or _ended_well(task, history.scenario) for task in played.tasks):
         problem = "the clip never came to be"
+    elif violations := _find_violations(played):
+        problem = "; ".join(map(str, violations))
     if problem:
         outcomes = "\n".join(f"{task.run}: {task.outcomes}" for task in played.tasks)
         traces = "\n".join(f"{process.name}: {process.trace}" for process in (played.first, played.second))
         raise Broken(f"{problem}\n{history}\n{outcomes}\n{traces}\n{pretty(world)}")
+
+
+def _find_violations(played: Played) -> list[Violation]:
+    journal = played.world.core.journal
+    results = {task.result: task.asked for task in played.tasks if task.result}
+    return find_violations(
+        [each for each in journal.list_accepted() if each["origin"] == "api"],
+        [each for each in journal.list_charges() if each["origin"] == "api"],
+        [stored.entry for stored in played.world.ledger.entries()],
+        delivered=results,
+    )
 
 
 def _ended_well(task: Task, scenario: Scenario) -> bool:

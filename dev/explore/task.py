@@ -15,6 +15,7 @@ from typing import Any, cast
 from airflow.providers.common.compat.sdk import AirflowFailException, TaskDeferred
 
 from airflow_provider_wan.api.errors import WanError
+from airflow_provider_wan.api.request import I2VRequest
 from airflow_provider_wan.operators.wan import WanI2VOperator
 from airflow_provider_wan.triggers.wan import WanI2VTrigger
 from dev.explore.seams import run_async, running_as
@@ -48,6 +49,12 @@ class Task:
     result: str | None = None
     outcomes: list[str] = field(default_factory=list)
     trigger: dict[str, Any] | None = None
+
+    @property
+    def asked(self) -> dict[str, Any]:
+        """The payload that it asks for; without a seed if it names none."""
+        request = I2VRequest(img_url=IMAGE, prompt="a cat", resolution="720P", seed=self.seed)
+        return request.to_payload()
 
     def process(self, *strikes: Strike) -> Process:
         """Return the process of the next try."""

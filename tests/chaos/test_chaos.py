@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+from airflow_provider_wan.ledger.entry import submitted
 from dev.chaos.account import account
 from dev.chaos.plan import DEATHS, draw
+from dev.testkit.ledger import NOW, a_post
 
 WANTED = {"a": "x/a.mp4", "b": "x/b.mp4"}
 
@@ -35,6 +37,14 @@ def test_a_clip_that_was_charged_and_is_not_there_is_lost() -> None:
     found = account(WANTED, accepted("a", "b"), [{"request_id": "r0"}, {"request_id": "r1"}], ["x/a.mp4"])
 
     assert (found.lost, found.missing, found.good) == (("b",), ("b",), False)
+
+
+def test_a_charge_that_the_ledger_does_not_know_is_not_good() -> None:
+    entry = submitted(a_post(), "r9", NOW)
+    found = account(WANTED, accepted("a", "b"), [{"request_id": r} for r in ("r0", "r1")], WANTED.values(), [entry])
+
+    assert any("r0" in each for each in found.violations)
+    assert not found.good
 
 
 def test_requests_that_were_not_charged_cost_nothing() -> None:

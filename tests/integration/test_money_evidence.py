@@ -19,6 +19,7 @@ from airflow_provider_wan.ledger.stores.file import FileStore
 from airflow_provider_wan.sandbox import SandboxServer
 from airflow_provider_wan.sandbox.core import SandboxCore
 from airflow_provider_wan.sandbox.faults import Fault
+from dev.testkit.history import ViolationKind, find_violations
 
 REQUEST = I2VRequest("https://images.example.com/cat.png", prompt="a cat", resolution="720P")
 FIRST, RETRY = Owner("dag/run/clip", 1, "first"), Owner("dag/run/clip", 2, "retry")
@@ -70,6 +71,13 @@ class World:
     def others(self, count: int) -> None:
         self.sandbox.call(lambda core: core.admin.seed(count, never=True))
 
+    def check_history(self) -> None:
+        """See that the ledger and the service agree; a doubt may be left. Each test counts the payments itself."""
+        charges = [{"request_id": each["request_id"]} for each in self.paid]
+        ledger = [stored.entry for stored in self.store.entries()]
+        found = find_violations(self.paid, charges, ledger, settled=False)
+        assert [each for each in found if each.kind is not ViolationKind.PAID_TWICE] == []
+
     @property
     def paid(self) -> list[dict[str, Any]]:
         return [each for each in self.sandbox.accepted() if each["origin"] == "api"]
@@ -78,7 +86,9 @@ class World:
 @pytest.fixture
 def world(tmp_path: Path) -> Iterator[World]:
     with SandboxServer(render="none", run_sigma=0.0) as sandbox:
-        yield World(sandbox, tmp_path)
+        world = World(sandbox, tmp_path)
+        yield world
+        world.check_history()
 
 
 #: A worker's POST is accepted and its response lost; the worker dies; 120 others submit; the retry looks.
