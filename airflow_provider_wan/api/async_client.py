@@ -130,27 +130,31 @@ class AsyncWanClient:
 
     :param config: account and deployment.
     :param transport: the HTTP transport; by default :class:`AiohttpTransport`.
-    :param quote_reasons: whether errors quote the API's reasons, which may repeat a prompt: only for processes that
+    :param include_reasons: whether errors quote the API's reasons, which may repeat a prompt: only for processes that
         know the prompts, and so take them out.
     """
 
     def __init__(
-        self, config: WanConfig, transport: AsyncTransport | None = None, *, quote_reasons: bool = True
+        self, config: WanConfig, transport: AsyncTransport | None = None, *, include_reasons: bool = True
     ) -> None:
         self.config = config
-        self._quote = quote_reasons
+        self._include_reasons = include_reasons
         self._transport = transport if transport is not None else AiohttpTransport(config)
 
     async def get_request(self, request_id: str) -> RequestRecord:
         """Get one request, with one attempt. Errors are those of :meth:`WanClient.get_request`."""
         request = build_request_by_id(self.config.base_url, validate_request_id(request_id))
-        return parse_request(await self._send(request, f"Request {request_id}"), request_id, quote=self._quote)
+        return parse_request(
+            await self._send(request, f"Request {request_id}"), request_id, include_reason=self._include_reasons
+        )
 
     async def list_requests(self, *, model_id: str | None = None, limit: int = 100, offset: int = 0) -> RequestPage:
         """Get one page of the list, with one attempt. Errors are those of :meth:`WanClient.list_requests`."""
         request = build_list_request(self.config.base_url, model_id or self.config.model, limit, offset)
         what = "The list of requests"
-        return RequestPage.parse(parse_lookup_response(await self._send(request, what), what, quote=self._quote))
+        return RequestPage.parse(
+            parse_lookup_response(await self._send(request, what), what, include_reason=self._include_reasons)
+        )
 
     async def cancel(self, request_id: str) -> bool:
         """Ask for a cancellation, once.

@@ -115,7 +115,7 @@ class WanConfig:
         """Return the absolute URL of an API path."""
         return self.base_url + path
 
-    def prices_of(self, model: str) -> dict[str, float]:
+    def get_prices(self, model: str) -> dict[str, float]:
         """Return the prices of a model by resolution, in US dollars per second of video."""
         found = {name: find_price(model, name, self.prices) for name in Resolution}
         return {str(name): price for name, price in found.items() if price is not None}

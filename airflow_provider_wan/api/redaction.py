@@ -75,7 +75,7 @@ def register_secret(value: str) -> None:
 
 
 def register_prompt(text: object) -> None:
-    """Remember a prompt of this process, to be removed from every text; only the newest ones are kept.
+    """Remember a prompt of this process, to be removed from every text; only the newest ones are retained.
 
     :param text: the prompt; one of fewer than 4 characters tells nothing and is ignored.
     """
@@ -230,8 +230,8 @@ def identity_url(url: str) -> str:
         pairs = [("", query)]
     signs = {name for name, _ in pairs if _is_signing(name.lower())}
     weak = _WEAK_NAMES | _AZURE_NAMES if signs else frozenset()
-    kept = sorted((name, value) for name, value in pairs if name not in signs and name.lower() not in weak)
-    return f"{base}?{urlencode(kept, errors='surrogatepass')}" if kept else base
+    retained = sorted((name, value) for name, value in pairs if name not in signs and name.lower() not in weak)
+    return f"{base}?{urlencode(retained, errors='surrogatepass')}" if retained else base
 
 
 def _is_signing(name: str) -> bool:

@@ -323,9 +323,9 @@ def build_clip_request(model: str, image_url: str, audio_url: str | None, **para
     for name, value in parameters.items():
         if name not in known and value != _NEUTRAL.get(name, object()):
             raise WanValidationError(name, value, f"is no parameter of {model}", "It would be ignored, and paid for")
-    kept = {name: value for name, value in parameters.items() if name in known}
+    retained = {name: value for name, value in parameters.items() if name in known}
     media: dict[str, Any] = {str(cls.IMAGE_FIELD): image_url, str(cls.AUDIO_FIELD): audio_url}
-    return cls(model=model, **media, **kept)
+    return cls(model=model, **media, **retained)
 
 
 def _build_payload(request: I2VRequest | Wan27I2VRequest) -> dict[str, Any]:

@@ -164,38 +164,40 @@ def no_response_message(what: str, reason: str) -> str:
     )
 
 
-def parse_lookup_response(response: HttpResponse, what: str, *, quote: bool = True) -> object:
+def parse_lookup_response(response: HttpResponse, what: str, *, include_reason: bool = True) -> object:
     """Parse the response to a request that spends nothing.
 
     :param response: the response.
     :param what: what was requested, for the message.
-    :param quote: whether an error quotes the API's reason. It may repeat the prompt, which a process that does not
-        know the prompt can't take out.
+    :param include_reason: whether an error quotes the API's reason. It may repeat the prompt, which a process that
+        does not know the prompt can't take out.
     :returns: the decoded JSON.
     :raises WanRefusedError: a subclass of it.
     :raises WanLookupError: for any other response except 2xx with JSON.
     """
     if 200 <= response.status < 300:
         return _decode_json(response)
-    if refusal := _parse_refusal(response, what, quote=quote):
+    if refusal := _parse_refusal(response, what, include_reason=include_reason):
         raise refusal
     raise WanLookupError(
-        f"{what}: HTTP {response.status} ({_describe(response, quote)}). It changed nothing; a retry asks again. "
-        "If this persists, see the service's status page, and the proxy between."
+        f"{what}: HTTP {response.status} ({_describe(response, include_reason)}). It changed nothing; a retry asks "
+        "again. If this persists, see the service's status page, and the proxy between."
     )
 
 
-def parse_request(response: HttpResponse, request_id: str, *, quote: bool = True) -> RequestRecord:
+def parse_request(response: HttpResponse, request_id: str, *, include_reason: bool = True) -> RequestRecord:
     """Parse the response to the lookup of one request.
 
     :param response: the response.
     :param request_id: the request that was asked for.
-    :param quote: as for :func:`parse_lookup_response`.
+    :param include_reason: as for :func:`parse_lookup_response`.
     :raises WanProtocolError: if it describes another request: it proves nothing about this one.
 
     The other errors are those of :func:`parse_lookup_response`.
     """
-    record = RequestRecord.parse(parse_lookup_response(response, f"Request {request_id}", quote=quote))
+    record = RequestRecord.parse(
+        parse_lookup_response(response, f"Request {request_id}", include_reason=include_reason)
+    )
     if record.request_id != request_id:
         raise WanProtocolError(
             f"The API's response for request {request_id} describes another one. It is ignored, and polled again."
@@ -235,8 +237,8 @@ _REFUSED_IF_WRAPPED = frozenset({400, 401, 403, 404, 413, 415, 422})
 _INCONCLUSIVE_STATUSES = frozenset({408, 425, 499})
 
 
-def _parse_refusal(response: HttpResponse, what: str = "The API", *, quote: bool = True) -> WanError | None:
-    status, reason, delay = response.status, _describe(response, quote), parse_retry_after(response.headers)
+def _parse_refusal(response: HttpResponse, what: str = "The API", *, include_reason: bool = True) -> WanError | None:
+    status, reason, delay = response.status, _describe(response, include_reason), parse_retry_after(response.headers)
     if status == 500 and (wrapped := _WRAPPED_STATUS.search(_extract_reason(response) or "")):
         inner = int(wrapped[1])
         if inner in _REFUSED_IF_WRAPPED:
@@ -346,8 +348,8 @@ def _extract_reason(response: HttpResponse) -> str | None:
     return extract_error(title[1]) if title else None
 
 
-def _describe(response: HttpResponse, quote: bool = True) -> str:
-    if quote and (reason := _extract_reason(response)):
+def _describe(response: HttpResponse, include_reason: bool = True) -> str:
+    if include_reason and (reason := _extract_reason(response)):
         return reason.rstrip(". ")
     if not response.body:
         return "no reason given"

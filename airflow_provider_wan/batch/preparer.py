@@ -136,9 +136,9 @@ class ItemPreparer:
             idempotency_key=item.idempotency_key,
         )
         expiries = [expiry for expiry in (image_expires_at, audio_expires_at) if expiry is not None]
-        # It may be prepared again, hours later: the content of its image is kept, but not in memory.
-        kept = replace(item, image=item.image.spool())
-        return PreparedItem(kept, fingerprint, request, min(expiries, default=None))
+        # It may be prepared again, hours later: the content of its image is retained, but not in memory.
+        retained = replace(item, image=item.image.spool())
+        return PreparedItem(retained, fingerprint, request, min(expiries, default=None))
 
     def _ingest_media(self, source: MediaSource, kind: MediaKind, item: Item) -> tuple[str, str | None, float | None]:
         if source.origin is Origin.WEB:

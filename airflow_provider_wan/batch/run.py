@@ -271,7 +271,7 @@ class BatchRun:
         self.counts.add(result, transient=transient)
         self.unsaved_results.append(result)
         if result.fingerprint is not None and result.status in (ItemStatus.ARCHIVED, ItemStatus.LOST):
-            self.budget.settle(result.fingerprint)
+            self.budget.commit(result.fingerprint)
 
     def skip(self, row: int) -> None:
         """Leave a row to another try.

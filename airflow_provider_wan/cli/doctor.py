@@ -140,10 +140,10 @@ class Doctor:
             client.close()
         faults = [
             *_compare_parameters(info),
-            *_compare_price(info, self._config.prices_of(self._config.model).values()),
+            *_compare_price(info, self._config.get_prices(self._config.model).values()),
         ]
-        shown = "unknown" if info.price is None else f"${info.price:.4g} per {info.unit or 'unit'}"
-        detail = f"{info.model_id}; price by the API: {shown}"
+        reported = "unknown" if info.price is None else f"${info.price:.4g} per {info.unit or 'unit'}"
+        detail = f"{info.model_id}; price by the API: {reported}"
         return (CheckStatus.WARNING if faults else CheckStatus.OK), "; ".join([detail, *faults])
 
     def _build_models_request(self) -> HttpRequest:
@@ -282,5 +282,5 @@ def _compare_price(info: ModelInfo, prices: Iterable[float]) -> list[str]:
         return ["the connection has no price for this model"]
     if any(abs(info.price - price) <= 0.005 * price for price in known):
         return []
-    shown = ", ".join(f"${price:.4g}" for price in known)
-    return [f"the connection's prices per second are {shown}: correct its extra if the API's price is per second"]
+    reported = ", ".join(f"${price:.4g}" for price in known)
+    return [f"the connection's prices per second are {reported}: correct its extra if the API's price is per second"]

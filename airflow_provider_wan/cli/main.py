@@ -79,9 +79,9 @@ def reconcile(args: argparse.Namespace) -> int:
     import time
 
     from airflow_provider_wan.ledger import Ledger, Policy
+    from airflow_provider_wan.ledger.manual_resolution import adopt_request, confirm_absence
     from airflow_provider_wan.ledger.reconcile import Finding, reconcile_entry
     from airflow_provider_wan.ledger.submitter import check_account
-    from airflow_provider_wan.ledger.verdict import adopt_request, confirm_absence
 
     store = _open_store(args)
     stored = store.read(args.fingerprint)

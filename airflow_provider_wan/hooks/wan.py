@@ -193,7 +193,7 @@ class WanHook(BaseHook):
         from airflow_provider_wan.api.async_client import AsyncWanClient
 
         # A triggerer knows no prompts, so it can't take them out of what the API says.
-        return AsyncWanClient(parse_connection(await _load_connection(self, self.wan_conn_id)), quote_reasons=False)
+        return AsyncWanClient(parse_connection(await _load_connection(self, self.wan_conn_id)), include_reasons=False)
 
     @classmethod
     def get_ui_field_behaviour(cls) -> dict[str, Any]:

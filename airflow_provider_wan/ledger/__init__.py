@@ -23,7 +23,8 @@ How the layers above use it::
     submitter.ledger.record_archive(fingerprint, request_id, uri, sha256)      # safe to repeat
 
 :class:`~airflow_provider_wan.ledger.ledger.Ledger` has the updates that spend nothing (``record_result``,
-``record_archive``) and needs no client; a person's verdict is recorded by :mod:`~airflow_provider_wan.ledger.verdict`.
+``record_archive``) and needs no client; a person's decision is recorded by
+:mod:`~airflow_provider_wan.ledger.manual_resolution`.
 What :meth:`~airflow_provider_wan.ledger.submitter.Submitter.submit_once` does with each entry and each response is in
 :mod:`~airflow_provider_wan.ledger.rules`. ``store.entries()`` yields all entries.
 """

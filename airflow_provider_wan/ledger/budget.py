@@ -4,7 +4,7 @@ What a task has spent, in all its tries and processes together, and how much of 
 
 A budget is one object beside the entries, written by compare-and-set. A clip's cost is **reserved** in it after the
 clip is claimed and before the intent to send is recorded; so two processes together can't exceed the limit, even if
-neither knows of the other. A reservation is **settled** when the clip is made, and **released** when the entry shows
+neither knows of the other. A reservation is **committed** when the clip is made, and **released** when the entry shows
 that the API does not charge. A process that dies leaves a reservation, which the next try settles or releases.
 
 Each reservation has a token of its own, and is released only by that token, read before the entry was: a reservation
@@ -52,36 +52,40 @@ class BudgetState:
     """
     Content of a budget.
 
-    :param settled: US dollars spent on clips that are made.
+    :param committed: US dollars spent on clips that are made.
     :param reserved: reservations by fingerprint; of duplicate charges, by request id.
     """
 
-    settled: float = 0.0
+    committed: float = 0.0
     reserved: Mapping[str, Reservation] = field(default_factory=dict)
 
     @property
     def spent(self) -> float:
         """US dollars spent, including what is reserved."""
-        return round(self.settled + sum(each.cost for each in self.reserved.values()), 6)
+        return round(self.committed + sum(each.cost for each in self.reserved.values()), 6)
 
     def reserve(self, name: str, reservation: Reservation) -> BudgetState:
         """Return the state with a reservation, which takes the place of an earlier one of the same name."""
         return replace(self, reserved={**self.reserved, name: reservation})
 
-    def settle(self, name: str) -> BudgetState:
-        """Return the state with the cost of a reservation settled, if there is one."""
-        settled = self.settled + (self.reserved[name].cost if name in self.reserved else 0.0)
-        return BudgetState(round(settled, 6), _without(self.reserved, name))
+    def commit(self, name: str) -> BudgetState:
+        """Return the state with the cost of a reservation committed, if there is one."""
+        committed = self.committed + (self.reserved[name].cost if name in self.reserved else 0.0)
+        return BudgetState(round(committed, 6), _without(self.reserved, name))
 
     def release(self, name: str, token: str) -> BudgetState:
         """Return the state without a reservation, if it still has this token."""
-        held = self.reserved.get(name)
-        return self if held is None or held.token != token else replace(self, reserved=_without(self.reserved, name))
+        reservation = self.reserved.get(name)
+        return (
+            self
+            if reservation is None or reservation.token != token
+            else replace(self, reserved=_without(self.reserved, name))
+        )
 
     def to_json(self, name: str) -> bytes:
         """Return the state as JSON. No two writes are equal, so that a store can tell its own write from another."""
         reserved = {key: [each.cost, each.token] for key, each in self.reserved.items()}
-        content = {"version": VERSION, "name": name, "settled": self.settled, "reserved": reserved}
+        content = {"version": VERSION, "name": name, "committed": self.committed, "reserved": reserved}
         return json.dumps({**content, "write": uuid4().hex}, allow_nan=False).encode()
 
     @classmethod
@@ -95,9 +99,9 @@ class BudgetState:
             data = json.loads(content)
             if data["version"] != VERSION:
                 raise ValueError(f"version {data['version']}")
-            held = data["reserved"].items()
-            reserved = {key: Reservation(_parse_amount(cost), str(token)) for key, (cost, token) in held}
-            return cls(_parse_amount(data["settled"]), reserved)
+            reservation = data["reserved"].items()
+            reserved = {key: Reservation(_parse_amount(cost), str(token)) for key, (cost, token) in reservation}
+            return cls(_parse_amount(data["committed"]), reserved)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise LedgerCorruptError(
                 f"The budget {name} can't be read ({error}). Nothing is paid while it is there. Restore it from a "
@@ -159,7 +163,7 @@ class Budget:
 
     def recover(self) -> None:
         """
-        Read the budget, and settle or release what a process that died has left reserved.
+        Read the budget, and commit or release what a process that died has left reserved.
 
         :raises LedgerError: if the budget or an entry can't be read.
         """
@@ -173,7 +177,7 @@ class Budget:
             self.count_duplicates(stored.entry)
             self.release(stored.entry)
             if stored.entry.state in _MADE:
-                self.settle(name)
+                self.commit(name)
 
     def reserve(self, entry: LedgerEntry) -> None:
         """
@@ -201,14 +205,14 @@ class Budget:
             self._read()
             self._write(change)
 
-    def settle(self, fingerprint: str) -> None:
+    def commit(self, fingerprint: str) -> None:
         """
         Make the cost of a clip final, since the clip is made. Safe to repeat.
 
         :param fingerprint: key of the clip.
         """
         if fingerprint in self._view.reserved:
-            self._queue(lambda state: state.settle(fingerprint))
+            self._queue(lambda state: state.commit(fingerprint))
 
     def release(self, entry: LedgerEntry, *, owner: str | None = None) -> None:
         """
@@ -218,9 +222,9 @@ class Budget:
         :param owner: this process, as the entry names it: its own claim without an intent is not charged either.
         """
         unsent = entry.state is EntryState.CLAIMED and entry.intent_at is None and entry.owner == owner
-        held = self._view.reserved.get(entry.fingerprint)
-        if held is not None and (unsent or entry.state in _NOT_CHARGED):
-            self._queue(lambda state: state.release(entry.fingerprint, held.token))
+        reservation = self._view.reserved.get(entry.fingerprint)
+        if reservation is not None and (unsent or entry.state in _NOT_CHARGED):
+            self._queue(lambda state: state.release(entry.fingerprint, reservation.token))
 
     def count_duplicates(self, entry: LedgerEntry) -> None:
         """
@@ -247,8 +251,8 @@ class Budget:
         self._view = change(self._view)
 
     def _left(self, state: BudgetState, fingerprint: str) -> float:
-        held = state.reserved.get(fingerprint)
-        return round((self.limit or 0.0) - state.spent + (held.cost if held else 0.0), 6)
+        reservation = state.reserved.get(fingerprint)
+        return round((self.limit or 0.0) - state.spent + (reservation.cost if reservation else 0.0), 6)
 
     def _read(self) -> None:
         stored = self._store.read_document(self._object)

@@ -112,7 +112,7 @@ def reconcile_entry(
     ours: list[RequestRecord] = []
     unclear: dict[str, str] = {}
     pending: list[str] = []
-    settled = now - entry.last_sent_at > policy.settling_time
+    old_enough = now - entry.last_sent_at > policy.settling_time
     for record in _merge(histories):
         if record.request_id in entry.request_ids:
             continue
@@ -125,7 +125,7 @@ def reconcile_entry(
             match, is_known = _match_single(api, entry, request, record)
             if not is_known:
                 # A request of the web console; or one that was just accepted, which GET does not show yet.
-                if settled:
+                if old_enough:
                     continue
                 pending.append(record.request_id)
                 continue
@@ -315,29 +315,29 @@ def _control(
     now: float,
     policy: Policy,
 ) -> ReconcileResult:
-    """Return whether the list, in which nothing is ours, would have shown our request."""
+    """Return whether the list, in which nothing is ours, would have listed our request."""
 
     def inconclusive(reason: str) -> ReconcileResult:
         return ReconcileResult(Finding.INCONCLUSIVE, reason=f"the API's list of requests is inconclusive: {reason}")
 
     if history.gap:
         return inconclusive(history.gap)
-    shown = {record.request_id for record in history.records}
+    listed = {record.request_id for record in history.records}
     relevant = [each for each in others.known if history.model in (None, each.model)]
-    missing = [each for each in relevant if each.submitted_at >= since and each.request_id not in shown]
+    missing = [each for each in relevant if each.submitted_at >= since and each.request_id not in listed]
     if missing:
         reason = f"it does not show request {missing[0].request_id}, which was accepted"
         if all(each.submitted_at > now - policy.list_lag for each in missing):
             return ReconcileResult(Finding.UNDECIDED, reason=f"the API's list of requests lags behind: {reason}")
         return inconclusive(reason)
-    shown_known = [each for each in relevant if each.request_id in shown]
+    listed_known = [each for each in relevant if each.request_id in listed]
     first_sent_at = get_first_sent_at(entry)
     reaches_back = history.read_back_to <= since
     # Newest first, ours would stand before any request that was accepted earlier.
     shows_earlier = (
         history.ended
         and (history.newest_first or len(history.records) == 1)
-        and any(each.submitted_at <= first_sent_at for each in shown_known)
+        and any(each.submitted_at <= first_sent_at for each in listed_known)
     )
     if not (reaches_back or shows_earlier):
         if not history.records:
@@ -345,14 +345,14 @@ def _control(
         if not history.newest_first:
             return inconclusive("its requests are not in the order of their times, so its end proves nothing")
         return inconclusive("it does not reach back to a request that is older than the submission")
-    if entry.key_id != account.key_id and all(each.key_id != entry.key_id for each in shown_known):
+    if entry.key_id != account.key_id and all(each.key_id != entry.key_id for each in listed_known):
         return inconclusive(
-            "the API key is not the one of the submission, and no request is shown that the ledger knows to have been "
+            "the API key is not the one of the submission, and no request is listed that the ledger knows to have been "
             "accepted with that one"
         )
-    if history.model is not None and not shown_known:
+    if history.model is not None and not listed_known:
         return inconclusive(
-            "it is filtered by model, and no request is shown that the ledger knows to have been accepted for it"
+            "it is filtered by model, and no request is listed that the ledger knows to have been accepted for it"
         )
     return ReconcileResult(Finding.ABSENT)
 
@@ -452,8 +452,8 @@ def _contradicts(entry: LedgerEntry, request: WanRequest | None, record: Request
     given = {} if request is None else request.to_payload()
     if given.get("prompt_extend", True) or not isinstance(prompt, str):
         return False
-    sent, shown = (" ".join(text.split()) for text in (str(given.get("prompt", "")), prompt))
-    return not (sent.startswith(shown) or shown.startswith(sent))
+    sent, listed = (" ".join(text.split()) for text in (str(given.get("prompt", "")), prompt))
+    return not (sent.startswith(listed) or listed.startswith(sent))
 
 
 def _has_same_content(request: WanRequest, payload: Mapping[str, Any]) -> bool:
@@ -462,16 +462,16 @@ def _has_same_content(request: WanRequest, payload: Mapping[str, Any]) -> bool:
     is_raw = request.IMAGE_FIELD is None
     needed = {request.IMAGE_FIELD} & set(sent) or set(sent) - {"seed"}
 
-    def is_equal(name: str, shown: Any) -> bool:
+    def is_equal(name: str, listed: Any) -> bool:
         if is_raw and name not in sent:
             return True  # a default of the service's
         if name in ("seed", "duration") and not (is_raw and name == "duration" and not request.duration):
-            return name == "seed" or request.duration in _parse_integer(shown)
+            return name == "seed" or request.duration in _parse_integer(listed)
         expected = sent.get(name)
-        return shown is None or shown == expected or str(shown).strip().lower() == str(expected).strip().lower()
+        return listed is None or listed == expected or str(listed).strip().lower() == str(expected).strip().lower()
 
-    shown = normalize_payload(payload, request.model)
-    return needed <= set(payload) and all(is_equal(name, value) for name, value in shown.items())
+    listed = normalize_payload(payload, request.model)
+    return needed <= set(payload) and all(is_equal(name, value) for name, value in listed.items())
 
 
 def _may_be_charged_for(entry: LedgerEntry, record: RequestRecord, policy: Policy) -> bool:

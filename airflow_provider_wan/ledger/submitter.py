@@ -334,11 +334,11 @@ class Submitter:
             case _:
                 return self._claim_and_post(submission, stored, keep_seed=False)
 
-    def _attach(self, stored: StoredEntry, shown: RequestRecord | None = None) -> SubmitResult | None:
+    def _attach(self, stored: StoredEntry, listed: RequestRecord | None = None) -> SubmitResult | None:
         """
         Continue with a request that was accepted before; None if it ended without a clip.
 
-        :param shown: the request as the list shows it, if it was just found there.
+        :param listed: the request as the list shows it, if it was just found there.
         """
         entry = stored.entry
         request_id = entry.request_id or ""
@@ -347,11 +347,11 @@ class Submitter:
         except WanNotFoundError as error:
             if entry.state is EntryState.SUCCEEDED:
                 return SubmitResult(entry, None, False)
-            record = self._assume_running(entry, error, shown)
+            record = self._assume_running(entry, error, listed)
         except WanError as error:
             if entry.state is EntryState.SUCCEEDED:
                 raise
-            record = self._assume_running(entry, error, shown)
+            record = self._assume_running(entry, error, listed)
         if entry.duplicate_scan_due:
             entry = self.scan_for_duplicates(entry.fingerprint) or entry
         if entry.state is EntryState.SUCCEEDED:
@@ -362,7 +362,7 @@ class Submitter:
         return None
 
     @staticmethod
-    def _assume_running(entry: LedgerEntry, error: WanError, shown: RequestRecord | None) -> RequestRecord:
+    def _assume_running(entry: LedgerEntry, error: WanError, listed: RequestRecord | None) -> RequestRecord:
         """Return a request that is paid for and can't be looked at now: it is waited for, whatever the API says."""
         log.warning(
             "Clip %s: request %s was accepted, and can't be looked at now (%s); waiting for it.",
@@ -370,7 +370,7 @@ class Submitter:
             entry.request_id,
             error,
         )
-        return shown or RequestRecord(
+        return listed or RequestRecord(
             entry.request_id or "", RequestStatus.UNKNOWN, "unknown", created_at=entry.submitted_at
         )
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def _base_url() -> str:
-    return conf.get("api", "base_url", fallback="").rstrip("/")
+    return str(conf.get("api", "base_url", fallback="")).rstrip("/")
 
 
 class WanClipsLink(BaseOperatorLink):

@@ -102,8 +102,8 @@ def _render_tile(tile: Tile) -> str:
     elif tile.poster:
         poster = safe(tile.poster)
     if tile.video:
-        shown = f' poster="{poster}"' if poster else ""
-        player = f'<video controls loop playsinline preload="none"{shown} src="{safe(tile.video)}"></video>'
+        visible = f' poster="{poster}"' if poster else ""
+        player = f'<video controls loop playsinline preload="none"{visible} src="{safe(tile.video)}"></video>'
     elif poster:
         player = f'<img loading="lazy" alt="" src="{poster}">'
     else:

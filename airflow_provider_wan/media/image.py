@@ -202,7 +202,7 @@ def _strip_png(data: bytes) -> tuple[bytes, bytes | None]:
 
     What AI image tools write into a PNG exceeds Pillow's limits for texts, and a display's profile those for profiles.
     """
-    kept: list[bytes] = [data[:8]]
+    retained: list[bytes] = [data[:8]]
     profile, stripped = None, False
     for kind, start, end in _iterate_chunks(data):
         content = data[start + 8 : end - 4]
@@ -211,8 +211,8 @@ def _strip_png(data: bytes) -> tuple[bytes, bytes | None]:
         elif kind == b"zTXt" or (kind in (b"iTXt", b"tEXt") and _is_large_text(kind, content)):
             stripped = True
         else:
-            kept.append(data[start:end])
-    return (b"".join(kept), profile) if stripped else (data, None)
+            retained.append(data[start:end])
+    return (b"".join(retained), profile) if stripped else (data, None)
 
 
 def _is_large_text(kind: bytes, content: bytes) -> bool:

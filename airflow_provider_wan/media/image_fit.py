@@ -60,7 +60,7 @@ class Fit(StrEnum):
 
 
 class CropAnchor(StrEnum):
-    """Which part of an image is kept when it is cropped."""
+    """Which part of an image is retained when it is cropped."""
 
     CENTER = "center"
     LEFT = "left"
@@ -75,7 +75,7 @@ class FitOptions:
 
     :param fit: what to do with an image that violates a rule.
     :param pad_fill: what padding shows: ``blur``, the blurred image; or a colour, such as ``black`` or ``#1a2b3c``.
-    :param crop_anchor: what is kept when cropping: ``center``, ``left``, ``right``, ``top`` or ``bottom``.
+    :param crop_anchor: what is retained when cropping: ``center``, ``left``, ``right``, ``top`` or ``bottom``.
     :param frame: index of the image to take of a file with several, from 0; None: such a file is refused.
     :raises WanValidationError: if an option is invalid.
     """
@@ -190,7 +190,7 @@ def _is_acceptable(opened: OpenImage, formats: Collection[str]) -> bool:
 class _Layout:
     """How an upright image is brought to its size.
 
-    :param crop: part of the image that is kept, in fractions of its sides.
+    :param crop: part of the image that is retained, in fractions of its sides.
     :param size: the size of that part in the result.
     :param canvas: the size of the result.
     :param fill: what padding shows.
@@ -243,14 +243,14 @@ def _plan_layout(width: int, height: int, options: FitOptions) -> _Layout | None
         return _Layout(_WHOLE, size, canvas, options.pad_fill, f"pad:{options.pad_fill}")
     if options.fit != Fit.CROP:
         return None
-    kept = short * MAX_SIDE // MIN_SIDE
-    share = kept / long
+    retained = short * MAX_SIDE // MIN_SIDE
+    share = retained / long
     start = {"left": 0.0, "top": 0.0, "right": 1 - share, "bottom": 1 - share}
     is_wide = width > height
     relevant = ("left", "right") if is_wide else ("top", "bottom")
     offset = start[options.crop_anchor] if options.crop_anchor in relevant else (1 - share) / 2
     crop = (offset, 0.0, offset + share, 1.0) if is_wide else (0.0, offset, 1.0, offset + share)
-    size = compute_target_size(kept, short) if is_wide else compute_target_size(short, kept)
+    size = compute_target_size(retained, short) if is_wide else compute_target_size(short, retained)
     return _Layout(crop, size, size, variant=f"crop:{options.crop_anchor}")
 
 

@@ -33,7 +33,7 @@ def spend(uri: str, client_arguments: dict[str, Any], name: str, count: int) -> 
             continue
         if number % 3:
             paid += 1
-            budget.settle(entry.fingerprint)
+            budget.commit(entry.fingerprint)
         else:
             budget.release(entries.rejected(entry, "refused", NOW))
     budget.flush()

@@ -80,7 +80,7 @@ class ReadHandler:
     ) -> tuple[Sequence[SandboxJob], int, bool]:
         """Return the requests of a page, ``total`` and ``has_more``, as true as the fault allows."""
         reverse = fault in (Fault.LIST_REVERSED, Fault.LIST_OLDEST_CAPPED)
-        kept = None
+        retained = None
         match fault:
             case Fault.LIST_WITHOUT_PAGING:
                 limit, offset = LYING_PAGE, 0
@@ -89,11 +89,11 @@ class ReadHandler:
             case Fault.LIST_OFFSET_IN_PAGES:
                 offset *= limit
             case Fault.LIST_KEEPS_NEWEST | Fault.LIST_OLDEST_CAPPED | Fault.LIST_ENDS_AT_OFFSET:
-                kept = LYING_END
+                retained = LYING_END
             case Fault.LIST_EMPTY:
                 return [], 0, False
-        if kept is not None:
-            limit = max(0, min(limit, kept - offset))
+        if retained is not None:
+            limit = max(0, min(limit, retained - offset))
         jobs, total = self._backend.jobs.page(org, model, limit, offset, before, reverse)
         if fault in (Fault.LIST_KEEPS_NEWEST, Fault.LIST_OLDEST_CAPPED):
             total = min(total, LYING_END)

@@ -141,7 +141,7 @@ def test_no_exception_holds_what_a_hostile_api_repeats(status: int, call: str) -
         client = WanClient(config, sleep=lambda _: None)
 
         async def poll_once() -> None:
-            poller = AsyncWanClient(config, quote_reasons=False)
+            poller = AsyncWanClient(config, include_reasons=False)
             try:
                 await poller.get_request("r1")
             finally:

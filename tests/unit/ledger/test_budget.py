@@ -125,10 +125,10 @@ def test_what_is_made_is_settled_once_and_never_released(files: FileStore) -> No
     budget = Budget(files, "task", 2.0)
     budget.reserve(clip("a"))
     for _ in range(2):
-        budget.settle("a")
+        budget.commit("a")
         budget.flush()
     budget.release(clip("a", state=EntryState.FAILED))
-    budget.settle("b")
+    budget.commit("b")
     assert budget.spent == 0.5
     assert Budget(files, "task").spent == 0.0
 
@@ -137,10 +137,10 @@ def test_settled_clips_leave_no_trace_but_their_sum(files: FileStore, tmp_path: 
     budget = Budget(files, "task", 1000.0)
     for number in range(30):
         budget.reserve(clip(f"c{number}"))
-        budget.settle(f"c{number}")
+        budget.commit(f"c{number}")
     budget.flush()
     (path,) = (tmp_path / "ledger" / "budgets").iterdir()
-    assert (json.loads(path.read_text())["settled"], path.stat().st_size < 300) == (15.0, True)
+    assert (json.loads(path.read_text())["committed"], path.stat().st_size < 300) == (15.0, True)
 
 
 def test_the_next_try_settles_and_releases_what_a_dead_process_left(files: FileStore) -> None:
@@ -172,7 +172,7 @@ def test_a_duplicate_charge_is_counted_once_and_kept(files: FileStore) -> None:
     charged_twice = record_duplicate(clip("a", a_post(ME)), "r9", 7, NOW)
     for _ in range(2):
         budget.count_duplicates(charged_twice)
-    budget.settle("a")
+    budget.commit("a")
     budget.flush()
     again = Budget(files, "task", 5.0)
     again.recover()
@@ -211,7 +211,7 @@ class FailingStore(FileStore):
 def test_a_write_that_may_have_taken_effect_is_an_error_and_does_not_count_twice(tmp_path: Path, failure: str) -> None:
     budget = Budget(FailingStore(tmp_path, ["", failure]), "task", 1.0)
     budget.reserve(clip("a"))
-    budget.settle("a")
+    budget.commit("a")
     with pytest.raises(LedgerUnavailableError):
         budget.reserve(clip("b"))
     budget.reserve(clip("b"))
@@ -234,12 +234,12 @@ def test_a_budget_that_changes_all_the_time_is_an_error_in_bounded_time(tmp_path
         b"",
         b"[]",
         b"{}",
-        b'{"version": 2, "settled": 0, "reserved": {}}',
-        b'{"version": 1, "settled": -1, "reserved": {}}',
-        b'{"version": 1, "settled": true, "reserved": {}}',
-        b'{"version": 1, "settled": NaN, "reserved": {}}',
-        b'{"version": 1, "settled": 0, "reserved": {"a": 1}}',
-        b'{"version": 1, "settled": 0, "reserved": []}',
+        b'{"version": 2, "committed": 0, "reserved": {}}',
+        b'{"version": 1, "committed": -1, "reserved": {}}',
+        b'{"version": 1, "committed": true, "reserved": {}}',
+        b'{"version": 1, "committed": NaN, "reserved": {}}',
+        b'{"version": 1, "committed": 0, "reserved": {"a": 1}}',
+        b'{"version": 1, "committed": 0, "reserved": []}',
     ],
 )
 def test_a_damaged_budget_stops_payments(files: FileStore, content: bytes) -> None:
@@ -261,7 +261,7 @@ def spend(folder: str, name: str, numbers: list[int]) -> int:
             continue
         if number % 3:
             paid += 1
-            budget.settle(entry.fingerprint)
+            budget.commit(entry.fingerprint)
         else:
             budget.release(entries.rejected(entry, "refused", NOW))
     budget.flush()

@@ -12,7 +12,7 @@ from airflow_provider_wan.api.errors import WanLookupError
 from airflow_provider_wan.ledger import EntryState, Ledger, Policy, StoredEntry
 from airflow_provider_wan.ledger import entry as entries
 from airflow_provider_wan.ledger.errors import LedgerAccountError
-from airflow_provider_wan.ledger.verdict import VerdictRefusedError, adopt_request, confirm_absence
+from airflow_provider_wan.ledger.manual_resolution import ResolutionRefusedError, adopt_request, confirm_absence
 from dev.testkit.ledger import FINGERPRINT, NOW, OTHER, REQUEST, a_post
 
 P = Policy()
@@ -34,9 +34,9 @@ def test_an_absence_is_recorded_once_nothing_speaks_against_it(api: Any, store: 
 def test_an_absence_is_refused_while_the_owner_may_be_sending(api: Any, store: Any) -> None:
     entry = a_post()
     stored = StoredEntry(entry, store.create(entry))
-    with pytest.raises(VerdictRefusedError, match="sign of life"):
+    with pytest.raises(ResolutionRefusedError, match="sign of life"):
         confirm_absence(api, Ledger(store), stored, P, NOW + P.lease - 1)
-    with pytest.raises(VerdictRefusedError, match="may still be accepted"):
+    with pytest.raises(ResolutionRefusedError, match="may still be accepted"):
         confirm_absence(api, Ledger(store), stored, P, NOW + P.settling_time - 1)
     assert store.read(FINGERPRINT).entry == entry
     assert confirm_absence(api, Ledger(store), stored, P, LATER).state is EntryState.FAILED
@@ -44,13 +44,13 @@ def test_an_absence_is_refused_while_the_owner_may_be_sending(api: Any, store: A
 
 def test_an_absence_is_refused_while_the_list_shows_the_request(api: Any, store: Any, doubtful: Any) -> None:
     ours = api.add(SENT)
-    with pytest.raises(VerdictRefusedError, match=f"--request-id {ours.request_id}"):
+    with pytest.raises(ResolutionRefusedError, match=f"--request-id {ours.request_id}"):
         confirm_absence(api, Ledger(store), doubtful, P, LATER)
 
 
 def test_an_absence_is_refused_while_the_list_can_not_be_read(api: Any, store: Any, doubtful: Any) -> None:
     api.list_error = WanLookupError("HTTP 502")
-    with pytest.raises(VerdictRefusedError, match="HTTP 502"):
+    with pytest.raises(ResolutionRefusedError, match="HTTP 502"):
         confirm_absence(api, Ledger(store), doubtful, P, LATER)
 
 
@@ -61,7 +61,7 @@ def test_a_person_may_know_more_than_a_list_that_proves_nothing(api: Any, store:
 
 def test_an_entry_that_changed_meanwhile_is_left_alone(api: Any, store: Any, doubtful: Any) -> None:
     store.replace(replace(doubtful.entry, renewed_at=NOW + 1), doubtful.version)
-    with pytest.raises(VerdictRefusedError, match="has changed"):
+    with pytest.raises(ResolutionRefusedError, match="has changed"):
         confirm_absence(api, Ledger(store), doubtful, P, LATER)
 
 
@@ -76,7 +76,7 @@ def test_a_request_of_another_seed_or_payload_is_refused(
     api: Any, store: Any, doubtful: Any, change: dict[str, Any]
 ) -> None:
     record = api.add({**SENT, **change})
-    with pytest.raises(VerdictRefusedError, match="seed or payload"):
+    with pytest.raises(ResolutionRefusedError, match="seed or payload"):
         adopt_request(api, Ledger(store), doubtful, record, P, LATER)
     assert store.read(FINGERPRINT).entry == doubtful.entry
 
@@ -84,7 +84,7 @@ def test_a_request_of_another_seed_or_payload_is_refused(
 def test_with_the_users_seed_the_whole_payload_has_to_be_ours(api: Any, store: Any) -> None:
     entry = entries.in_doubt(a_post(drawn=False), "reset", NOW)
     stored = StoredEntry(entry, store.create(entry))
-    with pytest.raises(VerdictRefusedError):
+    with pytest.raises(ResolutionRefusedError):
         adopt_request(api, Ledger(store), stored, api.add({**SENT, "prompt": "a dog"}), P, LATER)
     assert adopt_request(api, Ledger(store), stored, api.add(SENT), P, LATER).request_id == "r2"
 
@@ -92,20 +92,20 @@ def test_with_the_users_seed_the_whole_payload_has_to_be_ours(api: Any, store: A
 def test_a_request_of_another_entry_is_refused(api: Any, store: Any, doubtful: Any) -> None:
     record = api.add(SENT)
     store.create(entries.submitted(a_post(OTHER, fingerprint="other"), record.request_id, NOW))
-    with pytest.raises(VerdictRefusedError, match="another clip"):
+    with pytest.raises(ResolutionRefusedError, match="another clip"):
         adopt_request(api, Ledger(store), doubtful, record, P, LATER)
 
 
 def test_a_request_that_is_older_than_the_submission_is_refused(api: Any, store: Any, doubtful: Any) -> None:
     record = api.add(SENT, created_at=NOW - P.clock_margin - 1)
-    with pytest.raises(VerdictRefusedError, match="older"):
+    with pytest.raises(ResolutionRefusedError, match="older"):
         adopt_request(api, Ledger(store), doubtful, record, P, LATER)
 
 
 def test_an_entry_that_is_not_in_doubt_or_of_another_account_is_refused(api: Any, store: Any, doubtful: Any) -> None:
     ours = api.add(SENT)
     decided = StoredEntry(entries.submitted(doubtful.entry, ours.request_id, NOW), doubtful.version)
-    with pytest.raises(VerdictRefusedError, match="not in doubt"):
+    with pytest.raises(ResolutionRefusedError, match="not in doubt"):
         confirm_absence(api, Ledger(store), decided, P, LATER)
     foreign = StoredEntry(replace(doubtful.entry, account="0" * 16), doubtful.version)
     with pytest.raises(LedgerAccountError):

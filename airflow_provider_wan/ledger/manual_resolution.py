@@ -29,7 +29,7 @@ from airflow_provider_wan.ledger.stores.base import StoredEntry
 from airflow_provider_wan.ledger.submitter import check_account
 
 
-class VerdictRefusedError(WanRefusedError):
+class ResolutionRefusedError(WanRefusedError):
     """What the API or the ledger shows contradicts the verdict, or it comes too early. Nothing was recorded."""
 
     retry = Retry.NEVER
@@ -44,37 +44,37 @@ def confirm_absence(api: RequestReader, ledger: Ledger, stored: StoredEntry, pol
     :param stored: the entry as it was read.
     :param policy: times and limits.
     :param now: Unix seconds.
-    :raises VerdictRefusedError: if its owner may be about to send it, if its POST may be on its way, or if the API's
+    :raises ResolutionRefusedError: if its owner may be about to send it, if its POST may be on its way, or if the API's
         list shows the request or can't be read.
     """
     entry = stored.entry
     _check_in_doubt(api, entry)
     silent = now - entry.renewed_at
     if entry.state is EntryState.CLAIMED and silent < policy.lease:
-        raise VerdictRefusedError(
+        raise ResolutionRefusedError(
             f"The owner of the clip, {entry.owner}, showed a sign of life {max(silent, 0.0):.0f} s ago, and may be "
             f"sending it. Wait until {policy.lease:.0f} s have passed without one, or end that task."
         )
     age = now - entry.last_sent_at
     if age < policy.settling_time:
-        raise VerdictRefusedError(
+        raise ResolutionRefusedError(
             f"The submission began {max(age, 0.0):.0f} s ago, and may still be accepted, or appear in the list late. "
             f"Try again in {policy.settling_time - age:.0f} s."
         )
     result = reconcile_entry(api, ledger.store, entry, None, policy, now)
-    _refuse_shown(result)
+    _refuse_listed(result)
     reason = "a person confirmed that it was never accepted"
     return _record(ledger, stored, entries.rejected(entry, reason, now))
 
 
-def _refuse_shown(result: ReconcileResult) -> None:
+def _refuse_listed(result: ReconcileResult) -> None:
     if result.finding is Finding.FOUND and result.record is not None:
-        raise VerdictRefusedError(
+        raise ResolutionRefusedError(
             f"The API's list shows it, as request {result.record.request_id} ({result.record.status_text}). "
             f"Record that by --request-id {result.record.request_id}, or let the next attempt of the task find it."
         )
     if result.finding is Finding.UNDECIDED or "can't be read" in result.reason:
-        raise VerdictRefusedError(f"It can't be told now: {result.reason}. Try again later.")
+        raise ResolutionRefusedError(f"It can't be told now: {result.reason}. Try again later.")
 
 
 def adopt_request(
@@ -89,37 +89,39 @@ def adopt_request(
     :param record: the request as the API returns it.
     :param policy: times and limits.
     :param now: Unix seconds.
-    :raises VerdictRefusedError: if the request has another seed or payload, is older than the submission, or belongs to
-        another entry.
+    :raises ResolutionRefusedError: if the request has another seed or payload, is older than the submission, or
+        belongs to another entry.
     """
     entry = stored.entry
     _check_in_doubt(api, entry)
     match = match_record(entry, None, record)
     if match is Match.NO or match is Match.SEED_ONLY:
-        raise VerdictRefusedError(
+        raise ResolutionRefusedError(
             f"Request {record.request_id} is not this clip's: its seed or payload is not what was sent (seed "
             f"{entry.seed}, {entry.resolution}, {entry.duration} s)."
         )
     earliest = get_first_sent_at(entry) - policy.clock_margin
     if record.created_at is not None and record.created_at < earliest:
-        raise VerdictRefusedError(f"Request {record.request_id} is not this clip's: it is older than the submission.")
+        raise ResolutionRefusedError(
+            f"Request {record.request_id} is not this clip's: it is older than the submission."
+        )
     if record.request_id in entry.request_ids:
-        raise VerdictRefusedError(f"Request {record.request_id} is an earlier one of this clip, and has ended.")
+        raise ResolutionRefusedError(f"Request {record.request_id} is an earlier one of this clip, and has ended.")
     if record.request_id in OtherEntries.read(ledger.store, entry, None).request_ids:
-        raise VerdictRefusedError(f"Request {record.request_id} belongs to another clip of the ledger.")
+        raise ResolutionRefusedError(f"Request {record.request_id} belongs to another clip of the ledger.")
     return _record(ledger, stored, entries.submitted(entry, record.request_id, record.created_at or now, found=True))
 
 
 def _check_in_doubt(api: RequestReader, entry: LedgerEntry) -> None:
     check_account(entry, api.account)
     if not entry.may_have_been_sent:
-        raise VerdictRefusedError(f"Clip {entry.fingerprint} is {entry.state.value}, not in doubt.")
+        raise ResolutionRefusedError(f"Clip {entry.fingerprint} is {entry.state.value}, not in doubt.")
 
 
 def _record(ledger: Ledger, stored: StoredEntry, entry: LedgerEntry) -> LedgerEntry:
     try:
         return ledger.replace(stored, entry).entry
     except ConflictError:
-        raise VerdictRefusedError(
+        raise ResolutionRefusedError(
             f"Clip {entry.fingerprint} has changed since it was read: a task works on it. Nothing was recorded."
         ) from None
