@@ -21,6 +21,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
+from airflow_provider_wan.api.redaction import clean_text
 from airflow_provider_wan.batch.errors import CheckpointError
 from airflow_provider_wan.batch.results import ItemResult, ResultCounts
 from airflow_provider_wan.batch.throttle import ConcurrencyWindow
@@ -75,6 +76,7 @@ class Checkpoint:
     """State of a batch.
 
     :param manifest_id: identity of the manifest.
+    :param arguments_id: hash of the arguments that decide which clip a row gets.
     :param started_at: Unix seconds at which the first try began.
     :param end_time: Unix seconds at which the present try ends.
     :param last_row: number of the last row that was read.
@@ -97,6 +99,7 @@ class Checkpoint:
     """
 
     manifest_id: str
+    arguments_id: str
     started_at: float
     end_time: float
     last_row: int = 0
@@ -119,7 +122,7 @@ class Checkpoint:
 
     def to_json(self) -> bytes:
         """Return the checkpoint as JSON."""
-        return json.dumps(asdict(self)).encode()
+        return clean_text(json.dumps(asdict(self), ensure_ascii=False)).encode()
 
     @classmethod
     def from_json(cls, text: bytes, uri: str) -> Checkpoint:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Executes the schedule of a batch: reads rows, prepares and submits items, polls, archives, saves checkpoints.
 
-Threads prepare items and archive clips. Everything that decides, and everything that may spend money, runs in the
-caller's thread, one step at a time.
+Threads prepare items, poll requests and archive clips. Everything that decides, and everything that may spend money,
+runs in the caller's thread, one step at a time.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, Self
 
-from airflow_provider_wan.api.errors import WanAuthError, WanClipTimeoutError, WanError
+from airflow_provider_wan.api.errors import WanClipTimeoutError, WanError
 from airflow_provider_wan.api.record import RequestRecord, RequestStatus
 from airflow_provider_wan.batch.errors import WanBatchError
 from airflow_provider_wan.batch.preparer import PreparedItem
@@ -56,6 +56,11 @@ NOT_FOUND_GRACE = 60.0
 # After so many consecutive refusals by the budget, no row with an existing clip is expected any more.
 MAX_OVER_BUDGET = 100
 _MAX_SLEEP = 5.0
+# Hints of the service do not make a batch idle for longer than this: other items find out whether it is over.
+MAX_PAUSE = 30.0
+# After the timeout, the last poll and the clips that are being archived get this long.
+LAST_POLL_SECONDS = 2.0
+LAST_ARCHIVE_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
@@ -88,6 +93,10 @@ class BatchEngine:
         self._unknown_since: dict[int, float] = {}
         self._over_budget = 0
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="wan-batch")
+        # A thread of its own: a service that is silent must not delay a submission, nor a submission a poll.
+        self._poll_pool = ThreadPoolExecutor(1, thread_name_prefix="wan-batch-poll")
+        self._polling: tuple[dict[str, int], Future[StatusScan]] | None = None
+        self._failed_polls = 0
         self._checkpoint_at = clock() + CHECKPOINT_INTERVAL
         self._progress_at = clock() + PROGRESS_INTERVAL
 
@@ -97,7 +106,9 @@ class BatchEngine:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._pool.shutdown(wait=kind is None, cancel_futures=True)
+        in_time = kind is None and self._clock() < self._run.end_time
+        self._pool.shutdown(wait=in_time, cancel_futures=True)
+        self._poll_pool.shutdown(wait=False, cancel_futures=True)
         if isinstance(error, Exception):
             self._save(clean=False)
 
@@ -114,8 +125,8 @@ class BatchEngine:
                 self._on_timeout()
             self._read_rows(deferrable)
             self._submit(now)
-            if self._scheduler.poll_due(self._clock()):
-                self._poll()
+            self._start_poll_if_due()
+            self._collect_polled()
             self._collect_archived()
             self._save_if_due(self._clock())
             if self._is_complete():
@@ -132,7 +143,7 @@ class BatchEngine:
     def _read_rows(self, deferrable: bool) -> None:
         while self._preparing and self._preparing[0][1].done():
             item, future = self._preparing.popleft()
-            prepared = future.result()
+            prepared = self._get_prepared(item, future)
             if isinstance(prepared, PreparedItem):
                 self._scheduler.add_ready(prepared)
             else:
@@ -147,28 +158,65 @@ class BatchEngine:
             else:
                 self._preparing.append((found, self._pool.submit(self._context.preparer.prepare, found)))
 
+    @staticmethod
+    def _get_prepared(item: Item, future: Future[PreparedItem | InvalidRow]) -> PreparedItem | InvalidRow:
+        try:
+            return future.result()
+        except Exception as error:  # nothing about one row may stop the others; nothing is paid for this one
+            log.exception("Row %d cannot be prepared", item.row)
+            return InvalidRow(item.row, item.image.public_uri, f"row {item.row}: {type(error).__name__}")
+
     def _submit(self, now: float) -> None:
         run, submitter = self._run, self._context.submitter
         while (item := self._scheduler.next_item(now)) is not None:
-            self._apply(submitter.submit(item, budget=run.budget, first_row=run.is_first_row(item)))
+            self._apply(
+                submitter.submit(item, budget=run.budget, first_row=run.is_first_row(item), deadline=run.end_time)
+            )
             now = self._clock()
-            if self._scheduler.poll_due(now):
+            self._start_poll_if_due()
+            if now >= run.end_time or self._has_finished_work():
                 return
 
-    def _poll(self) -> None:
-        in_flight = self._scheduler.in_flight
-        row_by_request = {each.request_id: row for row, each in in_flight.items()}
+    def _has_finished_work(self) -> bool:
+        return (self._polling is not None and self._polling[1].done()) or any(
+            future.done() for _, _, future in self._archiving.values()
+        )
+
+    def _start_poll_if_due(self) -> None:
+        if self._polling is None and self._scheduler.poll_due(self._clock()):
+            self._start_poll()
+
+    def _start_poll(self) -> None:
+        row_by_request = {each.request_id: row for row, each in self._scheduler.in_flight.items()}
         max_polls = max(2, int(self._context.max_polls_per_second * self._scheduler.poll_interval))
-        scan = poll_requests(self._context.api, self._context.model, list(row_by_request), max_polls=max_polls)
-        now = self._clock()
-        self._scheduler.record_poll(now, getattr(scan.error, "retry_after", None))
+        future = self._poll_pool.submit(
+            poll_requests, self._context.api, self._context.model, list(row_by_request), max_polls=max_polls
+        )
+        self._polling = row_by_request, future
+
+    def _collect_polled(self) -> None:
+        if self._polling is None or not self._polling[1].done():
+            return
+        (row_by_request, future), self._polling = self._polling, None
+        scan, now, in_flight = future.result(), self._clock(), self._scheduler.in_flight
+        self._failed_polls = 0 if scan.error is None else self._failed_polls + 1
+        # What is paid for is waited for until the deadline, whatever the polls say; only less often.
+        delay = self._scheduler.poll_interval * 2 ** min(self._failed_polls, 6) if self._failed_polls > 1 else 0.0
+        delay = max(delay, getattr(scan.error, "retry_after", None) or 0.0)
+        self._scheduler.record_poll(now, min(delay, MAX_PAUSE))
         if scan.error is not None:
-            log.info("Some requests could not be polled: %s", scan.error)
+            log.log(
+                logging.WARNING if self._failed_polls == 3 else logging.INFO,
+                "Some requests could not be polled, and are polled again until the timeout: %s",
+                scan.error,
+            )
         for request_id, row in row_by_request.items():
+            if row not in in_flight or in_flight[row].request_id != request_id:
+                continue
             record = scan.records.get(request_id)
             if record is not None:
                 self._unknown_since.pop(row, None)
-            if record is not None and record.status.is_terminal:
+            if record is not None and record.is_final:
                 self._on_terminal(self._scheduler.pop_in_flight(row).item, record)
             elif request_id in scan.unknown:
                 self._on_unknown(row, now)
@@ -182,7 +230,9 @@ class BatchEngine:
             item, request_id, future = self._archiving.pop(row)
             try:
                 result = future.result()
-            except (WanError, *S3_ERRORS) as error:
+            except Exception as error:  # nothing about one clip may stop the others, which are paid for too
+                if not isinstance(error, (WanError, *S3_ERRORS)):
+                    log.exception("Row %d: its clip cannot be archived", row)
                 attempts = self._attempts[row] = self._attempts.get(row, 0) + 1
                 message = f"{type(error).__name__}: {error}"
                 if attempts < MAX_ATTEMPTS:
@@ -220,7 +270,7 @@ class BatchEngine:
         The second scan of an item in doubt needs the process of the first one, and so does the last poll of a request
         that the API does not know.
         """
-        if self._preparing or self._archiving or self._scheduler.has_doubt or self._unknown_since:
+        if self._preparing or self._archiving or self._polling or self._scheduler.has_doubt or self._unknown_since:
             return False
         if not (self._scheduler.in_flight or self._scheduler.waiting):
             return False
@@ -231,8 +281,13 @@ class BatchEngine:
         futures: list[Future[Any]] = [future for _, _, future in self._archiving.values()]
         if self._preparing:
             futures.append(self._preparing[0][1])
-        now = self._clock()
-        times = (self._scheduler.wake_at(), self._checkpoint_at, self._run.end_time, now + _MAX_SLEEP)
+        if self._polling is not None:
+            futures.append(self._polling[1])
+        now, end_time = self._clock(), self._run.end_time
+        wake_at = self._scheduler.wake_at(include_polls=self._polling is None)
+        # After the timeout, only what is being archived is waited for.
+        end_time = end_time if now < end_time else end_time + LAST_ARCHIVE_SECONDS
+        times = (wake_at, self._checkpoint_at, end_time, now + _MAX_SLEEP)
         until = min(moment for moment in times if moment is not None)
         if until <= now:
             return
@@ -253,20 +308,21 @@ class BatchEngine:
                 self._preparing.appendleft((item.item, self._pool.submit(self._context.preparer.prepare, item.item)))
             case OverBudget():
                 self._on_over_budget(item)
-            case Accepted(record, submitted_at):
-                if record.status.is_terminal:
+            case Accepted(request_id, record, submitted_at):
+                if record is not None and record.is_final:
                     self._on_terminal(item, record)
                 else:
-                    self._scheduler.add_in_flight(item, record.request_id, submitted_at)
+                    self._scheduler.add_in_flight(item, request_id, submitted_at)
             case AlreadyArchived(entry):
                 self._reuse_archived(item, entry)
             case Finished(result, transient):
                 self._finish(result, transient=transient)
             case Refused(delay, is_limit, error):
-                self._scheduler.refuse(item, now, delay, is_limit=is_limit)
+                pause = min(delay, MAX_PAUSE)
+                self._scheduler.refuse(item, now, delay, pause=pause, is_limit=is_limit)
                 if is_limit:
                     size = self._scheduler.window.size
-                    log.warning("%s The window is %d, and the next submission is in %.0f s.", error, size, delay)
+                    log.warning("%s The window is %d, and the next submission is in %.0f s.", error, size, pause)
             case Deferred(delay, in_doubt):
                 self._scheduler.defer(item, now + delay, in_doubt=in_doubt)
             case RetryItem(delay, error, fallback):
@@ -350,16 +406,27 @@ class BatchEngine:
         self._finish(each.item.build_result(ItemStatus.TIMEOUT, request_id=each.request_id, cost=cost, error=message))
 
     def _on_timeout(self) -> None:
-        if self._scheduler.in_flight:
-            self._poll()
+        if self._run.stopped_by is None and self._scheduler.in_flight:
+            if self._polling is None:
+                self._start_poll()
+            if self._polling is not None:
+                wait_for_futures([self._polling[1]], timeout=LAST_POLL_SECONDS)
+            self._collect_polled()
         self._stop(
             WanClipTimeoutError(
-                f"the timeout expired with {len(self._scheduler.in_flight)} requests in flight. They continue: a "
-                "retry, or clearing this task, waits for them again and pays nothing for them"
+                f"the timeout expired with {len(self._scheduler.in_flight)} requests in flight and "
+                f"{len(self._archiving)} clips being archived. A retry, or clearing this task, continues with them and "
+                "pays nothing for them"
             )
         )
         for row in list(self._scheduler.in_flight):
             self._time_out(row, "still in flight when the timeout expired; the next try waits for it again")
+        if self._clock() < self._run.end_time + LAST_ARCHIVE_SECONDS:
+            return
+        for row, (item, request_id, _) in list(self._archiving.items()):
+            del self._archiving[row]
+            message = "its clip was being archived when the timeout expired; the next try does the rest"
+            self._finish(item.build_result(ItemStatus.TIMEOUT, request_id=request_id, cost=item.cost, error=message))
 
     # --- results ------------------------------------------------------------------------------
     def _finish(self, result: ItemResult, *, transient: bool = True) -> None:
@@ -410,7 +477,6 @@ def poll_requests(api: StatusApi, model: str, request_ids: Collection[str], *, m
     :param request_ids: ids of the requests, in the order of their priority.
     :param max_polls: maximum number of polls; at least one is sent.
     :returns: the finished scan.
-    :raises WanAuthError: if the key is refused.
     """
     scan = StatusScan(request_ids, max_polls=max_polls)
     while (poll := scan.next_poll()) is not None:
@@ -419,8 +485,6 @@ def poll_requests(api: StatusApi, model: str, request_ids: Collection[str], *, m
                 scan.on_page(api.list_requests(model_id=model, limit=poll.limit, offset=poll.offset))
             else:
                 scan.on_record(poll, api.get_request(poll.request_id))
-        except WanAuthError:
-            raise
         except WanError as error:
             scan.on_error(poll, error)
     return scan

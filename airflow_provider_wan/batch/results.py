@@ -7,7 +7,7 @@ import json
 from dataclasses import asdict, dataclass, field, fields
 from enum import StrEnum
 
-from airflow_provider_wan.api.redaction import redact
+from airflow_provider_wan.api.redaction import clean_text, redact
 from airflow_provider_wan.ledger.entry import MAX_ERROR_LENGTH
 
 
@@ -68,10 +68,17 @@ class ItemResult:
     error: str | None = None
     digest: str | None = None
 
+    def __post_init__(self) -> None:
+        """Clean what comes from a row or from the API: a log that prints half an emoji would raise."""
+        for name in ("image", "error"):
+            value = getattr(self, name)
+            if value is not None:
+                object.__setattr__(self, name, clean_text(value))
+
     def to_json(self) -> bytes:
         """Return one line of JSON, without secrets."""
         values = asdict(self) | {"error": None if self.error is None else redact(self.error, MAX_ERROR_LENGTH)}
-        return json.dumps(values, ensure_ascii=False).encode() + b"\n"
+        return clean_text(json.dumps(values, ensure_ascii=False)).encode() + b"\n"
 
     @classmethod
     def from_json(cls, line: bytes) -> ItemResult:

@@ -41,7 +41,7 @@ PARAMETERS = (
 COLUMNS = (*IMAGE_COLUMNS, *AUDIO_COLUMNS, NAME_COLUMN, IDEMPOTENCY_COLUMN, *PARAMETERS)
 # Replaces a URL that is known only after the ingest, so that everything else can be validated before it.
 _PLACEHOLDER = "https://image.invalid/"
-_NAME = re.compile(r"[^\x00-\x1f\x7f\\]{1,200}")
+_NAME = re.compile(r"[^\x00-\x1f\x7f\\\ud800-\udfff]{1,200}")
 
 
 @dataclass(frozen=True)

@@ -43,6 +43,7 @@ class BatchContext:
     :param manifest: the rows.
     :param rows: first and last row number of the batch; None: all rows.
     :param defaults: payload fields for rows that do not have them.
+    :param arguments_id: hash of the arguments that decide which clip a row gets.
     :param api: client for polls.
     :param ledger: updates the ledger.
     :param submitter: submits items.
@@ -64,6 +65,7 @@ class BatchContext:
     manifest: Manifest
     rows: tuple[int, int] | None
     defaults: Mapping[str, Any]
+    arguments_id: str
     api: StatusApi
     ledger: Ledger
     submitter: ItemSubmitter
@@ -134,7 +136,7 @@ class BatchRun:
             self.started_at = checkpoint.started_at
             self.budget.recover()
             log.info("Earlier tries have spent $%.2f, according to the ledger", self.budget.spent)
-        if checkpoint is None or checkpoint.done or checkpoint.manifest_id != self._manifest_id:
+        if checkpoint is None or checkpoint.done or not self._matches(checkpoint, self._manifest_id):
             store.delete_parts()
         else:
             self._parts = checkpoint.parts
@@ -156,7 +158,7 @@ class BatchRun:
         """
         checkpoint = self.context.store.read()
         manifest_id = self.context.manifest.identity()
-        if checkpoint is None or checkpoint.done or checkpoint.manifest_id != manifest_id:
+        if checkpoint is None or checkpoint.done or not self._matches(checkpoint, manifest_id):
             return False
         self._manifest_id = manifest_id
         self.end_time, self.started_at = checkpoint.end_time, checkpoint.started_at
@@ -178,6 +180,24 @@ class BatchRun:
         self._reopen(checkpoint)
         self.save([each.row for each in self._open if isinstance(each, Item)], clean=False)
         return True
+
+    def _matches(self, checkpoint: Checkpoint, manifest_id: str) -> bool:
+        """Return whether a checkpoint's results are those of this manifest and of these arguments.
+
+        If not, every row is evaluated anew: the ledger knows the clips that exist, and which of them are still asked
+        for is decided by their fingerprints.
+        """
+        if (checkpoint.manifest_id, checkpoint.arguments_id) == (manifest_id, self.context.arguments_id):
+            return True
+        what = "manifest" if checkpoint.manifest_id != manifest_id else "arguments"
+        log.warning("The %s changed since the checkpoint was written: every row is evaluated again", what)
+        if checkpoint.in_flight:
+            log.warning(
+                "These requests were in flight. They are paid for, and those that no row asks for any more are left to "
+                "`wan-provider harvest`: %s",
+                ", ".join(each.request_id for each in checkpoint.in_flight[:100]),
+            )
+        return False
 
     def _reopen(self, checkpoint: Checkpoint) -> None:
         """Read the manifest up to the checkpoint's position, and take out the rows that are open or in flight."""
@@ -314,6 +334,7 @@ class BatchRun:
         store.write(
             Checkpoint(
                 manifest_id=self._manifest_id,
+                arguments_id=self.context.arguments_id,
                 started_at=self.started_at,
                 end_time=self.end_time,
                 last_row=self.last_row,

@@ -163,16 +163,20 @@ class BatchScheduler(Generic[ItemT]):
         """
         self.pacer = self.pacer.record(now)
 
-    def refuse(self, item: ItemT, now: float, delay: float, *, is_limit: bool) -> None:
-        """Return an item that the service refuses for now to the head of the queue.
+    def refuse(self, item: ItemT, now: float, delay: float, *, pause: float, is_limit: bool) -> None:
+        """Return an item that the service refuses for now to the head of the queue, or defer it if others go first.
 
         :param item: the item.
         :param now: Unix seconds.
-        :param delay: seconds to pause.
+        :param delay: seconds until the item may be submitted again.
+        :param pause: seconds until anything may be submitted again, at most the delay.
         :param is_limit: whether the refusal indicates a limit of the service, so that the window shrinks.
         """
-        self.window = self.window.refuse(now, delay) if is_limit else self.window.pause(now, delay)
-        self._ready.appendleft(item)
+        self.window = self.window.refuse(now, pause) if is_limit else self.window.pause(now, pause)
+        if delay > pause:
+            self.defer(item, now + delay)
+        else:
+            self._ready.appendleft(item)
 
     def defer(self, item: ItemT, due: float, *, in_doubt: bool = False) -> None:
         """Submit an item again at a later time.

@@ -34,8 +34,10 @@ from airflow_provider_wan.batch.results import ItemResult, ItemStatus
 from airflow_provider_wan.ledger import (
     Budget,
     EntryState,
+    LedgerCorruptError,
     LedgerEntry,
     LedgerError,
+    LedgerVersionError,
     Owner,
     RetryLater,
     SubmitRequest,
@@ -65,13 +67,15 @@ class OverBudget:
 
 @dataclass(frozen=True)
 class Accepted:
-    """The API has the request.
+    """The API has accepted the request.
 
-    :param record: the request, which may have ended.
+    :param request_id: the API's id.
+    :param record: the request, which may have ended; None if it could not be polled now.
     :param submitted_at: Unix seconds.
     """
 
-    record: RequestRecord
+    request_id: str
+    record: RequestRecord | None
     submitted_at: float
 
 
@@ -209,12 +213,15 @@ class ItemSubmitter:
         self._reference = reference
         self._clock = clock
 
-    def submit(self, item: PreparedItem, *, budget: Budget, first_row: bool) -> ItemSubmission:
+    def submit(
+        self, item: PreparedItem, *, budget: Budget, first_row: bool, deadline: float | None = None
+    ) -> ItemSubmission:
         """Submit an item, unless its clip exists already.
 
         :param item: the item.
         :param budget: its cost is reserved there, and given back if it is not charged.
         :param first_row: whether no other row of the batch has the same fingerprint.
+        :param deadline: Unix seconds after which the attempt waits for nothing more.
         """
         request = item.request
         if request is None or not item.is_fresh(self._clock()):
@@ -239,6 +246,7 @@ class ItemSubmitter:
             self._prices,
             budget.remaining_for(item.fingerprint),
             before_pay,
+            deadline,
             reserve=reserve,
             reference=replace(self._reference, source_uri=item.item.image.public_uri),
         )
@@ -263,9 +271,9 @@ class ItemSubmitter:
         if not result.paid_now:
             self._submitter.ledger.record_reuse(entry, self._owner, self._reference)
         outcome: Outcome
-        if record is not None:
+        if record is not None or entry.state is EntryState.SUBMITTED:
             submitted_at = self._clock() if entry.submitted_at is None else entry.submitted_at
-            outcome = Accepted(record, submitted_at)
+            outcome = Accepted(str(entry.request_id), record, submitted_at)
         elif entry.state is EntryState.ARCHIVED:
             outcome = AlreadyArchived(entry)
         else:
@@ -318,6 +326,10 @@ class ItemSubmitter:
             case WanRefusedError() if error.retry is Retry.NEVER:
                 rejected = item.build_result(ItemStatus.REJECTED, cost=0.0, error=message)
                 return ItemSubmission(item, Finished(rejected, False))
+            case LedgerCorruptError() | LedgerVersionError():
+                # Only this clip's entry can't be read; nothing is paid for it.
+                unreadable = item.build_result(ItemStatus.IN_DOUBT, error=message)
+                return ItemSubmission(item, Finished(unreadable, False))
             case LedgerError():
                 # The API may have accepted the request, and only its record in the ledger failed.
                 outcome = StopBatch(error) if error.retry is Retry.NEVER else RetryItem(RETRY_DELAY, error, None)

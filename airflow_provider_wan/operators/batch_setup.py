@@ -78,8 +78,30 @@ def build_checkpoint_store(arguments: BatchArguments, context: Context) -> Check
     ti = context["ti"]
     bucket, prefix = parse_s3_prefix(arguments.output_prefix, "output_prefix")
     index = "" if ti.map_index is None or ti.map_index < 0 else f"/{ti.map_index}"
-    name = re.sub(r"[^\w./-]+", "_", f"{ti.dag_id}.{ti.task_id}/{ti.run_id.replace('/', '_')}{index}")
-    return CheckpointStore(arguments.s3, bucket, f"{prefix}_batch/{name}/")
+    # The readable part replaces characters, and joins names: only the hash tells all runs apart.
+    identity = [ti.dag_id, ti.task_id, ti.run_id, ledger_context.loop_name(context)]
+    digest = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:10]
+    name = re.sub(r"[^A-Za-z0-9_.-]+", "_", f"{ti.dag_id}.{ti.task_id}"), re.sub(r"[^A-Za-z0-9_.-]+", "_", ti.run_id)
+    return CheckpointStore(arguments.s3, bucket, f"{prefix}_batch/{name[0][:200]}/{name[1][:200]}-{digest}{index}/")
+
+
+def hash_arguments(arguments: BatchArguments, context: Context) -> str:
+    """Return a hash of what decides which clip a row gets. A checkpoint of other arguments is not continued.
+
+    :param arguments: the operator.
+    :param context: Airflow's context.
+    :raises WanValidationError: if an argument is invalid.
+    """
+    decisive = [
+        build_defaults(arguments),
+        arguments.reuse,
+        arguments.rows,
+        arguments.columns,
+        arguments.row_templates,
+        ledger_context.loop_name(context),
+    ]
+    text = json.dumps(decisive, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def open_batch_ledger(arguments: BatchArguments) -> DocumentStore:
@@ -183,6 +205,7 @@ def build_batch(arguments: BatchArguments, context: Context) -> BatchContext:
         manifest=open_manifest(arguments.manifest, lambda: arguments.s3, columns),
         rows=parse_row_range(arguments.rows),
         defaults=build_defaults(arguments),
+        arguments_id=hash_arguments(arguments, context),
         api=client,
         ledger=ledger,
         submitter=ItemSubmitter(

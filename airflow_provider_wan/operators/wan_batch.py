@@ -254,6 +254,7 @@ class WanI2VBatchOperator(WanClipBaseOperator):
         # Fails before anything is paid for if the trigger cannot be serialized.
         json.dumps(self._build_trigger(["0" * 36] * self.max_in_flight, run.end_time, None, 1).serialize())
         self._batch_run = run
+        self.hook.client.deadline = run.end_time
         WanSheetLink.persist(context, f"{run.context.store.uri}sheet.html")
         with BatchEngine(run) as engine:
             end_of_cycle = engine.run(deferrable=self.deferrable)

@@ -97,10 +97,21 @@ class BatchTask:
                 resumed = self.operator(**changes)
                 step = lambda r=resumed, e=event: r.execute_complete(self.context(), e)  # noqa: E731
 
+    @property
+    def results_folder(self) -> str:
+        """Where the checkpoint and the results are, below the test's folder."""
+        (found,) = {
+            name.rpartition("/")[0]
+            for name in self.folder.names()
+            if name.endswith("/checkpoint.json")
+            and f"batch.{self.task_id}/" in name
+            and self.run_id.partition("__")[0].replace(":", "_").replace("+", "_").replace(" ", "_") in name
+            and (self.map_index < 0 or name.endswith(f"/{self.map_index}/checkpoint.json"))
+        }
+        return found
+
     def rows(self, result: dict[str, Any] | None = None, name: str = "results") -> list[dict[str, Any]]:
-        run = self.run_id.replace(":", "_").replace("+", "_")
-        index = f"/{self.map_index}" if self.map_index >= 0 else ""
-        body = self.folder.get(f"clips/_batch/batch.{self.task_id}/{run}{index}/{name}.jsonl")
+        body = self.folder.get(f"{self.results_folder}/{name}.jsonl")
         return [json.loads(line) for line in body.splitlines()]
 
 

@@ -129,7 +129,8 @@ class Api:
 
     def turn(self, request_id: str, status: str, error: str | None = None) -> RequestRecord:
         found = self.get_request(request_id)
-        new = replace(found, status=RequestStatus(status), status_text=status, error=error)
+        video_url = f"https://results.example.com/{request_id}.mp4" if status == "success" else None
+        new = replace(found, status=RequestStatus(status), status_text=status, error=error, video_url=video_url)
         self.records[self.records.index(found)] = new
         return new
 

@@ -122,6 +122,7 @@ class Batch:
             "manifest": ListManifest(self.rows),
             "rows": None,
             "defaults": DEFAULTS,
+            "arguments_id": "a",
             "api": self.api,
             "ledger": Ledger(self.ledger_store, self.clock),
             "submitter": ItemSubmitter(

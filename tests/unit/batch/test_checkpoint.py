@@ -72,6 +72,7 @@ def lines(bucket: Any, name: Any) -> Any:
 def test_a_checkpoint_comes_back_as_it_was(store: Any) -> None:
     checkpoint = Checkpoint(
         "id",
+        "a",
         1.0,
         2.0,
         last_row=7,

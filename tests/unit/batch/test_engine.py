@@ -191,13 +191,13 @@ def test_the_timeout_of_the_try_leaves_requests_in_flight(batch: Batch) -> None:
     assert "3 requests in flight" in str(run.stopped_by)
 
 
-def test_a_request_that_the_api_does_not_know_goes_to_the_ledger(batch: Batch) -> None:
+def test_a_request_that_the_api_does_not_know_is_waited_for_and_never_paid_again(batch: Batch) -> None:
     batch.add_rows(1)
     batch.clock.on_sleep = lambda: batch.api.hidden.update(["r1"])
     run = batch.start()
     batch.execute(run)
 
-    assert statuses(batch, run) == ["in_doubt"]
+    assert statuses(batch, run) == ["timeout"]
     assert len(batch.api.posts) == 1
 
 
@@ -276,11 +276,56 @@ def test_an_unknown_request_is_reported(api: Api) -> None:
     assert poll_requests(api, "m", ["none", "r1"], max_polls=10).unknown == {"none"}
 
 
-def test_a_refused_key_ends_the_scan(api: Api) -> None:
-    api.list_error = WanAuthError("401")
+def test_a_key_that_may_not_list_but_look_up_polls_each_request(api: Api) -> None:
+    records = [api.add({}) for _ in range(5)]
+    api.list_error = WanAuthError("403")
 
-    with pytest.raises(WanAuthError):
-        poll_requests(api, "m", ["r1", "r2", "r3", "r4"], max_polls=10)
+    scan = poll_requests(api, "m", [record.request_id for record in records], max_polls=10)
+
+    assert sorted(scan.records) == sorted(record.request_id for record in records)
+    assert scan.error is None
+
+
+def test_a_refused_poll_ends_the_scan_but_not_the_batch(batch: Batch) -> None:
+    batch.add_rows(2)
+    refusals = [WanAuthError("401")] * 5
+    get_request = batch.api.get_request
+
+    def refuse(request_id: str) -> Any:
+        if refusals:
+            raise refusals.pop()
+        return get_request(request_id)
+
+    batch.api.get_request = refuse  # type: ignore[method-assign]
+    batch.clock.on_sleep = lambda: finish_all(batch) if not refusals else None
+    run = batch.start()
+
+    assert batch.execute(run) is None
+
+    assert statuses(batch, run) == ["archived"] * 2
+    assert run.stopped_by is None
+
+
+def test_a_long_retry_after_for_one_item_does_not_idle_the_batch(batch: Batch) -> None:
+    batch.add_rows(6)
+    batch.api.answers = [WanRateLimitError("429", retry_after=600.0)]
+    batch.clock.on_sleep = lambda: finish_all(batch)
+    run, began = batch.start(), batch.clock()
+    made_at: list[float] = []
+    submit = batch.api.submit
+
+    def note(request: Any) -> Any:
+        record = submit(request)
+        made_at.append(batch.clock() - began)
+        return record
+
+    batch.api.submit = note  # type: ignore[method-assign]
+
+    assert batch.execute(run) is None
+
+    assert statuses(batch, run) == ["archived"] * 6
+    assert sum(moment < 120 for moment in made_at) == 5  # the others did not wait for the one that was refused
+    assert max(made_at) >= 600
 
 
 def test_each_clip_that_ends_has_one_line_with_its_row_and_image(

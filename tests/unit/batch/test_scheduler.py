@@ -56,7 +56,7 @@ def test_submissions_keep_the_pace() -> None:
 
 def test_what_was_refused_goes_first_when_the_pause_is_over() -> None:
     scheduler = filled(make_scheduler(4), 4)
-    scheduler.refuse(scheduler.next_item(NOW), NOW, 5.0, is_limit=True)
+    scheduler.refuse(scheduler.next_item(NOW), NOW, 5.0, pause=5.0, is_limit=True)
 
     assert scheduler.next_item(NOW + 4.9) is None
     assert scheduler.wake_at() == NOW + 5.0
@@ -65,7 +65,7 @@ def test_what_was_refused_goes_first_when_the_pause_is_over() -> None:
 
 def test_no_connection_pauses_and_does_not_shrink_the_window() -> None:
     scheduler = filled(make_scheduler(4), 1)
-    scheduler.refuse(scheduler.next_item(NOW), NOW, 5.0, is_limit=False)
+    scheduler.refuse(scheduler.next_item(NOW), NOW, 5.0, pause=5.0, is_limit=False)
 
     assert scheduler.window.size == 4
 
@@ -154,7 +154,7 @@ def test_whatever_happens_no_clip_is_lost_or_doubled_and_the_window_holds(size: 
             if action == "submit":
                 scheduler.add_in_flight(item, f"r{item.row}", now)
             elif action == "refuse":
-                scheduler.refuse(item, now, seconds, is_limit=True)
+                scheduler.refuse(item, now, seconds, pause=seconds, is_limit=True)
             else:
                 scheduler.defer(item, now + seconds, in_doubt=action == "doubt")
             assert scheduler.occupied <= max(before, scheduler.window.ceiling)

@@ -135,7 +135,7 @@ def test_a_submission_that_is_paid_is_reserved(make_item: MakeItem) -> None:
     budget = new_budget()
     submission = submit(make_item(), SubmitResult(entry(EntryState.SUBMITTED), RECORD, True), pays=True, budget=budget)
 
-    assert submission.outcome == Accepted(RECORD, NOW - 5.0)
+    assert submission.outcome == Accepted(RECORD.request_id, RECORD, NOW - 5.0)
     assert (submission.sent, submission.found, budget.spent) == (True, False, 0.5)
     assert submission.item.paid_here
 
