@@ -126,13 +126,13 @@ class Batch:
             "api": self.api,
             "ledger": Ledger(self.ledger_store, self.clock),
             "submitter": ItemSubmitter(
-                submitter, archiver, owner=owner, scope="", prices=PRICES, model="m", clock=self.clock
+                submitter, archiver, owner=owner, scope="", prices=PRICES, model="wan2.6-i2v", clock=self.clock
             ),
             "preparer": preparer,
             "archiver": archiver,
             "store": CheckpointStore(self.s3, "b", "out/_batch/x/"),
             "owner": owner,
-            "model": "m",
+            "model": "wan2.6-i2v",
             "budget": Budget(self.ledger_store, "dag/run/task", max_cost, sleep=self.clock.sleep),
             "max_in_flight": 4,
             "submits_per_second": 1000.0,

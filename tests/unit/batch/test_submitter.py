@@ -113,7 +113,7 @@ def submit(
     stored: Any = None,
 ) -> ItemSubmission:
     fake: Any = FakeSubmitter(result, pays=pays, stored=stored)
-    submitter = ItemSubmitter(fake, FreeKeys(), owner=ME, scope="", prices={"720P": 0.1}, model="m", clock=lambda: NOW)
+    submitter = ItemSubmitter(fake, FreeKeys(), owner=ME, scope="", prices={"720P": 0.1}, model="wan2.6-i2v", clock=lambda: NOW)
     return submitter.submit(item, budget=budget or new_budget(), first_row=first_row)
 
 
