@@ -113,7 +113,9 @@ def submit(
     stored: Any = None,
 ) -> ItemSubmission:
     fake: Any = FakeSubmitter(result, pays=pays, stored=stored)
-    submitter = ItemSubmitter(fake, FreeKeys(), owner=ME, scope="", prices={"720P": 0.1}, model="wan2.6-i2v", clock=lambda: NOW)
+    submitter = ItemSubmitter(
+        fake, FreeKeys(), owner=ME, scope="", prices={"720P": 0.1}, model="wan2.6-i2v", clock=lambda: NOW
+    )
     return submitter.submit(item, budget=budget or new_budget(), first_row=first_row)
 
 
@@ -224,7 +226,7 @@ def test_what_concerns_all_rows_stops_the_batch(make_item: MakeItem, error: WanE
 
 
 def test_an_unknown_model_of_one_row_concerns_that_row_only(make_item: MakeItem) -> None:
-    outcome = submit(make_item(model="other"), WanNotFoundError("no such model")).outcome
+    outcome = submit(make_item(model="wan2.7-i2v"), WanNotFoundError("no such model")).outcome
 
     assert isinstance(outcome, Finished | RetryItem)
 
