@@ -29,15 +29,13 @@ def pods(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AirflowHarness]:
         yield AirflowHarness(stack)
 
 
-def find_pod(harness: AirflowHarness, run: DagRunHandle) -> psutil.Process:
-    """The first process of the pod in which the run's clip is waited for."""
+def find_pod(harness: AirflowHarness) -> psutil.Process:
+    """The first process of the only pod that runs: the executor gives each pod a session of its own."""
     stack = harness.stack
     assert isinstance(stack, Stack)
-    for process in psutil.Process(stack["scheduler"].pid).children():
-        title = " ".join(process.cmdline())
-        if run.run_id in title and "generate" in title:
-            return process
-    raise AssertionError("no pod runs the task")
+    children = psutil.Process(stack["scheduler"].pid).children()
+    (pod,) = (child for child in children if os.getsid(child.pid) == child.pid)
+    return pod
 
 
 def evict(pod: psutil.Process) -> None:
@@ -61,7 +59,7 @@ def test_a_clip_that_is_being_made_is_picked_up_by_the_next_pod(pods: AirflowHar
         request_id = wait_for_request(pods, "evicted while it runs")
         pods.force(request_id, "processing")
         wait_for("the wait", lambda: "is processing" in run.log("generate"), seconds=60)
-        evict(find_pod(pods, run))
+        evict(find_pod(pods))
         wait_for("the next attempt", lambda: has_begun(run, attempt=2), seconds=240)
         pods.force(request_id, "success")
 
@@ -75,7 +73,7 @@ def test_a_clip_that_is_only_queued_is_cancelled_unpaid_and_made_by_the_next_pod
         run = pods.start("evicted_clip", "evicted while it queues")
         first = wait_for_request(pods, "evicted while it queues")
         wait_for("the wait", lambda: "is queued" in run.log("generate"), seconds=60)
-        evict(find_pod(pods, run))
+        evict(find_pod(pods))
         second = wait_for_request(pods, "evicted while it queues", count=2)
         pods.force(second, "success")
 
