@@ -144,6 +144,10 @@ bench-batch: $(READY) ## Measure a batch of 1,000 images: loop, waves, killed te
 explore: $(READY) ## Let processes die at random moments of random histories (ARGS="--seed 7 --seconds 600")
 	@$(VENV)/bin/python -m dev.explore $(ARGS)
 
+.PHONY: explore-claims
+explore-claims: $(READY) ## Let hypothesis interleave claims, clocks and lies of the list for a million steps (ARGS="--steps 5000")
+	@$(VENV)/bin/python -m dev.explore.many_claims $(ARGS)
+
 .PHONY: model
 model: $(READY) ## Search every state of the claim protocol with SPIN (needs spin and a C compiler; ARGS=--write updates the page)
 	@$(VENV)/bin/python -m dev.model $(ARGS)
