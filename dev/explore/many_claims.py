@@ -23,7 +23,7 @@ def main() -> int:
     logging.disable(logging.CRITICAL)
     print(f"seed {options.seed}", flush=True)
     chosen = settings(
-        max_examples=200,
+        max_examples=50,
         stateful_step_count=60,
         deadline=None,
         database=None,
