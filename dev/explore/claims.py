@@ -24,7 +24,7 @@ from airflow_provider_wan.api.errors import (
     WanRateLimitError,
 )
 from airflow_provider_wan.api.record import RequestPage, RequestRecord, RequestStatus
-from airflow_provider_wan.api.request import I2VRequest
+from airflow_provider_wan.api.request import I2VRequest, WanRequest
 from airflow_provider_wan.ledger import Owner, Policy, Submitter, compute_fingerprint
 from airflow_provider_wan.ledger.entry import LedgerEntry
 from airflow_provider_wan.ledger.errors import LedgerUnavailableError
@@ -217,7 +217,7 @@ class ActorApi:
     def account(self) -> Account:
         return ACCOUNT
 
-    def prepare_submission(self, request: I2VRequest) -> ActorPost:
+    def prepare_submission(self, request: WanRequest) -> ActorPost:
         self._actor.cross("connect", lambda: None, lambda: WanConnectError("connection refused"))
         return ActorPost(self._actor, request)
 
@@ -236,7 +236,7 @@ class ActorApi:
 class ActorPost:
     """The paid POST of an actor, whose connection is open."""
 
-    def __init__(self, actor: Actor, request: I2VRequest) -> None:
+    def __init__(self, actor: Actor, request: WanRequest) -> None:
         self._actor = actor
         self._request = request
 
