@@ -36,7 +36,16 @@ def s3_client() -> Any:
 def main(ledger: str, base_url: str, key: str, task: str, try_number: str) -> None:
     client = WanClient(WanConfig(api_key=key, base_url=base_url))
     # The sandbox responds at once, so short times suffice.
-    policy = Policy(lease=6.0, absence_confirm_interval=2.0, claim_poll_interval=0.1)
+    policy = Policy(
+        lease=6.0,
+        post_timeout=1.0,
+        longest_post=1.0,
+        list_lag=0.0,
+        max_intent_age=1.0,
+        absence_confirm_interval=2.0,
+        claim_poll_interval=0.1,
+        doubt_poll_interval=0.5,
+    )
     submitter = Submitter(client, open_store(ledger, s3_client=s3_client), policy=policy)
     print("ready", flush=True)
     sys.stdin.readline()

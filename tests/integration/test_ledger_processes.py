@@ -18,6 +18,7 @@ import pytest
 
 from airflow_provider_wan.ledger import EntryState, open_store
 from airflow_provider_wan.sandbox import SandboxServer
+from dev.testkit.history import find_violations
 from dev.testkit.s3_folder import BUCKET
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -101,3 +102,4 @@ def test_a_process_killed_at_any_moment_and_retried_pays_once(api: Any, start_su
     uri, _, client = ledger
     (stored,) = open_store(uri, s3_client=client).entries()
     assert (stored.entry.state, stored.entry.request_id) == (EntryState.SUCCEEDED, result["request_id"])
+    assert find_violations(api.accepted(), api.charges(), [stored.entry]) == []
