@@ -246,17 +246,19 @@ class Hub:
             self._record_success()
             now = time.time()
             for number, record in enumerate(scheduler.on_page(poll, page, polled_at, now), 1):
-                self._publish(record.request_id, record, now)
+                self._publish(record.request_id, record, now, of_page=True)
                 if number % NOTIFICATIONS_PER_STEP == 0:
                     await asyncio.sleep(0)
 
-    def _publish(self, request_id: str, result: RequestRecord | WanError, now: float) -> None:
+    def _publish(self, request_id: str, result: RequestRecord | WanError, now: float, *, of_page: bool = False) -> None:
         request = self._schedulers[self._models.get(request_id)].requests.get(request_id)
         missing_since = request.missing_since if request is not None else None
         for subscription in tuple(self._subscriptions.get(request_id, ())):
             subscription.observe(result)
             target = replace(subscription.target, missing_since=missing_since)
-            if decision := evaluate_poll(result, target, now):
+            decision = evaluate_poll(result, target, now)
+            # The list may be stuck: at the deadline the poll by id has the last word, or else the wait's own timer.
+            if decision is not None and not (of_page and decision.status is WaitStatus.TIMEOUT):
                 subscription.end(decision)
 
     def _record_success(self) -> None:

@@ -104,9 +104,10 @@ class TrackedRequest:
             return False
         if now >= self.target.end_time > self.verified_at:
             return True
+        if distribution is not None and self.started is not None and now - self.started < distribution.median:
+            # It hardly has ended yet.
+            return False
         gap = VERIFY_INTERVALS * self.interval
-        if distribution is not None:
-            gap = max(gap, 3.0 * distribution.median)
         return now - self.verified_at >= gap * 2.0 ** min(self.verifications, 8)
 
     def must_poll(self, now: float, distribution: RuntimeDistribution | None) -> bool:
