@@ -1,9 +1,28 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Configuration of S3 clients."""
+"""Configuration of S3 clients, and the options of everything that they write."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urlencode, urlsplit
+
 from botocore.config import Config
+
+from airflow_provider_wan.api.errors import WanValidationError
+
+#: Options that a store may ask for with every object that is written.
+WRITE_OPTIONS = (
+    "ACL",
+    "BucketKeyEnabled",
+    "ChecksumAlgorithm",
+    "SSEKMSEncryptionContext",
+    "SSEKMSKeyId",
+    "ServerSideEncryption",
+    "StorageClass",
+    "Tagging",
+)
+_WRITES = ("PutObject", "CreateMultipartUpload", "CopyObject")
 
 
 def build_signing_config(given: Config | None = None, *, max_connections: int = 10) -> Config:
@@ -14,3 +33,51 @@ def build_signing_config(given: Config | None = None, *, max_connections: int = 
     """
     config = Config(signature_version="s3v4", max_pool_connections=max_connections)
     return config if given is None else given.merge(config)
+
+
+def build_checksum_config(given: Config | None, endpoint_url: str | None) -> Config | None:
+    """Return a configuration that sends checksums only where they are required, for other stores than AWS.
+
+    Many of them do not know the checksums that boto3 adds to each request by default.
+
+    :param given: configuration of the connection; what it says of checksums is kept.
+    :param endpoint_url: address of the store; None for AWS.
+    """
+    host = urlsplit(endpoint_url or "").hostname or ""
+    if not host or host.endswith((".amazonaws.com", ".amazonaws.com.cn")):
+        return given
+    default = Config(request_checksum_calculation="when_required", response_checksum_validation="when_required")
+    return default if given is None else default.merge(given)
+
+
+def parse_write_options(value: object) -> dict[str, Any]:
+    """Return the options of all writes.
+
+    :param value: an object with names of :data:`WRITE_OPTIONS`; ``Tagging`` may be an object. None for no options.
+    :raises WanValidationError: if it is not such an object.
+    """
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping) or (unknown := set(map(str, value)) - set(WRITE_OPTIONS)):
+        shown = sorted(unknown) if isinstance(value, Mapping) else type(value).__name__
+        rule = f"must be an object with some of {', '.join(WRITE_OPTIONS)}"
+        raise WanValidationError("s3_options", shown, rule, "Correct the AWS connection's extra")
+    options = dict(value)
+    if isinstance(tags := options.get("Tagging"), Mapping):
+        options["Tagging"] = urlencode({str(name): str(tag) for name, tag in tags.items()})
+    return options
+
+
+def set_write_options(client: Any, options: Mapping[str, Any]) -> None:
+    """Make a client send options with each object that it writes, whatever writes it.
+
+    :param client: a boto3 S3 client.
+    :param options: from :func:`parse_write_options`.
+    """
+
+    def add(params: dict[str, Any], **_: Any) -> None:
+        for name, value in options.items():
+            params.setdefault(name, value)
+
+    for operation in _WRITES if options else ():
+        client.meta.events.register(f"provide-client-params.s3.{operation}", add)

@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Stores and policies that refuse what AWS allows, over a real S3."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from airflow_provider_wan.api.errors import WanValidationError
+from airflow_provider_wan.ledger import open_store
+from airflow_provider_wan.ledger.errors import LedgerUnavailableError, LedgerUnsafeError
+from airflow_provider_wan.operators.s3_client import create_s3_client, create_signing_client
+from airflow_provider_wan.s3.multipart import ObjectWriter
+from dev.seaweed import SeaweedFS
+from dev.testkit.s3_folder import BUCKET, Folder
+from dev.testkit.s3_proxy import S3Proxy
+
+Connect = Callable[..., None]
+
+
+@pytest.fixture
+def connect(folder: Folder, seaweed: SeaweedFS, monkeypatch: pytest.MonkeyPatch) -> Connect:
+    def set_up(url: str, **extra: Any) -> None:
+        value = {
+            "conn_type": "aws",
+            "login": seaweed.access_key,
+            "password": seaweed.secret_key,
+            "extra": {"endpoint_url": url, "region_name": seaweed.region, **extra},
+        }
+        monkeypatch.setenv("AIRFLOW_CONN_AWS_DEFAULT", json.dumps(value))
+
+    return set_up
+
+
+@pytest.mark.parametrize("create", [create_s3_client, create_signing_client])
+def test_the_options_of_the_connection_are_on_every_write(
+    seaweed: SeaweedFS, connect: Connect, create: Callable[[str], Any]
+) -> None:
+    required = {"x-amz-storage-class": "STANDARD", "x-amz-tagging": "team=film+one", "x-amz-acl": "private"}
+    with S3Proxy(seaweed.port, required=required) as proxy:
+        connect(proxy.url, s3_options={"StorageClass": "STANDARD", "Tagging": {"team": "film one"}, "ACL": "private"})
+        client = create("aws_default")
+        client.put_object(Bucket=BUCKET, Key="stores/put", Body=b"a")
+        writer = ObjectWriter(client, BUCKET, "stores/writer", content_type="text/plain", metadata={})
+        writer.write(b"b")
+        writer.commit({})
+        open_store(f"s3://{BUCKET}/stores", s3_client=lambda: client).probe()
+        assert proxy.refused == []
+        assert len(proxy.writes) >= 4
+
+
+def test_without_the_options_such_a_policy_refuses_and_the_ledger_says_so_before_any_payment(
+    seaweed: SeaweedFS, connect: Connect
+) -> None:
+    with S3Proxy(seaweed.port, required={"x-amz-server-side-encryption": "aws:kms"}) as proxy:
+        connect(proxy.url)
+        store = open_store(f"s3://{BUCKET}/denied", s3_client=lambda: create_s3_client("aws_default"))
+        with pytest.raises(LedgerUnavailableError, match="AccessDenied"):
+            store.probe()
+        connect(proxy.url, s3_options={"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": "key-1"})
+        client = create_s3_client("aws_default")
+        refused = len(proxy.refused)
+        with contextlib.suppress(client.exceptions.ClientError):  # this S3 has no KMS
+            client.put_object(Bucket=BUCKET, Key="denied/a", Body=b"a")
+        assert len(proxy.refused) == refused
+        assert proxy.writes[-1]["x-amz-server-side-encryption-aws-kms-key-id"] == "key-1"
+
+
+def test_without_permission_to_list_an_absent_entry_is_named_with_the_remedy(
+    seaweed: SeaweedFS, connect: Connect
+) -> None:
+    with S3Proxy(seaweed.port, may_list=False) as proxy:
+        connect(proxy.url)
+        store = open_store(f"s3://{BUCKET}/unlisted", s3_client=lambda: create_s3_client("aws_default"))
+        with pytest.raises(LedgerUnavailableError, match="s3:ListBucket"):
+            store.read("0" * 64)
+
+
+def test_a_store_without_conditional_writes_is_refused_at_once_with_the_remedy(
+    seaweed: SeaweedFS, connect: Connect
+) -> None:
+    with S3Proxy(seaweed.port, conditional=False) as proxy:
+        connect(proxy.url)
+        store = open_store(f"s3://{BUCKET}/unsafe", s3_client=lambda: create_s3_client("aws_default"))
+        with pytest.raises(LedgerUnsafeError, match="file:///folder"):
+            store.probe()
+        assert proxy.refused == ["PUT 501"]
+
+
+@pytest.mark.parametrize("create", [create_s3_client, create_signing_client])
+def test_a_store_that_knows_no_checksums_gets_none(
+    seaweed: SeaweedFS, connect: Connect, create: Callable[[str], Any]
+) -> None:
+    with S3Proxy(seaweed.port, checksums=False) as proxy:
+        connect(proxy.url)
+        create("aws_default").put_object(Bucket=BUCKET, Key="plain", Body=b"a")
+        assert proxy.refused == []
+
+
+@pytest.mark.parametrize("options", [{"Acl": "private"}, ["private"], "private"])
+def test_an_option_that_no_store_has_is_refused(seaweed: SeaweedFS, connect: Connect, options: Any) -> None:
+    connect(seaweed.endpoint_url, s3_options=options)
+    with pytest.raises(WanValidationError, match="s3_options"):
+        create_s3_client("aws_default")
