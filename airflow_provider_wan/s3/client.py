@@ -59,9 +59,9 @@ def parse_write_options(value: object) -> dict[str, Any]:
     if value is None:
         return {}
     if not isinstance(value, Mapping) or (unknown := set(map(str, value)) - set(WRITE_OPTIONS)):
-        shown = sorted(unknown) if isinstance(value, Mapping) else type(value).__name__
+        printed = sorted(unknown) if isinstance(value, Mapping) else type(value).__name__
         rule = f"must be an object with some of {', '.join(WRITE_OPTIONS)}"
-        raise WanValidationError("s3_options", shown, rule, "Correct the AWS connection's extra")
+        raise WanValidationError("s3_options", printed, rule, "Correct the AWS connection's extra")
     options = dict(value)
     if isinstance(tags := options.get("Tagging"), Mapping):
         options["Tagging"] = urlencode({str(name): str(tag) for name, tag in tags.items()})
