@@ -192,7 +192,7 @@ def test_a_source_of_another_kind_is_refused(source: str) -> None:
         run(source=source, dest_prefix="s3://b/p")
 
 
-@pytest.mark.parametrize("wrong", [{"kind": "video"}, {"fit": "crop"}, {"delivery": "mail"}])
+@pytest.mark.parametrize("wrong", [{"kind": "video"}, {"fit": "stretch"}, {"delivery": "mail"}])
 def test_a_wrong_choice_is_refused_when_the_dag_is_read(wrong: dict[str, Any]) -> None:
     with pytest.raises(WanValidationError, match="must be one of"):
         S3ToWanOperator(task_id="ingest", source="s3://b/k", **wrong)
