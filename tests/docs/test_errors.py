@@ -106,9 +106,8 @@ def test_the_example_of_a_refusal_is_what_the_refusal_says() -> None:
     from airflow_provider_wan.api.request import I2VRequest
 
     with pytest.raises(WanValidationError) as refusal:
-        I2VRequest(img_url="https://images.example.com/cat.jpg", duration="5")  # type: ignore[arg-type]
-    shown = re.search(
-        r"`(duration='5'[^`]+)`", (ROOT / "docs" / "reference" / "operators.md").read_text(encoding="utf-8")
-    )
-    assert shown
-    assert str(refusal.value).startswith(shown[1])
+        I2VRequest(img_url="https://images.example.com/cat.jpg", duration="five")  # type: ignore[arg-type]
+    page = (ROOT / "docs" / "reference" / "operators.md").read_text(encoding="utf-8")
+    example = re.search(r"`(duration='five'[^`]+)`", page)
+    assert example
+    assert str(refusal.value).startswith(" ".join(example[1].split()))

@@ -20,7 +20,7 @@ FIGURES = {
     "reference/operators.md": {
         f"{image.MIN_SIDE}–{image.MAX_SIDE} pixels a side": "sides",
         f"{image.MAX_SIDE / image.MIN_SIDE:.2f} times the other": "aspect",
-        f"more than {image.MAX_SOURCE_BYTES // MB} MB or {image.MAX_SOURCE_PIXELS // MB} million pixels": "source",
+        f"At most {image.MAX_SOURCE_BYTES // MB} MB and {image.MAX_SOURCE_PIXELS // MB} million pixels": "source",
         f"| at most {image.MAX_IMAGE_BYTES // MB} MB | at most {audio.MAX_AUDIO_BYTES // MB} MB |": "sizes",
         f"{audio.MIN_SECONDS:.0f}–{audio.MAX_SECONDS:.0f} s;": "audio",
     },
