@@ -11,7 +11,7 @@ from typing import Any
 from airflow_provider_wan.api.config import WanConfig
 from airflow_provider_wan.api.errors import WanNotFoundError
 from airflow_provider_wan.api.record import RequestPage, RequestRecord, RequestStatus
-from airflow_provider_wan.api.request import I2VRequest
+from airflow_provider_wan.api.request import I2VRequest, WanRequest
 from airflow_provider_wan.ledger import LedgerEntry, Owner, compute_fingerprint
 from airflow_provider_wan.ledger.entry import NO_REFERENCE, claim, record_intent
 from airflow_provider_wan.ledger.fingerprint import hash_payload
@@ -102,10 +102,10 @@ class Api:
             self.add({"seed": n}, "success", request_id=f"old{n}", created_at=NOW - 7200 * n)
         self._ids = itertools.count(1)
 
-    def prepare_submission(self, request: I2VRequest) -> PreparedCall:
+    def prepare_submission(self, request: WanRequest) -> PreparedCall:
         return PreparedCall(lambda: self.submit(request))
 
-    def submit(self, request: I2VRequest) -> RequestRecord:
+    def submit(self, request: WanRequest) -> RequestRecord:
         self.posts.append(request.to_payload())
         answer = self.answers.pop(0) if self.answers else None
         if isinstance(answer, Exception):

@@ -42,7 +42,7 @@ def read_list(*rows: Any) -> list[Any]:
 
 
 def prompts(items: list[Any]) -> list[Any]:
-    return [each.request.prompt if isinstance(each, Item) else each.reason for each in items]
+    return [each.request.to_payload()["prompt"] if isinstance(each, Item) else each.reason for each in items]
 
 
 # --- CSV dialects ---------------------------------------------------------------------------------

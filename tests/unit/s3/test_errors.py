@@ -18,7 +18,7 @@ SILENT = ConnectTimeoutError(endpoint_url="https://s3.example.com")
 
 def error(code: str, status: int) -> ClientError:
     return ClientError(
-        {"Error": {"Code": code}, "ResponseMetadata": {"HTTPStatusCode": status}},  # type: ignore[typeddict-item]
+        {"Error": {"Code": code}, "ResponseMetadata": {"HTTPStatusCode": status}},
         "GetObject",
     )
 
