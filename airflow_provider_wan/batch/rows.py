@@ -125,9 +125,8 @@ def parse_row(raw: RawRow, defaults: Mapping[str, Any]) -> Item | InvalidRow:
     :param defaults: payload fields and idempotency key for rows that do not have them.
     :returns: the item, or what is wrong with the row.
     """
-    image = _display_image(raw.values)
     if raw.fault is not None:
-        return InvalidRow(raw.number, image, f"row {raw.number} {raw.fault}")
+        return InvalidRow(raw.number, _display_image(raw.values), f"row {raw.number} {raw.fault}")
     try:
         if raw.typed and (problem := suggest_column(tuple(raw.values))):
             raise WanValidationError(f"row {raw.number}", *problem)
@@ -135,7 +134,7 @@ def parse_row(raw: RawRow, defaults: Mapping[str, Any]) -> Item | InvalidRow:
         values = {name: value for name, value in converted.items() if value is not None}
         return _build_item(raw, values, defaults)
     except WanValidationError as error:
-        return InvalidRow(raw.number, image, str(error))
+        return InvalidRow(raw.number, _display_image(raw.values), str(error))
 
 
 def _build_item(raw: RawRow, values: dict[str, Any], defaults: Mapping[str, Any]) -> Item:
