@@ -112,8 +112,8 @@ class ClaimMachine(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         try:
-            self.world.settle()
-            assert self.world.violations(settled=True) == []
+            settled = self.world.settle()
+            assert self.world.violations(settled=settled) == []
         finally:
             self.world.stop()
 
