@@ -19,7 +19,7 @@ from airflow_provider_wan.retry import WanRetryPolicy  # noqa: E402
         (errors.WanValidationError("prompt", "x", "too long"), "FAIL", None),
         (errors.WanCreditError("no credit"), "FAIL", None),
         (errors.WanClipFailedError("refused", permanent=True), "FAIL", None),
-        (errors.WanResultGoneError("gone"), "FAIL", None),
+        (errors.WanResultGoneError("gone"), "RETRY", 10),
         (errors.WanInDoubtError("lost"), "RETRY", 120),
         (errors.WanClipTimeoutError("still running"), "RETRY", 10),
         (errors.WanResultError("cut off"), "RETRY", 10),

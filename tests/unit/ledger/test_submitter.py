@@ -87,7 +87,7 @@ def test_what_fails_before_the_payment_leaves_nothing_behind(submit: Any, store:
 
 @pytest.mark.parametrize(
     ("prices", "max_cost", "words"),
-    [(PRICES, 0.49, r"\$0.50"), ({}, 10.0, "no price for 720P"), (None, 1.0, "no price")],
+    [(PRICES, 0.49, r"\$0.50"), ({}, 10.0, "no price for wan2.6-i2v at 720P"), (None, 1.0, "no price")],
 )
 def test_a_clip_over_budget_is_not_paid_for(
     submitter: Any, api: Any, store: Any, prices: Any, max_cost: float, words: str
