@@ -73,7 +73,7 @@ def unhappy(harness: AirflowHarness) -> dict[str, DagRunHandle]:
 @pytest.mark.parametrize(
     ("prompt", "words"),
     [
-        ("failed", ["WanClipFailedError", "failed: Video generation failed", "not charged"]),
+        ("failed", ["WanClipFailedError", "Video generation failed", "not charged"]),
         ("cancelled", ["WanClipCancelledError", "was cancelled", "not charged"]),
         ("never", ["WanClipTimeoutError", "is still 'queued' after 25 s", "clearing this task", "pays nothing"]),
     ],
