@@ -78,8 +78,14 @@ def test_a_budget_of_just_the_estimate_is_enough_where_an_answer_was_lost(
     folder: Folder, sandbox: SandboxServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # In a small part of the time, and on an account that has a past, without which a list proves nothing.
-    times = {"post_timeout": 1.0, "longest_post": 1.0, "list_lag": 0.0, "max_intent_age": 1.0}
-    policy = Policy(**times, absence_confirm_interval=2.0, doubt_poll_interval=0.5)
+    policy = Policy(
+        post_timeout=1.0,
+        longest_post=1.0,
+        list_lag=0.0,
+        max_intent_age=1.0,
+        absence_confirm_interval=2.0,
+        doubt_poll_interval=0.5,
+    )
     monkeypatch.setattr(submitter, "Policy", lambda: policy)
     sandbox.call(lambda core: core.admin.console(age=7200))
     sandbox.call(lambda core: core.admin.console(age=7300))
