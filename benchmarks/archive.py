@@ -126,11 +126,11 @@ def rclone(url: str, key: str, s3: SeaweedFS) -> dict[str, Any]:
     began = time.perf_counter()
     process = subprocess.Popen([program, "copyurl", url, f"s3:{BUCKET}/{key}"], env=env, stderr=subprocess.PIPE)
     assert process.stderr is not None
-    told = process.stderr.read()
+    stderr = process.stderr.read()
     _, code, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(code)
     if process.returncode:
-        raise RuntimeError(told.decode()[-2000:])
+        raise RuntimeError(stderr.decode()[-2000:])
     peak = usage.ru_maxrss / 1000
     return {
         "seconds": time.perf_counter() - began,

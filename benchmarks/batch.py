@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Figures of the batch operator: ``make bench-batch``, or ``python -m benchmarks.batch loop waves killed dry-run``.
+Figures of the batch operator: ``make bench-batch``, or ``python -m benchmarks.batch loop deferrable killed dry-run``.
 
 A thousand rows through the sandbox, sped up, which runs 20 clips at once, with 2% of passing errors and 3% of bad
 images. The batch runs in a process of its own, whose memory is measured; S3 (SeaweedFS) and the sandbox run beside it.
@@ -109,12 +109,12 @@ def run(made: Bench, arguments: dict[str, Any], *, kills: int = 0) -> dict[str, 
     OUT.mkdir(parents=True, exist_ok=True)
     began = time.monotonic()
     for try_number in range(1, kills + 30):
-        told = {"prefix": made.folder.prefix, "arguments": arguments, "try_number": try_number}
+        parameters = {"prefix": made.folder.prefix, "arguments": arguments, "try_number": try_number}
         log = OUT / f"try-{try_number}.log"
         until = (try_number * (made.rows - len(made.bad))) // (kills + 1) if try_number <= kills else None
         with log.open("wb") as file:
             process = subprocess.Popen(
-                [sys.executable, "-m", "benchmarks.batch_process", json.dumps(told)],
+                [sys.executable, "-m", "benchmarks.batch_process", json.dumps(parameters)],
                 cwd=ROOT,
                 stdout=file,
                 stderr=subprocess.STDOUT,
@@ -213,13 +213,13 @@ def dry_run(rows: int) -> dict[str, Any]:
         for number in range(rows):
             row = {"image": f"https://images.example.com/{number}.jpg", "prompt": f"row {number}"}
             file.write(json.dumps(row) + "\n")
-    told = {"manifest": str(path), "ledger_uri": f"file://{OUT}/ledger", "dry_run": True}
+    parameters = {"manifest": str(path), "ledger_uri": f"file://{OUT}/ledger", "dry_run": True}
     began = time.monotonic()
     child = os.fork()
     if child == 0:
         os.environ["AIRFLOW_CONN_WAN_DEFAULT"] = json.dumps({"conn_type": "wan", "password": "key"})
         os.environ["AIRFLOW_CONN_AWS_DEFAULT"] = json.dumps({"conn_type": "aws", "login": "a", "password": "b"})
-        result = BatchTask(Folder(None, "none"), told).try_()
+        result = BatchTask(Folder(None, "none"), parameters).try_()
         os._exit(0 if result["items"] == rows else 1)
     _, status = os.waitpid(child, 0)
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1e3
@@ -273,18 +273,18 @@ def _plot(memory: dict[str, list[list[float]]]) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", nargs="*", choices=["loop", "waves", "killed", "dry-run"], default=[])
+    parser.add_argument("what", nargs="*", choices=["loop", "deferrable", "killed", "dry-run"], default=[])
     parser.add_argument("--rows", type=int, default=ROWS)
     parser.add_argument("--speed", type=float, default=6.0, help="how many times faster than the service")
     options = parser.parse_args(arguments)
     figures = {}
-    for what in options.what or ["dry-run", "loop", "waves", "killed"]:
+    for what in options.what or ["dry-run", "loop", "deferrable", "killed"]:
         if what == "dry-run":
             figures[what] = dry_run(100 * options.rows)
         else:
             with bench(options.rows, options.speed) as made:
-                waves = {"deferrable": True, "max_in_flight": 5 * LIMIT} if what == "waves" else {}
-                result = run(made, made.arguments(**waves), kills=10 if what == "killed" else 0)
+                deferral = {"deferrable": True, "max_in_flight": 5 * LIMIT} if what == "deferrable" else {}
+                result = run(made, made.arguments(**deferral), kills=10 if what == "killed" else 0)
                 figures[what] = report(what, made, result)
         if options.rows == ROWS:
             publish(figures)

@@ -30,11 +30,11 @@ def in_a_child(job: BatchTask, event: dict[str, Any] | None) -> dict[str, Any]:
         try:
             task, context = job.operator(), job.context()
             try:
-                told = {"result": task.execute(context) if event is None else task.execute_complete(context, event)}
+                message = {"result": task.execute(context) if event is None else task.execute_complete(context, event)}
             except TaskDeferred as deferred:
-                told = {"trigger": deferred.trigger.serialize()}
+                message = {"trigger": deferred.trigger.serialize()}
             with os.fdopen(write, "w") as pipe:
-                json.dump(told, pipe)
+                json.dump(message, pipe)
             code = 0
         finally:
             sys.stdout.flush()
@@ -50,9 +50,9 @@ def in_a_child(job: BatchTask, event: dict[str, Any] | None) -> dict[str, Any]:
 
 
 def main() -> None:
-    told = json.loads(sys.argv[1])
-    job = BatchTask(Folder(None, told["prefix"]), told["arguments"], try_number=told["try_number"])
-    if not told["arguments"].get("deferrable"):
+    parameters = json.loads(sys.argv[1])
+    job = BatchTask(Folder(None, parameters["prefix"]), parameters["arguments"], try_number=parameters["try_number"])
+    if not parameters["arguments"].get("deferrable"):
         print(json.dumps(job.operator().execute(job.context())))
         return
     event = None

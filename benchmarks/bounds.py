@@ -94,10 +94,10 @@ def _large(ours: Row, idle: Row | None) -> list[Bound]:
 def per_clip(each: Row) -> tuple[float, float]:
     """Requests, and seconds of CPU of both processes, for each clip that ended, while they end."""
     ending = each["ending"]
-    told = max(1, ending["told"])
+    resumed = max(1, ending["resumed"])
     return (
-        ending["requests"] / told,
-        (ending["cpu_seconds_of_runner"] + ending["cpu_seconds_of_supervisor"]) / told,
+        ending["requests"] / resumed,
+        (ending["cpu_seconds_of_runner"] + ending["cpu_seconds_of_supervisor"]) / resumed,
     )
 
 
@@ -106,7 +106,9 @@ def _small(ours: Row, rows: Sequence[Row]) -> list[Bound]:
     peers = [
         each
         for each in rows
-        if each["contestant"] not in ("ours", "idle") and each["waiting"] == ours["waiting"] and each["ending"]["told"]
+        if each["contestant"] not in ("ours", "idle")
+        and each["waiting"] == ours["waiting"]
+        and each["ending"]["resumed"]
     ]
     if not peers or lag is None:
         return []

@@ -25,14 +25,14 @@ POLL, RATE = 10.0, 5.0
 HOURS = {100: 12.0, 1000: 3.0, 10000: 0.5}
 QUICK_HOURS = {100: 0.5, 1000: 0.2, 10000: 0.02}
 # While the run times of all kinds are learnt nothing counts.
-WARM = {"steady": 1800.0, "queued": 1800.0, "waves": 3600.0}
+WARM = {"steady": 1800.0, "queued": 1800.0, "bursts": 3600.0}
 FLOOR_HOURS, QUICK_FLOOR_HOURS = 1.5, 0.1
 # What clients ask for by default, and what ours asks for where that takes several pages.
 USUAL, LARGE = PAGE_SIZE, MAX_PAGE_SIZE
 BOUND, OURS, OURS_USUAL = "even sweep (bound)", f"ours, pages up to {LARGE}", f"ours, pages up to {USUAL}"
 
 
-def told(name: str, result: Result, sweep: Result, longest: float, clips: int) -> dict[str, Any]:
+def summarize(name: str, result: Result, sweep: Result, longest: float, clips: int) -> dict[str, Any]:
     return {
         "way": name,
         "lag_p50": round(result.lag(0.5), 2),
@@ -45,19 +45,19 @@ def told(name: str, result: Result, sweep: Result, longest: float, clips: int) -
     }
 
 
-def service_of(flight: int, load: str, seed: int, hours: float) -> Service:
+def build_service(flight: int, load: str, seed: int, hours: float) -> Service:
     return Service(LOADS[load](flight, hours + WARM[load] / 3600, seed))
 
 
-def looked(flight: int, load: str, seed: int, hours: float, page: int) -> Result:
-    return ours(service_of(flight, load, seed, hours), WARM[load], POLL, RATE, largest=page)
+def simulate_ours(flight: int, load: str, seed: int, hours: float, page: int) -> Result:
+    return ours(build_service(flight, load, seed, hours), WARM[load], POLL, RATE, largest=page)
 
 
 def compare(
     flight: int, load: str, seed: int, hours: float, found: Mapping[int, Result], floor: float | None
 ) -> dict[str, Any]:
     """Hold what ours brought, by the largest page, against the other ways, and against :func:`least`."""
-    warm, service = WARM[load], service_of(flight, load, seed, hours)
+    warm, service = WARM[load], build_service(flight, load, seed, hours)
     sweep, longest = even_sweep(service, warm, POLL, RATE)
     clips = len(sweep.lags)
     ways = [(BOUND, sweep)]
@@ -69,8 +69,8 @@ def compare(
     for page in (USUAL, LARGE):
         swept, _ = even_sweep(service, warm, POLL, RATE, page, listed=True)
         ways.append((f"even sweep of the list as it is, {page} a page", swept))
-    ways.append(("one GET each, every 10 s", singles(service, warm, RATE, lambda looked: POLL)))
-    backed = singles(service, warm, RATE, lambda looked: min(120.0, 5.0 * 1.5**looked))
+    ways.append(("one GET each, every 10 s", singles(service, warm, RATE, lambda polls: POLL)))
+    backed = singles(service, warm, RATE, lambda polls: min(120.0, 5.0 * 1.5**polls))
     ways.append(("one GET each, back-off 5-120 s", backed))
     ways.append(("oracle", oracle(service, warm, RATE)))
     return {
@@ -81,13 +81,13 @@ def compare(
         "clips": clips,
         "longest_sweep": round(longest, 2),
         "least_of_even_sweep_s_requests": floor,
-        "ways": [told(name, result, sweep, longest, clips) for name, result in ways],
+        "ways": [summarize(name, result, sweep, longest, clips) for name, result in ways],
     }
 
 
 def least(flight: int, load: str, seed: int, hours: float) -> float:
     """The share of the sweep's requests below which nobody who knows only the distributions can keep the bounds."""
-    warm, service = WARM[load], service_of(flight, load, seed, hours)
+    warm, service = WARM[load], build_service(flight, load, seed, hours)
     sweep, longest = even_sweep(service, warm, POLL, RATE)
     return round(fewest(ends(service.jobs, warm), 1.1 * longest / 2, 1.5 * longest) / sweep.requests, 3)
 
@@ -104,7 +104,7 @@ def main() -> None:
     cases = [(flight, load) for flight in sorted(options.in_flight, reverse=True) for load in options.loads]
     with ProcessPoolExecutor(options.processes) as pool:
         waiting = {
-            (*case, page): pool.submit(looked, *case, options.seed, hours[case[0]], page)
+            (*case, page): pool.submit(simulate_ours, *case, options.seed, hours[case[0]], page)
             for case in cases
             for page in (LARGE, USUAL)
         }

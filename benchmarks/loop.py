@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any, cast
 
 WATCH_SECONDS = 0.01
-SHOWN = 8
+LONGEST_COUNT = 8
 
 
 class Steps:
@@ -47,21 +47,23 @@ class Steps:
             run(handle)
             took = time.perf_counter() - wall - self.collections.took
             if took > 0.003:
-                self._note(took, time.thread_time() - cpu - self.collections.took, told_of(handle))
+                self._note(took, time.thread_time() - cpu - self.collections.took, describe_step(handle))
 
         Handle._run = timed  # type: ignore[method-assign, assignment]
 
-    def told(self) -> list[dict[str, Any]]:
+    def to_json(self) -> list[dict[str, Any]]:
         longest = sorted(self.longest, reverse=True)
         return [
             {"ms": round(1e3 * wall, 1), "cpu_ms": round(1e3 * cpu, 1), "step": step} for wall, cpu, step in longest
         ]
 
     def _note(self, wall: float, cpu: float, step: str) -> None:
-        (heapq.heappush if len(self.longest) < SHOWN else heapq.heappushpop)(self.longest, (wall, cpu, step[:160]))
+        (heapq.heappush if len(self.longest) < LONGEST_COUNT else heapq.heappushpop)(
+            self.longest, (wall, cpu, step[:160])
+        )
 
 
-def told_of(handle: Handle) -> str:
+def describe_step(handle: Handle) -> str:
     """The task that made the step, where it can be told."""
     callback: Any = handle._callback  # type: ignore[attr-defined]
     task = getattr(callback, "__self__", None)
@@ -84,7 +86,7 @@ class Collections:
         took = time.perf_counter() - self._began
         self.took += took
         if took > 0.003:
-            self.longest = heapq.nlargest(SHOWN, [*self.longest, took])
+            self.longest = heapq.nlargest(LONGEST_COUNT, [*self.longest, took])
 
 
 async def watchdog(blocks: list[tuple[float, float]], began: float) -> None:
@@ -108,8 +110,8 @@ async def wait_all(count: int, seconds: float, ended: int, url: str) -> dict[str
 
     async def run(number: int) -> None:
         trigger = WanI2VTrigger(f"r{number:06}", time.time() + 3600, resolution="720P", duration=5)
-        async with aclosing(cast(AsyncGenerator[Any, None], trigger.run())) as told:
-            events.extend([event async for event in told])
+        async with aclosing(cast(AsyncGenerator[Any, None], trigger.run())) as stream:
+            events.extend([event async for event in stream])
 
     tasks = []
     for number in range(count):
@@ -118,13 +120,13 @@ async def wait_all(count: int, seconds: float, ended: int, url: str) -> dict[str
         tasks.append(asyncio.create_task(run(number)))
     registered = time.perf_counter() - began
     await asyncio.sleep(seconds / 2)
-    wish = json.dumps({"first": 0, "count": ended, "seconds": 0.1}).encode()
-    finish = urllib.request.Request(f"{url}/finish", wish, {"Content-Type": "application/json"})
+    body = json.dumps({"first": 0, "count": ended, "seconds": 0.1}).encode()
+    finish = urllib.request.Request(f"{url}/finish", body, {"Content-Type": "application/json"})
     await asyncio.to_thread(urllib.request.urlopen, finish)
     usage = resource.getrusage(resource.RUSAGE_SELF)
     await asyncio.sleep(seconds / 2)
     after = resource.getrusage(resource.RUSAGE_SELF)
-    told = len(events)
+    event_count = len(events)
     blocks = list(noted)
     for task in tasks:
         task.cancel()
@@ -133,11 +135,13 @@ async def wait_all(count: int, seconds: float, ended: int, url: str) -> dict[str
     return {
         "waiting": count,
         "registered_s": round(registered, 2),
-        "events": told,
-        "longest_blocks": [f"{1e3 * block:.1f} ms at {at:.1f} s" for block, at in heapq.nlargest(SHOWN, blocks)],
+        "events": event_count,
+        "longest_blocks": [
+            f"{1e3 * block:.1f} ms at {at:.1f} s" for block, at in heapq.nlargest(LONGEST_COUNT, blocks)
+        ],
         "cpu_share": round((after.ru_utime + after.ru_stime - usage.ru_utime - usage.ru_stime) / (seconds / 2), 3),
         "rss_mb": after.ru_maxrss // 1024,
-        "longest_steps": steps.told(),
+        "longest_steps": steps.to_json(),
         "longest_collections_ms": [round(1e3 * took, 1) for took in collections.longest],
     }
 

@@ -35,17 +35,17 @@ def _cell(value: object) -> str:
     return "" if value is None else f"{value:,g}" if isinstance(value, float) else str(value)
 
 
-def bounds_of(bounds: Sequence[Bound]) -> str:
+def format_bounds(bounds: Sequence[Bound]) -> str:
     rows = [(each.wanted, each.figure, "yes" if each.met else "**no**", each.why) for each in bounds]
     return table(("goal", "result", "met", "reason if not met"), rows)
 
 
 def measured(name: str) -> str:
     """With what the figures of a file were found."""
-    told = json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))
-    machine, versions = told["machine"], told["versions"]
-    stamps = {(each["measured"]["command"], each["measured"]["date"]) for each in told["results"]}
-    loads = [each["measured"]["load_before"] for each in told["results"]]
+    report = json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))
+    machine, versions = report["machine"], report["versions"]
+    stamps = {(each["measured"]["command"], each["measured"]["date"]) for each in report["results"]}
+    loads = [each["measured"]["load_before"] for each in report["results"]]
     commands = "".join(f"- `{command}` ({date})\n" for command, date in sorted(stamps))
     return (
         f"{commands}\n{machine['cores']} cores of {machine['processor']}, {machine['memory_gb']} GB,"
@@ -70,7 +70,7 @@ def waiting_part(rows: Rows) -> str:
                 f"{each['longest_block_of_the_loop']:.2f} / {each['longest_block_later']:.2f}",
                 ending["lag_p50"],
                 ending["lag_p99"],
-                f"{ending['told']} of {ending['ended']}",
+                f"{ending['resumed']} of {ending['ended']}",
             )
         )
     return (
@@ -98,13 +98,13 @@ def waiting_part(rows: Rows) -> str:
 
 
 def lag_part(rows: Rows) -> str:
-    told = (
+    introduction = (
         "A simulation without sockets. Clips are of all six kinds (resolution and duration). Run times are lognormal"
         f" around medians that are plausible for the service (sigma {RUN_SIGMA:g}); queue times have a median of 20 s"
         f" (sigma 0.8). `poll_interval` is {POLL:g} s, with at most {RATE:g} requests per second. A response takes"
         " 0.2 s, which is included in every lag.\n\n"
         "- *steady*: clips arrive at random times.\n"
-        "- *waves*: every half an hour, clips of two kinds in turn arrive within a minute.\n"
+        "- *bursts*: every half an hour, clips of two kinds in turn arrive within a minute.\n"
         "- *queued*: the service runs a tenth of the clips at a time.\n\n"
         f"Simulated times: {_hours(rows)} The warm-up, in which the run times of all kinds are learnt, is not"
         " counted.\n\n"
@@ -115,7 +115,7 @@ def lag_part(rows: Rows) -> str:
         "Larger pages account for most of the savings against the bound, if the service returns them. The knowledge of"
         " ages and run times accounts for the difference to the sweeps of the list as it is, at the same page size.\n"
     )
-    parts = [told]
+    parts = [introduction]
     for each in sorted(rows, key=lambda row: (row["in_flight"], row["load"])):
         lines = [
             (
@@ -224,7 +224,7 @@ def page() -> str:
         if not rows:
             continue
         picture = f"\n![{title}]({name}.png)\n" if (FOLDER / f"{name}.png").exists() else ""
-        parts.append(f"## {title}\n\n{bounds_of(bounds(rows))}\n{part(rows)}{picture}\n{measured(name)}")
+        parts.append(f"## {title}\n\n{format_bounds(bounds(rows))}\n{part(rows)}{picture}\n{measured(name)}")
     return "\n".join(parts)
 
 

@@ -69,17 +69,17 @@ def lag() -> None:
     pyplot.close(figure)
 
 
-def bars(name: str, rows: list[dict[str, Any]], labels: list[str], panels_of: dict[str, list[float]]) -> None:
+def bars(name: str, rows: list[dict[str, Any]], labels: list[str], values_by_panel: dict[str, list[float]]) -> None:
     """Horizontal bars, ours in colour, a panel for each measure."""
     figure, panels = pyplot.subplots(
         1,
-        len(panels_of),
-        figsize=(3.6 * len(panels_of) + 1.5, 0.36 * len(rows) + 1.6),
+        len(values_by_panel),
+        figsize=(3.6 * len(values_by_panel) + 1.5, 0.36 * len(rows) + 1.6),
         sharey=True,
         layout="constrained",
     )
     colours = ["C0" if row["contestant"] == "ours" else "0.65" for row in rows]
-    for panel, (title, values) in zip(panels, panels_of.items(), strict=True):
+    for panel, (title, values) in zip(panels, values_by_panel.items(), strict=True):
         drawn = panel.barh(labels, values, color=colours)
         panel.bar_label(drawn, fmt="%.3g", fontsize=8, padding=2)
         panel.set_title(title, fontsize=10)

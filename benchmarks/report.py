@@ -75,12 +75,16 @@ def save(name: str, results: Sequence[dict[str, Any]], *, key: Sequence[str], qu
     """
     path = (QUICK_FOLDER if quick else FOLDER) / f"{name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    kept = {tuple(each[field] for field in key): each for each in read(path)}
+    merged = {tuple(each[field] for field in key): each for each in read(path)}
     stamp = {"command": command(), "date": datetime.now(UTC).date().isoformat(), "load_before": LOAD_BEFORE}
     for each in results:
-        kept[tuple(each[field] for field in key)] = each | {"measured": stamp}
-    told = {"machine": machine(), "versions": versions(), "results": [kept[place] for place in sorted(kept, key=str)]}
-    path.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+        merged[tuple(each[field] for field in key)] = each | {"measured": stamp}
+    document = {
+        "machine": machine(),
+        "versions": versions(),
+        "results": [merged[place] for place in sorted(merged, key=str)],
+    }
+    path.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
     return path
 
 

@@ -137,8 +137,8 @@ class Server:
         return web.Response(status=200 if number in self.jobs.ended else 404)
 
     async def finish(self, request: web.Request) -> web.Response:
-        wish = await request.json()
-        task = asyncio.create_task(self._end(wish["first"], wish["count"], wish["seconds"]))
+        body = await request.json()
+        task = asyncio.create_task(self._end(body["first"], body["count"], body["seconds"]))
         self.enders.add(task)
         return web.json_response({})
 

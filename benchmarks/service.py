@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from airflow_provider_wan.api.record import RequestPage, RequestRecord, RequestStatus
 
 KINDS = (("720P", 5), ("720P", 10), ("720P", 15), ("1080P", 5), ("1080P", 10), ("1080P", 15))
-WAVE_KINDS = (("720P", 5), ("1080P", 10))
+BURST_KINDS = (("720P", 5), ("1080P", 10))
 RUN_SECONDS = {5: 60.0, 10: 110.0, 15: 170.0}
 FULL_HD = 1.6
 RUN_SIGMA = 0.3
@@ -94,14 +94,15 @@ def steady(flight: int, hours: float, seed: int) -> list[Job]:
     return jobs
 
 
-def waves(flight: int, hours: float, seed: int) -> list[Job]:
+def bursts(flight: int, hours: float, seed: int) -> list[Job]:
     """Two hourly Dags in turn, each with a kind of its own, that submit ``flight`` clips within a minute."""
+    # The seed has the name of the load in 0.1, so that the published figures can be measured again.
     roll = random.Random(f"waves:{seed}")
     jobs: list[Job] = []
-    for wave in range(math.ceil(hours * 2)):
-        kind = WAVE_KINDS[wave % len(WAVE_KINDS)]
+    for burst in range(math.ceil(hours * 2)):
+        kind = BURST_KINDS[burst % len(BURST_KINDS)]
         for number in range(flight):
-            now = wave * 1800.0 + 60.0 * number / flight
+            now = burst * 1800.0 + 60.0 * number / flight
             started = now + queue_seconds(roll)
             jobs.append(Job(f"r{len(jobs)}", kind, now, started, started + run_seconds(roll, kind)))
     return jobs
@@ -134,4 +135,4 @@ def _run(roll: random.Random, jobs: list[Job], slots: list[float], ends: list[fl
     jobs.append(Job(f"r{len(jobs)}", kind, created, started, ended))
 
 
-LOADS = {"steady": steady, "waves": waves, "queued": queued}
+LOADS = {"steady": steady, "bursts": bursts, "queued": queued}

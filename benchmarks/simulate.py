@@ -19,7 +19,7 @@ from benchmarks.service import Job, Service
 # A request is answered so much later.
 ANSWER_SECONDS = 0.2
 # What a trigger waits for after its deferral.
-SETTLE = 8.0
+DEFERRAL_SECONDS = 8.0
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def ours(service: Service, warm: float, poll: float, rate: float, largest: int =
                 PollTarget(
                     job.request_id,
                     job.created + 86400,
-                    job.created + SETTLE,
+                    job.created + DEFERRAL_SECONDS,
                     poll,
                     None,
                     *job.kind,
@@ -146,11 +146,14 @@ def even_sweep(
 def singles(service: Service, warm: float, rate: float, pause: Callable[[int], float]) -> Result:
     """One request per clip and poll_, in the order in which they fall due, within the rate."""
     roll = random.Random(3)
-    due = [(job.created + SETTLE + roll.random() * pause(0), number, 0) for number, job in enumerate(service.jobs)]
+    due = [
+        (job.created + DEFERRAL_SECONDS + roll.random() * pause(0), number, 0)
+        for number, job in enumerate(service.jobs)
+    ]
     heapq.heapify(due)
     free, requests, lags = 0.0, 0, []
     while due:
-        at, number, looked = heapq.heappop(due)
+        at, number, polls = heapq.heappop(due)
         at = max(at, free)
         free = at + 1.0 / rate
         requests += at >= warm
@@ -159,7 +162,7 @@ def singles(service: Service, warm: float, rate: float, pause: Callable[[int], f
             if job.ended >= warm:
                 lags.append(at + ANSWER_SECONDS - job.ended)
         else:
-            heapq.heappush(due, (at + pause(looked) * roll.uniform(0.9, 1.1), number, looked + 1))
+            heapq.heappush(due, (at + pause(polls) * roll.uniform(0.9, 1.1), number, polls + 1))
     return Result(lags, requests)
 
 

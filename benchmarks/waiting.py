@@ -136,8 +136,8 @@ def run(name: str, count: int, folder: Path, *, steady: float, ending: int, endi
         after = [(b - a) for a, b in zip(cpu, processes.cpu(), strict=True)]
         last = call(port, "/figures")
         ended = {int(number): at for number, at in last["ended"].items()}
-        told = resumed(home.database)
-        lags = [told[number] - at for number, at in ended.items() if number in told]
+        resumed_at = resumed(home.database)
+        lags = [resumed_at[number] - at for number, at in ended.items() if number in resumed_at]
         log = triggerer.log_text()
     finally:
         if triggerer is not None:
@@ -161,7 +161,7 @@ def run(name: str, count: int, folder: Path, *, steady: float, ending: int, endi
         "ending": {
             "ended": ending,
             "over_seconds": ending_seconds,
-            "told": len(lags),
+            "resumed": len(lags),
             "lag_p50": quantile(lags, 0.5),
             "lag_p99": quantile(lags, 0.99),
             "lag_mean": round(statistics.fmean(lags), 2) if lags else None,

@@ -92,12 +92,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with Stack(FOLDER, dags={"dags": ROOT / "dags"}, speed=12) as stack:
         s3 = stack.s3_client()
         s3.create_bucket(Bucket=BUCKET)
-        told = ways(options.images)
-        stack.wait_for_dags(*(dag_id for dag_id, _ in told.values()))
+        runs = ways(options.images)
+        stack.wait_for_dags(*(dag_id for dag_id, _ in runs.values()))
         stack.airflow.call("POST", "/pools", json={"name": "wan_clips", "slots": 3, "include_deferred": True})
         # A run without a logical date is about the day on which it is made.
         put_images(s3, f"{datetime.now(UTC):%Y-%m-%d}", options.images)
-        for name, (dag_id, conf) in told.items():
+        for name, (dag_id, conf) in runs.items():
             figures[name] = measure(stack, dag_id, conf)
             print(f"{name}: {figures[name]}", flush=True)
     if options.images == IMAGES:

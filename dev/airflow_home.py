@@ -49,7 +49,7 @@ def clean_environment(folder: Path, extra: Mapping[str, str] | None = None) -> d
     The home folder and the one for temporary files are inside ``folder``; variables that configure Airflow, AWS or the
     provider are left out.
     """
-    kept = {
+    inherited = {
         name: value
         for name, value in os.environ.items()
         if not name.startswith(("AIRFLOW", "AWS_", "WAN_", "PYTEST_", "COV_"))
@@ -58,10 +58,10 @@ def clean_environment(folder: Path, extra: Mapping[str, str] | None = None) -> d
     home.mkdir(parents=True, exist_ok=True)
     temporary.mkdir(parents=True, exist_ok=True)
     return {
-        **kept,
+        **inherited,
         "HOME": str(home),
         "TMPDIR": str(temporary),
-        "PATH": os.pathsep.join([str(Path(sys.executable).parent), kept.get("PATH", os.defpath)]),
+        "PATH": os.pathsep.join([str(Path(sys.executable).parent), inherited.get("PATH", os.defpath)]),
         "PYTHONUNBUFFERED": "1",
         "NO_COLOR": "1",
         **(extra or {}),

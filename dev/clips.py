@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 STILLS = (0.02, 0.35, 0.65, 0.98)
-_LOOK = (96, 96)  # frames are compared at this size: small is quick, and noise of the encoding is no motion
+_THUMBNAIL_SIZE = (96, 96)  # frames are compared at this size: small is quick, and noise of the encoding is no motion
 
 
 @dataclass(frozen=True)
@@ -58,14 +58,14 @@ def inspect(path: Path) -> ClipFacts:
         fps = float(video.average_rate or 0)
         wanted = {round(share * (video.frames - 1)) for share in STILLS}
         for frame in container.decode(video):
-            look = frame.reformat(*_LOOK, format="gray").to_image().convert("L")
-            if last is not None and _difference(last, look) > 0.02:
+            thumbnail = frame.reformat(*_THUMBNAIL_SIZE, format="gray").to_image().convert("L")
+            if last is not None and _difference(last, thumbnail) > 0.02:
                 moving += 1
             if first is None:
-                first, size = look, (frame.width, frame.height)
+                first, size = thumbnail, (frame.width, frame.height)
             if frames in wanted:
                 stills.append(frame.to_image())
-            last = look
+            last = thumbnail
             end = float(frame.time or 0) + (1 / fps if fps else 0)
             frames += 1
         codec = video.codec_context.name

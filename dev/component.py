@@ -124,8 +124,8 @@ class Component:
 
     def tail(self, lines: int = 30) -> str:
         """The last lines of the log, to be put at the end of an error message."""
-        kept = deque(self.log_text().splitlines(), maxlen=lines)
-        return f"\n--- the last lines of {self.log_path}:\n" + "\n".join(kept) if kept else ""
+        last_lines = deque(self.log_text().splitlines(), maxlen=lines)
+        return f"\n--- the last lines of {self.log_path}:\n" + "\n".join(last_lines) if last_lines else ""
 
     def check(self) -> None:
         """:raises StackError: when it died."""

@@ -24,7 +24,7 @@ from typing import Any, NoReturn
 from airflow_provider_wan.media import contact_sheet
 from dev import leaks
 from dev.component import StackError
-from dev.demo_checks import BUCKET, DAG, OUTPUT, PHOTOS, Watch, collect, verdict
+from dev.demo_checks import BUCKET, DAG, OUTPUT, PHOTOS, Watch, collect, report_results
 from dev.stack import ROOT, Stack
 
 FOLDER = ROOT / ".run" / "demo"
@@ -73,7 +73,7 @@ def watch(stack: Stack, run_id: str, clock: Clock, *, seconds: float = 480) -> W
 
     :raises StackError: when the run has no end in time.
     """
-    seen, told, told_at = Watch(), "", 0.0
+    seen, printed, printed_at = Watch(), "", 0.0
     deadline = clock() + seconds
     while True:
         stack.check()
@@ -86,13 +86,13 @@ def watch(stack: Stack, run_id: str, clock: Clock, *, seconds: float = 480) -> W
             busy = stack.busy_workers()
             seen.trigger_arguments += leaks.trigger_arguments(stack.home.database, stack.home.fernet_key)
             if not busy:
-                seen.idle_looks += 1
+                seen.idle_samples += 1
                 seen.most_waiting = max(seen.most_waiting, states["deferred"])
                 line += "   (no worker is busy)"
         ended = state in ("success", "failed")
-        if line != told and (clock() - told_at >= 2 or ended):
+        if line != printed and (clock() - printed_at >= 2 or ended):
             clock.say(line)
-            told, told_at = line, clock()
+            printed, printed_at = line, clock()
         if ended:
             clock.say(f"the run ended: {state}")
             return seen
@@ -138,7 +138,7 @@ def run(stack: Stack, clock: Clock) -> bool:
         subtitle = f"{day}  ·  720P  ·  {length:.0f} seconds of video  ·  ${cost:.2f} at list price, one charge a clip"
         (OUTPUT / "contact-sheet.png").write_bytes(contact_sheet.render_png(tiles, title=title, subtitle=subtitle))
         (OUTPUT / "index.html").write_bytes(contact_sheet.render_html(tiles, title=title, subtitle=subtitle))
-    good = verdict(stack, photos, clips, failed, seen)
+    good = report_results(stack, photos, clips, failed, seen)
     print(f"\nSee {OUTPUT.name}/index.html and {OUTPUT.name}/contact-sheet.png\n")
     clock.say("every clip is good" if good else "NOT everything is good")
     return good

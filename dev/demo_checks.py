@@ -30,7 +30,7 @@ class Watch:
     """What was seen while the run went on."""
 
     most_waiting: int = 0
-    idle_looks: int = 0
+    idle_samples: int = 0
     trigger_arguments: list[str] = field(default_factory=list)
 
 
@@ -61,9 +61,9 @@ def collect(stack: Stack, run_id: str) -> tuple[list[Clip], list[Tile], list[str
         name = PurePosixPath(item["source"]).stem
         try:
             made = airflow.xcom(DAG, run_id, "clip.generate", map_index=index)
-            kept = airflow.xcom(DAG, run_id, "clip.archive", map_index=index)
+            archived = airflow.xcom(DAG, run_id, "clip.archive", map_index=index)
             video, record = OUTPUT / "clips" / f"{name}.mp4", OUTPUT / "clips" / f"{name}.json"
-            for uri, path in ((kept["uri"], video), (kept["record_uri"], record)):
+            for uri, path in ((archived["uri"], video), (archived["record_uri"], record)):
                 s3.download_file(BUCKET, uri.removeprefix(f"s3://{BUCKET}/"), str(path))
             facts = inspect(video)
         except Exception as error:
@@ -73,7 +73,7 @@ def collect(stack: Stack, run_id: str) -> tuple[list[Clip], list[Tile], list[str
             aspect = photo.width / photo.height
         wrong = faults(facts, seconds=SECONDS, pixels=PIXELS, audio=True, aspect=aspect)
         written = json.loads(record.read_text(encoding="utf-8"))
-        if facts.sha256 not in json.dumps(written) or kept["sha256"] != facts.sha256:
+        if facts.sha256 not in json.dumps(written) or archived["sha256"] != facts.sha256:
             wrong.append("the SHA-256 of the record is not that of the file")
         if made["request_id"] not in json.dumps(written):
             wrong.append("the record does not name the request")
@@ -108,7 +108,7 @@ def build_tile(clip: Clip) -> Tile:
 
 
 def table(clips: Sequence[Clip]) -> str:
-    rows = [("image", "request", "waited", "clip", "frames", "size", "file", "cost", "sha256", "verdict")]
+    rows = [("image", "request", "waited", "clip", "frames", "size", "file", "cost", "sha256", "result")]
     for clip in clips:
         facts = clip.facts
         rows.append(
@@ -145,7 +145,7 @@ def find_leaks(stack: Stack, clips: Sequence[Clip], seen: Watch) -> list[str]:
     return [str(leak) for leak in dict.fromkeys(found)]
 
 
-def told_by_triggerer(stack: Stack, clips: Sequence[Clip]) -> int:
+def count_logged_requests(stack: Stack, clips: Sequence[Clip]) -> int:
     """How many of the requests the triggerer's own logs speak of."""
     text = stack["triggerer"].log_text() + "".join(
         path.read_text(encoding="utf-8", errors="replace") for path in stack.home.logs.rglob("*.trigger.*")
@@ -153,17 +153,19 @@ def told_by_triggerer(stack: Stack, clips: Sequence[Clip]) -> int:
     return sum(clip.request_id in text for clip in clips)
 
 
-def verdict(stack: Stack, photos: Sequence[Path], clips: Sequence[Clip], failed: Sequence[str], seen: Watch) -> bool:
+def report_results(
+    stack: Stack, photos: Sequence[Path], clips: Sequence[Clip], failed: Sequence[str], seen: Watch
+) -> bool:
     """Print what was found. :return: whether all of it is good."""
     charges = stack.sandbox_admin("charges")["charges"]
     charged = Counter(charge["request_id"] for charge in charges)
     once = charged == Counter(clip.request_id for clip in clips)
     leaked = find_leaks(stack, clips, seen)
-    told = told_by_triggerer(stack, clips)
+    logged = count_logged_requests(stack, clips)
     good = sum(not clip.faults for clip in clips)
     spent = f"${sum(charge['usd'] for charge in charges):.2f}"
     expected = f"${sum(clip.cost for clip in clips):.2f}"
-    looked = len(seen.trigger_arguments)
+    scanned = len(seen.trigger_arguments)
     lines = [
         (good == len(photos), f"{good} of {len(photos)} clips are good: every frame decoded"),
         (
@@ -172,12 +174,12 @@ def verdict(stack: Stack, photos: Sequence[Path], clips: Sequence[Clip], failed:
         ),
         (
             seen.most_waiting > 0,
-            f"while up to {seen.most_waiting} clips waited, no worker was busy ({seen.idle_looks} looks)",
+            f"while up to {seen.most_waiting} clips waited, no worker was busy ({seen.idle_samples} samples)",
         ),
-        (told == len(clips), f"the triggerer's log speaks of {told} of {len(clips)} requests"),
+        (logged == len(clips), f"the triggerer's log speaks of {logged} of {len(clips)} requests"),
         (
             bool(seen.trigger_arguments) and not leaked,
-            f"secrets: {'; '.join(leaked) or 'none found'} (in the database, all logs, {looked} arguments of triggers)",
+            f"secrets: {'; '.join(leaked) or 'none found'} (in the database, the logs and {scanned} trigger arguments)",
         ),
     ]
     print("\n" + table(clips) + "\n")

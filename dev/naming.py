@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Check of the package's names: ``python -m dev.naming`` lists duplicate class names and private words.
+"""Check of names: ``python -m dev.naming`` lists duplicate class names and private words.
 
-A class name exists once in the package, and no identifier (module, class, function, parameter, variable, attribute)
-contains a word that only this project would understand.
+A class name exists once in the package. No identifier of the repository (module, class, function, parameter, variable,
+attribute) contains a word that only this project would understand.
 """
 
 from __future__ import annotations
@@ -14,7 +14,10 @@ from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
-PACKAGE = Path(__file__).resolve().parent.parent / "airflow_provider_wan"
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = ROOT / "airflow_provider_wan"
+#: Every folder with Python code.
+FOLDERS = tuple(ROOT / name for name in ("airflow_provider_wan", "benchmarks", "dags", "deploy", "dev"))
 
 #: Words that no identifier may contain, with the standard term for each.
 PRIVATE_WORDS = {
@@ -104,11 +107,15 @@ def check_identifier(identifier: str) -> str | None:
     return None
 
 
-def find_private_names(package: Path = PACKAGE) -> list[str]:
-    """Return a line for each identifier with a private word."""
+def find_private_names(*folders: Path) -> list[str]:
+    """Return a line for each identifier with a private word.
+
+    :param folders: where to search; by default :data:`FOLDERS`.
+    """
     problems = []
-    for path in sorted(package.rglob("*.py")):
-        place = path.relative_to(package.parent)
+    modules = [(path, folder) for folder in folders or FOLDERS for path in sorted(folder.rglob("*.py"))]
+    for path, folder in modules:
+        place = path.relative_to(folder.parent)
         if problem := check_identifier(path.stem):
             problems.append(f"{place}: module {path.stem} {problem}")
         found = set(find_identifiers(ast.parse(path.read_text(encoding="utf-8"))))

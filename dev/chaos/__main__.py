@@ -14,8 +14,8 @@ from airflow_provider_wan.ledger.entry import LedgerEntry
 from airflow_provider_wan.ledger.stores import open_store
 from dev.chaos.account import account
 from dev.chaos.plan import draw
-from dev.chaos.play import Player, clips, states_of
-from dev.chaos.report import Told, page, picture
+from dev.chaos.play import Player, clips, count_states
+from dev.chaos.report import SeedResult, page, picture
 from dev.cluster import FOLDER, Cluster
 from dev.component import wait_for
 from dev.stack import ROOT
@@ -27,7 +27,7 @@ OUTPUT = ROOT / ".run" / "chaos"
 VARIABLES = {"SANDBOX_SPEED": "3", "WORKER_CONCURRENCY": "6", "TRANSFER_CONCURRENCY": "2"}
 
 
-def one(seed: int, count: int, trouble_seconds: float, seconds: float) -> Told:
+def one(seed: int, count: int, trouble_seconds: float, seconds: float) -> SeedResult:
     """Make so many clips on a bad day."""
     began = time.monotonic()
 
@@ -44,7 +44,7 @@ def one(seed: int, count: int, trouble_seconds: float, seconds: float) -> Told:
         wanted: dict[str, str] = {}
         runs: dict[str, str] = {}
         player = Player(cluster, (), say)
-        player.tell_api()
+        player.configure_api()
         for dag_id, (word, number) in asked.items():
             prefix = f"chaos/{word}"
             wanted |= {f"{word} {each}": f"{prefix}/{each}.mp4" for each in range(number)}
@@ -58,8 +58,8 @@ def one(seed: int, count: int, trouble_seconds: float, seconds: float) -> Told:
         say(f"{early} clips are submitted")
         course = Player(cluster, draw(seed, trouble_seconds), say).play(runs, seconds=seconds)
         cluster.engine.wait_healthy("api-server", "sandbox", "s3")
-        states, retries, bad = states_of(cluster, runs)
-        reckoned = account(
+        states, retries, bad = count_states(cluster, runs)
+        counts = account(
             wanted,
             cluster.sandbox_admin("accepted")["accepted"],
             cluster.sandbox_admin("charges")["charges"],
@@ -68,15 +68,15 @@ def one(seed: int, count: int, trouble_seconds: float, seconds: float) -> Told:
         )
         by_hand = [f"{dag_id} ended as {state}" for dag_id, state in course.states.items() if state != "success"]
         by_hand += [f"{each['dag_id']}.{each['task_id']} [{each['map_index']}] is {each['state']}" for each in bad]
-        told = Told(seed, reckoned, course, retries, len(cluster.engine.restarts), tuple(by_hand[:20]))
+        result = SeedResult(seed, counts, course, retries, len(cluster.engine.restarts), tuple(by_hand[:20]))
         say(f"task instances: {dict(states)}")
-        if by_hand or not reckoned.good:
+        if by_hand or not counts.good:
             shutil.copytree(cluster.folder / "logs", OUTPUT / f"logs-{seed}", dirs_exist_ok=True)
             shutil.copytree(cluster.folder / "volumes" / "airflow-logs", OUTPUT / f"tasks-{seed}", dirs_exist_ok=True)
-    say(told.row())
-    for text in (*reckoned.twice, *reckoned.lost, *reckoned.violations):
+    say(result.row())
+    for text in (*counts.twice, *counts.lost, *counts.violations):
         say(f"NOT GOOD: {text}")
-    return told
+    return result
 
 
 def _read_ledger(cluster: Cluster) -> list[LedgerEntry]:
@@ -95,17 +95,17 @@ def main() -> int:
     parser.add_argument("--write", type=Path, help="write chaos.md and its pictures into this folder")
     options = parser.parse_args()
     OUTPUT.mkdir(parents=True, exist_ok=True)
-    told = []
+    results = []
     for seed in options.seed:
-        told.append(one(seed, options.clips, options.trouble, options.seconds))
+        results.append(one(seed, options.clips, options.trouble, options.seconds))
         folder = options.write or OUTPUT
         (folder / "images").mkdir(exist_ok=True)
-        picture(told[-1], folder / "images" / f"chaos-{seed}.png")
-        kept = OUTPUT / f"seed-{seed}.json"
-        kept.write_text(json.dumps(told[-1].kept()), encoding="utf-8")
+        picture(results[-1], folder / "images" / f"chaos-{seed}.png")
+        result_file = OUTPUT / f"seed-{seed}.json"
+        result_file.write_text(json.dumps(results[-1].to_dict()), encoding="utf-8")
         every = [json.loads(each.read_text(encoding="utf-8")) for each in sorted(OUTPUT.glob("seed-*.json"))]
         (folder / "chaos.md").write_text(page(every), encoding="utf-8")
-    return 0 if all(each.account.good and not each.by_hand for each in told) else 1
+    return 0 if all(each.account.good and not each.by_hand for each in results) else 1
 
 
 if __name__ == "__main__":

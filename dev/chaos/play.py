@@ -56,7 +56,7 @@ class Player:
         self._say = say
         self._began = time.monotonic()
         self._api_knows = False
-        self._unsaid: list[tuple[str, int]] = []
+        self._unsent_faults: list[tuple[str, int]] = []
         self.course = Course()
 
     @property
@@ -71,22 +71,22 @@ class Player:
             if self.now - sampled >= SAMPLE_SECONDS:
                 sampled = self.now
                 self._sample()
-                self._look(runs)
+                self._record_run_states(runs)
                 if not self._coming and not self._going and set(self.course.states.values()) <= FINAL:
                     break
             time.sleep(0.2)
         self.course.seconds = self.now
         return self.course
 
-    def tell_api(self) -> None:
+    def configure_api(self) -> None:
         """Put the API's clock ahead and tell it how to fail, as soon as it can be told."""
         try:
             self._cluster.sandbox_admin("state", "POST", clock_skew=CLOCK_SKEW)
             self._cluster.sandbox_admin("rates", "POST", **self._rates())
-            while self._unsaid:
-                fault, count = self._unsaid[0]
+            while self._unsent_faults:
+                fault, count = self._unsent_faults[0]
                 self._cluster.sandbox_admin("faults", "POST", fault=fault, count=count)
-                del self._unsaid[0]
+                del self._unsent_faults[0]
             self._api_knows = True
         except requests.RequestException:
             self._api_knows = False
@@ -102,7 +102,7 @@ class Player:
 
     def _step(self) -> None:
         if not self._api_knows:
-            self.tell_api()
+            self.configure_api()
         engine = self._cluster.engine
         for trouble, began in list(self._going):
             if self.now < began + trouble.seconds:
@@ -128,7 +128,7 @@ class Player:
                     self._say(str(error))
             else:
                 self._api_knows = False
-                self._unsaid += trouble.strikes.items()
+                self._unsent_faults += trouble.strikes.items()
             self._going.append((trouble, began))
 
     def _sample(self) -> None:
@@ -140,7 +140,7 @@ class Player:
             return
         self.course.samples.append(Sample(self.now, accepted, charged, archived))
 
-    def _look(self, runs: dict[str, str]) -> None:
+    def _record_run_states(self, runs: dict[str, str]) -> None:
         try:
             for dag_id, run_id in runs.items():
                 self.course.states[dag_id] = self._cluster.airflow.run(dag_id, run_id)["state"]
@@ -156,7 +156,7 @@ def clips(cluster: Cluster, prefix: str = "chaos/") -> set[str]:
     return {each["Key"] for page in pages for each in page.get("Contents", []) if each["Key"].endswith(".mp4")}
 
 
-def states_of(cluster: Cluster, runs: dict[str, str]) -> tuple[Counter[str], int, list[dict[str, Any]]]:
+def count_states(cluster: Cluster, runs: dict[str, str]) -> tuple[Counter[str], int, list[dict[str, Any]]]:
     """How many task instances are in which state, how many tries were tries again, and those without success."""
     states: Counter[str] = Counter()
     again, bad = 0, []

@@ -37,7 +37,7 @@ COLUMNS = (
 
 
 @dataclass(frozen=True)
-class Told:
+class SeedResult:
     """One run of chaos.
 
     :param by_hand: what a person would have to do something about, in words.
@@ -60,30 +60,30 @@ class Told:
         )  # fmt: skip
         return "| " + " | ".join(map(str, figures)) + " |"
 
-    def kept(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Return what the page needs, to be kept in a file."""
         return {"seed": self.seed, "row": self.row(), "by_hand": list(self.by_hand)}
 
 
-def page(told: Sequence[Mapping[str, Any]]) -> str:
-    """Write the whole page, from what :meth:`Told.kept` gives of each seed."""
+def page(results: Sequence[Mapping[str, Any]]) -> str:
+    """Write the whole page, from what :meth:`SeedResult.to_dict` gives of each seed."""
     lines = [HEAD, "## Results", "", "| " + " | ".join(COLUMNS) + " |", "|" + " --- |" * len(COLUMNS)]
-    lines += [each["row"] for each in told]
-    for each in told:
+    lines += [each["row"] for each in results]
+    for each in results:
         seed, by_hand = each["seed"], each["by_hand"]
         lines += ["", f"### Seed {seed}", "", f"![Timeline of seed {seed}](images/chaos-{seed}.png)", ""]
         lines += [f"- {text}" for text in by_hand] or ["No manual repair was needed."]
     return "\n".join(lines) + "\n"
 
 
-def picture(told: Told, path: Path) -> None:
+def picture(result: SeedResult, path: Path) -> None:
     """Draw clips over time, and below them what was away when."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    course = told.course
+    course = result.course
     names = sorted({trouble.name for trouble, _, _ in course.played}, reverse=True)
     figure, (above, below) = pyplot.subplots(
         2, 1, sharex=True, figsize=(10, 7), height_ratios=(3, 2), layout="constrained"
@@ -91,9 +91,9 @@ def picture(told: Told, path: Path) -> None:
     times = [sample.at for sample in course.samples]
     for name, label in (("accepted", "accepted by the API"), ("charged", "charged"), ("archived", "in the bucket")):
         above.step(times, [getattr(sample, name) for sample in course.samples], where="post", label=label)
-    above.axhline(told.account.wanted, linewidth=0.8, linestyle=":", color="grey")
+    above.axhline(result.account.wanted, linewidth=0.8, linestyle=":", color="grey")
     above.set_ylabel("clips")
-    above.set_title(f"Seed {told.seed}: {told.account.wanted} clips, {told.account.charged} charges")
+    above.set_title(f"Seed {result.seed}: {result.account.wanted} clips, {result.account.charged} charges")
     above.legend(loc="lower right")
     for trouble, began, ended in course.played:
         colour = "tab:red" if trouble.service else "tab:orange"

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from dev.airflow_home import clean_environment
 from dev.component import Component, StackError
-from dev.compose.images import path_of
+from dev.compose.images import build_search_path
 from dev.compose.model import Service
 from dev.compose.places import Places
 
@@ -42,7 +42,7 @@ class Engine:
         self._healthy = {name: threading.Event() for name in services}
         self._failed: dict[str, str] = {}
         self._ending = threading.Event()
-        self._held: set[str] = set()
+        self._killed: set[str] = set()
         self._lock = threading.RLock()
         self._watcher: threading.Thread | None = None
 
@@ -52,7 +52,7 @@ class Engine:
         own = {
             **clean_environment(self.places.root(service)),
             "HOSTNAME": service.hostname,
-            "PATH": path_of(image),
+            "PATH": build_search_path(image),
         }
         for name, value in {**image.environment, **service.environment}.items():
             own[name] = self.places.text(service, value)
@@ -109,7 +109,7 @@ class Engine:
     def kill(self, name: str) -> None:
         """SIGKILL a service, and leave it dead until :meth:`start`."""
         with self._lock:
-            self._held.add(name)
+            self._killed.add(name)
             self.components[name].kill()
 
     def start(self, name: str) -> None:
@@ -117,7 +117,7 @@ class Engine:
         with self._lock:
             if not self.components[name].running:
                 self.components[name].start()
-            self._held.discard(name)
+            self._killed.discard(name)
 
     def healthy(self, name: str) -> bool:
         """Whether a service passes its own health check now."""
@@ -216,7 +216,7 @@ class Engine:
         while not self._ending.wait(WAIT):
             for name, service in self.services.items():
                 with self._lock:
-                    if service.restart == "no" or name in self._held or self.components[name].running:
+                    if service.restart == "no" or name in self._killed or self.components[name].running:
                         continue
                     if time.monotonic() - last.get(name, 0.0) < RESTART_PAUSE:
                         continue

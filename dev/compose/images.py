@@ -39,7 +39,7 @@ def _package(name: str, *below: str) -> Path:
     return Path(spec.origin).parent.joinpath(*below)
 
 
-def image_of(reference: str) -> Image:
+def find_image(reference: str) -> Image:
     """Return what stands for an image, whatever its tag.
 
     :raises KeyError: for an image that nothing here stands for.
@@ -62,6 +62,6 @@ def image_of(reference: str) -> Image:
     raise KeyError(f"nothing here stands for the image {reference}")
 
 
-def path_of(image: Image) -> str:
+def build_search_path(image: Image) -> str:
     """The search path of a service: the image's own programs first."""
     return os.pathsep.join([*map(str, image.tools), os.environ.get("PATH", os.defpath)])

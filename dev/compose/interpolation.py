@@ -33,12 +33,12 @@ def interpolate(value: Any, variables: Mapping[str, str]) -> Any:
         if match["dollar"]:
             return "$"
         name, rule, word = match["name"] or match["plain"], match["rule"] or "", match["word"] or ""
-        held = variables.get(name)
-        there = bool(held) if rule.startswith(":") else held is not None
+        value = variables.get(name)
+        there = bool(value) if rule.startswith(":") else value is not None
         if rule.endswith("+"):
             return word if there else ""
         if there or not rule:
-            return held or ""
+            return value or ""
         if rule.endswith("?"):
             raise MissingVariableError(f"{name} is not set: {word}")
         return word

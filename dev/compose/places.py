@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from dev.compose.images import Image, image_of
+from dev.compose.images import Image, find_image
 from dev.compose.model import Service
 from dev.stack import free_ports
 
@@ -28,7 +28,7 @@ class Places:
         self._services = services
         self._folder = folder
         self._base = base
-        self._images = {name: image_of(service.image) for name, service in services.items()}
+        self._images = {name: find_image(service.image) for name, service in services.items()}
         wanted = [(name, port) for name, service in services.items() for port in service.ports]
         self.ports = dict(zip(wanted, free_ports(len(wanted)), strict=True))
 

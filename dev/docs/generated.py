@@ -23,7 +23,7 @@ from unittest.mock import patch
 
 from airflow_provider_wan.ledger import entry as entries
 from airflow_provider_wan.ledger import open_store
-from dev.docs.pages import PAGES, ROOT, blocks_of, cut
+from dev.docs.pages import PAGES, ROOT, cut, parse_blocks
 from dev.testkit.ledger import NOW, a_claim
 
 COMMANDS = ("doctor", "ledger", "unarchived", "harvest", "spend", "reconcile")
@@ -44,8 +44,8 @@ def connection_fields() -> str:
     prices = "{" + ", ".join(f'"{name}": {price:.2f}' for name, price in DEFAULT_PRICES.items()) + "}"
     for name, field in form["conn-fields"].items():
         default = {"prices": prices}.get(name, field["schema"].get("default"))
-        shown = "none" if default is None else f"`{default}`"
-        rows.append((field["label"], f"`{name}` in `extra`", shown, field["description"]))
+        default_text = "none" if default is None else f"`{default}`"
+        rows.append((field["label"], f"`{name}` in `extra`", default_text, field["description"]))
     return table(("form field", "connection field", "default", "meaning"), rows)
 
 
@@ -79,8 +79,8 @@ def failures() -> str:
 def policy() -> str:
     from airflow_provider_wan.ledger.rules import Policy
 
-    told = parameters(Policy)
-    rows = [(f"`{field.name}`", f"{field.default:g}", told[field.name]) for field in fields(Policy)]
+    descriptions = parameters(Policy)
+    rows = [(f"`{field.name}`", f"{field.default:g}", descriptions[field.name]) for field in fields(Policy)]
     return table(("name", "value", "meaning"), rows)
 
 
@@ -131,25 +131,25 @@ def sandbox_options() -> str:
         if isinstance(action, argparse._HelpAction):
             continue
         flag = action.option_strings[0]
-        shown = flag if action.nargs == 0 else f"{flag} {action.metavar or action.dest.upper()}"
+        option = flag if action.nargs == 0 else f"{flag} {action.metavar or action.dest.upper()}"
         text = str(action.help).split("; repeatable:")[0].replace("%(default)s", str(action.default))
         if action.choices:
             text += f": {', '.join(map(str, action.choices))}"
         plain = action.default not in (None, [], False) and "default:" not in text
-        rows.append((f"`{shown}`", text + (f" (default: {action.default})" if plain else "")))
+        rows.append((f"`{option}`", text + (f" (default: {action.default})" if plain else "")))
     return table(("option", "meaning"), rows)
 
 
 def batch_parts() -> dict[str, Any]:
-    told = json.loads((ROOT / "docs" / "benchmarks" / "batch.json").read_text(encoding="utf-8"))
-    return {each["part"]: each for each in told["results"]}
+    document = json.loads((ROOT / "docs" / "benchmarks" / "batch.json").read_text(encoding="utf-8"))
+    return {each["part"]: each for each in document["results"]}
 
 
 def batch_figures() -> str:
     parts = batch_parts()
     names = {
         "loop": "`deferrable=False`, `max_in_flight=60`",
-        "waves": "deferral cycles, `max_in_flight=100`, each in a separate process, without Airflow's own delays",
+        "deferrable": "deferral cycles, `max_in_flight=100`, each in a separate process, without Airflow's own delays",
         "killed": "`deferrable=False`, killed 10 times",
     }
     rows = [
@@ -170,10 +170,10 @@ def batch_figures() -> str:
 
 
 def ways_figures() -> str:
-    told = batch_parts()["ways"]
+    ways = batch_parts()["ways"]
     rows = [
         (name, str(each["workers"]), f"{each['cpu_seconds']:.0f} s", f"{each['seconds']:.0f} s", str(each["charges"]))
-        for name, each in told["figures"].items()
+        for name, each in ways["figures"].items()
     ]
     return table(("", "worker starts", "CPU of scheduler and workers", "elapsed", "charges"), rows)
 
@@ -190,10 +190,10 @@ def arguments(name: str) -> Callable[[], str]:
         operator = OPERATORS[name]()
         # A base class of this package documents the arguments that its subclasses share.
         classes = [each for each in operator.__mro__ if each.__module__.startswith("airflow_provider_wan.")]
-        told: dict[str, str] = {}
+        descriptions: dict[str, str] = {}
         declared: dict[str, inspect.Parameter] = {}
         for each in classes:
-            told = parameters(each) | told
+            descriptions = parameters(each) | descriptions
             declared |= {
                 parameter.name: parameter
                 for parameter in inspect.signature(each.__init__).parameters.values()
@@ -204,7 +204,7 @@ def arguments(name: str) -> Callable[[], str]:
             needed = parameter.default is inspect.Parameter.empty
             default = "required" if needed else DEFAULTS.get((name, parameter.name), _code(repr(parameter.default)))
             templated = "yes" if parameter.name in operator.template_fields else ""
-            meaning = MEANINGS.get((name, parameter.name)) or told[parameter.name]
+            meaning = MEANINGS.get((name, parameter.name)) or descriptions[parameter.name]
             rows.append((f"`{parameter.name}`", default, templated, meaning))
         return table(("argument", "default", "templated", "meaning"), rows)
 
@@ -316,7 +316,7 @@ def parameters(documented: Any) -> dict[str, str]:
     """What a docstring says of each parameter, as Markdown."""
     text = inspect.cleandoc(documented.__doc__ or "")
     found = re.findall(r"^:param (\w+): (.*?)(?=^:|\Z|\n\n)", text, re.MULTILINE | re.DOTALL)
-    return {name: _markdown(said) for name, said in found}
+    return {name: _markdown(content) for name, content in found}
 
 
 def table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
@@ -341,7 +341,7 @@ def renewed(page: Path) -> str:
         return f"{found[1]}{PARTS[found[2]]()}\n{found[4]}"
 
     text = _PART.sub(part, page.read_text(encoding="utf-8"))
-    for block in blocks_of(page):
+    for block in parse_blocks(page):
         if block.source:
             opening = "<!-- from {}: {} -->\n```{}\n".format(*block.source, block.language)
             text = text.replace(opening + block.text, opening + cut(*block.source))

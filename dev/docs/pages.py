@@ -42,10 +42,10 @@ class Block:
 
 def blocks(language: str) -> list[Block]:
     """All fenced blocks of a language, in all pages."""
-    return [block for page in PAGES for block in blocks_of(page) if block.language == language]
+    return [block for page in PAGES for block in parse_blocks(page) if block.language == language]
 
 
-def blocks_of(page: Path) -> Iterator[Block]:
+def parse_blocks(page: Path) -> Iterator[Block]:
     text = page.read_text(encoding="utf-8")
     for found in _FENCE.finditer(text):
         source = _FROM.search(text[: found.start()])
@@ -87,7 +87,7 @@ def anchors(page: Path) -> set[str]:
     return found
 
 
-def target_of(page: Path, link: str) -> tuple[Path, str]:
+def resolve_link(page: Path, link: str) -> tuple[Path, str]:
     """The file and the anchor that a link leads to."""
     path, _, anchor = unquote(link).partition("#")
     return (page.parent / path).resolve() if path else page, anchor

@@ -253,7 +253,7 @@ class ActorPost:
         if fate is Fate.WORKS and post.request_id is not None:
             return world.service.records[post.request_id]
         if fate is Fate.WORKS and post.refused:
-            world.told_refused.append(post)
+            world.refusals_received.append(post)
             raise WanRateLimitError("HTTP 429")
         raise WanInDoubtError("the connection was lost")
 
@@ -279,7 +279,7 @@ class ClaimWorld:
         self.service = SimulatedService(START, clock_error)
         self.actors: list[Actor] = []
         self.posts: list[FlyingPost] = []
-        self.told_refused: list[FlyingPost] = []
+        self.refusals_received: list[FlyingPost] = []
         self.lie = ListLie.NONE
 
     @property
@@ -332,19 +332,21 @@ class ClaimWorld:
         ours = {post.request_id for post in self.posts if post.fingerprint == self.fingerprints[clip]}
         return [name for name in self.service.paid() if name in ours]
 
-    def violations(self, *, settled: bool = False) -> list[Violation]:
+    def violations(self, *, finished: bool = False) -> list[Violation]:
         """Return the promises that are broken."""
-        told = self.told_refused
+        refused = self.refusals_received
         return find_violations(
             [{"request_id": name, "payload": payload} for name, payload in self.service.payloads.items()],
             [{"request_id": name} for name in self.service.paid()],
             [stored.entry for stored in self.store.entries()],
             delivered={actor.request_id: self.request.to_payload() for actor in self.actors if actor.request_id},
-            posts=[SentPost(post.fingerprint, post.attempt, any(post is each for each in told)) for post in self.posts],
-            settled=settled,
+            posts=[
+                SentPost(post.fingerprint, post.attempt, any(post is each for each in refused)) for post in self.posts
+            ],
+            finished=finished,
         )
 
-    def settle(self) -> bool:
+    def run_to_end(self) -> bool:
         """
         Heal everything, and retry each task until it has its clip.
 

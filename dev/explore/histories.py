@@ -90,7 +90,7 @@ class Sequel(StrEnum):
     ZOMBIE = "a retry while the first still lives"
 
     @property
-    def at_once(self) -> bool:
+    def concurrent(self) -> bool:
         """Whether two processes run at the same time."""
         return self in (Sequel.SECOND_WORKER, Sequel.ZOMBIE, Sequel.CLEAR_AT_ONCE)
 

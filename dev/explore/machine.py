@@ -112,8 +112,8 @@ class ClaimMachine(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         try:
-            settled = self.world.settle()
-            assert self.world.violations(settled=settled) == []
+            finished = self.world.run_to_end()
+            assert self.world.violations(finished=finished) == []
         finally:
             self.world.stop()
 

@@ -119,20 +119,20 @@ def _switches(rng: random.Random) -> tuple[Switch, ...]:
 
 def shortest(history: History) -> tuple[History, str]:
     """Take away from a failing history all that it does not need to fail."""
-    failure = failure_of(history) or "it did not fail again"
+    failure = find_failure(history) or "it did not fail again"
     going = True
     while going:
         going = False
         for name in ("first", "second", "killer", "switches", "back"):
             for at in getattr(history, name):
                 smaller = replace(history, **cast(Any, {name: tuple(x for x in getattr(history, name) if x is not at)}))
-                if smaller_failure := failure_of(smaller):
+                if smaller_failure := find_failure(smaller):
                     history, failure, going = smaller, smaller_failure, True
                     break
     return history, failure
 
 
-def failure_of(history: History) -> str | None:
+def find_failure(history: History) -> str | None:
     """Return how a history broke a promise, or None."""
     try:
         play(history)

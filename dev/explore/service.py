@@ -51,7 +51,7 @@ class SimulatedService:
     def __init__(self, now: float, clock_error: float = 0.0) -> None:
         self.clock_error = clock_error
         self.records: dict[str, RequestRecord] = {}
-        self.shown_at: dict[str, float] = {}
+        self.listed_from: dict[str, float] = {}
         self.payloads: dict[str, dict[str, Any]] = {}
         # An account that was used before: without that the list proves nothing.
         for number, age in enumerate(OLD):
@@ -86,23 +86,23 @@ class SimulatedService:
 
         :param newest: how many requests a list shows that is cut; None for all.
         """
-        shown = [each for name, each in self.records.items() if self.shown_at[name] <= now]
-        shown.sort(key=lambda each: -(each.created_at or 0.0))
-        shown = shown[:newest]
-        part = tuple(shown[offset : offset + limit])
-        return RequestPage(part, len(part), len(shown), offset + limit < len(shown))
+        listed = [each for name, each in self.records.items() if self.listed_from[name] <= now]
+        listed.sort(key=lambda each: -(each.created_at or 0.0))
+        listed = listed[:newest]
+        part = tuple(listed[offset : offset + limit])
+        return RequestPage(part, len(part), len(listed), offset + limit < len(listed))
 
     def get(self, request_id: str, now: float) -> RequestRecord:
         """Return one request, once the list shows it too."""
-        if request_id not in self.records or self.shown_at[request_id] > now:
+        if request_id not in self.records or self.listed_from[request_id] > now:
             raise WanNotFoundError(f"Request {request_id}: HTTP 404")
         return self.records[request_id]
 
     def _add(
-        self, request_id: str, payload: dict[str, Any], now: float, shown_at: float, status: RequestStatus
+        self, request_id: str, payload: dict[str, Any], now: float, listed_from: float, status: RequestStatus
     ) -> None:
         created_at = now + self.clock_error
         self.records[request_id] = RequestRecord(
             request_id=request_id, status=status, status_text=status.value, created_at=created_at, payload=payload
         )
-        self.shown_at[request_id] = shown_at
+        self.listed_from[request_id] = listed_from

@@ -72,14 +72,14 @@ class AirflowHarness:
 
     def accepted(self, prompt: str) -> list[str]:
         """Ids of the requests with this prompt that the sandbox took in."""
-        told = self.stack.sandbox_admin("accepted")["accepted"]
-        return [each["request_id"] for each in told if each["payload"].get("prompt") == prompt]
+        accepted = self.stack.sandbox_admin("accepted")["accepted"]
+        return [each["request_id"] for each in accepted if each["payload"].get("prompt") == prompt]
 
     def charges(self) -> dict[str, float]:
         """US dollars by request id. :raises AssertionError: when one was charged twice."""
-        told = self.stack.sandbox_admin("charges")["charges"]
-        charges = {each["request_id"]: each["usd"] for each in told}
-        assert len(charges) == len(told), "a request was charged twice"
+        listed = self.stack.sandbox_admin("charges")["charges"]
+        charges = {each["request_id"]: each["usd"] for each in listed}
+        assert len(charges) == len(listed), "a request was charged twice"
         return charges
 
     def force(self, request_id: str, status: str) -> None:
@@ -87,7 +87,7 @@ class AirflowHarness:
         self.stack.sandbox_admin(f"requests/{request_id}", "POST", status=status)
 
     @contextmanager
-    def held(self) -> Iterator[None]:
+    def requests_paused(self) -> Iterator[None]:
         """No clip is done by itself for a request that is made in here."""
         self.stack.sandbox_admin("state", "POST", speed=0.001)
         try:

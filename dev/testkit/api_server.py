@@ -24,7 +24,7 @@ class Clip:
     by_id: bool = True
     listed: bool = True
 
-    def told(self) -> dict[str, object]:
+    def to_json(self) -> dict[str, object]:
         return {
             "request_id": self.request_id,
             "status": self.status,
@@ -86,7 +86,7 @@ class ApiServer:
             rows.reverse()
         offset, limit = int(request.query["offset"]), min(self.largest_page, int(request.query["limit"]))
         page = rows[offset : offset + limit]
-        answer: dict[str, object] = {"requests": [clip.told() for clip in page]}
+        answer: dict[str, object] = {"requests": [clip.to_json() for clip in page]}
         if self.totals:
             answer |= {"total": len(rows), "has_more": offset + len(page) < len(rows)}
         return web.json_response(answer)
@@ -99,7 +99,7 @@ class ApiServer:
         clip = self.clips.get(request_id)
         if clip is None or not clip.by_id:
             return web.json_response({"error": "request not found"}, status=404)
-        return web.json_response(clip.told())
+        return web.json_response(clip.to_json())
 
     async def _bent(self, request: web.Request) -> web.StreamResponse | None:
         if request.headers.get("Authorization") != f"Bearer {self.key}":

@@ -16,8 +16,8 @@ def main() -> None:
     from dev.testkit.batch_runs import BatchTask
     from dev.testkit.s3_folder import Folder
 
-    told = json.loads(sys.argv[1])
-    job = BatchTask(Folder(None, told["prefix"]), told["arguments"], try_number=told["try_number"])
+    parameters = json.loads(sys.argv[1])
+    job = BatchTask(Folder(None, parameters["prefix"]), parameters["arguments"], try_number=parameters["try_number"])
     print(json.dumps(job.operator().execute(job.context())))
 
 

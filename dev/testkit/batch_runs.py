@@ -127,9 +127,9 @@ async def run_trigger(trigger: Any) -> dict[str, Any]:
 
 def charges_by_request(sandbox: SandboxServer) -> dict[str, float]:
     """US dollars by request. :raises AssertionError: when one was charged twice."""
-    told = sandbox.charges()
-    found = {each["request_id"]: each["usd"] for each in told}
-    assert len(found) == len(told), "a request was charged twice"
+    charges = sandbox.charges()
+    found = {each["request_id"]: each["usd"] for each in charges}
+    assert len(found) == len(charges), "a request was charged twice"
     return found
 
 

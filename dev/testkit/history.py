@@ -61,7 +61,7 @@ def find_violations(
     *,
     delivered: Mapping[str, Mapping[str, Any]] | None = None,
     posts: Iterable[SentPost] = (),
-    settled: bool = True,
+    finished: bool = True,
 ) -> list[Violation]:
     """
     Return the promises that a history breaks.
@@ -82,7 +82,7 @@ def find_violations(
         for request_id in entry.request_ids:
             owners[request_id].append(entry)
     return [
-        *_check_charges(payloads, charged, ledger, owners, settled),
+        *_check_charges(payloads, charged, ledger, owners, finished),
         *_check_entries(payloads, ledger, owners),
         *_check_delivered(payloads, delivered or {}),
         *_check_posts(posts, charged, ledger),
@@ -94,9 +94,9 @@ def _check_charges(
     charged: Counter[str],
     ledger: Iterable[LedgerEntry],
     owners: Mapping[str, list[LedgerEntry]],
-    settled: bool,
+    finished: bool,
 ) -> Iterable[Violation]:
-    doubtful = {entry.seed for entry in ledger if entry.may_have_been_sent and not settled}
+    doubtful = {entry.seed for entry in ledger if entry.may_have_been_sent and not finished}
     for request_id, times in charged.items():
         if times > 1:
             yield Violation(ViolationKind.PAID_TWICE, f"request {request_id} was charged {times} times")

@@ -95,7 +95,7 @@ class Api:
         self.posts: list[dict[str, Any]] = []
         self.cancelled: list[str] = []
         self.pages: list[tuple[int, int]] = []
-        self.page_of: Callable[[int, int], RequestPage] | None = None
+        self.serve_page: Callable[[int, int], RequestPage] | None = None
         self.list_error: Exception | None = None
         for n in (2, 1):
             self._ids = itertools.count(1)
@@ -146,8 +146,8 @@ class Api:
         self.pages.append((limit, offset))
         if self.list_error is not None:
             raise self.list_error
-        if self.page_of is not None:
-            return self.page_of(limit, offset)
+        if self.serve_page is not None:
+            return self.serve_page(limit, offset)
         records = tuple(self.records[offset : offset + limit])
         return RequestPage(records, len(records), len(self.records), offset + limit < len(self.records))
 

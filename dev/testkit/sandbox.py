@@ -72,8 +72,8 @@ class SandboxHarness:
 def picture(width: int = 750, height: int = 1000) -> Image.Image:
     """Draw soft color gradients with sharp discs, whose motion is visible."""
     y, x = np.mgrid[0:height, 0:width].astype(np.float32)
-    waves = [127 + 90 * np.sin(x / (40 + 17 * band) + band) * np.cos(y / (55 - 9 * band)) for band in range(3)]
-    image = Image.fromarray(np.stack(waves, axis=2).astype(np.uint8))
+    channels = [127 + 90 * np.sin(x / (40 + 17 * band) + band) * np.cos(y / (55 - 9 * band)) for band in range(3)]
+    image = Image.fromarray(np.stack(channels, axis=2).astype(np.uint8))
     for left, top, color in ((0.2, 0.2, (250, 230, 40)), (0.6, 0.5, (20, 30, 160)), (0.3, 0.7, (220, 40, 40))):
         disc = Image.new("RGB", (width // 5, width // 5), color)
         image.paste(disc, (int(left * width), int(top * height)))

@@ -53,7 +53,7 @@ def test_mapped_clips_and_a_batch_are_made_by_both_workers_and_both_triggerers(
     before, accepted = len(harness.charges()), requests_of(cluster)
     # The last whole day before now is the run's data interval.
     now = datetime.now(UTC)
-    with harness.held():
+    with harness.requests_paused():
         mapped = DagRunHandle(
             harness, "wan_image_to_video", cluster.airflow.trigger("wan_image_to_video", logical_date=now)
         )

@@ -68,7 +68,7 @@ def status(cluster: Cluster, request_id: str) -> str:
 
 
 def test_the_other_triggerer_takes_over_from_one_that_was_killed(cluster: Cluster, harness: AirflowHarness) -> None:
-    with harness.held():
+    with harness.requests_paused():
         run, request_id = waiting(harness, "killed")
         first = held_by(cluster, run)
         cluster.engine.kill(first)
@@ -101,7 +101,7 @@ def no_triggerer(cluster: Cluster) -> Iterator[None]:
 def test_a_task_that_deferred_under_an_older_version_is_resumed_under_this_one(
     cluster: Cluster, harness: AirflowHarness
 ) -> None:
-    with harness.held():
+    with harness.requests_paused():
         run, request_id = waiting(harness, "older")
         held_by(cluster, run)
         with no_triggerer(cluster):
@@ -132,7 +132,7 @@ def frozen(cluster: Cluster, name: str) -> Iterator[None]:
 def test_a_triggerer_that_lost_its_trigger_while_it_stood_still_does_not_cancel_the_request(
     cluster: Cluster, harness: AirflowHarness
 ) -> None:
-    with harness.held():
+    with harness.requests_paused():
         run, request_id = waiting(harness, "frozen")
         first = held_by(cluster, run)
         wait_for("it to look", lambda: "is queued" in run.log("generate"), seconds=60)
@@ -149,7 +149,7 @@ def test_a_triggerer_that_lost_its_trigger_while_it_stood_still_does_not_cancel_
 def test_a_queued_request_is_cancelled_by_mark_failed_and_a_clear_makes_the_clip_once(
     cluster: Cluster, harness: AirflowHarness
 ) -> None:
-    with harness.held():
+    with harness.requests_paused():
         run, request_id = waiting(harness, "marked")
         wait_for("the trigger to look", lambda: "is queued" in run.log("generate"), seconds=60)
         run.mark("generate", "failed")
@@ -167,7 +167,7 @@ def test_a_queued_request_is_cancelled_by_mark_failed_and_a_clear_makes_the_clip
 def test_a_running_request_is_left_by_a_clear_and_harvested_by_the_next_attempt(
     cluster: Cluster, harness: AirflowHarness
 ) -> None:
-    with harness.held():
+    with harness.requests_paused():
         run, request_id = waiting(harness, "cleared")
         harness.force(request_id, "processing")
         wait_for("the trigger to see it run", lambda: "is processing" in run.log("generate"), seconds=60)

@@ -179,7 +179,7 @@ def wait_until_healthy_again(installation: ComposeInstallation, service: str) ->
 @contextmanager
 def held_clips(harness: AirflowHarness, names: list[str]) -> Iterator[list[DagRunHandle]]:
     """Runs whose clips wait in triggerers; they are done by the end of the block."""
-    with harness.held():
+    with harness.requests_paused():
         runs = [start_clip(harness, name) for name in names]
         for run in runs:
             run.wait_for("generate", "deferred", seconds=120)

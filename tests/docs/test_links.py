@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from dev.docs.pages import PAGES, ROOT, anchors, links, target_of
+from dev.docs.pages import PAGES, ROOT, anchors, links, resolve_link
 
 TREE = re.compile(r"^:::\{toctree\}\n(.*?)^:::$", re.MULTILINE | re.DOTALL)
 
@@ -17,7 +17,7 @@ TREE = re.compile(r"^:::\{toctree\}\n(.*?)^:::$", re.MULTILINE | re.DOTALL)
 def test_links_lead_to_a_file_and_to_a_heading_in_it(page: Path) -> None:
     dead = []
     for link in links(page):
-        target, anchor = target_of(page, link)
+        target, anchor = resolve_link(page, link)
         if not target.is_relative_to(ROOT) or not target.exists() or (anchor and anchor not in anchors(target)):
             dead.append(link)
     assert not dead
@@ -31,7 +31,7 @@ def reachable(start: Path) -> set[Path]:
         page = waiting.pop()
         if page not in seen:
             seen.add(page)
-            waiting += [target for target, _ in (target_of(page, link) for link in links(page)) if target in PAGES]
+            waiting += [target for target, _ in (resolve_link(page, link) for link in links(page)) if target in PAGES]
     return seen
 
 

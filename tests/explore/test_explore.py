@@ -15,7 +15,7 @@ from airflow_provider_wan.sandbox.config import CancelMode
 from dev.explore.explorer import Explorer
 from dev.explore.guard import RealIoError, nothing_real
 from dev.explore.histories import ACCEPTED, History, Sequel, play
-from dev.explore.plan import BOUNDARIES, explore, failure_of, played_at_random
+from dev.explore.plan import BOUNDARIES, explore, find_failure, played_at_random
 from dev.explore.stage import Switch
 
 
@@ -47,13 +47,13 @@ def test_the_one_window_that_is_left_is_the_post_itself_and_it_is_reported(seque
     with nothing_real():
         for step in range(1, 40):
             history = History(ACCEPTED, sequel, switches=(Switch(step, 5000.0),), cancel=CancelMode.IGNORED)
-            failure = failure_of(history)
+            failure = find_failure(history)
             if failure is None:
                 continue
             assert "charged 2 times" in failure
             assert '"duplicate"' in failure
             doubled.add(play(History()).first.trace[step - 1])
-            assert failure_of(replace(history, cancel=CancelMode.WORKS)) is None
+            assert find_failure(replace(history, cancel=CancelMode.WORKS)) is None
     assert doubled == {"api POST /requests"}
 
 

@@ -75,7 +75,7 @@ class World:
         """See that the ledger and the service agree; a doubt may be left. Each test counts the payments itself."""
         charges = [{"request_id": each["request_id"]} for each in self.paid]
         ledger = [stored.entry for stored in self.store.entries()]
-        found = find_violations(self.paid, charges, ledger, settled=False)
+        found = find_violations(self.paid, charges, ledger, finished=False)
         assert [each for each in found if each.kind is not ViolationKind.PAID_TWICE] == []
 
     @property

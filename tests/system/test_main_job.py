@@ -47,7 +47,7 @@ def seen(stack: Stack, harness: AirflowHarness, s3: Any) -> Seen:
     def waiting() -> bool:
         return Counter(run.tasks().values())["deferred"] == len(GOOD) and not stack.busy_workers()
 
-    with harness.held():
+    with harness.requests_paused():
         run = DagRunHandle(harness, DAG, stack.airflow.trigger(DAG, logical_date=datetime(2026, 3, 2, tzinfo=UTC)))
         wait_for("all clips to wait", waiting, seconds=120, every=0.5)
         busy, states = stack.busy_workers(), stack.airflow.states(DAG, run.run_id)

@@ -41,7 +41,7 @@ def test_the_fields_of_the_trigger_form_reach_the_api_with_their_types(
 def test_a_job_that_is_not_deferrable_keeps_a_worker_busy_and_gives_the_same_clip(
     harness: AirflowHarness, stack: Stack
 ) -> None:
-    with harness.held():
+    with harness.requests_paused():
         run = harness.start("blocking_clip", "blocking")
         wait_for("the request", lambda: harness.accepted("blocking"), seconds=60, parts=list(stack.components.values()))
         (request_id,) = harness.accepted("blocking")

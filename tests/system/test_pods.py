@@ -54,7 +54,7 @@ def wait_for_request(harness: AirflowHarness, prompt: str, count: int = 1) -> st
 
 
 def test_a_clip_that_is_being_made_is_picked_up_by_the_next_pod(pods: AirflowHarness) -> None:
-    with pods.held():
+    with pods.requests_paused():
         run = pods.start("evicted_clip", "evicted while it runs")
         request_id = wait_for_request(pods, "evicted while it runs")
         pods.force(request_id, "processing")
@@ -69,7 +69,7 @@ def test_a_clip_that_is_being_made_is_picked_up_by_the_next_pod(pods: AirflowHar
 
 
 def test_a_clip_that_is_only_queued_is_cancelled_unpaid_and_made_by_the_next_pod(pods: AirflowHarness) -> None:
-    with pods.held():
+    with pods.requests_paused():
         run = pods.start("evicted_clip", "evicted while it queues")
         first = wait_for_request(pods, "evicted while it queues")
         wait_for("the wait", lambda: "is queued" in run.log("generate"), seconds=60)

@@ -14,7 +14,7 @@ from dev.testkit.airflow_harness import BUCKET, AirflowHarness
 
 
 def test_a_wait_survives_the_loss_of_the_triggerer(stack: Stack, harness: AirflowHarness) -> None:
-    with harness.held():
+    with harness.requests_paused():
         run = harness.start("wan_single_clip", "lost triggerer", target=f"s3://{BUCKET}/made/lost.mp4")
         run.wait_for("generate", "deferred")
         (request_id,) = harness.accepted("lost triggerer")
@@ -51,7 +51,7 @@ def status(stack: Stack, request_id: str) -> str:
 
 @pytest.mark.skipif(not hasattr(BaseTrigger, "on_kill"), reason="Airflow calls on_kill from 3.3 on")
 def test_marking_a_waiting_task_failed_cancels_its_queued_request(stack: Stack, harness: AirflowHarness) -> None:
-    with harness.held():
+    with harness.requests_paused():
         run = harness.start("wan_single_clip", "marked failed", target=f"s3://{BUCKET}/made/marked.mp4")
         run.wait_for("generate", "deferred")
         (request_id,) = harness.accepted("marked failed")
@@ -66,7 +66,7 @@ def test_marking_a_waiting_task_failed_cancels_its_queued_request(stack: Stack, 
 def test_a_request_that_runs_is_left_alone_by_a_kill_and_picked_up_by_a_clear(
     stack: Stack, harness: AirflowHarness
 ) -> None:
-    with harness.held():
+    with harness.requests_paused():
         run = harness.start("wan_single_clip", "killed late", target=f"s3://{BUCKET}/made/late.mp4")
         run.wait_for("generate", "deferred")
         (request_id,) = harness.accepted("killed late")

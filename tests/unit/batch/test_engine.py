@@ -247,7 +247,7 @@ def test_many_requests_are_polled_by_pages(api: Api) -> None:
 
 
 def test_requests_that_no_page_shows_are_polled_one_by_one_within_the_limit(api: Api) -> None:
-    api.page_of = lambda limit, offset: Api().list_requests()
+    api.serve_page = lambda limit, offset: Api().list_requests()
 
     scan = poll_requests(api, "m", [f"r{number}" for number in range(1, 30)], max_polls=11)
 

@@ -54,8 +54,8 @@ def test_a_charge_beside_the_one_for_the_clip_is_found(
 def test_a_doubt_stands_for_the_payment_until_all_is_over() -> None:
     doubt = in_doubt(a_post(), "lost", NOW)
 
-    assert kinds(accepted("r1"), charges("r1"), [doubt], settled=False) == set()
-    assert kinds(accepted("r1"), charges("r1"), [replace(doubt, seed=8)], settled=False) == {ViolationKind.FORGOTTEN}
+    assert kinds(accepted("r1"), charges("r1"), [doubt], finished=False) == set()
+    assert kinds(accepted("r1"), charges("r1"), [replace(doubt, seed=8)], finished=False) == {ViolationKind.FORGOTTEN}
 
 
 def test_a_request_that_two_entries_claim_is_found() -> None:

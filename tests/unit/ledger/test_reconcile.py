@@ -190,7 +190,7 @@ def test_a_hidden_payload_at_the_time_in_question_is_inconclusive(api: Any, stor
 
 def test_a_payload_hidden_in_the_list_may_be_shown_by_id(api: Any, store: Any) -> None:
     ours = api.add(SENT)
-    api.page_of = lambda limit, offset: RequestPage((replace(ours, payload={}),), 1, 1, False)
+    api.serve_page = lambda limit, offset: RequestPage((replace(ours, payload={}),), 1, 1, False)
     assert scan(api, store).finding is Finding.FOUND
 
 

@@ -55,7 +55,7 @@ async def wait_for(
         )
 
 
-async def all_of(api: Any, ids: Any, connect: Any = None, *, finish: Any = None, **more: Any) -> dict[str, str]:
+async def wait_all(api: Any, ids: Any, connect: Any = None, *, finish: Any = None, **more: Any) -> dict[str, str]:
     """PollTarget for all; end them one by one meanwhile. :return: the end of each, as it was statuses."""
     connect = connect or connector(api)
     waits = {each: asyncio.create_task(wait_for(connect, each, **more)) for each in ids}
@@ -87,25 +87,25 @@ def requests(api: Any, request: pytest.FixtureRequest) -> Any:
 
 
 async def test_every_end_is_reported_and_the_rate_holds(api: Any, requests: Any) -> None:
-    await all_of(api, requests)
+    await wait_all(api, requests)
     holds(api)
 
 
 async def test_many_are_polled_by_pages_and_few_by_their_ids(api: Any) -> None:
     api.add(300, status="success", age=900)
     many = api.add(200)
-    await all_of(api, many)
+    await wait_all(api, many)
     assert api.pages * 5 > api.singles
     assert len(api.seen) < 3 * len(many)
     api.seen.clear()
     (one,) = api.add(1)
-    await all_of(api, [one])
+    await wait_all(api, [one])
     assert api.pages == 0
 
 
 async def test_a_list_that_is_taken_away_is_done_without(api: Any, requests: Any) -> None:
     api.bend = lambda request: web.json_response({"error": "not found"}, status=404) if is_list(request) else None
-    await all_of(api, requests)
+    await wait_all(api, requests)
     assert api.pages <= 2
     holds(api)
 
@@ -117,14 +117,14 @@ async def test_a_list_that_is_taken_away_midway_is_done_without(api: Any) -> Non
         if is_list(request) and any(c.status != "processing" for c in api.clips.values())
         else None
     )
-    await all_of(api, requests)
+    await wait_all(api, requests)
     holds(api)
 
 
 async def test_a_list_that_the_key_may_not_read_is_no_rejected_key(api: Any) -> None:
     requests = api.add(20)
     api.bend = lambda request: web.json_response({"error": "forbidden"}, status=403) if is_list(request) else None
-    await all_of(api, requests)
+    await wait_all(api, requests)
 
 
 FAILS: dict[str, Callable[[web.Request], web.StreamResponse]] = {
@@ -141,7 +141,7 @@ async def test_half_of_the_pages_failing_hurts_nobody(api: Any, fails: Any) -> N
     roll = random.Random(5)
     requests = api.add(60)
     api.bend = lambda request: FAILS[fails](request) if is_list(request) and roll.random() < 0.5 else None
-    await all_of(api, requests)
+    await wait_all(api, requests)
     holds(api)
 
 
@@ -152,7 +152,7 @@ async def test_a_list_in_the_reversed_order_is_understood(api: Any, limiter: str
     api.totals = totals
     api.reverse = lambda: limiter == "always" or roll.random() < 0.5
     api.add(250, status="success", age=900)
-    await all_of(api, api.add(60))
+    await wait_all(api, api.add(60))
     holds(api)
 
 
@@ -168,13 +168,13 @@ async def test_a_list_that_grows_meanwhile_loses_nobody(api: Any) -> None:
             ends[each] = "success"
         return ends
 
-    await all_of(api, requests, finish=finish)
+    await wait_all(api, requests, finish=finish)
     holds(api)
 
 
 async def test_smaller_pages_than_were_asked_for_lose_nobody(api: Any) -> None:
     api.largest_page = 20
-    await all_of(api, api.add(100))
+    await wait_all(api, api.add(100))
 
 
 @pytest.mark.parametrize(("waiting", "retry_after"), [(1, "1"), (60, "1"), (60, None)])
@@ -183,7 +183,7 @@ async def test_a_storm_of_429_is_tolerated(api: Any, waiting: int, retry_after: 
     began = time.monotonic()
     headers = {"Retry-After": retry_after} if retry_after else {}
     api.bend = lambda _: web.Response(status=429, headers=headers) if time.monotonic() - began < 1.0 else None
-    await all_of(api, requests)
+    await wait_all(api, requests)
     holds(api)
     # What is asked for while the API asks for silence is no more than what was under way.
     assert sum(at - began < 0.8 for at, _ in api.seen) <= (16 if retry_after else 24)
@@ -193,7 +193,7 @@ async def test_a_server_that_is_down_for_a_while_loses_nobody_and_is_not_hammere
     requests = api.add(60)
     began = time.monotonic()
     api.bend = lambda request: reset(request) if time.monotonic() - began < 1.0 else None
-    await all_of(api, requests)
+    await wait_all(api, requests)
     assert sum(at - began < 1.0 for at, _ in api.seen) < 30
 
 
@@ -211,7 +211,7 @@ async def test_garbage_of_every_kind_is_tolerated(api: Any, requests: Any) -> No
         lambda _: web.Response(body=b"\xff" * 100, content_type="application/json"),
     ]
     api.bend = lambda request: roll.choice(kinds)(request) if roll.random() < 0.4 else None
-    await all_of(api, requests)
+    await wait_all(api, requests)
     holds(api)
 
 
@@ -220,28 +220,28 @@ async def test_times_that_make_no_sense_hurt_nobody(api: Any) -> None:
     for number, request in enumerate(api.clips.values()):
         request.created_at = [0, -5e9, time.time() * 1000, time.time() + 4000][number % 4]
         request.updated_at = request.created_at + 1e7
-    await all_of(api, requests)
+    await wait_all(api, requests)
 
 
 async def test_a_request_of_the_web_console_is_found_in_the_list(api: Any) -> None:
     (one,) = api.add(1)
     api.clips[one].by_id = False
     api.add(30, status="success")
-    await all_of(api, [one])
+    await wait_all(api, [one])
 
 
 async def test_a_request_that_the_list_does_not_have_is_asked_for_by_its_id(api: Any) -> None:
     requests = api.add(30)
     for each in requests[:3]:
         api.clips[each].listed = False
-    await all_of(api, requests)
+    await wait_all(api, requests)
 
 
 async def test_a_request_that_nobody_knows_is_an_error_and_the_others_wait_on(api: Any) -> None:
     connect = connector(api)
     requests = api.add(5)
     nobody = asyncio.create_task(wait_for(connect, "nobody", not_found_grace=0.4))
-    await all_of(api, requests, connect)
+    await wait_all(api, requests, connect)
     assert (await nobody).decision.status == "error"
 
 
@@ -256,7 +256,7 @@ async def test_a_server_that_responses_after_30_seconds_is_heard(api: Any, monke
     async def ends() -> Any:
         return dict.fromkeys(requests, "success")
 
-    await all_of(api, requests, finish=ends)
+    await wait_all(api, requests, finish=ends)
     holds(api)
 
 
@@ -264,7 +264,7 @@ async def test_a_rejected_key_is_read_anew_once_and_all_wait_on(api: Any, monkey
     monkeypatch.setattr(hub_module, "CONNECTION_REFRESH_SECONDS", 0.0)
     requests = api.add(60)
     connect = connector(api, "old", KEY)
-    await all_of(api, requests, connect)
+    await wait_all(api, requests, connect)
     assert len(connect.made) == 2
 
 
@@ -281,7 +281,7 @@ async def test_a_key_that_is_accepted_again_resumes_all(api: Any, monkeypatch: p
     requests = api.add(5)
     began = time.monotonic()
     api.bend = lambda _: web.json_response({"error": "no"}, status=401) if time.monotonic() - began < 1.0 else None
-    await all_of(api, requests)
+    await wait_all(api, requests)
 
 
 REFUSALS: dict[str, Callable[[web.Request], web.StreamResponse]] = {
@@ -307,7 +307,7 @@ async def test_no_refusal_ends_the_wait_for_a_paid_request(api: Any, refusal: st
     requests = api.add(waiting)
     began = time.monotonic()
     api.bend = lambda request: REFUSALS[refusal](request) if time.monotonic() - began < 0.8 else None
-    await all_of(api, requests)
+    await wait_all(api, requests)
     holds(api)
 
 
@@ -336,10 +336,10 @@ async def test_a_success_whose_file_is_named_later_is_waited_for(api: Any) -> No
 
 async def test_a_list_that_never_moves_on_does_not_hide_what_a_poll_by_id_says(api: Any) -> None:
     requests = api.add(30)
-    stuck = {"requests": [api.clips[each].told() for each in reversed(requests)], "total": 30, "has_more": False}
+    stuck = {"requests": [api.clips[each].to_json() for each in reversed(requests)], "total": 30, "has_more": False}
     api.bend = lambda request: web.json_response(stuck) if is_list(request) else None
     began = time.monotonic()
-    await all_of(api, requests)
+    await wait_all(api, requests)
     assert time.monotonic() - began < 10
 
 
