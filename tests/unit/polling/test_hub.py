@@ -110,7 +110,7 @@ async def test_a_rejected_key_makes_it_read_the_connection_anew_once_it_is_a_min
     api: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(hub_module, "CONNECTION_REFRESH_SECONDS", 0.0)
-    connect, made = connector(api, ["old", "key-1"])
+    connect, made = connector(api, ["revoked-key", "key-1"])
     async with shared_hub("c", connect) as hub:
         assert (await hub.get_request("r1")).request_id == "r1"
     assert len(made) == 2
@@ -118,7 +118,7 @@ async def test_a_rejected_key_makes_it_read_the_connection_anew_once_it_is_a_min
 
 
 async def test_a_rejected_key_of_a_fresh_connection_is_an_error_at_once(api: Any) -> None:
-    connect, made = connector(api, ["wrong"])
+    connect, made = connector(api, ["revoked-key"])
     async with shared_hub("c", connect) as hub:
         with pytest.raises(WanAuthError):
             await hub.get_request("r1")

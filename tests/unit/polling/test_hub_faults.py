@@ -263,14 +263,14 @@ async def test_a_server_that_responses_after_30_seconds_is_heard(api: Any, monke
 async def test_a_rejected_key_is_read_anew_once_and_all_wait_on(api: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hub_module, "CONNECTION_REFRESH_SECONDS", 0.0)
     requests = api.add(60)
-    connect = connector(api, "old", KEY)
+    connect = connector(api, "revoked-key", KEY)
     await wait_all(api, requests, connect)
     assert len(connect.made) == 2
 
 
 async def test_a_key_that_stays_refused_is_waited_out_without_hammering(api: Any) -> None:
     requests = api.add(60)
-    connect = connector(api, "wrong")
+    connect = connector(api, "revoked-key")
     ended = await asyncio.gather(*(wait_for(connect, each, seconds=2.0, poll=0.2) for each in requests))
     assert {each.decision.status for each in ended} == {"timeout"}
     assert any(isinstance(each.last_result, errors.WanAuthError) for each in ended)
