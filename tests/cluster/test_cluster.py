@@ -50,7 +50,7 @@ def test_mapped_clips_and_a_batch_are_made_by_both_workers_and_both_triggerers(
         s3.upload_file(str(photo), BUCKET, f"images/{yesterday}/{photo.name}")
     for number, body in enumerate(crops(BATCH, seed=3)):
         s3.put_object(Bucket=BUCKET, Key=f"datasets/images/{yesterday}/{number}.jpg", Body=body)
-    before, accepted = len(harness.charges()), requests_of(cluster)
+    before, accepted = len(harness.charges()), list_accepted(cluster)
     # The last whole day before now is the run's data interval.
     now = datetime.now(UTC)
     with harness.requests_paused():
@@ -65,7 +65,7 @@ def test_mapped_clips_and_a_batch_are_made_by_both_workers_and_both_triggerers(
 
         wait_for("all clips to wait in triggerers", all_wait, seconds=150, every=0.5)
     # What was made while they were held is never done by itself.
-    for request_id in requests_of(cluster) - accepted:
+    for request_id in list_accepted(cluster) - accepted:
         harness.force(request_id, "success")
     batch = DagRunHandle(
         harness, "wan_dataset_backfill", cluster.airflow.trigger("wan_dataset_backfill", logical_date=now)
@@ -75,9 +75,11 @@ def test_mapped_clips_and_a_batch_are_made_by_both_workers_and_both_triggerers(
     assert batch.end(240) == "success"
 
     assert set(waiting) == {"triggerer-1", "triggerer-2"}
-    assert worker_of(cluster, mapped, "clip.generate") == {"worker"}
+    assert list_workers(cluster, mapped, "clip.generate") == {"worker"}
     assert (
-        worker_of(cluster, mapped, "clip.archive") == worker_of(cluster, mapped, "clip.ingest") == {"worker-transfers"}
+        list_workers(cluster, mapped, "clip.archive")
+        == list_workers(cluster, mapped, "clip.ingest")
+        == {"worker-transfers"}
     )
     assert len(harness.charges()) - before == MAPPED + BATCH
     assert batch.result("clips")["archived"] == BATCH
@@ -85,22 +87,22 @@ def test_mapped_clips_and_a_batch_are_made_by_both_workers_and_both_triggerers(
     assert sum(each["Key"].endswith(".mp4") for each in found) == MAPPED
 
 
-def test_workers_and_triggerers_told_airflows_metrics_what_they_did(cluster: Cluster, statsd: Statsd) -> None:
+def test_workers_and_triggerers_report_to_airflows_metrics(cluster: Cluster, statsd: Statsd) -> None:
     """After the clips of the test above."""
-    told = statsd.counters
-    assert told["airflow.wan.api.submit.200"] >= MAPPED + BATCH
-    assert told["airflow.wan.clips.submitted"] >= MAPPED + BATCH
-    assert told["airflow.wan.clips.archived"] >= MAPPED + BATCH
-    assert told["airflow.wan.cost_cents"] >= 50 * (MAPPED + BATCH)
+    counters = statsd.counters
+    assert counters["airflow.wan.api.submit.200"] >= MAPPED + BATCH
+    assert counters["airflow.wan.clips.submitted"] >= MAPPED + BATCH
+    assert counters["airflow.wan.clips.archived"] >= MAPPED + BATCH
+    assert counters["airflow.wan.cost_cents"] >= 50 * (MAPPED + BATCH)
     assert {"airflow.wan.in_flight.triggerer-1", "airflow.wan.in_flight.triggerer-2"} <= set(statsd.gauges)
     assert "airflow.wan.lag" in statsd.timings
 
 
-def requests_of(cluster: Cluster) -> set[str]:
+def list_accepted(cluster: Cluster) -> set[str]:
     """Ids of all requests that the sandbox took in."""
     return {each["request_id"] for each in cluster.sandbox_admin("accepted")["accepted"]}
 
 
-def worker_of(cluster: Cluster, run: DagRunHandle, task_id: str) -> set[str]:
+def list_workers(cluster: Cluster, run: DagRunHandle, task_id: str) -> set[str]:
     """The hosts on which a task's instances ran."""
     return {each["hostname"] for each in cluster.airflow.task_instances(run.dag_id, run.run_id, task_id)}

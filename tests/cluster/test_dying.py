@@ -43,15 +43,15 @@ def holder(cluster: Cluster, run: DagRunHandle) -> str | None:
     return str(rows[0][0]) if rows else None
 
 
-def held_by(cluster: Cluster, run: DagRunHandle, *, other_than: str | None = None) -> str:
+def wait_for_holder(cluster: Cluster, run: DagRunHandle, *, other_than: str | None = None) -> str:
     """Wait until a triggerer waits for the clip; its name."""
     found: list[str | None] = [None]
 
-    def taken() -> bool:
+    def is_deferred() -> bool:
         found[0] = holder(cluster, run)
         return found[0] not in (None, other_than)
 
-    wait_for("a triggerer to take it", taken, seconds=90, every=0.5)
+    wait_for("a triggerer to take it", is_deferred, seconds=90, every=0.5)
     return str(found[0])
 
 
@@ -70,10 +70,10 @@ def status(cluster: Cluster, request_id: str) -> str:
 def test_the_other_triggerer_takes_over_from_one_that_was_killed(cluster: Cluster, harness: AirflowHarness) -> None:
     with harness.requests_paused():
         run, request_id = waiting(harness, "killed")
-        first = held_by(cluster, run)
+        first = wait_for_holder(cluster, run)
         cluster.engine.kill(first)
         try:
-            second = held_by(cluster, run, other_than=first)
+            second = wait_for_holder(cluster, run, other_than=first)
             wait_for("the other to look", lambda: run.log("generate").count("is queued") >= 1, seconds=60)
             assert status(cluster, request_id) == "queued"
         finally:
@@ -103,10 +103,10 @@ def test_a_task_that_deferred_under_an_older_version_is_resumed_under_this_one(
 ) -> None:
     with harness.requests_paused():
         run, request_id = waiting(harness, "older")
-        held_by(cluster, run)
+        wait_for_holder(cluster, run)
         with no_triggerer(cluster):
-            ((trigger_id, kept),) = cluster.rows(STORED, run.run_id)
-            given = json.loads(kept)
+            ((trigger_id, stored),) = cluster.rows(STORED, run.run_id)
+            given = json.loads(stored)
             older = json.dumps({name: given[name] for name in ("request_id", "end_time")})
             assert cluster.rows("UPDATE trigger SET kwargs = %s WHERE id = %s RETURNING id", older, trigger_id)
             harness.force(request_id, "success")
@@ -134,10 +134,10 @@ def test_a_triggerer_that_lost_its_trigger_while_it_stood_still_does_not_cancel_
 ) -> None:
     with harness.requests_paused():
         run, request_id = waiting(harness, "frozen")
-        first = held_by(cluster, run)
+        first = wait_for_holder(cluster, run)
         wait_for("it to look", lambda: "is queued" in run.log("generate"), seconds=60)
         with frozen(cluster, first):
-            held_by(cluster, run, other_than=first)
+            wait_for_holder(cluster, run, other_than=first)
         wait_for("the kill of the lost trigger", lambda: "is left alone" in run.log("generate"), seconds=60)
         assert status(cluster, request_id) == "queued"
         harness.force(request_id, "success")

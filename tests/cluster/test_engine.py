@@ -75,9 +75,9 @@ def test_what_dies_by_itself_is_started_again(engine: Engine) -> None:
 
 
 def test_the_servers_are_those_that_the_compose_file_pins(engine: Engine, variables: dict[str, str]) -> None:
-    ((told,),) = ask(engine, variables, "SHOW server_version")
+    ((version,),) = ask(engine, variables, "SHOW server_version")
 
-    assert engine.services["postgres"].image == f"postgres:{told.split()[0]}"
+    assert engine.services["postgres"].image == f"postgres:{version.split()[0]}"
 
 
 def test_nobody_is_let_in_with_another_password(engine: Engine, variables: dict[str, str]) -> None:

@@ -47,7 +47,7 @@ class Watch:
     """Looks at what runs, every now and then: memory of the containers, command lines of all processes."""
 
     def __init__(self, docker: Docker, journal: Journal, secrets: list[str]) -> None:
-        self.shown: set[str] = set()
+        self.exposed: set[str] = set()
         self._docker = docker
         self._journal = journal
         self._secrets = [each.encode() for each in secrets]
@@ -72,7 +72,7 @@ class Watch:
                 except OSError:
                     continue
                 if any(secret in line for secret in self._secrets):
-                    self.shown.add(line.replace(b"\0", b" ").decode(errors="replace"))
+                    self.exposed.add(line.replace(b"\0", b" ").decode(errors="replace"))
 
     def _watch_memory(self) -> None:
         while not self._ending.wait(10):
@@ -81,11 +81,11 @@ class Watch:
             except EngineError:
                 continue  # a container went away meanwhile
             for line in lines.splitlines():
-                told = json.loads(line)
-                if told["Name"].startswith(f"{PROJECT}-") and "-elsewhere-" not in told["Name"]:
-                    used, _, limit = told["MemUsage"].partition(" / ")
+                usage = json.loads(line)
+                if usage["Name"].startswith(f"{PROJECT}-") and "-elsewhere-" not in usage["Name"]:
+                    used, _, limit = usage["MemUsage"].partition(" / ")
                     # A service of the second installation is the same service.
-                    service = told["Name"].removeprefix(f"{PROJECT}-").removeprefix("production-").rpartition("-")[0]
+                    service = usage["Name"].removeprefix(f"{PROJECT}-").removeprefix("production-").rpartition("-")[0]
                     self._journal.note("memory", service=service, used=_mebibytes(used), limit=_mebibytes(limit))
 
 
@@ -123,7 +123,7 @@ def installation(docker: Docker, journal: Journal) -> Iterator[ComposeInstallati
         (FOLDER / "services.log").write_text(installation.compose("logs", "--no-color"))
         with journal.step("docker compose down --volumes"):
             installation.compose("down", "--volumes", "--remove-orphans")
-    assert not watch.shown, "a secret was seen in a list of processes"
+    assert not watch.exposed, "a secret was seen in a list of processes"
 
 
 def unpause(airflow: AirflowClient, dag_id: str) -> None:

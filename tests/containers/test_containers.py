@@ -56,16 +56,16 @@ def test_the_checkout_can_be_read_by_its_owner_only(installation: ComposeInstall
 
 
 def test_the_preflight_lets_this_engine_pass(installation: ComposeInstallation, docker: Docker) -> None:
-    told = docker.run(["sh", str(installation.checkout / "deploy" / "preflight.sh")])
+    output = docker.run(["sh", str(installation.checkout / "deploy" / "preflight.sh")])
 
-    assert told.startswith(f"Docker Engine {docker.version()} and Compose ")
+    assert output.startswith(f"Docker Engine {docker.version()} and Compose ")
 
 
 def test_every_service_is_healthy_and_init_has_ended_well(installation: ComposeInstallation) -> None:
     for line in installation.compose("ps", "--all", "--format", "json").splitlines():
-        told = json.loads(line)
-        wanted = ("exited", "", 0) if told["Service"] == "init" else ("running", "healthy", 0)
-        assert (told["State"], told["Health"], told["ExitCode"]) == wanted, told["Service"]
+        status = json.loads(line)
+        wanted = ("exited", "", 0) if status["Service"] == "init" else ("running", "healthy", 0)
+        assert (status["State"], status["Health"], status["ExitCode"]) == wanted, status["Service"]
 
 
 def test_building_again_leaves_no_image_without_a_name_but_the_old_one(
@@ -155,8 +155,8 @@ def query(installation: ComposeInstallation, statement: str) -> list[list[str]]:
     """Ask Airflow's database."""
     psql = ["psql", "--host=localhost", "--username=airflow", "--dbname=airflow", "--tuples-only", "--no-align"]
     script = f'PGPASSWORD="$POSTGRES_PASSWORD" exec "$@" --command="{statement}"'
-    told = installation.ask("postgres", "sh", "-c", script, "sh", *psql)
-    return [line.split("|") for line in told.splitlines() if line]
+    output = installation.ask("postgres", "sh", "-c", script, "sh", *psql)
+    return [line.split("|") for line in output.splitlines() if line]
 
 
 def kill(installation: ComposeInstallation, service: str) -> float:
@@ -177,7 +177,7 @@ def wait_until_healthy_again(installation: ComposeInstallation, service: str) ->
 
 
 @contextmanager
-def held_clips(harness: AirflowHarness, names: list[str]) -> Iterator[list[DagRunHandle]]:
+def waiting_clips(harness: AirflowHarness, names: list[str]) -> Iterator[list[DagRunHandle]]:
     """Runs whose clips wait in triggerers; they are done by the end of the block."""
     with harness.requests_paused():
         runs = [start_clip(harness, name) for name in names]
@@ -195,7 +195,7 @@ def test_a_dead_triggerers_clips_are_taken_over_and_a_dead_workers_tasks_run_aga
     """Both die at once: the worker has tasks that run, and tasks that it has only reserved."""
     before = len(harness.charges())
     names = [f"survivor {number}" for number in range(4)]
-    with held_clips(harness, names) as clips:
+    with waiting_clips(harness, names) as clips:
         wait_for("all to be waited for", lambda: count_waiting(installation) == len(names), seconds=90, every=0.5)
         job, triggerer, _ = max(query(installation, HOLDERS), key=lambda holder: int(holder[2]))
         running = installation.airflow.trigger("holding", conf={"seconds": 600})
@@ -213,12 +213,12 @@ def test_a_dead_triggerers_clips_are_taken_over_and_a_dead_workers_tasks_run_aga
             seconds=120,
             every=0.5,
         )
-        taken_over = time.time() - died
+        reassigned_after = time.time() - died
     latest = {
         word: max(wait_for_starts(installation, run_id, died, 4)) - died
         for word, run_id in (("ran", running), ("were reserved", reserved))
     }
-    journal.note("figure", text="the clips of a dead triggerer are waited for again", value=f"{taken_over:.0f} s")
+    journal.note("figure", text="the clips of a dead triggerer are waited for again", value=f"{reassigned_after:.0f} s")
     for word, seconds in latest.items():
         journal.note("figure", text=f"4 tasks of a dead worker that {word} run again", value=f"{seconds:.0f} s")
 
@@ -324,15 +324,15 @@ def production(installation: ComposeInstallation, docker: Docker) -> Iterator[Co
     production = ComposeInstallation(docker, installation.checkout, f"{PROJECT}-production", variables)
     try:
         for service, name in names.items():
-            told = images[service]
+            image = images[service]
             words = [
                 f"--public-host={host}"
                 if word.startswith("--public-host=")
                 else word.replace("-ip=s3", "-ip=127.0.0.1")
-                for word in (told.get("entrypoint") or [])[1:] + told["command"]
+                for word in (image.get("entrypoint") or [])[1:] + image["command"]
             ]
             published = [word for port in ports[service] for word in ("--publish", f"{host}:{port}:{port}")]
-            docker.run([*common, "--name", name, *published, told["image"], *words])
+            docker.run([*common, "--name", name, *published, image["image"], *words])
         production.outside = {"s3": f"{host}:8333", "sandbox": f"{host}:8090"}
         wait_for("the S3 elsewhere", lambda: answers(f"http://{host}:8333/healthz"), seconds=60, every=0.5)
         production.compose("up", "--detach", "--wait")

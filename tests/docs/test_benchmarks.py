@@ -15,7 +15,7 @@ def test_the_page_is_the_one_that_the_figures_make() -> None:
 
 def test_every_figure_has_its_command_and_its_date() -> None:
     for path in FOLDER.glob("*.json"):
-        told = json.loads(path.read_text(encoding="utf-8"))
-        assert told["machine"]["cores"]
-        assert told["versions"]["apache-airflow"]
-        assert all(each["measured"]["command"] and each["measured"]["date"] for each in told["results"])
+        report = json.loads(path.read_text(encoding="utf-8"))
+        assert report["machine"]["cores"]
+        assert report["versions"]["apache-airflow"]
+        assert all(each["measured"]["command"] and each["measured"]["date"] for each in report["results"])

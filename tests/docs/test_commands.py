@@ -176,9 +176,9 @@ def test_airflow_takes_the_commands_and_the_connections_work(sandbox: SandboxSer
     assert {"add", "test"} <= {each[1] for each in live}
     # Several pages add the same connection; the command refuses to add it twice.
     once = list({tuple(each[:3]): each for each in reversed(live)}.values())[::-1]
-    told = airflow([*once, ["connections", "list", "-o", "json"]], "run")
-    assert "Connection success!" in told
-    assert "airflow-provider-wan" in told
-    listed = {each["conn_id"]: each for each in json.loads(told[told.rindex("[{") :])}
+    output = airflow([*once, ["connections", "list", "-o", "json"]], "run")
+    assert "Connection success!" in output
+    assert "airflow-provider-wan" in output
+    listed = {each["conn_id"]: each for each in json.loads(output[output.rindex("[{") :])}
     assert {listed[name]["conn_type"] for name in ("wan_default", "wan_team", "wan_sandbox")} == {"wan"}
     airflow([each for each in words if each not in once], "parse")

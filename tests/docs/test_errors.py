@@ -40,7 +40,7 @@ def defined(module: ModuleType) -> Iterator[type[WanError]]:
             yield value
 
 
-def told() -> dict[str, tuple[str, str]]:
+def documented() -> dict[str, tuple[str, str]]:
     lines = [row for heading in HEADINGS for row in rows(PAGE, heading)]
     names = [row[0].strip("`") for row in lines]
     assert len(names) == len(set(names)), "an error has two rows"
@@ -53,7 +53,7 @@ def test_every_error_has_a_row_that_says_whether_it_is_paid_and_whether_a_retry_
         for error in defined(module):
             retry = "yes" if error.retry in (api_errors.Retry.LATER, api_errors.Retry.RESUME) else "no"
             expected[error.__name__] = (error.paid.value, SPECIAL.get(error.__name__, retry))
-    assert told() == expected
+    assert documented() == expected
 
 
 def test_a_refused_submission_costs_nothing_by_the_page_too() -> None:

@@ -52,14 +52,14 @@ def test_the_first_dag_makes_a_clip_and_defers_meanwhile(tmp_path: Path) -> None
             text=True,
             check=False,
         )
-        told = done.stdout + done.stderr
-        assert done.returncode == 0, told[-4000:]
-        assert re.search(r"Pausing task as DEFERRED.*task_id=clip", told)
+        output = done.stdout + done.stderr
+        assert done.returncode == 0, output[-4000:]
+        assert re.search(r"Pausing task as DEFERRED.*task_id=clip", output)
         assert [charge["usd"] for charge in sandbox.charges()] == [0.5]
         request_id = sandbox.charges()[0]["request_id"]
         record = json.loads(client.get_object(Bucket=BUCKET, Key=f"clips/cat-{request_id}.json")["Body"].read())
         video = client.get_object(Bucket=BUCKET, Key=f"clips/cat-{request_id}.mp4")
     assert record["size"] == video["ContentLength"] > 0
     assert record["cost_usd"] == 0.5
-    assert KEY not in told
-    assert "X-Amz-Signature" not in told
+    assert KEY not in output
+    assert "X-Amz-Signature" not in output

@@ -53,14 +53,14 @@ def test_the_ledger_entry_is_as_the_ledger_writes_it() -> None:
 
 def test_the_record_of_a_clip_is_as_the_archive_writes_it() -> None:
     text = one("airflow-provider-wan/clip/1")
-    shown = json.loads(text)
+    example = json.loads(text)
     clip = parse_record(text.encode(), "my-bucket", "clips/cat.mp4")
     assert clip is not None
-    answer = {"request_id": shown["request_id"], "status": "success", "payload": shown["parameters"]}
-    written = json.loads(build_record(clip, RequestRecord.parse(answer), shown["cost_usd"]))
-    assert list(written) == list(shown)
+    answer = {"request_id": example["request_id"], "status": "success", "payload": example["parameters"]}
+    written = json.loads(build_record(clip, RequestRecord.parse(answer), example["cost_usd"]))
+    assert list(written) == list(example)
     measured = ("request_id", "parameters", "cost_usd", "uri", "sha256", "etag", "size", "width", "height", "seconds")
-    assert {name: written[name] for name in measured} == {name: shown[name] for name in measured}
+    assert {name: written[name] for name in measured} == {name: example[name] for name in measured}
 
 
 def test_no_json_block_is_left_unchecked() -> None:

@@ -18,19 +18,19 @@ from tests.docs.conftest import KEY
 BUCKET = "my-bucket"
 
 
-def dag_of(page: str) -> str:
+def extract_dag(page: str) -> str:
     """Return the first Python block of a page."""
     return next(block.text for block in blocks("python") if block.page == ROOT / page)
 
 
 def test_the_first_dag_of_the_tutorial_is_the_one_of_the_readme() -> None:
-    assert dag_of("docs/tutorials/first-clip.md") == dag_of("README.md")
+    assert extract_dag("docs/tutorials/first-clip.md") == extract_dag("README.md")
 
 
 def test_the_first_batch_is_estimated_and_then_made(tmp_path: Path) -> None:
     dags = tmp_path / "dags"
     dags.mkdir()
-    (dags / "first_batch.py").write_text(dag_of("docs/tutorials/first-batch.md"), encoding="utf-8")
+    (dags / "first_batch.py").write_text(extract_dag("docs/tutorials/first-batch.md"), encoding="utf-8")
     options = {"wan": {"ledger_uri": f"s3://{BUCKET}/wan-ledger"}}
     home = make_home(tmp_path / "airflow", port=1, dags={"dags": dags}, templates=TEMPLATES, overrides=options)
     with SeaweedFS() as s3, SandboxServer(api_key=KEY, speed=60, render="tiny") as sandbox:

@@ -185,6 +185,6 @@ def test_a_trigger_that_can_not_be_built_costs_nothing() -> None:
     _play_with_a_trigger_that_can_not_be_built(Submitter)
 
 
-def test_without_building_before_paying_it_costs_something() -> None:
+def test_without_building_before_payment_it_costs_something() -> None:
     with pytest.raises(Broken):
         _play_with_a_trigger_that_can_not_be_built(WithoutBuildingFirst)

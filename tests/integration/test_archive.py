@@ -93,7 +93,7 @@ def test_the_results_host_is_asked_without_key_cookie_or_netrc(
     assert host.seen[0].headers["accept-encoding"] == "identity"
 
 
-def test_a_second_look_finds_the_clip_and_downloads_nothing(folder: Folder, host: ResultHost) -> None:
+def test_a_second_archive_finds_the_clip_and_downloads_nothing(folder: Folder, host: ResultHost) -> None:
     store = archive(folder)
     first = store.store(finished(host.play(body(LONG))), BUCKET, folder.key("a.mp4"))
 
@@ -130,7 +130,7 @@ def test_a_video_that_was_copied_with_its_record_is_known_by_its_bytes(folder: F
 
 
 @pytest.mark.parametrize("foreign", [b"somebody's file", video(1)], ids=["no video", "a video"])
-def test_a_foreign_object_at_the_key_is_not_overwritten_unless_told(
+def test_a_foreign_object_at_the_key_is_not_overwritten_by_default(
     folder: Folder, host: ResultHost, foreign: bytes
 ) -> None:
     folder.put("a.mp4", foreign)
@@ -276,7 +276,7 @@ def test_a_result_beyond_the_cap_is_refused_while_it_flows_where_no_length_is_an
     assert folder.uploads_under_way() == []
 
 
-def test_an_upload_that_s3_refuses_is_told_and_aborted(folder: Folder, host: ResultHost) -> None:
+def test_an_upload_that_s3_refuses_is_reported_and_aborted(folder: Folder, host: ResultHost) -> None:
     class Refusing:
         def __getattr__(self, name: str) -> Any:
             return getattr(folder.client, name)
@@ -292,7 +292,7 @@ def test_an_upload_that_s3_refuses_is_told_and_aborted(folder: Folder, host: Res
     assert folder.uploads_under_way() == []
 
 
-def test_a_host_that_does_not_listen_is_told_of_without_its_query(folder: Folder) -> None:
+def test_a_host_that_does_not_listen_is_named_without_its_query(folder: Folder) -> None:
     with ResultHost() as gone:
         url = gone.url()
     with pytest.raises(BrokenDownloadError, match="can't be reached"):

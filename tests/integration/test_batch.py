@@ -320,7 +320,7 @@ def test_results_sheet_asset_and_link_are_there(folder: Folder, sandbox: Sandbox
     assert result["folder"] == folder.uri(below)
 
 
-def test_an_alias_among_the_outlets_tells_of_the_prefix_that_a_template_gave(
+def test_an_alias_among_the_outlets_gets_an_event_with_the_rendered_prefix(
     folder: Folder, sandbox: SandboxServer
 ) -> None:
     alias = AssetAlias("clips of the day")

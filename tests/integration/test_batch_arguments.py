@@ -100,7 +100,7 @@ def test_runs_whose_ids_differ_in_one_sign_have_their_own_results(folder: Folder
     assert sum(name.endswith("/results.jsonl") for name in folder.names()) == 2
 
 
-def test_images_told_apart_by_a_query_parameter_are_as_many_clips(
+def test_images_that_differ_in_a_query_parameter_are_different_clips(
     folder: Folder, sandbox: SandboxServer, tmp_path: Path
 ) -> None:
     server = ImageByQuery(folder)

@@ -265,7 +265,7 @@ def test_two_runs_with_one_users_seed_never_share_a_request(world: World) -> Non
     assert [first, second] == [each["request_id"] for each in world.paid]
 
 
-def test_a_second_request_that_is_accepted_late_is_told_and_counted(
+def test_a_second_request_that_is_accepted_late_is_reported_and_counted(
     world: World, caplog: pytest.LogCaptureFixture
 ) -> None:
     world.age_account()

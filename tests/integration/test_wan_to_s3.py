@@ -94,10 +94,10 @@ def test_the_ledger_learns_where_the_clip_lies(folder: Folder, submit: Callable[
         request_id={"request_id": request_id, "fingerprint": FINGERPRINT}, s3_key=folder.uri("a.mp4"), ledger_uri=uri
     )
 
-    held = store.read(FINGERPRINT)
-    assert held is not None
-    assert (held.entry.state, held.entry.archive_uri) == ("archived", clip["uri"])
-    assert held.entry.archive_sha256 == clip["sha256"]
+    stored = store.read(FINGERPRINT)
+    assert stored is not None
+    assert (stored.entry.state, stored.entry.archive_uri) == ("archived", clip["uri"])
+    assert stored.entry.archive_sha256 == clip["sha256"]
 
 
 def test_a_clip_that_was_archived_before_is_copied_after_the_api_has_forgotten_it(
@@ -144,7 +144,7 @@ def test_a_request_that_runs_is_a_retryable_error_that_names_the_sensor(
         ("cancelled", None, AirflowFailException, "was cancelled"),
     ],
 )
-def test_a_request_without_a_clip_is_told_with_its_reason_and_not_retried(
+def test_a_request_without_a_clip_fails_with_its_reason_and_is_not_retried(
     folder: Folder, sandbox: SandboxServer, image_url: str, status: str, reason: str, error: type, words: str
 ) -> None:
     sandbox.inject("never_runs")

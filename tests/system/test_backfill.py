@@ -42,7 +42,7 @@ class Backfills:
     most_at_once: int
 
 
-def day_of(number: int) -> str:
+def format_day(number: int) -> str:
     return f"{FIRST + timedelta(days=number):%Y-%m-%d}"
 
 
@@ -92,14 +92,14 @@ def seen(stack: Stack, harness: AirflowHarness, s3: Any) -> Backfills:
         for index in range(IMAGES):
             # Neighbouring days share most of their images.
             body = images[(day * (DISTINCT // DAYS) + index) % DISTINCT]
-            s3.put_object(Bucket=BUCKET, Key=f"datasets/images/{day_of(day)}/{index:02d}.jpg", Body=body)
+            s3.put_object(Bucket=BUCKET, Key=f"datasets/images/{format_day(day)}/{index:02d}.jpg", Body=body)
     before = len(harness.charges())
     first, first_seconds, most = backfill(stack)
     between = len(harness.charges())
     second, second_seconds, _ = backfill(stack, "--reprocess-behavior", "completed")
     after = len(harness.charges())
-    told = f"{DAYS} days of {IMAGES} images, {distinct()} distinct: first {first_seconds:.0f} s"
-    print(f"\nbackfill: {told}, {between - before} charges; again {second_seconds:.0f} s, {after - between} charges")
+    figures = f"{DAYS} days of {IMAGES} images, {distinct()} distinct: first {first_seconds:.0f} s"
+    print(f"\nbackfill: {figures}, {between - before} charges; again {second_seconds:.0f} s, {after - between} charges")
     return Backfills(first, second, first_seconds, second_seconds, before, between, after, most)
 
 
@@ -115,7 +115,7 @@ def test_each_distinct_image_is_paid_for_once_though_days_share_them(seen: Backf
 
 
 def test_every_day_has_all_its_clips(seen: Backfills, s3: Any) -> None:
-    assert set(seen.first) == {day_of(day) for day in range(DAYS)}
+    assert set(seen.first) == {format_day(day) for day in range(DAYS)}
     for day, result in seen.first.items():
         assert result["archived"] == IMAGES
         found = s3.list_objects_v2(Bucket=BUCKET, Prefix=f"datasets/clips/{day}/")["Contents"]
@@ -132,12 +132,12 @@ def test_reprocessing_costs_nothing(seen: Backfills) -> None:
         assert seen.second_seconds < seen.first_seconds / 2
 
 
-def test_each_day_is_told_as_an_event_of_its_own_prefix(seen: Backfills, stack: Stack) -> None:
+def test_each_day_has_an_asset_event_of_its_own_prefix(seen: Backfills, stack: Stack) -> None:
     events = [event for event in stack.airflow.pages("/assets/events", "asset_events") if event["source_dag_id"] == DAG]
-    told = {event["uri"].rstrip("/"): event["extra"]["wan"] for event in events}
+    extras = {event["uri"].rstrip("/"): event["extra"]["wan"] for event in events}
 
-    assert set(told) == {f"s3://{BUCKET}/datasets/clips/{day_of(day)}" for day in range(DAYS)}
-    assert {each["archived"] for each in told.values()} == {IMAGES}
+    assert set(extras) == {f"s3://{BUCKET}/datasets/clips/{format_day(day)}" for day in range(DAYS)}
+    assert {each["archived"] for each in extras.values()} == {IMAGES}
 
 
 def test_a_run_by_hand_on_a_day_without_images_is_green(seen: Backfills, stack: Stack) -> None:

@@ -129,7 +129,7 @@ def test_a_component_that_ignores_sigterm_is_killed_after_the_grace_period(tmp_p
     assert time.monotonic() - began < 10
 
 
-def test_the_death_of_a_component_is_told_with_its_last_words(tmp_path: Path) -> None:
+def test_the_death_of_a_component_is_reported_with_its_last_log_lines(tmp_path: Path) -> None:
     command = [sys.executable, "-c", "import sys; print('no more room', flush=True); sys.exit(3)"]
     component = Component("short", command, env=dict(os.environ), cwd=tmp_path, log_dir=tmp_path)
     component.start()

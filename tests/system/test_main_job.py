@@ -100,11 +100,11 @@ def test_each_clip_is_charged_once_at_the_price_that_was_foretold(seen: Seen, ha
         assert charges[made["request_id"]] == pytest.approx(made["cost"]) == pytest.approx(0.5)
 
 
-def test_the_triggerers_log_tells_of_each_request(seen: Seen, stack: Stack) -> None:
-    told = "".join(path.read_text(encoding="utf-8") for path in stack.home.logs.rglob("*.trigger.*"))
+def test_the_triggerers_log_names_each_request(seen: Seen, stack: Stack) -> None:
+    text = "".join(path.read_text(encoding="utf-8") for path in stack.home.logs.rglob("*.trigger.*"))
 
     for name in GOOD:
-        assert seen.run.result("clip.generate", IMAGES.index(name))["request_id"] in told
+        assert seen.run.result("clip.generate", IMAGES.index(name))["request_id"] in text
 
 
 def test_neither_key_nor_prompt_nor_signed_url_is_in_database_logs_or_trigger(seen: Seen, stack: Stack) -> None:

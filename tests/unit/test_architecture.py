@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from dev.naming import check_identifier, find_duplicate_classes, find_private_names
+from dev.naming import FOLDERS, check_identifier, find_duplicate_classes, find_private_names
 
 ROOT = Path(__file__).resolve().parents[2]
 pytest.importorskip("importlinter")
@@ -106,6 +106,7 @@ def test_a_planted_duplicate_class_is_found(copy: Path) -> None:
         "under_way = 3",
         "match x:\n    case [said]: ...",
         "import json as shown",
+        "def test_a_failure_is_told(): ...",
     ],
 )
 def test_a_planted_private_word_is_found(copy: Path, source: str) -> None:
@@ -120,6 +121,15 @@ def test_a_planted_module_name_is_found(copy: Path) -> None:
     assert any("module telling" in problem for problem in find_private_names(package))
 
 
-@pytest.mark.parametrize("identifier", ["of", "retold", "lookup", "outlook", "unquote", "index_offset", "proof"])
+def test_private_words_are_found_in_the_tests(tmp_path: Path) -> None:
+    (tmp_path / "test_planted.py").write_text("def f(told): ...\n", encoding="utf-8")
+    assert any("test_planted.py:1: told" in problem for problem in find_private_names(tmp_path))
+    assert ROOT / "tests" in FOLDERS
+
+
+@pytest.mark.parametrize(
+    "identifier",
+    ["of", "retold", "lookup", "outlook", "unquote", "index_offset", "proof", "test_cells_are_kept"],
+)
 def test_standard_words_are_not_mistaken(identifier: str) -> None:
     assert check_identifier(identifier) is None

@@ -19,7 +19,7 @@ KEY = "key-0123456789abcdef"
 
 
 @asynccontextmanager
-async def client_of(url: Any) -> AsyncIterator[Any]:
+async def build_client(url: Any) -> AsyncIterator[Any]:
     client = AsyncWanClient(WanConfig(api_key=KEY, base_url=url, organization_id="org-7"))
     try:
         yield client
@@ -29,7 +29,7 @@ async def client_of(url: Any) -> AsyncIterator[Any]:
 
 async def test_a_lookup_carries_the_key_and_reads_the_request() -> None:
     with WireServer([wire.answers(200, {"request_id": "r1", "status": "processing"})]) as server:
-        async with client_of(server.url) as client:
+        async with build_client(server.url) as client:
             assert (await client.get_request("r1")).status == "processing"
     assert server.seen[0].headers["authorization"] == f"Bearer {KEY}"
     assert server.seen[0].headers["x-organization-id"] == "org-7"
@@ -42,7 +42,7 @@ async def test_a_lookup_carries_the_key_and_reads_the_request() -> None:
 )
 async def test_a_lookup_that_dies_is_reported(death: Any) -> None:
     with WireServer([death]) as server:
-        async with client_of(server.url) as client:
+        async with build_client(server.url) as client:
             with pytest.raises(errors.WanLookupError):
                 await client.get_request("r1")
 
@@ -50,7 +50,7 @@ async def test_a_lookup_that_dies_is_reported(death: Any) -> None:
 async def test_a_server_that_is_away_is_a_failed_lookup() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-    async with client_of(f"http://127.0.0.1:{port}") as client:
+    async with build_client(f"http://127.0.0.1:{port}") as client:
         with pytest.raises(errors.WanLookupError):
             await client.get_request("r1")
 
@@ -58,7 +58,7 @@ async def test_a_server_that_is_away_is_a_failed_lookup() -> None:
 async def test_a_redirect_is_not_followed_with_the_key() -> None:
     with WireServer([wire.ACCEPTED]) as other:
         with WireServer([wire.answers(302, {}, f"Location: {other.url}")]) as server:
-            async with client_of(server.url) as client:
+            async with build_client(server.url) as client:
                 with pytest.raises(errors.WanBadRequestError):
                     await client.get_request("r1")
         assert other.seen == []
@@ -71,7 +71,7 @@ async def test_credentials_of_a_netrc_file_do_not_get_in_the_way(
     netrc.write_text("machine 127.0.0.1 login me password other\n")
     monkeypatch.setenv("NETRC", str(netrc))
     with WireServer([wire.ACCEPTED]) as server:
-        async with client_of(server.url) as client:
+        async with build_client(server.url) as client:
             await client.get_request("r1")
     assert server.seen[0].headers["authorization"] == f"Bearer {KEY}"
 
@@ -81,14 +81,14 @@ async def test_the_environment_s_proxy_is_used(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.delenv("NO_PROXY", raising=False)
     with WireServer([wire.ACCEPTED]) as proxy:
         monkeypatch.setenv("http_proxy", proxy.url.removesuffix("/api"))
-        async with client_of("http://api.example.com/queue") as client:
+        async with build_client("http://api.example.com/queue") as client:
             assert (await client.get_request("r1")).request_id == "r1"
     assert proxy.seen[0].head.startswith("GET http://api.example.com/queue/requests/r1 ")
 
 
 async def test_pages_and_cancellations_are_asked_for_as_by_the_other_client() -> None:
     with WireServer([wire.answers(200, {"requests": []}), wire.answers(202, {})]) as server:
-        async with client_of(server.url) as client:
+        async with build_client(server.url) as client:
             assert (await client.list_requests(limit=2)).size == 0
             assert await client.cancel("r1") is True
     assert server.seen[0].head.startswith("GET /api/requests?model_id=wan2.6-i2v&limit=2&offset=0 ")

@@ -28,7 +28,7 @@ class Pauses(list[float]):
         self.append(seconds)
 
 
-def client_of(url: str, **config: Any) -> WanClient:
+def build_client(url: str, **config: Any) -> WanClient:
     return WanClient(WanConfig(api_key=KEY, base_url=url, **config), sleep=Pauses())
 
 
@@ -51,7 +51,7 @@ def client_of(url: str, **config: Any) -> WanClient:
 def test_a_submission_whose_response_is_lost_is_in_doubt_and_sent_once(death: Any) -> None:
     with WireServer([death, wire.ACCEPTED]) as server:
         with pytest.raises(errors.WanInDoubtError):
-            client_of(server.url).submit(REQUEST)
+            build_client(server.url).submit(REQUEST)
         assert len([seen for seen in server.seen if seen.head.startswith("POST")]) <= 1
 
 
@@ -59,7 +59,7 @@ def test_a_connection_that_dies_at_once_is_never_tried_again_with_the_payment() 
     with WireServer([wire.reset_at_once, wire.ACCEPTED]) as server:
         # Whether the reset comes while connecting or after is up to the kernel.
         with pytest.raises((errors.WanInDoubtError, errors.WanConnectError)):
-            client_of(server.url).submit(REQUEST)
+            build_client(server.url).submit(REQUEST)
         assert server.seen == []
 
 
@@ -67,7 +67,7 @@ def test_a_submission_that_is_never_responded_is_in_doubt_and_sent_once(monkeypa
     monkeypatch.setattr(client_module, "SUBMIT_TIMEOUT", 0.5)
     with WireServer([wire.never_answers, wire.ACCEPTED]) as server:
         with pytest.raises(errors.WanInDoubtError, match="ReadTimeout"):
-            client_of(server.url).submit(REQUEST)
+            build_client(server.url).submit(REQUEST)
         assert len(server.seen) == 1
 
 
@@ -85,7 +85,7 @@ def test_a_submission_that_is_never_responded_is_in_doubt_and_sent_once(monkeypa
 def test_a_refused_submission_is_not_repeated_by_the_client_either(status: int, kind: Any) -> None:
     with WireServer([wire.answers(status, {"error": "no"}), wire.ACCEPTED]) as server:
         with pytest.raises(kind):
-            client_of(server.url).submit(REQUEST)
+            build_client(server.url).submit(REQUEST)
         assert len(server.seen) == 1
 
 
@@ -93,12 +93,12 @@ def test_a_refused_connection_proves_that_nothing_was_sent() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     with pytest.raises(errors.WanConnectError):
-        client_of(f"http://127.0.0.1:{port}/api").submit(REQUEST)
+        build_client(f"http://127.0.0.1:{port}/api").submit(REQUEST)
 
 
 def test_a_name_that_does_not_resolve_proves_that_nothing_was_sent() -> None:
     with pytest.raises(errors.WanConnectError):
-        client_of("http://no-such-host.invalid/api").submit(REQUEST)
+        build_client("http://no-such-host.invalid/api").submit(REQUEST)
 
 
 def test_a_connection_that_never_comes_about_proves_that_nothing_was_sent(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -111,7 +111,7 @@ def test_a_connection_that_never_comes_about_proves_that_nothing_was_sent(monkey
             filler.setblocking(False)
             filler.connect_ex(full.getsockname())
         with pytest.raises(errors.WanConnectError):
-            client_of(f"http://127.0.0.1:{full.getsockname()[1]}/api").submit(REQUEST)
+            build_client(f"http://127.0.0.1:{full.getsockname()[1]}/api").submit(REQUEST)
         for filler in fillers:
             filler.close()
 
@@ -123,7 +123,7 @@ def test_a_proxy_that_is_down_proves_that_nothing_was_sent(monkeypatch: pytest.M
     monkeypatch.delenv("no_proxy", raising=False)
     monkeypatch.delenv("NO_PROXY", raising=False)
     with pytest.raises(errors.WanConnectError):
-        client_of("http://api.example.com/api").submit(REQUEST)
+        build_client("http://api.example.com/api").submit(REQUEST)
 
 
 def test_a_broken_tls_handshake_proves_that_nothing_was_sent() -> None:
@@ -131,13 +131,13 @@ def test_a_broken_tls_handshake_proves_that_nothing_was_sent() -> None:
         connection.sendall(b"220 mail.example.com ESMTP\r\n")
 
     with WireServer([no_tls], reads=False) as server, pytest.raises(errors.WanConnectError):
-        client_of(server.url.replace("http:", "https:")).submit(REQUEST)
+        build_client(server.url.replace("http:", "https:")).submit(REQUEST)
 
 
 def test_each_submission_has_a_connection_of_its_own() -> None:
     accepted = {"request_id": "r1", "status": "queued"}
     with WireServer([wire.answers(200, accepted)]) as server:
-        client = client_of(server.url)
+        client = build_client(server.url)
         client.submit(REQUEST)
         client.submit(REQUEST)
         assert len(server.seen) == 2
@@ -145,7 +145,7 @@ def test_each_submission_has_a_connection_of_its_own() -> None:
 
 def test_the_submission_says_what_the_contract_asks_for() -> None:
     with WireServer([wire.ACCEPTED]) as server:
-        client_of(server.url, organization_id="org-7").submit(REQUEST)
+        build_client(server.url, organization_id="org-7").submit(REQUEST)
     seen = server.seen[0]
     assert seen.head.startswith("POST /api/requests HTTP/1.1")
     assert seen.headers["authorization"] == f"Bearer {KEY}"
@@ -161,7 +161,7 @@ def test_credentials_of_a_netrc_file_do_not_take_the_place_of_the_key(
     netrc.write_text("machine 127.0.0.1 login me password other\n")
     monkeypatch.setenv("NETRC", str(netrc))
     with WireServer([wire.ACCEPTED]) as server:
-        client_of(server.url).submit(REQUEST)
+        build_client(server.url).submit(REQUEST)
     assert server.seen[0].headers["authorization"] == f"Bearer {KEY}"
 
 
@@ -170,16 +170,16 @@ def test_a_redirect_is_not_followed_with_the_key() -> None:
         moved = wire.answers(307, {}, f"Location: {other.url}/requests")
         with WireServer([moved]) as server:
             with pytest.raises(errors.WanInDoubtError, match="base URL"):
-                client_of(server.url).submit(REQUEST)
+                build_client(server.url).submit(REQUEST)
             with pytest.raises(errors.WanBadRequestError, match="base URL"):
-                client_of(server.url).get_request("r1")
+                build_client(server.url).get_request("r1")
         assert other.seen == []
 
 
 def test_a_lookup_is_repeated_until_it_is_responded() -> None:
     found = wire.answers(200, {"request_id": "r1", "status": "processing"})
     with WireServer([wire.reset_after_request, wire.half_a_body, wire.answers(502, "x"), found]) as server:
-        assert client_of(server.url).get_request("r1").status == "processing"
+        assert build_client(server.url).get_request("r1").status == "processing"
         assert len(server.seen) == 4
 
 
@@ -188,9 +188,9 @@ def test_a_response_for_another_request_is_not_believed() -> None:
         200, {"request_id": "r2", "status": "success", "outcome": {"video_url": "https://x/other.mp4"}}
     )
     with WireServer([other, wire.answers(200, {"request_id": "r1", "status": "queued"})]) as server:
-        assert client_of(server.url).get_request("r1").status == "queued"
+        assert build_client(server.url).get_request("r1").status == "queued"
     with WireServer([other]) as server, pytest.raises(errors.WanProtocolError, match="describes another one"):
-        client_of(server.url).get_request("r1")
+        build_client(server.url).get_request("r1")
 
 
 @pytest.mark.parametrize("answer", [wire.never_answers, wire.answers(429, {}, "Retry-After: 9999999")])
@@ -207,14 +207,14 @@ def test_no_lookup_goes_beyond_the_deadline_by_more_than_a_few_seconds(answer: A
 def test_a_lookup_is_given_up_after_five_tries() -> None:
     with WireServer([wire.answers(500, {"error": "down"})]) as server:
         with pytest.raises(errors.WanLookupError, match="Request r1: HTTP 500"):
-            client_of(server.url).get_request("r1")
+            build_client(server.url).get_request("r1")
         assert len(server.seen) == 5
 
 
 def test_a_lookup_waits_as_long_as_the_api_asks() -> None:
     found = wire.answers(200, {"request_id": "r1", "status": "queued"})
     with WireServer([wire.answers(429, {}, "Retry-After: 7"), found]) as server:
-        client = client_of(server.url)
+        client = build_client(server.url)
         client.get_request("r1")
     (pause,) = cast(Any, client)._sleep
     assert 7 <= pause <= 9
@@ -224,32 +224,32 @@ def test_a_lookup_waits_as_long_as_the_api_asks() -> None:
 def test_a_refused_lookup_is_not_repeated(status: int) -> None:
     with WireServer([wire.answers(status, {})]) as server:
         with pytest.raises(errors.WanRefusedError):
-            client_of(server.url).get_request("r1")
+            build_client(server.url).get_request("r1")
         assert len(server.seen) == 1
 
 
 def test_an_id_can_not_lead_to_another_path() -> None:
     with WireServer([wire.answers(200, {"request_id": "../models?x=1", "status": "queued"})]) as server:
-        client_of(server.url).get_request("../models?x=1")
+        build_client(server.url).get_request("../models?x=1")
         assert server.seen[0].head.startswith("GET /api/requests/..%2Fmodels%3Fx%3D1 ")
         for bad in ("", " ", "..", None):
             with pytest.raises(errors.WanValidationError):
-                client_of(server.url).get_request(bad)  # type: ignore[arg-type]
+                build_client(server.url).get_request(bad)  # type: ignore[arg-type]
 
 
 def test_a_page_is_asked_for_by_model_limit_and_offset() -> None:
     with WireServer([wire.answers(200, {"requests": []})]) as server:
-        client_of(server.url).list_requests(limit=50, offset=100)
+        build_client(server.url).list_requests(limit=50, offset=100)
     assert server.seen[0].head.startswith("GET /api/requests?model_id=wan2.6-i2v&limit=50&offset=100 ")
 
 
 def test_a_cancellation_is_asked_for_once_and_never_raises() -> None:
     with WireServer([wire.answers(200, {})]) as server:
-        assert client_of(server.url).cancel("r1") is True
+        assert build_client(server.url).cancel("r1") is True
         assert server.seen[0].head.startswith("DELETE /api/requests/r1 ")
     for death in (wire.answers(404, {}), wire.answers(405, {}), wire.reset_after_request):
         with WireServer([death]) as server:
-            assert client_of(server.url).cancel("r1") is False
+            assert build_client(server.url).cancel("r1") is False
             # A DELETE whose connection is closed without a response is repeated once: it is idempotent.
             assert len(server.seen) <= 2
 
@@ -258,7 +258,7 @@ def test_an_upload_goes_to_its_own_host_with_the_signed_type_and_without_the_key
     with WireServer([wire.answers(200, {})]) as storage:
         urls = {"upload_url": f"{storage.url}/put?signature=s", "public_url": "https://cdn.example.com/a.jpg"}
         with WireServer([wire.answers(200, urls)]) as server:
-            assert client_of(server.url).upload(b"image", "jpg") == "https://cdn.example.com/a.jpg"
+            assert build_client(server.url).upload(b"image", "jpg") == "https://cdn.example.com/a.jpg"
             assert json.loads(server.seen[0].body) == {"file_type": "jpg"}
     put = storage.seen[0]
     assert put.head.startswith("PUT /api/put?signature=s ")
@@ -269,12 +269,12 @@ def test_an_upload_goes_to_its_own_host_with_the_signed_type_and_without_the_key
 
 def test_an_upload_of_an_unknown_type_is_refused() -> None:
     with pytest.raises(errors.WanValidationError, match="file_type='gif'"):
-        client_of("http://127.0.0.1:1").upload(b"", "gif")
+        build_client("http://127.0.0.1:1").upload(b"", "gif")
 
 
 def test_the_models_are_listed_and_described() -> None:
     with WireServer([wire.answers(200, {"model_ids": ["a", "b"]}), wire.answers(200, {"price_info": {}})]) as server:
-        client = client_of(server.url)
+        client = build_client(server.url)
         assert client.list_models() == ["a", "b"]
         assert client.get_model("a").model_id == "a"
 
@@ -282,7 +282,7 @@ def test_the_models_are_listed_and_described() -> None:
 def test_no_error_reports_the_key_or_the_query_of_a_url() -> None:
     for death in (wire.reset_after_request, wire.half_a_body, wire.answers(500, "x")):
         with WireServer([death]) as server, pytest.raises(errors.WanError) as raised:
-            client_of(server.url).submit(replace(REQUEST, img_url="https://i.example.com/a?X-Amz-Signature=c0ffee"))
+            build_client(server.url).submit(replace(REQUEST, img_url="https://i.example.com/a?X-Amz-Signature=c0ffee"))
         text = f"{raised.value!r} {raised.value.__cause__!r}"
         assert KEY not in text
         assert "c0ffee" not in text

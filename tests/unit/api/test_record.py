@@ -74,7 +74,7 @@ def test_a_thumbnail_that_is_the_clip_itself_is_none() -> None:
         {"outcome": {}, "reason": "bad media"},
     ],
 )
-def test_the_reason_of_a_failure_is_found_wherever_it_stands(fields: dict[str, Any]) -> None:
+def test_the_reason_of_a_failure_is_found_in_every_known_field(fields: dict[str, Any]) -> None:
     assert RequestRecord.parse(answer(status="failed", **fields)).error == "bad media"
 
 
@@ -167,10 +167,10 @@ def test_a_long_reason_is_cut() -> None:
     ],
 )
 def test_a_reason_that_repeats_our_url_reports_nothing_that_opens_it(body: Any) -> None:
-    told = extract_error(body) or ""
+    reason = extract_error(body) or ""
 
-    assert "secret" not in told
-    assert "h.example.com/a.png" in told
+    assert "secret" not in reason
+    assert "h.example.com/a.png" in reason
 
 
 @pytest.mark.parametrize(

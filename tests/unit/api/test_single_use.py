@@ -21,7 +21,7 @@ from dev.testkit.scripted_server import WireServer
 REQUEST = I2VRequest("https://images.example.com/cat.jpg", prompt="a cat")
 
 
-def client_of(url: str) -> WanClient:
+def build_client(url: str) -> WanClient:
     return WanClient(WanConfig(api_key="key", base_url=url))
 
 
@@ -47,7 +47,7 @@ def _resolve_to(monkeypatch: pytest.MonkeyPatch, *addresses: tuple[str, int]) ->
 
 def test_connecting_sends_no_byte_of_the_request() -> None:
     with WireServer([wire.ACCEPTED]) as server:
-        prepared = client_of(server.url).prepare_submission(REQUEST)
+        prepared = build_client(server.url).prepare_submission(REQUEST)
         time.sleep(0.1)
         assert server.seen == []
         assert prepared.send(5.0).request_id == "r1"
@@ -63,12 +63,12 @@ def test_eleven_dead_addresses_share_one_connect_deadline(
         alive = ("127.0.0.1", int(server.url.split(":")[2].split("/")[0]))
         _resolve_to(monkeypatch, *[unreachable] * 5, alive)
         started = time.monotonic()
-        assert client_of("http://api.example.com/api").submit(REQUEST).request_id == "r1"
+        assert build_client("http://api.example.com/api").submit(REQUEST).request_id == "r1"
         assert time.monotonic() - started < 3.0
     _resolve_to(monkeypatch, *[unreachable] * 11)
     started = time.monotonic()
     with pytest.raises(errors.WanConnectError):
-        client_of("http://api.example.com/api").submit(REQUEST)
+        build_client("http://api.example.com/api").submit(REQUEST)
     assert time.monotonic() - started < 4.0
 
 
@@ -77,13 +77,13 @@ def test_a_name_lookup_that_hangs_ends_at_the_connect_deadline(monkeypatch: pyte
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_args, **_more: time.sleep(5))
     started = time.monotonic()
     with pytest.raises(errors.WanConnectError, match="ConnectTimeout"):
-        client_of("http://api.example.com/api").submit(REQUEST)
+        build_client("http://api.example.com/api").submit(REQUEST)
     assert time.monotonic() - started < 1.0
 
 
 def test_a_connection_that_was_closed_before_the_request_was_sent_proves_that_nothing_was_accepted() -> None:
     with WireServer([wire.close_after_request, wire.ACCEPTED], reads=False) as server:
-        prepared = client_of(server.url).prepare_submission(REQUEST)
+        prepared = build_client(server.url).prepare_submission(REQUEST)
         time.sleep(0.2)
         with pytest.raises(errors.WanConnectError, match="closed before"):
             prepared.send(5.0)
@@ -108,7 +108,7 @@ def drip(part: bytes) -> Callable[[socket.socket], None]:
 @pytest.mark.parametrize("part", [b"X-Slow: 1\r\n", b"a"], ids=["headers", "one long header"])
 def test_a_dripping_response_is_cut_off_at_the_deadline_and_in_doubt(part: bytes) -> None:
     with WireServer([drip(part)]) as server:
-        prepared = client_of(server.url).prepare_submission(REQUEST)
+        prepared = build_client(server.url).prepare_submission(REQUEST)
         started = time.monotonic()
         with pytest.raises(errors.WanInDoubtError):
             prepared.send(0.6)
@@ -118,7 +118,7 @@ def test_a_dripping_response_is_cut_off_at_the_deadline_and_in_doubt(part: bytes
 
 def test_a_dripping_body_is_cut_off_at_the_deadline_and_in_doubt() -> None:
     with WireServer([drip(b"Content-Length: 100000\r\n\r\n")]) as server:
-        prepared = client_of(server.url).prepare_submission(REQUEST)
+        prepared = build_client(server.url).prepare_submission(REQUEST)
         started = time.monotonic()
         with pytest.raises(errors.WanInDoubtError):
             prepared.send(0.6)
@@ -139,7 +139,7 @@ def test_what_a_peer_does_not_read_is_cut_off_at_the_deadline_and_does_not_leave
 
     big = I2VRequest("https://images.example.com/" + "x" * 8_000_000, prompt="a cat")
     with WireServer([reads_late], reads=False) as server:
-        prepared = client_of(server.url).prepare_submission(big)
+        prepared = build_client(server.url).prepare_submission(big)
         with pytest.raises(errors.WanInDoubtError):
             prepared.send(0.4)
         prepared.close()
@@ -158,7 +158,7 @@ def test_informational_responses_are_skipped_and_a_compressed_one_is_read() -> N
         connection.sendall(head.encode() + body)
 
     with WireServer([answer]) as server:
-        assert client_of(server.url).submit(REQUEST).request_id == "r1"
+        assert build_client(server.url).submit(REQUEST).request_id == "r1"
 
 
 def test_a_plain_proxy_gets_the_absolute_address_and_its_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -166,7 +166,7 @@ def test_a_plain_proxy_gets_the_absolute_address_and_its_credentials(monkeypatch
         monkeypatch.delenv(name, raising=False)
     with WireServer([wire.ACCEPTED]) as proxy:
         monkeypatch.setenv("http_proxy", proxy.url.replace("http://", "http://me:secret@").removesuffix("/api"))
-        assert client_of("http://api.example.com/queue").submit(REQUEST).request_id == "r1"
+        assert build_client("http://api.example.com/queue").submit(REQUEST).request_id == "r1"
     (seen,) = proxy.seen
     assert seen.head.startswith("POST http://api.example.com/queue/requests HTTP/1.1")
     assert seen.headers["host"] == "api.example.com"
@@ -181,6 +181,6 @@ def test_a_tunnel_is_made_before_the_request_and_its_refusal_proves_that_nothing
     with WireServer([wire.answers(403, {})]) as proxy:
         monkeypatch.setenv("https_proxy", proxy.url.removesuffix("/api"))
         with pytest.raises(errors.WanConnectError):
-            client_of("https://api.example.com/queue").submit(REQUEST)
+            build_client("https://api.example.com/queue").submit(REQUEST)
     (seen,) = proxy.seen
     assert seen.head.startswith("CONNECT api.example.com:443 HTTP/1.")

@@ -20,14 +20,14 @@ from airflow_provider_wan.api.wire import (
 from airflow_provider_wan.api.wire import classify_lost_submission as lost
 
 
-def said(status: Any, body: Any, **headers: Any) -> Any:
+def build_response(status: Any, body: Any, **headers: Any) -> Any:
     data = body if isinstance(body, bytes) else json.dumps(body).encode()
     return HttpResponse(status, {"content-type": "application/json", **headers}, data)
 
 
 @pytest.mark.parametrize("status", [200, 201, 202])
 def test_an_accepted_submission_gives_its_request(status: int) -> None:
-    assert parse_submit_response(said(status, {"request_id": "r1", "status": "queued"})).request_id == "r1"
+    assert parse_submit_response(build_response(status, {"request_id": "r1", "status": "queued"})).request_id == "r1"
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,7 @@ def test_an_accepted_submission_gives_its_request(status: int) -> None:
 )
 def test_a_refusal_proves_that_nothing_was_paid(status: int, body: bytes | dict[str, Any], kind: Any) -> None:
     with pytest.raises(kind) as refused:
-        parse_submit_response(said(status, body))
+        parse_submit_response(build_response(status, body))
     assert isinstance(refused.value, errors.WanRefusedError)
     assert refused.value.paid is errors.Paid.NO
 
@@ -93,7 +93,7 @@ def test_a_refusal_proves_that_nothing_was_paid(status: int, body: bytes | dict[
 )
 def test_every_other_response_to_a_submission_is_a_doubt(status: int, body: bytes | dict[str, Any]) -> None:
     with pytest.raises(errors.WanInDoubtError) as doubt:
-        parse_submit_response(said(status, body))
+        parse_submit_response(build_response(status, body))
     assert doubt.value.paid is errors.Paid.MAYBE
     assert not doubt.value.retryable
 
@@ -106,14 +106,14 @@ def test_no_response_is_a_doubt_only_where_bytes_may_have_left() -> None:
 @pytest.mark.parametrize("status", [500, 502, 504, 408])
 def test_a_failed_lookup_may_be_repeated(status: int) -> None:
     with pytest.raises(errors.WanLookupError) as failed:
-        parse_lookup_response(said(status, {}), "Request r1")
+        parse_lookup_response(build_response(status, {}), "Request r1")
     assert failed.value.retryable
     assert "Request r1" in str(failed.value)
 
 
 def test_what_the_api_asks_to_wait_is_handed_on() -> None:
     with pytest.raises(errors.WanRateLimitError) as refused:
-        parse_submit_response(said(429, {"error": "rate limit exceeded"}, **{"retry-after": "17"}))
+        parse_submit_response(build_response(429, {"error": "rate limit exceeded"}, **{"retry-after": "17"}))
     assert refused.value.retry_after == 17
 
 

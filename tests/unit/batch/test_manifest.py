@@ -149,7 +149,7 @@ def test_columns_of_the_users_own_are_left_alone() -> None:
     assert isinstance(items(jsonl('{"image": "s3://b/a.png", "customer": 7, "tags": ["x"]}'))[0], Item)
 
 
-def test_a_mistyped_field_of_a_row_is_refused() -> None:
+def test_a_misspelled_field_of_a_row_is_refused() -> None:
     (bad,) = items(jsonl('{"image": "s3://b/a.png", "negativ_prompt": "text"}'))
 
     assert "did you mean 'negative_prompt'" in bad.reason

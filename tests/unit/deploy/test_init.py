@@ -50,21 +50,25 @@ def refusing_s3() -> Iterator[str]:
     server.server_close()
 
 
-def test_an_s3_that_cannot_be_reached_is_told_in_a_sentence(init: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_s3_that_cannot_be_reached_is_reported_in_a_sentence(
+    init: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("S3_ENDPOINT", "http://127.0.0.1:1")
 
     with pytest.raises(init.InitError, match=r"S3 \(http://127.0.0.1:1\) cannot be reached: .* Check S3_ENDPOINT"):
         init.make_bucket()
 
 
-def test_an_endpoint_that_is_no_url_is_told_in_a_sentence(init: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_endpoint_that_is_no_url_is_reported_in_a_sentence(
+    init: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("S3_ENDPOINT", "s3:8333")
 
     with pytest.raises(init.InitError, match="Check S3_ENDPOINT"):
         init.make_bucket()
 
 
-def test_keys_that_are_refused_are_told_in_a_sentence_without_the_secret(
+def test_keys_that_are_refused_are_reported_in_a_sentence_without_the_secret(
     init: ModuleType, monkeypatch: pytest.MonkeyPatch, refusing_s3: str
 ) -> None:
     monkeypatch.setenv("S3_ENDPOINT", refusing_s3)

@@ -66,14 +66,14 @@ def test_an_older_compose_is_refused_in_a_sentence(tmp_path: Path, compose: str)
     assert f"Docker Compose {compose.lstrip('v')} is too old" in done.stderr
 
 
-def test_an_engine_that_does_not_answer_is_told_with_its_own_words(tmp_path: Path) -> None:
+def test_an_engine_that_does_not_answer_is_reported_with_its_own_message(tmp_path: Path) -> None:
     done = preflight(tmp_path, engine=None)
 
     assert done.returncode == 1
     assert done.stderr == "The Docker Engine does not answer: Cannot connect to the daemon\n"
 
 
-def test_all_that_is_missing_is_told_at_once(tmp_path: Path) -> None:
+def test_all_that_is_missing_is_reported_together(tmp_path: Path) -> None:
     done = preflight(tmp_path, compose=None, env=False)
 
     assert done.returncode == 1

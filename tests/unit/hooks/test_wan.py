@@ -124,16 +124,16 @@ def test_a_test_of_a_broken_connection_does_not_raise(connection: Any) -> None:
 async def test_the_triggers_lookups_read_the_connection_once(connection: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     with WireServer([wire.answers(200, {"request_id": "r1", "status": "queued"})]) as server:
         connection(server.url)
-        looked = []
+        connects = []
         real = WanHook._connect
 
         async def counted(self: Any) -> Any:
-            looked.append(1)
+            connects.append(1)
             return await real(self)
 
         monkeypatch.setattr(WanHook, "_connect", counted)
         async with WanHook().hub():
             for _ in range(3):
                 assert (await WanHook().aget_request("r1")).status == "queued"
-        assert len(looked) == 1
+        assert len(connects) == 1
         assert len(server.seen) == 3

@@ -121,7 +121,7 @@ def test_only_what_the_entry_proves_free_is_released(
     assert budget.spent == (0.0 if is_released else 0.5)
 
 
-def test_what_is_made_is_settled_once_and_never_released(files: FileStore) -> None:
+def test_the_reservation_of_a_finished_clip_is_confirmed_once_and_never_released(files: FileStore) -> None:
     budget = Budget(files, "task", 2.0)
     budget.reserve(clip("a"))
     for _ in range(2):
@@ -133,7 +133,7 @@ def test_what_is_made_is_settled_once_and_never_released(files: FileStore) -> No
     assert Budget(files, "task").spent == 0.0
 
 
-def test_settled_clips_leave_no_trace_but_their_sum(files: FileStore, tmp_path: Path) -> None:
+def test_confirmed_clips_leave_no_trace_but_their_sum(files: FileStore, tmp_path: Path) -> None:
     budget = Budget(files, "task", 1000.0)
     for number in range(30):
         budget.reserve(clip(f"c{number}"))

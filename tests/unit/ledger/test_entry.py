@@ -241,7 +241,7 @@ def test_a_request_that_is_found_after_a_doubt_owes_one_more_scan() -> None:
     assert not entries.duplicates_scanned(found).duplicate_scan_due
 
 
-def test_only_what_the_list_settled_makes_the_next_post_a_repeat() -> None:
+def test_only_an_absence_that_the_list_proved_makes_the_next_post_a_repeat() -> None:
     failed = entries.failed(entries.submitted(a_post(), "r1", NOW), "internal error", False, NOW)
     assert not entries.record_intent(entries.reclaim(failed, a_claim(MY_RETRY)), NOW).repeats_after_absence
     absent = entries.reclaim(entries.in_doubt(a_post(), "reset", NOW), a_claim(MY_RETRY))

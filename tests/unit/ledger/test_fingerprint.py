@@ -17,7 +17,7 @@ def test_a_new_presigned_url_is_the_same_clip() -> None:
     assert compute_fingerprint(again) == compute_fingerprint(REQUEST)
 
 
-def test_images_told_apart_by_a_query_parameter_are_different_clips() -> None:
+def test_images_that_differ_in_a_query_parameter_are_different_clips() -> None:
     one, two = (replace(REQUEST, img_url=f"https://images.example.com/image?id={n}&Signature=x") for n in (1, 2))
     signed_again = replace(one, img_url="https://images.example.com/image?Signature=y&Expires=3&id=1")
     assert compute_fingerprint(one) != compute_fingerprint(two)

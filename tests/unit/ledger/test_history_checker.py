@@ -51,7 +51,7 @@ def test_a_charge_beside_the_one_for_the_clip_is_found(
     assert kind in kinds(accepted("r1", "r2"), charges(*paid), [entry])
 
 
-def test_a_doubt_stands_for_the_payment_until_all_is_over() -> None:
+def test_an_entry_in_doubt_accounts_for_a_payment_until_all_is_over() -> None:
     doubt = in_doubt(a_post(), "lost", NOW)
 
     assert kinds(accepted("r1"), charges("r1"), [doubt], finished=False) == set()

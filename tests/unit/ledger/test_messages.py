@@ -8,7 +8,7 @@ from airflow_provider_wan.ledger.messages import in_doubt_message, permanent_fai
 from dev.testkit.ledger import NOW, a_post
 
 
-def test_the_advice_names_the_command_with_its_ledger_and_the_seed_to_look_for(store: Any) -> None:
+def test_the_advice_names_the_command_with_its_ledger_and_the_seed_to_search_for(store: Any) -> None:
     entry = a_post()
     message = in_doubt_message(entry, "why", store)
     assert f"`wan-provider reconcile {entry.fingerprint} --ledger {store.uri}`" in message

@@ -143,18 +143,18 @@ def test_our_own_claim_under_which_nothing_was_sent_is_taken_over_at_once(submit
 def test_an_owner_whose_claim_was_taken_over_while_it_waited_does_not_submit(api: Any, store: Any, clock: Any) -> None:
     api.answers = [WanRateLimitError("429", 60.0)]
     slow = Submitter(api, store, clock=clock, monotonic=clock, sleep=clock.sleep)
-    taken: list[Any] = []
+    results: list[Any] = []
 
     def take_over() -> None:
-        if not taken:
-            taken.append(None)
+        if not results:
+            results.append(None)
             quick = Submitter(api, store, clock=clock, monotonic=clock, sleep=clock.sleep)
-            taken[0] = quick.submit_once(REQUEST, fingerprint=FINGERPRINT, owner=MY_RETRY)
+            results[0] = quick.submit_once(REQUEST, fingerprint=FINGERPRINT, owner=MY_RETRY)
 
     clock.on_sleep = take_over
     got = slow.submit_once(REQUEST, fingerprint=FINGERPRINT, owner=ME)
-    assert (got.paid_now, taken[0].paid_now) == (False, True)
-    assert got.entry.request_id == taken[0].entry.request_id
+    assert (got.paid_now, results[0].paid_now) == (False, True)
+    assert got.entry.request_id == results[0].entry.request_id
     assert len(api.posts) == 2  # the refused one, and the one that was paid for
 
 
@@ -163,14 +163,14 @@ def test_an_acceptance_after_a_take_over_is_recorded_as_a_duplicate_charge_and_c
 ) -> None:
     api_submit = api.submit
 
-    def taken_over_meanwhile(request: Any) -> Any:
+    def submit_after_reclaim(request: Any) -> Any:
         stored = store.read(FINGERPRINT)
         theirs = api.add({**REQUEST.to_payload(), "seed": 9})
         reclaimed = entries.record_intent(entries.reclaim(stored.entry, a_claim(OTHER, seed=9)), NOW)
         store.replace(entries.submitted(reclaimed, theirs.request_id, NOW), stored.version)
         return api_submit(request)
 
-    api.submit = taken_over_meanwhile
+    api.submit = submit_after_reclaim
     got = submit()
     assert (got.entry.request_id, got.paid_now) == ("r1", False)
     assert [(past.request_id, past.ended) for past in got.entry.history] == [(None, "absent"), ("r2", "duplicate")]
@@ -263,7 +263,7 @@ def test_a_request_that_is_found_and_not_known_by_id_yet_is_waited_for(submit: A
     assert (again.record.request_id, again.record.status.is_terminal, len(api.posts)) == ("r1", False, 1)
 
 
-def test_a_second_request_that_appears_after_the_doubt_was_settled_is_recorded_and_counted(
+def test_a_second_request_that_appears_after_reconciliation_is_recorded_and_counted(
     submit: Any, submitter: Any, api: Any, store: Any, clock: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     api.answers = [LOST]
@@ -319,18 +319,18 @@ def test_a_doubt_that_the_ledger_can_not_record_is_still_a_doubt(
     assert caught.value.paid is Paid.MAYBE
 
 
-def test_a_doubt_that_another_process_has_settled_meanwhile_owes_one_more_scan(
+def test_a_doubt_that_another_process_has_reconciled_meanwhile_owes_one_more_scan(
     submit: Any, api: Any, store: Any
 ) -> None:
-    def settled_meanwhile(request: Any) -> Any:
+    def submit_after_reconciliation(request: Any) -> Any:
         stored = store.read(FINGERPRINT)
         theirs = api.add({**REQUEST.to_payload(), "seed": 9})
         reclaimed = entries.record_intent(entries.reclaim(stored.entry, a_claim(OTHER, seed=9)), NOW)
-        settled = entries.duplicates_scanned(entries.submitted(reclaimed, theirs.request_id, NOW))
-        store.replace(settled, stored.version)
+        reconciled = entries.duplicates_scanned(entries.submitted(reclaimed, theirs.request_id, NOW))
+        store.replace(reconciled, stored.version)
         raise LOST
 
-    api.submit = settled_meanwhile
+    api.submit = submit_after_reconciliation
     assert submit().entry.request_id == "r1"
     assert entry_in(store).duplicate_scan_due
 

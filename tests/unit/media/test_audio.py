@@ -45,12 +45,12 @@ def test_what_is_neither_wav_nor_mp3_is_refused(data: bytes) -> None:
 
 
 @pytest.mark.parametrize("data", [wav(10), mp3(10)], ids=["wav", "mp3"])
-def test_audio_that_is_cut_off_is_refused_though_its_header_tells_the_full_length(data: bytes) -> None:
+def test_audio_that_is_cut_off_is_refused_though_its_header_has_the_full_length(data: bytes) -> None:
     with pytest.raises(WanValidationError, match="cut off"):
         check_audio(data[: len(data) * 2 // 3])
 
 
-def test_a_wav_whose_writer_could_not_tell_its_length_is_measured() -> None:
+def test_a_wav_whose_header_has_no_length_is_measured() -> None:
     data = bytearray(wav(5))
     at = data.index(b"data")
     struct.pack_into("<I", data, at + 4, 0xFFFFFFFF)

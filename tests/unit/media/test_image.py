@@ -44,7 +44,7 @@ def png_that_claims(width: int, height: int) -> bytes:
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "BMP", "WEBP"])
-def test_each_type_of_the_contract_passes_and_is_told_by_its_bytes(kind: str) -> None:
+def test_each_type_of_the_contract_passes_and_is_recognized_by_its_bytes(kind: str) -> None:
     data = picture(640, 480, kind)
 
     info = check_image(data)

@@ -34,7 +34,7 @@ def top_boxes(data: bytes) -> list[tuple[bytes, bytes]]:
 
 
 @pytest.mark.parametrize("data", KINDS.values(), ids=KINDS)
-def test_a_real_mp4_tells_what_it_holds(data: bytes) -> None:
+def test_the_contents_of_a_real_mp4_are_read(data: bytes) -> None:
     info = checked(data)
     assert (info.width, info.height, info.codec, info.has_audio, info.size) == (320, 240, "avc1", True, len(data))
     assert info.seconds == pytest.approx(2, abs=0.1)
@@ -113,7 +113,7 @@ def test_what_is_no_mp4_is_named(data: bytes, named: str) -> None:
         checked(data)
 
 
-def test_no_mp4_is_told_by_its_first_piece() -> None:
+def test_a_file_that_is_no_mp4_is_recognized_by_its_first_chunk() -> None:
     with pytest.raises(WanResultError):
         Mp4Checker().feed(b"<html><body>")
 

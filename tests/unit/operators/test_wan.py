@@ -68,7 +68,7 @@ def test_every_payload_field_is_a_template() -> None:
     assert {field.name for field in fields(I2VRequest)} <= set(WanI2VOperator.template_fields)
 
 
-def test_neither_arguments_nor_event_of_the_trigger_tell_prompt_or_urls(run: Any) -> None:
+def test_neither_arguments_nor_event_of_the_trigger_contain_prompt_or_urls(run: Any) -> None:
     run.try_(prompt=PROMPT, img_url="https://images.example.com/cat.jpg?X-Amz-Signature=c0ffee")
     stored = json.dumps([run.deferrals[0].trigger.serialize(), run.events])
     assert PROMPT not in stored

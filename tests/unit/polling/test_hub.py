@@ -127,15 +127,15 @@ async def test_a_rejected_key_of_a_fresh_connection_is_an_error_at_once(api: Any
 
 async def test_the_hub_of_a_loop_that_is_gone_is_not_handed_to_another(api: Any) -> None:
     connect, _ = connector(api, ["key-1"])
-    kept = []
+    hubs = []
 
     async def enter() -> None:
         async with shared_hub("c", connect) as hub:
-            kept.append(hub)
+            hubs.append(hub)
 
     await enter()
     await asyncio.to_thread(lambda: asyncio.run(enter()))
-    assert kept[0] is not kept[1]
+    assert hubs[0] is not hubs[1]
 
 
 async def test_the_list_is_read_by_the_models_that_are_waited_for() -> None:

@@ -27,7 +27,7 @@ def client_whose_credentials_die_in(seconds: float | None) -> Any:
     return session.client("s3", config=Config(signature_version="s3v4"))
 
 
-def test_a_url_lives_six_hours_unless_told_and_names_the_content_type() -> None:
+def test_a_url_lives_six_hours_by_default_and_names_the_content_type() -> None:
     now = datetime.now(UTC).timestamp()
 
     signed = presign(client_whose_credentials_die_in(None), "b", "k", content_type="image/png", lifetime=None)
@@ -64,7 +64,7 @@ def test_a_lifetime_that_no_signature_may_have_is_refused(seconds: int) -> None:
         validate_lifetime(seconds)
 
 
-def test_a_url_that_leads_nowhere_is_told_of_without_its_signature() -> None:
+def test_a_url_that_leads_nowhere_is_reported_without_its_signature() -> None:
     with pytest.raises(PresignError) as caught:
         probe_url("http://127.0.0.1:9/b/k?X-Amz-Signature=secret", 5)
     assert "secret" not in str(caught.value)

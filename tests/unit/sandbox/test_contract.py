@@ -12,11 +12,11 @@ from dev.testkit.sandbox import MODEL, PAYLOAD, SandboxHarness
 
 def test_a_plain_submission_is_answered_with_the_fields_of_the_contract(harness: SandboxHarness) -> None:
     answer = harness.submit()
-    told = answer.json()
+    body = answer.json()
     assert answer.status == 200
-    assert set(told) == {"request_id", "model", "status", "created_at", "updated_at", "queued_at"}
-    assert (told["model"], told["status"]) == (MODEL, "queued")
-    assert told["created_at"] == told["queued_at"] == 1_800_000_000
+    assert set(body) == {"request_id", "model", "status", "created_at", "updated_at", "queued_at"}
+    assert (body["model"], body["status"]) == (MODEL, "queued")
+    assert body["created_at"] == body["queued_at"] == 1_800_000_000
 
 
 @pytest.mark.parametrize(
@@ -103,9 +103,9 @@ def test_an_unknown_field_beside_the_payload_is_refused(harness: SandboxHarness)
 
 def test_models_are_listed_and_described_with_a_price_in_micro_dollars(harness: SandboxHarness) -> None:
     assert harness.call("GET", "/models").json() == {"model_ids": [MODEL, "wan2.7-i2v"]}
-    told = harness.call("GET", f"/models/{MODEL}").json()
-    assert told["price_info"] == {"price": 100_000, "pricing_type": "per_second", "unit": "second"}
-    assert {parameter["name"] for parameter in told["parameters"]} >= {"img_url", "prompt", "seed"}
+    body = harness.call("GET", f"/models/{MODEL}").json()
+    assert body["price_info"] == {"price": 100_000, "pricing_type": "per_second", "unit": "second"}
+    assert {parameter["name"] for parameter in body["parameters"]} >= {"img_url", "prompt", "seed"}
 
 
 @pytest.mark.parametrize(("method", "path"), [("PUT", "/requests"), ("POST", "/models"), ("POST", "/requests/x")])

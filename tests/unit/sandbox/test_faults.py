@@ -125,9 +125,9 @@ def test_an_acceptance_may_come_as_garbage_without_its_id_or_as_201(harness: San
 
 def test_a_submission_may_be_answered_with_its_success(harness: SandboxHarness) -> None:
     harness.core.faults.inject(Fault.IMMEDIATE_SUCCESS)
-    told = harness.submit().json()
-    assert told["status"] == "success"
-    assert told["outcome"]["media_urls"][0]["url"].endswith(".mp4")
+    submitted = harness.submit().json()
+    assert submitted["status"] == "success"
+    assert submitted["outcome"]["media_urls"][0]["url"].endswith(".mp4")
     assert len(harness.core.journal.charges) == 1
 
 
@@ -163,7 +163,7 @@ REASON = "Video generation failed: internal inference error"
 
 
 @pytest.mark.parametrize(
-    ("fault", "told"),
+    ("fault", "fields"),
     [
         (Fault.FAILED_NULL, {"outcome": None}),
         (Fault.FAILED_STRING, {"outcome": {"error": REASON}}),
@@ -176,8 +176,8 @@ REASON = "Video generation failed: internal inference error"
         (Fault.FAILED_TOP_REASON, {"outcome": None, "reason": REASON}),
     ],
 )
-def test_a_failure_tells_its_reason_in_each_of_the_known_places(
-    harness: SandboxHarness, fault: Fault, told: object
+def test_a_failure_has_its_reason_in_each_of_the_known_places(
+    harness: SandboxHarness, fault: Fault, fields: object
 ) -> None:
     harness.core.faults.inject(fault)
     request_id = harness.submit_id()
@@ -185,7 +185,7 @@ def test_a_failure_tells_its_reason_in_each_of_the_known_places(
     answer = harness.call("GET", f"/requests/{request_id}")
     record = answer.json()
     assert (answer.status, record["status"]) == (200, "failed")
-    assert {name: record[name] for name in ("outcome", "error", "reason") if name in record} == told
+    assert {name: record[name] for name in ("outcome", "error", "reason") if name in record} == fields
     assert harness.core.journal.charges == []
 
 
@@ -206,16 +206,16 @@ def test_a_request_may_be_cancelled_by_the_service_in_either_spelling(harness: S
         (Fault.UNKNOWN_STATUS, "warming_up", "warming_up"),
     ],
 )
-def test_other_status_words_are_said_on_the_way_to_success(
+def test_other_status_words_are_returned_on_the_way_to_success(
     harness: SandboxHarness, fault: Fault, queued: str, running: str
 ) -> None:
     harness.core.faults.inject(fault)
-    told = harness.submit().json()
-    assert told["status"] == queued
+    submitted = harness.submit().json()
+    assert submitted["status"] == queued
     harness.wait(21)
-    assert harness.get(told["request_id"])["status"] == running
+    assert harness.get(submitted["request_id"])["status"] == running
     harness.wait(60)
-    assert harness.get(told["request_id"])["status"] == "success"
+    assert harness.get(submitted["request_id"])["status"] == "success"
 
 
 def test_outcomes_have_each_of_the_known_shapes(harness: SandboxHarness) -> None:
@@ -239,9 +239,9 @@ def test_outcomes_have_each_of_the_known_shapes(harness: SandboxHarness) -> None
 def test_the_echo_may_be_empty_and_the_model_another(harness: SandboxHarness) -> None:
     harness.core.faults.inject(Fault.EMPTY_ECHO)
     harness.core.faults.inject(Fault.MODEL_DIFFERS)
-    told = harness.submit().json()
-    assert told["model"] != "wan2.6-i2v"
-    assert harness.get(told["request_id"])["payload"] == {}
+    submitted = harness.submit().json()
+    assert submitted["model"] != "wan2.6-i2v"
+    assert harness.get(submitted["request_id"])["payload"] == {}
     silent = SandboxHarness(echo_payload=False)
     silent.submit()
     assert silent.listed()[0]["payload"] == {}

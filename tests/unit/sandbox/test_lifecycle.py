@@ -63,7 +63,7 @@ def test_no_more_requests_run_than_the_limit_and_the_rest_wait_in_order() -> Non
     assert harness.get(ids[4])["updated_at"] == int(START) + 180
 
 
-def test_what_nobody_looked_at_for_long_has_gone_through_its_life_at_the_right_times() -> None:
+def test_a_request_that_was_not_polled_for_long_has_had_its_transitions_at_the_right_times() -> None:
     harness = SandboxHarness(concurrency=1, queue_seconds=0.0)
     ids = [harness.submit_id(seed=number) for number in range(3)]
     harness.wait(100_000)
@@ -102,17 +102,17 @@ def test_a_success_is_charged_once_when_it_ends_by_seconds_and_resolution() -> N
     assert charge.time == pytest.approx(START + 20 + 110 * 1.6)
 
 
-def test_two_sandboxes_with_one_seed_tell_the_same_story() -> None:
+def test_two_sandboxes_with_one_seed_give_the_same_responses() -> None:
     def story(seed: int) -> list[object]:
         harness = SandboxHarness(
             seed=seed, queue_sigma=0.8, run_sigma=0.3, rates={"late_failure": 0.3, "reset_after_accept": 0.3}
         )
-        told: list[object] = []
+        responses: list[object] = []
         for number in range(30):
-            told.append(harness.submit(seed=number))
+            responses.append(harness.submit(seed=number))
             harness.wait(25)
-            told.append(harness.listed())
-        return told
+            responses.append(harness.listed())
+        return responses
 
     assert story(1) == story(1)
     assert story(1) != story(2)

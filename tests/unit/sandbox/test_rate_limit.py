@@ -18,14 +18,14 @@ def test_submissions_above_the_limit_of_a_second_are_429_and_not_accepted() -> N
 
 
 def test_the_limit_of_an_hour_says_how_long_to_wait_or_does_not() -> None:
-    telling, silent = SandboxHarness(submits_per_hour=1), SandboxHarness(submits_per_hour=1, retry_after=False)
-    for harness in (telling, silent):
+    verbose, silent = SandboxHarness(submits_per_hour=1), SandboxHarness(submits_per_hour=1, retry_after=False)
+    for harness in (verbose, silent):
         harness.submit()
         harness.wait(600)
-    assert telling.submit().headers == {"Retry-After": "3000"}
+    assert verbose.submit().headers == {"Retry-After": "3000"}
     assert silent.submit().headers == {}
-    telling.wait(3001)
-    assert telling.submit().status == 200
+    verbose.wait(3001)
+    assert verbose.submit().status == 200
 
 
 def test_reads_can_be_limited_too() -> None:
@@ -35,7 +35,7 @@ def test_reads_can_be_limited_too() -> None:
     assert harness.call("GET", "/requests").status == 200
 
 
-def test_in_an_outage_submissions_are_503_and_looks_go_on(harness: SandboxHarness) -> None:
+def test_in_an_outage_submissions_are_503_and_polls_go_on(harness: SandboxHarness) -> None:
     request_id = harness.submit_id()
     harness.call("POST", "/admin/state", {"outage_seconds": 1200})
     refused = harness.submit()

@@ -25,26 +25,26 @@ def answer(status: Any, **more: Any) -> Any:
     return wire.answers(200, {"request_id": "r1", "status": status, "outcome": outcome, **more})
 
 
-def trigger_of(**more: Any) -> Any:
+def build_trigger(**more: Any) -> Any:
     now = time.time()
     arguments = {"request_id": "r1", "end_time": now + 30, "poll_interval": 0.01, "fingerprint": "f" * 64}
     return WanI2VTrigger(**{**arguments, **more})
 
 
-async def event_of(trigger: Any) -> Any:
+async def wait_for_event(trigger: Any) -> Any:
     events = [event async for event in trigger.run()]
     (event,) = events
     return event.payload
 
 
 def test_it_is_built_again_from_what_it_says_of_itself() -> None:
-    path, arguments = trigger_of(cancel_policy="always", not_before=5.0).serialize()
+    path, arguments = build_trigger(cancel_policy="always", not_before=5.0).serialize()
     assert path == "airflow_provider_wan.triggers.wan.WanI2VTrigger"
     assert WanI2VTrigger(**arguments).serialize() == (path, arguments)
 
 
 def test_its_arguments_are_plain_json() -> None:
-    _, arguments = trigger_of().serialize()
+    _, arguments = build_trigger().serialize()
     assert json.loads(json.dumps(arguments)) == arguments
     assert {type(value) for value in arguments.values()} <= {str, float, int, type(None)}
 
@@ -54,8 +54,8 @@ async def test_it_waits_until_the_request_is_done_and_reports_it_once(connection
     outcome = {"outcome": {"video_url": "https://s.example.com/a.mp4?secret=1", "error": "said of the prompt"}}
     with WireServer([answer("queued"), answer("processing"), answer(end, **outcome)]) as server:
         connection(server.url)
-        trigger = trigger_of()
-        event = await event_of(trigger)
+        trigger = build_trigger()
+        event = await wait_for_event(trigger)
     assert event == {
         "status": end,
         "request_id": "r1",
@@ -77,34 +77,34 @@ async def test_what_an_older_version_wrote_into_the_database_is_taken_up(connect
     }
     with WireServer([answer("success")]) as server:
         connection(server.url)
-        assert (await event_of(WanI2VTrigger(**written)))["status"] == "success"
+        assert (await wait_for_event(WanI2VTrigger(**written)))["status"] == "success"
 
 
 async def test_it_fires_nothing_before_the_time_at_which_airflow_takes_events_safely(connection: Any) -> None:
     with WireServer([answer("success")]) as server:
         connection(server.url)
-        trigger = trigger_of(not_before=time.time() + 0.7)
-        await event_of(trigger)
+        trigger = build_trigger(not_before=time.time() + 0.7)
+        await wait_for_event(trigger)
     assert time.time() >= trigger.not_before
 
 
 async def test_it_gives_up_at_the_end_time_even_where_that_passed_while_it_was_down(connection: Any) -> None:
     with WireServer([answer("processing")]) as server:
         connection(server.url)
-        assert (await event_of(trigger_of(end_time=time.time() - 60)))["status"] == "timeout"
+        assert (await wait_for_event(build_trigger(end_time=time.time() - 60)))["status"] == "timeout"
 
 
 async def test_what_finished_before_the_end_time_passed_is_not_reported_as_a_timeout(connection: Any) -> None:
     with WireServer([answer("success")]) as server:
         connection(server.url)
-        assert (await event_of(trigger_of(end_time=time.time() - 60)))["status"] == "success"
+        assert (await wait_for_event(build_trigger(end_time=time.time() - 60)))["status"] == "success"
 
 
 async def test_bad_responses_are_tolerated(connection: Any) -> None:
     deaths = [wire.answers(500, {}), wire.reset_after_request, wire.half_a_body, wire.answers(429, {})]
     with WireServer([*deaths, wire.answers(404, {}), wire.answers(200, "garbage"), answer("success")]) as server:
         connection(server.url)
-        assert (await event_of(trigger_of()))["status"] == "success"
+        assert (await wait_for_event(build_trigger()))["status"] == "success"
 
 
 @pytest.mark.parametrize("status", [302, 401, 403, 404, 410])
@@ -114,13 +114,13 @@ async def test_no_refusal_of_a_poll_ends_the_wait_and_each_kind_is_logged_once(
     refusal = wire.answers(status, {"error": "no"})
     with WireServer([refusal, refusal, answer("success")]) as server:
         connection(server.url)
-        assert (await event_of(trigger_of()))["status"] == "success"
+        assert (await wait_for_event(build_trigger()))["status"] == "success"
     text = caplog.text + capsys.readouterr().out
     assert text.count("Polling goes on until the deadline") == 1
 
 
 async def test_a_connection_that_can_not_be_read_is_reported_and_not_raised() -> None:
-    assert (await event_of(trigger_of(wan_conn_id="no_such_connection")))["status"] == "error"
+    assert (await wait_for_event(build_trigger(wan_conn_id="no_such_connection")))["status"] == "error"
 
 
 async def test_it_logs_a_change_once_and_never_the_key(
@@ -128,7 +128,7 @@ async def test_it_logs_a_change_once_and_never_the_key(
 ) -> None:
     with WireServer([answer("queued")] * 5 + [answer("processing")] * 5 + [answer("success")]) as server:
         connection(server.url)
-        await event_of(trigger_of())
+        await wait_for_event(build_trigger())
     # Where a trigger's log goes differs between the versions of Airflow.
     text = caplog.text + capsys.readouterr().out
     assert [text.count(f"Request r1 is {status}") for status in ("queued", "processing", "success")] == [1, 1, 1]
@@ -138,8 +138,8 @@ async def test_it_logs_a_change_once_and_never_the_key(
 async def test_being_stopped_with_its_triggerer_cancels_nothing(connection: Any) -> None:
     with WireServer([answer("queued")]) as server:
         connection(server.url)
-        trigger = trigger_of(cancel_policy="always")
-        waiting = asyncio.create_task(event_of(trigger))
+        trigger = build_trigger(cancel_policy="always")
+        waiting = asyncio.create_task(wait_for_event(trigger))
         while not server.seen:
             await asyncio.sleep(0.01)
         waiting.cancel()
@@ -157,7 +157,7 @@ class TestKill:
     def killed(self, connection: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
         async def kill(server: Any, *, state: Any, policy: str = "queued", mapped: bool = False) -> Any:
             connection(server.url)
-            trigger = trigger_of(cancel_policy=policy)
+            trigger = build_trigger(cancel_policy=policy)
             trigger._task_instance = SimpleNamespace(dag_id="d", task_id="t", run_id="r", map_index=0 if mapped else -1)
             found = {"r": {("t_0" if mapped else "t"): state}} if state else {}
 

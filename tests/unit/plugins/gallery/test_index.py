@@ -21,7 +21,7 @@ class Source:
     """Clips that a test changes, and readings that it can hold up or break."""
 
     def __init__(self, *clips: Clip) -> None:
-        self.held = list(clips)
+        self.stored_clips = list(clips)
         self.asked: list[float | None] = []
         self.gate = threading.Event()
         self.gate.set()
@@ -29,7 +29,7 @@ class Source:
 
     def clips(self, modified_since: float | None) -> Iterator[Clip]:
         self.asked.append(modified_since)
-        yield from self.held
+        yield from self.stored_clips
         self.gate.wait(30)
         if self.error is not None:
             raise self.error
@@ -89,7 +89,7 @@ def test_only_what_changed_is_read_again() -> None:
     read(index)
     first = clock.now
     clock.now += REFRESH_SECONDS
-    source.held = [replace(CLIP, state="failed")]
+    source.stored_clips = [replace(CLIP, state="failed")]
     read(index)
     assert source.asked == [None, first - OVERLAP_SECONDS]
     assert [clip.state for clip in index.snapshot().clips] == ["failed"]
@@ -108,7 +108,7 @@ def test_a_deleted_entry_goes_with_the_next_whole_reading() -> None:
     source, clock = Source(CLIP), Clock()
     index = ClipIndex(source, clock)
     read(index)
-    source.held = []
+    source.stored_clips = []
     clock.now += FULL_REFRESH_SECONDS
     read(index)
     assert index.snapshot().clips == ()

@@ -10,24 +10,24 @@ import pytest
 from dev.testkit.sandbox import KEY, START, SandboxHarness
 
 
-def test_the_journal_tells_every_call_and_never_the_key(harness: SandboxHarness) -> None:
+def test_the_journal_contains_every_call_and_never_the_key(harness: SandboxHarness) -> None:
     request_id = harness.submit_id()
     harness.call("GET", f"/requests/{request_id}")
     harness.call("GET", "/requests?limit=7&offset=2", Authorization="Bearer stolen-key")
-    told = harness.call("GET", "/admin/journal").json()
-    assert told["calls"] == 3
-    submit, get, refused = told["entries"]
+    journal = harness.call("GET", "/admin/journal").json()
+    assert journal["calls"] == 3
+    submit, get, refused = journal["entries"]
     assert (submit["method"], submit["path"], submit["status"]) == ("POST", "/requests", 200)
     assert (submit["accepted"], submit["request_id"], submit["time"]) == (True, request_id, START)
     assert (get["request_id"], get["accepted"]) == (request_id, False)
     assert (refused["status"], refused["limit"], refused["offset"]) == (401, "7", "2")
-    assert all(entry["authorization"] for entry in told["entries"])
-    kept = json.dumps(told) + json.dumps(harness.events)
-    assert KEY not in kept
-    assert "stolen-key" not in kept
+    assert all(entry["authorization"] for entry in journal["entries"])
+    stored = json.dumps(journal) + json.dumps(harness.events)
+    assert KEY not in stored
+    assert "stolen-key" not in stored
 
 
-def test_the_journal_tells_accepted_requests_and_charges_apart(harness: SandboxHarness) -> None:
+def test_the_journal_separates_accepted_requests_from_charges(harness: SandboxHarness) -> None:
     harness.core.faults.inject("reset_after_accept")
     harness.submit(seed=1)
     harness.core.faults.inject("failed_string")
@@ -47,16 +47,16 @@ def test_a_capped_journal_keeps_the_newest_calls_and_all_counts() -> None:
     request_id = harness.submit_id()
     for _ in range(20):
         harness.get(request_id)
-    told = harness.call("GET", "/admin/journal?limit=2").json()
-    assert told["calls"] == 21
-    assert [entry["number"] for entry in told["entries"]] == [19, 20]
-    assert told["counters"] == {"api GET /requests/{id} 200": 20, "api POST /requests 200": 1}
+    journal = harness.call("GET", "/admin/journal?limit=2").json()
+    assert journal["calls"] == 21
+    assert [entry["number"] for entry in journal["entries"]] == [19, 20]
+    assert journal["counters"] == {"api GET /requests/{id} 200": 20, "api POST /requests 200": 1}
     assert len(harness.core.journal.calls) == 5
 
 
 def test_faults_are_injected_listed_and_cleared_over_http(harness: SandboxHarness) -> None:
-    told = harness.call("POST", "/admin/faults", {"fault": "get_500", "count": 2}).json()
-    assert told == {"fault": "get_500", "count": 2, "match": {}}
+    fault = harness.call("POST", "/admin/faults", {"fault": "get_500", "count": 2}).json()
+    assert fault == {"fault": "get_500", "count": 2, "match": {}}
     harness.call("POST", "/admin/rates", {"list_500": 1.0})
     assert harness.call("GET", "/admin/faults").json()["rates"] == {"list_500": 1.0}
     request_id = harness.submit_id()

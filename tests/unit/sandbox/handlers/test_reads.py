@@ -69,7 +69,7 @@ def test_a_clock_that_is_off_shows_in_the_answers_only() -> None:
     assert harness.get(request_id)["status"] == "success"
 
 
-def test_ten_thousand_waiting_requests_are_looked_at_cheaply() -> None:
+def test_ten_thousand_waiting_requests_are_polled_cheaply() -> None:
     harness = SandboxHarness()
     ids = harness.core.admin.seed(10_000, never=True)
     begun = time.process_time()

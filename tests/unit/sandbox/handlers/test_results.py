@@ -77,7 +77,7 @@ def test_a_rolled_result_fault_stays_with_its_request() -> None:
         assert harness.core.handle_result("GET", f"/{request_id}.mp4").content_type == "text/html"
 
 
-def test_results_expire_when_they_are_told_to() -> None:
+def test_results_expire_when_configured() -> None:
     harness = SandboxHarness(result_seconds=86_400.0)
     request_id = harness.submit_id()
     harness.wait(80)

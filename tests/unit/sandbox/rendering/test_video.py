@@ -39,14 +39,14 @@ def decode(data: bytes) -> Clip:
     with av.open(io.BytesIO(data), "r") as container:
         video: Any = container.streams.video[0]
         frames = [frame.to_ndarray(format="gray") for frame in container.decode(video)]
-        told = (video.codec_context.width, video.codec_context.height)
+        size = (video.codec_context.width, video.codec_context.height)
         seconds, rate = float(video.duration * video.time_base), float(video.average_rate)
         codec, pixels = video.codec_context.name, video.codec_context.pix_fmt
     with av.open(io.BytesIO(data), "r") as container:
         audio: Any = container.streams.audio[0] if container.streams.audio else None
         sound = [frame.to_ndarray() for frame in container.decode(audio)] if audio else []
         return Clip(
-            data, told, frames, seconds, rate, codec, pixels,
+            data, size, frames, seconds, rate, codec, pixels,
             audio.codec_context.name if audio else None,
             float(audio.duration * audio.time_base) if audio else 0.0,
             max((float(abs(piece).max()) for piece in sound), default=0.0),
@@ -158,9 +158,7 @@ def test_a_bad_image_makes_a_failed_record_that_says_why_and_costs_nothing(
     assert len(client.server.charges()) == before
 
 
-def test_tiny_clips_have_the_right_size_and_length_and_are_told_apart(
-    image_server: ImageServer, photo_url: str
-) -> None:
+def test_tiny_clips_have_the_right_size_and_length_and_differ(image_server: ImageServer, photo_url: str) -> None:
     with SandboxServer(speed=1000, render="tiny") as server:
         client = SandboxClient(server)
         first = make(client, img_url=photo_url, duration=5)

@@ -112,12 +112,12 @@ def test_a_slow_answer_comes_late(client: SandboxClient) -> None:
 
 def test_a_success_may_be_the_answer_to_the_submission(client: SandboxClient) -> None:
     client.server.inject(Fault.IMMEDIATE_SUCCESS)
-    told = client.submit().json()
-    assert told["status"] == "success"
-    assert client.download(told)[4:8] == b"ftyp"
+    submitted = client.submit().json()
+    assert submitted["status"] == "success"
+    assert client.download(submitted)[4:8] == b"ftyp"
 
 
-def test_a_result_may_break_off_before_the_length_that_it_told(client: SandboxClient) -> None:
+def test_a_result_may_break_off_before_the_length_of_its_header(client: SandboxClient) -> None:
     url = finished_url(client)
     client.server.inject(Fault.RESULT_SHORT)
     with pytest.raises(requests.exceptions.ChunkedEncodingError):
@@ -205,15 +205,15 @@ def test_a_restart_on_the_same_state_goes_on_where_it_was(tmp_path: Path) -> Non
         assert (len(server.accepted()), len(server.charges())) == (2, 1)
 
 
-@pytest.mark.parametrize("turns", range(4))
-async def test_it_stops_although_a_call_came_a_moment_before(turns: int) -> None:
+@pytest.mark.parametrize("iterations", range(4))
+async def test_it_stops_although_a_call_came_a_moment_before(iterations: int) -> None:
     app = SandboxApp(SandboxConfig(render=RenderMode.NONE))
     await app.start()
     app.core.admin.seed(1)
     async with aiohttp.ClientSession() as session, session.get(f"{app.api_root}/admin") as answer:
         assert answer.status == 200
     app._wake.set()
-    for _ in range(turns):
+    for _ in range(iterations):
         await asyncio.sleep(0)
     stopping = asyncio.ensure_future(app.stop())
     done, _ = await asyncio.wait([stopping], timeout=5)
