@@ -74,26 +74,29 @@ demo: $(READY) ## Make clips of eight photographs with a real Airflow, S3 and th
 stop: ## Stop a demo that was left up
 	@$(if $(wildcard $(VENV)/bin/python),$(VENV)/bin/python -m dev.demo --stop,echo "Nothing is set up here.")
 
-SIDE_BY_SIDE := -n auto --maxprocesses 4 --dist loadfile
+SIDE_BY_SIDE := -n auto --maxprocesses 4 --dist loadfile --durations 15
 
-# System tests share one Airflow with its own processes, so they come after the others, one by one.
+# System tests come after the others. Two processes share them, each with one Airflow: most of their time is waiting.
 # $(1): environment, $(2): folder for temporary files, $(3): what to run side by side, $(4): what after it
 define run_tests
 	@$(if $(ARGS),$(1)/bin/python -m pytest --basetemp=.run/$(2) $(ARGS),\
 		$(1)/bin/python -m pytest --basetemp=.run/$(2) $(SIDE_BY_SIDE) $(3) && \
-		$(1)/bin/python -m pytest --basetemp=.run/$(2) tests/system $(4))
+		$(1)/bin/python -m pytest --basetemp=.run/$(2) -n 2 --dist loadfile --durations 15 tests/system $(4))
 endef
 
 .PHONY: test
 test: $(READY) ## Run all tests: unit, sandbox, integration and system (ARGS="-k name" for some)
 	$(call run_tests,$(VENV),pytest,--ignore tests/system)
 
+# What imports Airflow; the floors below it don't.
+ON_FLOOR := $(foreach each,cli hooks links operators plugins sensors transfers triggers,tests/unit/$(each)) \
+	tests/unit/test_get_provider_info.py tests/unit/test_metrics.py tests/unit/test_retry.py tests/integration
 # The longest, whose parts the others show too, and one without Airflow.
-NOT_ON_FLOOR := $(foreach each,backfill batches component,--ignore tests/system/test_$(each).py)
+NOT_ON_FLOOR := $(foreach each,backfill batches component leaks money,--ignore tests/system/test_$(each).py)
 
 .PHONY: test-floor
 test-floor: $(FLOOR_READY) ## Run the tests that Airflow has a part in on the oldest one that is supported
-	$(call run_tests,$(FLOOR_VENV),pytest-floor,tests/unit tests/integration --ignore tests/unit/sandbox,$(NOT_ON_FLOOR))
+	$(call run_tests,$(FLOOR_VENV),pytest-floor,$(ON_FLOOR),$(NOT_ON_FLOOR))
 
 .PHONY: test-pythons
 test-pythons: ## Run all tests but those with a whole Airflow on other Pythons (PYTHONS="python3.12 python3.13"); names those that are not there
