@@ -301,14 +301,10 @@ class ItemSubmitter:
 
     @staticmethod
     def _on_retry_later(item: PreparedItem, result: RetryLater) -> ItemSubmission:
-        match result.reason:
-            case WaitReason.REFUSED:
-                is_limit = isinstance(result.error, WanRateLimitError | WanCapacityError)
-                return ItemSubmission(item, Refused(result.delay, is_limit, result.error))
-            case WaitReason.IN_DOUBT:
-                return ItemSubmission(item, Deferred(result.delay, in_doubt=True))
-            case WaitReason.CLAIMED:
-                return ItemSubmission(item, Deferred(result.delay, in_doubt=False))
+        if result.reason is WaitReason.REFUSED:
+            is_limit = isinstance(result.error, WanRateLimitError | WanCapacityError)
+            return ItemSubmission(item, Refused(result.delay, is_limit, result.error))
+        return ItemSubmission(item, Deferred(result.delay, in_doubt=result.reason is WaitReason.IN_DOUBT))
 
     def _on_error(self, item: PreparedItem, error: Exception, cost: float | None) -> ItemSubmission:
         message = f"{type(error).__name__}: {error}"

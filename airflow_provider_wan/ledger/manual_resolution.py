@@ -68,7 +68,7 @@ def confirm_absence(api: RequestReader, ledger: Ledger, stored: StoredEntry, pol
 
 
 def _refuse_listed(result: ReconcileResult) -> None:
-    if result.finding is Finding.FOUND and result.record is not None:
+    if result.record is not None:
         raise ResolutionRefusedError(
             f"The API's list shows it, as request {result.record.request_id} ({result.record.status_text}). "
             f"Record that by --request-id {result.record.request_id}, or let the next attempt of the task find it."

@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal, NoReturn, Protocol
@@ -415,8 +415,8 @@ class Submitter:
         """Take over a claim under which nothing was sent; the conditional write keeps its owner from sending."""
         if stored.entry.posts:
             result = self._scan(submission, stored.entry)
-            if result.finding is Finding.FOUND:
-                return self._adopt(stored, result)
+            if result.record is not None:
+                return self._adopt(stored, result.record, result.duplicates)
         return self._claim_and_post(submission, stored, keep_seed=True)
 
     def _scan(self, submission: SubmitRequest, entry: LedgerEntry) -> ReconcileResult:
@@ -436,8 +436,8 @@ class Submitter:
             raise WanInDoubtError(in_doubt_message(entry, "on_doubt='fail' leaves it to a person", self._store))
         doubted_since = _first_seen_at(self._doubted, stored, self._monotonic())
         result = self._scan(submission, entry)
-        if result.finding is Finding.FOUND:
-            return self._adopt(stored, result)
+        if result.record is not None:
+            return self._adopt(stored, result.record, result.duplicates)
         now = self._monotonic()
         if result.finding is Finding.ABSENT:
             remaining = _first_seen_at(self._absent, stored, now) + policy.absence_confirm_interval - now
@@ -457,13 +457,12 @@ class Submitter:
         log.info("Clip %s: %s; scanning again in %.0f s.", fingerprint, reason, delay)
         return RetryLater(WaitReason.IN_DOUBT, delay, entry)
 
-    def _adopt(self, stored: StoredEntry, result: ReconcileResult) -> SubmitResult | None:
+    def _adopt(
+        self, stored: StoredEntry, record: RequestRecord, duplicates: Sequence[RequestRecord]
+    ) -> SubmitResult | None:
         """Record the request that was found."""
-        record = result.record
-        if record is None:
-            return None
         entry = entries.submitted(stored.entry, record.request_id, record.created_at or self._clock(), found=True)
-        for duplicate in result.duplicates:
+        for duplicate in duplicates:
             entry = entries.record_duplicate(entry, duplicate.request_id, stored.entry.seed, self._clock())
         try:
             adopted = self._replace(stored, entry)
@@ -631,7 +630,8 @@ class Submitter:
     def _record_accepted(self, claimed: StoredEntry, record: RequestRecord) -> SubmitResult | None:
         """Record the id of the request that was just paid for, retrying as long as it makes sense."""
         entry = entries.submitted(claimed.entry, record.request_id, self._clock())
-        for attempt in range(1, self._policy.record_tries + 1):
+        attempt = 1
+        while True:
             try:
                 self._replace(claimed, entry)
                 return SubmitResult(entry, record, True)
@@ -646,14 +646,14 @@ class Submitter:
                     self._policy.record_tries,
                     error,
                 )
-                if attempt == self._policy.record_tries:
+                if attempt >= self._policy.record_tries:
                     raise LedgerRecordError(
                         f"Clip {entry.fingerprint} is paid for as request {record.request_id}, and the ledger can't "
                         f"record it ({error}). The next attempt finds it in the API's list; or record it by "
                         f"`wan-provider reconcile {entry.fingerprint} --request-id {record.request_id}`."
                     ) from error
-                self._sleep(2.0 ** (attempt - 1))
-        return None
+            self._sleep(2.0 ** (attempt - 1))
+            attempt += 1
 
     def _record_lost_claim(self, entry: LedgerEntry, record: RequestRecord) -> SubmitResult | None:
         """Record a request that was accepted although our claim was taken over while its POST was in flight."""

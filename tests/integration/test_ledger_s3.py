@@ -90,6 +90,18 @@ def test_an_entry_that_is_gone_is_not_replaced(store: Any, client: Any, prefix: 
         store.replace(record_intent(a_claim(), NOW), version)
 
 
+def test_a_document_is_written_once_by_each_version_and_is_no_entry(store: Any) -> None:
+    assert store.read_document("budgets/one") is None
+    version = store.write_document("budgets/one", b"1", None)
+    for wrong in (None, '"0"'):
+        with pytest.raises(ConflictError, match="budgets/one has changed"):
+            store.write_document("budgets/one", b"2", wrong)
+    newer = store.write_document("budgets/one", b"2", version)
+    assert (store.read_document("budgets/one").content, store.read_document("budgets/one").version) == (b"2", newer)
+    store.create(a_claim())
+    assert list(store.fingerprints()) == [FINGERPRINT]
+
+
 def test_a_bucket_that_is_missing_is_an_error_and_not_an_empty_ledger(client: Any) -> None:
     store = open_store("s3://no-such-bucket/x", s3_client=lambda: client)
     for call in (lambda: store.read(FINGERPRINT), lambda: list(store.entries())):

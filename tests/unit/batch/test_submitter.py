@@ -44,8 +44,10 @@ from airflow_provider_wan.ledger import (
     Budget,
     EntryState,
     Ledger,
+    LedgerCorruptError,
     LedgerUnavailableError,
     LedgerUnsafeError,
+    LedgerVersionError,
     RetryLater,
     SubmitResult,
     WaitReason,
@@ -282,3 +284,15 @@ def test_a_transient_error_is_retried(
 def test_a_submission_counts_as_sent_from_the_moment_at_which_it_may_have_been(make_item: MakeItem) -> None:
     assert submit(make_item(), WanInDoubtError("?"), pays=True).sent
     assert not submit(make_item(), WanInDoubtError("?")).sent
+
+
+@pytest.mark.parametrize("error", [LedgerCorruptError("not JSON"), LedgerVersionError("version 99")])
+def test_an_entry_that_can_not_be_read_concerns_its_row_only_and_pays_nothing(
+    make_item: MakeItem, error: WanError
+) -> None:
+    budget = new_budget()
+    outcome = submit(make_item(), error, budget=budget).outcome
+
+    assert isinstance(outcome, Finished)
+    assert (outcome.result.status, outcome.result.cost, outcome.transient) == (ItemStatus.IN_DOUBT, None, False)
+    assert (outcome.result.error, budget.spent) == (f"{type(error).__name__}: {error}", 0.0)

@@ -11,7 +11,7 @@ import pytest
 
 from airflow_provider_wan.ledger import EntryState, LedgerCorruptError, LedgerEntry, LedgerVersionError, Owner
 from airflow_provider_wan.ledger import entry as entries
-from airflow_provider_wan.ledger.entry import Outcome, PastEnd, PastRequest, TaskReference
+from airflow_provider_wan.ledger.entry import Outcome, PastEnd, PastRequest, ReuseRecord, TaskReference
 from airflow_provider_wan.ledger.errors import IllegalTransitionError
 from dev.testkit.ledger import ME, MY_RETRY, NOW, OTHER, a_claim, a_post
 
@@ -259,3 +259,38 @@ def test_only_a_later_try_supersedes_an_earlier_one_of_its_task() -> None:
     assert not ME.supersedes(str(MY_RETRY))
     assert not ME.supersedes(str(replace(ME, nonce="resumed")))
     assert not OTHER.supersedes(str(ME))
+
+
+def test_what_a_clip_was_charged_includes_its_duplicates() -> None:
+    entry = entries.submitted(a_post(), "r1", NOW)
+    assert entry.charged is None
+    made = entries.succeeded(entries.record_duplicate(entry, "r2", 7, NOW), NOW + 1)
+    assert (made.cost, made.charged) == (0.5, 1.0)
+    unpriced = replace(made, history=(replace(made.history[0], cost=None),))
+    assert unpriced.charged == 0.5
+
+
+def test_the_end_of_a_request_is_known_once_it_has_ended() -> None:
+    entry = entries.submitted(a_post(), "r1", NOW)
+    doubtful = entries.in_doubt(a_post(), "reset", NOW)
+    assert (entry.finished_at, doubtful.finished_at) == (None, None)
+    assert entries.succeeded(entry, NOW + 60).finished_at == NOW + 60
+    assert entries.cancelled(entry, NOW + 5).finished_at == NOW + 5
+
+
+def test_a_clip_is_not_submitted_without_a_request_id() -> None:
+    with pytest.raises(IllegalTransitionError, match="request id"):
+        entries.submitted(a_post(), "", NOW)
+
+
+def test_the_last_tasks_that_were_given_a_clip_are_named_and_all_are_counted() -> None:
+    entry = entries.succeeded(entries.submitted(a_post(), "r1", NOW), NOW)
+    for n in range(entries.MAX_REUSES + 2):
+        entry = entries.reused(entry, f"task{n}", TaskReference("dag", f"run{n}"), NOW + n)
+    assert (entry.reuse_count, len(entry.reuses)) == (entries.MAX_REUSES + 2, entries.MAX_REUSES)
+    assert (entry.reuses[0].task, entry.reuses[-1]) == (
+        "task2",
+        ReuseRecord(
+            f"task{entries.MAX_REUSES + 1}", NOW + entries.MAX_REUSES + 1, "dag", f"run{entries.MAX_REUSES + 1}"
+        ),
+    )

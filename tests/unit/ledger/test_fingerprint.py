@@ -120,3 +120,28 @@ def test_a_payload_and_its_echo_have_the_same_hash() -> None:
     echo = {**sent, "img_url": sent["img_url"].replace("sig=1", "sig=2"), "audio_url": None, "internal": 1}
     assert hash_payload(echo) == hash_payload(sent)
     assert hash_payload({**sent, "seed": 8}) != hash_payload(sent)
+
+
+def test_a_payload_of_an_unknown_model_is_identified_by_all_of_it_but_the_signatures_of_its_urls() -> None:
+    payload: dict[str, Any] = {
+        "image": "https://x.example/cat.png?Signature=1",
+        "frames": ["http://x.example/1.png?token=1", {"url": "https://x.example/2.png?Expires=1", "at": 2}],
+        "prompt": "see https://x.example/cat.png?Signature=1",
+        "audio": None,
+    }
+    signed_again = {
+        **payload,
+        "image": "https://x.example/cat.png?Signature=2",
+        "frames": ["http://x.example/1.png?token=2", {"url": "https://x.example/2.png?Expires=2", "at": 2}],
+    }
+    digest = hash_payload(payload, "wan9-x2v")
+    assert hash_payload(signed_again, "wan9-x2v") == digest
+    for change in (
+        {"image": "https://x.example/dog.png"},
+        {"frames": payload["frames"][:1]},
+        {"frames": [payload["frames"][0], {"url": "https://x.example/2.png", "at": 3}]},
+        {"prompt": "see"},
+        {"new": 1},
+    ):
+        assert hash_payload({**payload, **change}, "wan9-x2v") != digest
+    assert hash_payload({**payload, "another": None}, "wan9-x2v") == digest

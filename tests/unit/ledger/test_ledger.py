@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from airflow_provider_wan import metrics
 from airflow_provider_wan.ledger import EntryState, Ledger, LedgerUnavailableError
 from airflow_provider_wan.ledger import entry as entries
+from airflow_provider_wan.ledger.entry import TaskReference
 from airflow_provider_wan.ledger.errors import ConflictError
 from dev.testkit.ledger import FINGERPRINT, ME, MY_RETRY, NOW, OTHER, a_claim, a_post
 
@@ -73,3 +76,59 @@ def test_a_late_acceptance_beside_another_post_is_a_duplicate(store: Any) -> Non
     entry = Ledger(store, lambda: NOW).record_late_acceptance(a_post(ME), "r1")
     assert entry is not None
     assert (entry.state, [past.request_id for past in entry.duplicates]) == (EntryState.CLAIMED, ["r1"])
+
+
+def test_a_clip_whose_end_was_not_noticed_is_recorded_as_made_when_it_is_archived(submit: Any, store: Any) -> None:
+    submit()
+    entry = Ledger(store, lambda: NOW + 9).record_archive(FINGERPRINT, "r1", "s3://b/k.mp4", "f" * 64)
+    assert (entry.state, entry.cost, entry.finished_at) == (EntryState.ARCHIVED, 0.5, NOW + 9)
+
+
+def test_a_task_that_was_given_a_clip_is_recorded_once_and_its_payer_never(store: Any) -> None:
+    store.create(entries.submitted(a_post(ME), "r1", NOW))
+    ledger = Ledger(store, lambda: NOW + 1)
+    for owner in (ME, MY_RETRY, OTHER, OTHER):
+        ledger.record_reuse(entry_in(store), owner, TaskReference("other", "run"))
+    assert [(each.task, each.at, each.dag_id, each.run_id) for each in entry_in(store).reuses] == [
+        (OTHER.task, NOW + 1, "other", "run")
+    ]
+    stale = entries.submitted(a_post(ME), "r1", NOW)
+    ledger.record_reuse(stale, OTHER, TaskReference("other", "run"))
+    assert entry_in(store).reuse_count == 1
+
+
+def test_a_reuse_that_can_not_be_recorded_stops_nothing(
+    store: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    entry = entries.submitted(a_post(ME), "r1", NOW)
+    store.create(entry)
+
+    def away(fingerprint: str) -> None:
+        raise LedgerUnavailableError("S3 is away")
+
+    monkeypatch.setattr(store, "read", away)
+    Ledger(store).record_reuse(entry, OTHER, TaskReference())
+    assert "is reused, and the ledger can't record that: S3 is away" in caplog.text
+
+
+def test_the_time_from_the_end_of_a_request_until_it_is_recorded_is_measured_once(
+    submit: Any, api: Any, store: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured: list[tuple[str, float]] = []
+    monkeypatch.setattr(metrics, "record_seconds", lambda name, seconds: measured.append((name, seconds)))
+    submit()
+    ended = replace(api.turn("r1", "success"), updated_at=NOW + 10)
+    now = iter((NOW + 12.5, NOW + 20.0))
+    for _ in range(2):
+        Ledger(store, lambda: next(now)).record_result(FINGERPRINT, ended)
+    assert measured == [("wan.lag", 2.5)]
+
+
+def test_each_duplicate_charge_is_counted_and_logged_once(store: Any, caplog: pytest.LogCaptureFixture) -> None:
+    store.create(entries.submitted(a_post(ME), "r1", NOW))
+    ledger = Ledger(store, lambda: NOW)
+    for request_ids in (["r2"], ["r2", "r3"], ["r1"]):
+        ledger.record_duplicates(FINGERPRINT, request_ids)
+    messages = [record.getMessage() for record in caplog.records if "paid for twice" in record.getMessage()]
+    assert [message.partition("request ")[2].split()[0] for message in messages] == ["r2", "r3"]
+    assert ledger.record_duplicates("unknown", ["r2"]) is None

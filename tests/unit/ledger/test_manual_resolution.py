@@ -13,7 +13,7 @@ from airflow_provider_wan.ledger import EntryState, Ledger, Policy, StoredEntry
 from airflow_provider_wan.ledger import entry as entries
 from airflow_provider_wan.ledger.errors import LedgerAccountError
 from airflow_provider_wan.ledger.manual_resolution import ResolutionRefusedError, adopt_request, confirm_absence
-from dev.testkit.ledger import FINGERPRINT, NOW, OTHER, REQUEST, a_post
+from dev.testkit.ledger import FINGERPRINT, NOW, OTHER, REQUEST, a_claim, a_post
 
 P = Policy()
 SENT = REQUEST.with_seed(7).to_payload()
@@ -110,3 +110,12 @@ def test_an_entry_that_is_not_in_doubt_or_of_another_account_is_refused(api: Any
     foreign = StoredEntry(replace(doubtful.entry, account="0" * 16), doubtful.version)
     with pytest.raises(LedgerAccountError):
         adopt_request(api, Ledger(store), foreign, ours, P, LATER)
+
+
+def test_an_earlier_request_of_the_clip_is_refused(api: Any, store: Any) -> None:
+    first = api.add(SENT, "failed")
+    failed = entries.failed(entries.submitted(a_post(), first.request_id, NOW), "internal error", False, NOW)
+    again = entries.record_intent(entries.reclaim(failed, a_claim()), NOW)
+    stored = StoredEntry(entries.in_doubt(again, "reset", NOW), store.create(entries.in_doubt(again, "reset", NOW)))
+    with pytest.raises(ResolutionRefusedError, match="has ended"):
+        adopt_request(api, Ledger(store), stored, first, P, LATER)

@@ -9,8 +9,10 @@ import pytest
 
 from airflow_provider_wan.api.errors import WanBadRequestError, WanLookupError
 from airflow_provider_wan.api.record import RequestPage
+from airflow_provider_wan.api.request import RawRequest
 from airflow_provider_wan.ledger.entry import failed, in_doubt, reclaim, submitted
-from airflow_provider_wan.ledger.reconcile import Finding, reconcile_entry
+from airflow_provider_wan.ledger.fingerprint import hash_payload
+from airflow_provider_wan.ledger.reconcile import Finding, find_duplicates, reconcile_entry
 from airflow_provider_wan.ledger.rules import Policy
 from airflow_provider_wan.ledger.stores.file import FileStore
 from dev.testkit.ledger import NOW, OTHER, REQUEST, Api, a_claim, a_post
@@ -315,3 +317,170 @@ def test_a_request_that_was_filed_under_another_model_is_found(api: Any, store: 
 
     api.list_requests = by_model
     assert scan(api, store).record == ours
+
+
+def test_a_hidden_seed_beside_another_length_is_not_ours(api: Any, store: Any) -> None:
+    api.add({"prompt": "a cat", "duration": 10})
+    assert scan(api, store).finding is Finding.ABSENT
+    api.add({"prompt": "a cat", "duration": 5}, request_id="odd")
+    assert scan(api, store).candidates == ("odd",)
+
+
+def test_a_record_that_can_not_be_looked_at_on_its_own_may_be_ours(api: Any, store: Any) -> None:
+    api.add({}, request_id="mute")
+
+    def unreadable(request_id: str) -> Any:
+        raise WanLookupError("HTTP 502")
+
+    api.get_request = unreadable
+    result = scan(api, store, now=NOW + 2 * P.settling_time)
+    assert (result.finding, result.candidates) == (Finding.INCONCLUSIVE, ("mute",))
+
+
+@pytest.mark.parametrize("status", ["failed", "cancelled"])
+def test_a_hidden_payload_that_is_not_charged_does_not_matter(api: Any, store: Any, status: str) -> None:
+    api.add({}, status)
+    assert scan(api, store).finding is Finding.ABSENT
+
+
+@pytest.mark.parametrize(
+    ("value", "finding"),
+    [
+        ("seven", Finding.INCONCLUSIVE),
+        (True, Finding.INCONCLUSIVE),
+        (7.5, Finding.INCONCLUSIVE),
+        (float("inf"), Finding.INCONCLUSIVE),
+        ("nan", Finding.INCONCLUSIVE),
+        ([7], Finding.INCONCLUSIVE),
+        ("7" * 50, Finding.ABSENT),
+        ("+7", Finding.FOUND),
+        ("-7", Finding.ABSENT),
+        ("7e0", Finding.FOUND),
+    ],
+)
+def test_a_seed_that_is_no_number_is_a_hidden_one(api: Any, store: Any, value: Any, finding: Finding) -> None:
+    api.add({**SENT, "seed": value})
+    assert scan(api, store).finding is finding
+
+
+def test_a_seed_is_found_in_lists_and_under_any_capitals_and_not_deeper_than_services_write_it(
+    api: Any, store: Any
+) -> None:
+    api.add({"inputs": [{"image": "x"}, {"SEED": 7}]}, request_id="listed")
+    assert scan(api, store).record.request_id == "listed"
+    api.records = [record for record in api.records if record.request_id != "listed"]
+    api.add({"a": {"b": {"c": {"d": {"seed": 7}}}}}, request_id="deep")
+    assert scan(api, store).candidates == ("deep",)
+
+
+def test_a_prompt_that_the_service_may_not_elaborate_contradicts_unless_one_is_the_beginning_of_the_other(
+    api: Any, store: Any
+) -> None:
+    verbatim = replace(REQUEST, prompt_extend=False)
+    entry = replace(a_post(), payload_sha256=hash_payload(verbatim.with_seed(7).to_payload()))
+    for prompt, finding in [
+        ("a dog", Finding.INCONCLUSIVE),
+        ("a cat, cut", Finding.FOUND),
+        ("a  c", Finding.FOUND),
+        (None, Finding.FOUND),
+    ]:
+        record = api.add({"seed": 7, "prompt": prompt})
+        assert scan(api, store, entry, verbatim).finding is finding, prompt
+        api.records.remove(record)
+
+
+def test_with_the_users_seed_an_echo_may_write_the_same_values_in_another_way(api: Any, store: Any) -> None:
+    entry = a_post(drawn=False)
+    cases: list[tuple[dict[str, Any], Finding]] = [
+        ({"seed": "7", "duration": "5", "resolution": "720p", "watermark": "false"}, Finding.FOUND),
+        ({"seed": 7.0, "audio_url": None}, Finding.FOUND),
+        ({"seed": "7", "duration": "10"}, Finding.ABSENT),
+        ({"seed": "7", "watermark": "true"}, Finding.ABSENT),
+    ]
+    for change, finding in cases:
+        record = api.add({**SENT, **change})
+        assert scan(api, store, entry).finding is finding, change
+        assert scan(api, store, entry, None).finding is Finding.ABSENT  # without the request nobody can tell
+        api.records.remove(record)
+    without_image = {name: value for name, value in SENT.items() if name != "img_url"}
+    api.add({**without_image, "seed": "7"})
+    assert scan(api, store, entry).finding is Finding.ABSENT
+
+
+def test_with_the_users_seed_a_payload_of_an_unknown_model_is_compared_field_by_field(api: Any, store: Any) -> None:
+    raw = RawRequest("wan9-x2v", {"prompt": "a cat", "image": "https://x.example/cat.png?sig=1", "seed": 7})
+    digest = hash_payload(raw.to_payload(), raw.model)
+    entry = replace(a_post(drawn=False), model=raw.model, payload_sha256=digest, resolution="", duration=0)
+    for change, finding in [
+        ({"image": "https://x.example/cat.png?sig=2", "seed": "7", "fps": 24, "duration": 5}, Finding.FOUND),
+        ({"prompt": "A CAT ", "fps": 24}, Finding.FOUND),
+        ({"prompt": "a dog", "fps": 24}, Finding.ABSENT),
+    ]:
+        record = api.add({**raw.payload, **change})
+        assert scan(api, store, entry, raw).finding is finding, change
+        api.records.remove(record)
+    partly = {name: value for name, value in raw.payload.items() if name != "prompt"}
+    api.add({**partly, "fps": 24})
+    assert scan(api, store, entry, raw).finding is Finding.ABSENT
+
+
+def test_with_the_users_seed_a_request_without_a_time_is_inconclusive(api: Any, store: Any) -> None:
+    api.add(SENT, request_id="timeless", created_at=None)
+    result = scan(api, store, a_post(drawn=False))
+    assert (result.finding, result.candidates) == (Finding.INCONCLUSIVE, ("timeless",))
+    assert "no time" in result.reason
+
+
+def test_with_the_users_seed_several_posts_of_one_entry_may_have_several_requests(api: Any, store: Any) -> None:
+    entry = replace(a_post(drawn=False), posts=2)
+    one, two = api.add(SENT, created_at=NOW + 1), api.add(SENT, created_at=NOW + 2)
+    result = scan(api, store, entry)
+    assert (result.record, result.duplicates) == (one, (two,))
+    api.add(SENT, created_at=NOW + 3)
+    assert scan(api, store, entry).finding is Finding.INCONCLUSIVE
+
+
+# The late scan for a second request.
+
+
+def late_scan(api: Any, store: Any, entry: Any) -> Any:
+    found = find_duplicates(api, store, entry, P)
+    return None if found is None else [record.request_id for record in found]
+
+
+def test_the_late_scan_finds_what_is_charged_beside_the_request_of_the_entry(api: Any, store: Any) -> None:
+    entry = submitted(a_post(), "mine", NOW)
+    api.add(SENT, request_id="mine")
+    api.add(SENT, "failed", request_id="dead")
+    api.add({**SENT, "seed": 8}, request_id="foreign")
+    api.add({**SENT, "duration": 10}, request_id="longer")
+    api.add(SENT, request_id="second")
+    api.add({**SENT, "prompt": "elaborated"}, request_id="third")
+    assert late_scan(api, store, entry) == ["third", "second"]
+    store.create(submitted(a_post(OTHER, fingerprint="other"), "third", NOW))
+    assert late_scan(api, store, entry) == ["second"]
+
+
+def test_the_late_scan_looks_for_all_seeds_that_were_ever_sent(api: Any, store: Any) -> None:
+    again = replace(reclaim(in_doubt(a_post(), "reset", NOW), a_claim(seed=9, now=NOW + 400)), intent_at=NOW + 400)
+    api.add(SENT, request_id="first")
+    api.add({**SENT, "seed": 9}, request_id="mine")
+    assert late_scan(api, store, submitted(again, "mine", NOW + 401)) == ["first"]
+
+
+def test_the_late_scan_with_the_users_seed_takes_only_the_same_payload_in_time_and_waits_for_twins(
+    api: Any, store: Any
+) -> None:
+    entry = submitted(a_post(drawn=False), "mine", NOW)
+    until = NOW + P.settling_time + P.clock_margin
+    api.add(SENT, request_id="second", created_at=until)
+    api.add(SENT, request_id="later", created_at=until + 1)
+    api.add({**SENT, "prompt": "a dog"}, request_id="dog")
+    assert late_scan(api, store, entry) == ["second"]
+    store.create(in_doubt(a_post(OTHER, drawn=False, fingerprint="other"), "reset", NOW))
+    assert late_scan(api, store, entry) is None
+
+
+def test_the_late_scan_finds_out_nothing_from_a_list_that_can_not_be_read(api: Any, store: Any) -> None:
+    api.list_error = WanLookupError("HTTP 502")
+    assert late_scan(api, store, submitted(a_post(), "mine", NOW)) is None

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_wan.api.errors import WanLookupError
+from airflow_provider_wan.api.errors import WanBadRequestError, WanLookupError, WanNotFoundError
 from airflow_provider_wan.api.record import RequestPage, RequestRecord, RequestStatus
 from airflow_provider_wan.ledger.request_history import PAGE_OVERLAP, list_requests_since
 from dev.testkit.ledger import NOW, Api
@@ -145,3 +145,18 @@ def test_an_unreadable_list_is_a_gap() -> None:
 
 def test_an_endless_list_is_a_gap() -> None:
     assert "longer than 3 pages" in read(build_api(records(500)), max_pages=3).gap
+
+
+def test_an_api_that_lists_no_requests_of_all_models_has_no_such_history_unless_it_began_to() -> None:
+    api = Api()
+    api.list_error = WanBadRequestError("HTTP 400: model_id (Required parameter is missing)")
+    assert list_requests_since(api, None, 0.0, page_size=20, max_pages=5) is None
+    assert "HTTP 400" in str(read(api).gap)
+
+    def fail_later(call: int) -> None:
+        if call == 1:
+            raise WanNotFoundError("HTTP 404")
+
+    history = list_requests_since(build_api(records(40), before=fail_later), None, 0.0, page_size=20, max_pages=5)
+    assert history is not None
+    assert (len(history.records), history.ended, "HTTP 404" in str(history.gap)) == (20, False, True)

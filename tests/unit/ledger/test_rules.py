@@ -111,3 +111,8 @@ def test_the_documentation_contains_every_rule() -> None:
     text = as_markdown()
     assert all(rule.action in text for rule in ENTRY_RULES)
     assert all(rule.action in text for rule in RESPONSE_RULES)
+
+
+def test_without_an_entry_nobody_owns_the_clip() -> None:
+    nothing = DecisionInput(None, ME, NOW, P.lease, P)
+    assert (nothing.owner_gone, nothing.sent, nothing.permanent) == (False, False, False)

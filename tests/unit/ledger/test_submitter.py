@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -15,17 +16,23 @@ from airflow_provider_wan.api.errors import (
     WanClipFailedError,
     WanConnectError,
     WanCreditError,
+    WanLookupError,
     WanRateLimitError,
     WanValidationError,
 )
+from airflow_provider_wan.api.record import RequestStatus
 from airflow_provider_wan.ledger import (
     EntryState,
     LedgerUnavailableError,
     LedgerUnsafeError,
     Policy,
+    SubmitRequest,
+    SubmitResult,
+    WaitReason,
 )
+from airflow_provider_wan.ledger import entry as entries
 from airflow_provider_wan.ledger.errors import LedgerRecordError
-from dev.testkit.ledger import FINGERPRINT, ME, MY_RETRY, NOW, REQUEST
+from dev.testkit.ledger import FINGERPRINT, ME, MY_RETRY, NOW, OTHER, REQUEST, PreparedCall, a_claim
 from tests.unit.ledger.conftest import PRICES
 
 P = Policy()
@@ -293,3 +300,159 @@ def test_a_ledger_that_can_not_be_read_stops_before_the_payment(
 def test_an_unknown_on_doubt_is_refused(submit: Any) -> None:
     with pytest.raises(WanValidationError, match="on_doubt"):
         submit(on_doubt="guess")
+
+
+def submission_of(request: Any = REQUEST, **more: Any) -> SubmitRequest:
+    return SubmitRequest(request, FINGERPRINT, ME, prices=PRICES, **more)
+
+
+def test_a_refused_clip_that_is_tried_again_too_early_waits_for_the_rest_of_its_time(
+    submitter: Any, api: Any, clock: Any
+) -> None:
+    api.answers = [WanRateLimitError("429", 50.0)]
+    first = submitter.try_submit(submission_of())
+    assert (first.reason, first.delay) == (WaitReason.REFUSED, 50.0)
+    clock.now += 20.0
+    early = submitter.try_submit(submission_of())
+    assert (early.reason, early.delay, early.entry, len(api.posts)) == (WaitReason.REFUSED, 30.0, first.entry, 1)
+    clock.now += 30.0
+    assert submitter.try_submit(submission_of()).paid_now
+
+
+def test_a_refused_clip_whose_budget_has_shrunk_meanwhile_is_not_sent(submitter: Any, api: Any, clock: Any) -> None:
+    api.answers = [WanRateLimitError("429", 50.0)]
+    submitter.try_submit(submission_of(max_cost=0.5))
+    clock.now += 50.0
+    with pytest.raises(WanBudgetError):
+        submitter.try_submit(submission_of(max_cost=0.4))
+    assert len(api.posts) == 1
+
+
+def test_a_refused_clip_whose_image_has_moved_is_claimed_anew_and_paid_for_once(
+    submitter: Any, api: Any, store: Any, clock: Any
+) -> None:
+    api.answers = [WanRateLimitError("429", 50.0)]
+    submitter.try_submit(submission_of())
+    moved = submission_of(replace(REQUEST, img_url="https://elsewhere.example.com/cat.png"))
+    clock.now += 50.0
+    later = submitter.try_submit(moved)
+    while not isinstance(later, SubmitResult):
+        clock.now += later.delay
+        later = submitter.try_submit(moved)
+    assert (later.paid_now, [each["img_url"] for each in api.posts]) == (
+        True,
+        [REQUEST.img_url, "https://elsewhere.example.com/cat.png"],
+    )
+    assert clock.now - NOW >= P.lease
+
+
+def test_a_claim_that_is_taken_over_while_it_is_renewed_is_not_sent(
+    submit: Any, submitter: Any, store: Any, api: Any, clock: Any
+) -> None:
+    api.answers = [WanRateLimitError("429", 700.0)]
+    taken: list[Any] = []
+
+    def take_over() -> None:
+        if not taken:
+            stored = store.read(FINGERPRINT)
+            reclaimed = entries.record_intent(entries.reclaim(stored.entry, a_claim(OTHER, seed=9)), clock.now)
+            theirs = api.add({**REQUEST.to_payload(), "seed": 9})
+            taken.append(store.replace(entries.submitted(reclaimed, theirs.request_id, clock.now), stored.version))
+
+    clock.on_sleep = take_over
+    got = submit()
+    assert (got.paid_now, got.entry.owner, len(api.posts)) == (False, str(OTHER), 1)
+    assert sum(clock.slept) == P.lease / 3
+
+
+def test_the_cost_is_reserved_under_the_claim_before_the_intent_and_a_refusal_of_it_ends_the_claim(
+    submitter: Any, store: Any, api: Any
+) -> None:
+    reserved: list[Any] = []
+
+    def reserve(claim: Any) -> None:
+        reserved.append((claim, entry_in(store).intent_at, len(api.posts)))
+        if len(reserved) == 1:
+            raise WanBudgetError("nothing is left")
+
+    with pytest.raises(WanBudgetError, match="nothing is left"):
+        submitter.try_submit(submission_of(reserve=reserve))
+    failed = entry_in(store)
+    assert (failed.state, failed.outcome.error, failed.posts) == (EntryState.FAILED, "nothing is left", 0)
+    assert submitter.try_submit(submission_of(reserve=reserve)).paid_now
+    assert [(intent_at, posts) for _, intent_at, posts in reserved] == [(None, 0), (None, 0)]
+
+
+def test_a_setting_of_the_connection_that_is_wrong_ends_the_claim_and_is_raised(
+    submit: Any, store: Any, api: Any
+) -> None:
+    def no_bundle(request: Any) -> Any:
+        raise WanValidationError("ca_bundle", "/nowhere", "does not exist")
+
+    api.prepare_submission = no_bundle
+    with pytest.raises(WanValidationError, match="ca_bundle"):
+        submit()
+    assert (entry_in(store).state, entry_in(store).posts) == (EntryState.FAILED, 0)
+
+
+def test_a_made_clip_whose_state_can_not_be_read_now_is_an_error_and_a_running_one_is_waited_for(
+    submit: Any, submitter: Any, api: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    submit()
+
+    def unreadable(request_id: str) -> Any:
+        raise WanLookupError("HTTP 502")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(api, "get_request", unreadable)
+        running = submit(MY_RETRY)
+    assert (running.record.request_id, running.record.status, running.record.created_at) == (
+        "r1",
+        RequestStatus.UNKNOWN,
+        NOW,
+    )
+    submitter.ledger.record_result(FINGERPRINT, api.turn("r1", "success"))
+    monkeypatch.setattr(api, "get_request", unreadable)
+    with pytest.raises(WanLookupError, match="502"):
+        submit(MY_RETRY)
+    assert len(api.posts) == 1
+
+
+def test_a_post_that_was_accepted_after_its_claim_had_expired_is_the_clips_if_nobody_else_has_sent_one(
+    submit: Any, store: Any, api: Any
+) -> None:
+    api_submit = api.submit
+
+    def taken_over_meanwhile(request: Any) -> Any:
+        stored = store.read(FINGERPRINT)
+        store.replace(entries.reclaim(stored.entry, a_claim(OTHER, seed=9)), stored.version)
+        return api_submit(request)
+
+    api.submit = taken_over_meanwhile
+    got = submit()
+    assert (got.paid_now, got.entry.request_id, got.entry.duplicates, api.cancelled) == (True, "r1", (), [])
+
+
+def test_a_store_is_probed_before_the_first_payment_and_not_again(
+    submit: Any, store: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    probes = []
+    monkeypatch.setattr(store, "probe", lambda: probes.append(1))
+    submit()
+    submit(MY_RETRY)
+    assert probes == [1]
+
+
+def test_a_post_has_no_more_time_than_the_deadline_leaves_and_some_grace(submitter: Any, api: Any) -> None:
+    timeouts = []
+
+    class Timed(PreparedCall):
+        def send(self, timeout: float) -> Any:
+            timeouts.append(timeout)
+            return super().send(timeout)
+
+    api.prepare_submission = lambda request: Timed(lambda: api.submit(request))
+    for number, deadline in enumerate((None, NOW + 1000, NOW + 10, NOW - 5)):
+        submission = replace(submission_of(), fingerprint=f"clip{number}", deadline=deadline)
+        assert submitter.try_submit(submission).paid_now
+    assert timeouts == [P.post_timeout, P.post_timeout, 14.0, 4.0]

@@ -342,3 +342,144 @@ def test_a_rejected_repeat_does_not_give_its_attempt_another_one(submit: Any, ap
     with pytest.raises(WanInDoubtError, match="once already"):
         submit()
     assert (len(api.posts), entry_in(store).posts) == (3, 2)
+
+
+def test_a_claim_without_an_intent_that_follows_a_doubt_is_scanned_for_before_it_is_taken_over(
+    submit: Any, store: Any, api: Any
+) -> None:
+    doubtful = entries.in_doubt(a_post(ME), "reset", NOW)
+    store.create(entries.reclaim(doubtful, a_claim(ME, now=NOW + 1)))
+    ours = api.add(REQUEST.with_seed(7).to_payload())
+    got = submit(MY_RETRY)
+    assert (got.entry.request_id, got.paid_now, api.posts) == (ours.request_id, False, [])
+
+
+def test_a_claim_without_an_intent_is_taken_over_if_the_scan_does_not_find_the_earlier_post(
+    submit: Any, store: Any, api: Any, clock: Any
+) -> None:
+    doubtful = entries.in_doubt(a_post(ME), "reset", NOW)
+    store.create(entries.reclaim(doubtful, a_claim(ME, now=NOW + 1)))
+    got = submit(MY_RETRY)
+    assert (got.paid_now, got.entry.seed, clock.slept) == (True, 7, [])
+
+
+def test_further_requests_that_are_found_are_recorded_as_duplicate_charges(submit: Any, store: Any, api: Any) -> None:
+    store.create(entries.in_doubt(a_post(ME), "reset", NOW))
+    one, two, three = (api.add(REQUEST.with_seed(7).to_payload(), created_at=NOW + n) for n in range(3))
+    got = submit(MY_RETRY)
+    assert (got.entry.request_id, got.entry.submitted_at) == (one.request_id, NOW)
+    assert [(past.request_id, past.seed) for past in got.entry.duplicates] == [
+        (two.request_id, 7),
+        (three.request_id, 7),
+    ]
+
+
+def test_of_two_processes_that_find_the_request_one_records_it_and_the_other_follows(
+    submit: Any, store: Any, api: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.create(entries.in_doubt(a_post(ME), "reset", NOW))
+    ours = api.add(REQUEST.with_seed(7).to_payload())
+    replace_entry = store.replace
+    first: list[str] = []
+
+    def overtaken(entry: Any, version: Any) -> Any:
+        if not first:
+            first.append(replace_entry(entry, version))
+        return replace_entry(entry, version)
+
+    monkeypatch.setattr(store, "replace", overtaken)
+    got = submit(MY_RETRY)
+    assert (got.entry.request_id, got.paid_now, len(api.posts)) == (ours.request_id, False, 0)
+
+
+def test_a_scan_that_stays_undecided_is_repeated_and_then_given_up(store: Any, api: Any, clock: Any) -> None:
+    # A request of the web console, or ours; by a wall clock that stands still, ours need not be known by its id yet.
+    store.create(entries.in_doubt(a_post(ME), "reset", NOW))
+    api.add({}, request_id="mute")
+    api.hidden.add("mute")
+    entry = entry_in(store)
+    slow = Submitter(api, store, clock=lambda: NOW, monotonic=clock, sleep=clock.sleep)
+    with pytest.raises(WanInDoubtError, match="mute"):
+        slow.submit_once(REQUEST, fingerprint=FINGERPRINT, owner=MY_RETRY)
+    assert 2 * P.absence_confirm_interval < sum(clock.slept) <= 2 * P.absence_confirm_interval + P.doubt_poll_interval
+    assert (set(clock.slept), api.posts, entry_in(store)) == ({P.doubt_poll_interval}, [], entry)
+
+
+def test_an_undecided_scan_between_two_that_show_an_absence_begins_the_proof_anew(
+    submit: Any, store: Any, api: Any, clock: Any
+) -> None:
+    api.answers = [LOST]
+
+    def lag_once() -> None:
+        # Another clip is accepted, and the list does not show it for a while.
+        if len(clock.slept) == 3:
+            theirs = entries.submitted(a_post(OTHER, fingerprint="other", seed=8), "theirs", clock.now)
+            store.create(theirs)
+        if len(clock.slept) == 4:
+            api.add({"seed": 8}, request_id="theirs")
+
+    clock.on_sleep = lag_once
+    assert submit().paid_now
+    assert sum(clock.slept) == 4 * P.doubt_poll_interval + P.absence_confirm_interval
+
+
+def test_the_late_scan_of_an_archived_clip_is_made_by_the_next_task_that_asks_for_it(
+    submit: Any, submitter: Any, api: Any, store: Any, clock: Any
+) -> None:
+    api.answers = [("accepted", LOST)]
+    submit()
+    submitter.ledger.record_result(FINGERPRINT, api.turn("r1", "success"))
+    submitter.ledger.record_archive(FINGERPRINT, "r1", "s3://b/k.mp4", "f" * 64)
+    late = api.add(api.posts[0])
+    assert submit(MY_RETRY).entry.duplicate_scan_due  # too early: it may still be on its way
+    clock.now += P.absence_confirm_interval
+    got = submit(MY_RETRY)
+    assert [past.request_id for past in got.entry.duplicates] == [late.request_id]
+    assert (got.entry, got.record) == (entry_in(store), None)
+
+
+def test_the_late_scan_finds_nothing_to_do_where_none_is_due(submit: Any, submitter: Any, api: Any) -> None:
+    assert submitter.scan_for_duplicates("unknown") is None
+    entry = submit().entry
+    assert submitter.scan_for_duplicates(FINGERPRINT) == entry
+    assert api.pages == []
+
+
+def test_the_late_scan_leaves_the_clip_of_another_account_alone(
+    submit: Any, submitter: Any, api: Any, store: Any, clock: Any
+) -> None:
+    api.answers = [("accepted", LOST)]
+    submit()
+    clock.now += P.absence_confirm_interval
+    api.account = WanConfig(api_key="key", base_url="https://other.example.com/queue").account
+    pages = len(api.pages)
+    assert submitter.scan_for_duplicates(FINGERPRINT).duplicate_scan_due
+    assert len(api.pages) == pages
+
+
+def test_a_ledger_that_is_away_does_not_stop_the_late_scan_with_an_error(
+    submit: Any, submitter: Any, api: Any, store: Any, clock: Any, monkeypatch: pytest.MonkeyPatch, caplog: Any
+) -> None:
+    api.answers = [("accepted", LOST)]
+    submit()
+    clock.now += P.absence_confirm_interval
+
+    def away(*, modified_since: Any = None) -> Any:
+        raise LedgerUnavailableError("S3 is away")
+
+    monkeypatch.setattr(store, "entries", away)
+    assert submitter.scan_for_duplicates(FINGERPRINT) is None
+    assert "can't look for a second request now: S3 is away" in caplog.text
+    assert entry_in(store).duplicate_scan_due
+
+
+def test_the_late_scan_of_a_clip_that_is_waited_for_is_made_before_it_is_returned(
+    submit: Any, api: Any, store: Any, clock: Any
+) -> None:
+    api.answers = [("accepted", LOST)]
+    submit()
+    clock.now += P.absence_confirm_interval
+    api.turn("r1", "success")
+    got = submit(MY_RETRY)
+    assert (got.entry.state, got.entry.duplicate_scan_due) == (EntryState.SUCCEEDED, False)
+    assert got.record.status == "success"

@@ -236,3 +236,60 @@ def test_any_other_uri_is_refused(uri: str) -> None:
 def test_a_fingerprint_that_leads_elsewhere_is_refused(tmp_path: Path, name: Any) -> None:
     with pytest.raises(WanValidationError):
         FileStore(tmp_path).read(name)
+
+
+@pytest.mark.parametrize("name", ["plain", "a/b/c", "../x", "/x", "budgets/", "budgets/../x", "bud.gets/x"])
+def test_a_document_whose_name_leads_elsewhere_or_is_an_entrys_is_refused(store: Any, name: str) -> None:
+    with pytest.raises(WanValidationError, match="folder/name"):
+        store.read_document(name)
+    with pytest.raises(WanValidationError, match="folder/name"):
+        store.write_document(name, b"{}", None)
+
+
+def test_a_document_is_written_once_by_each_version_and_is_no_entry(store: Any) -> None:
+    assert store.read_document("budgets/one") is None
+    version = store.write_document("budgets/one", b"1", None)
+    for wrong in (None, "0" * 64):
+        with pytest.raises(ConflictError):
+            store.write_document("budgets/one", b"2", wrong)
+    newer = store.write_document("budgets/one", b"2", version)
+    assert (store.read_document("budgets/one").content, store.read_document("budgets/one").version) == (b"2", newer)
+    assert list(store.fingerprints()) == []
+
+
+def test_an_entry_that_is_deleted_while_the_ledger_is_listed_is_left_out(
+    store: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("one", "two"):
+        store.create(a_claim(fingerprint=name))
+
+    read = store.read
+
+    def gone(fingerprint: str) -> Any:
+        if fingerprint == "one":
+            (tmp_path / "ledger" / "one.json").unlink()
+        return read(fingerprint)
+
+    monkeypatch.setattr(store, "read", gone)
+    assert [stored.entry.fingerprint for stored in store.entries()] == ["two"]
+
+
+def test_an_entry_that_is_deleted_before_its_age_is_read_is_left_out(
+    store: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.create(a_claim())
+    scandir = os.scandir
+
+    @contextlib.contextmanager
+    def deleted_meanwhile(folder: Any) -> Any:
+        with scandir(folder) as items:
+            listed = list(items)
+        (tmp_path / "ledger" / f"{FINGERPRINT}.json").unlink()
+        yield iter(listed)
+
+    monkeypatch.setattr(os, "scandir", deleted_meanwhile)
+    assert list(store.entries(modified_since=0.5)) == []
+
+
+def test_a_store_shows_where_it_is(store: Any, tmp_path: Path) -> None:
+    assert repr(store) == f"FileStore('file://{tmp_path}/ledger')"
