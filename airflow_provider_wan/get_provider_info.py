@@ -96,8 +96,16 @@ def get_provider_info() -> dict[str, Any]:
                     },
                     "status_requests_per_second": {
                         "label": "Status requests per second",
-                        "description": "Maximum number of status requests per second and process.",
+                        "description": "Maximum number of status requests per second: of each process, or of all "
+                        "that have the same limits URI.",
                         "schema": {"type": ["number", "null"], "default": 5},
+                    },
+                    "limits_uri": {
+                        "label": "Limits URI",
+                        "description": "Location by which all workers and triggerers share the rate, such as the "
+                        "ledger's: s3://bucket/prefix, s3://aws_conn_id@bucket/prefix or file:///folder. Empty: each "
+                        "process has the rate by itself.",
+                        "schema": {"type": ["string", "null"]},
                     },
                     "result_hosts": {
                         "label": "Result hosts",

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
@@ -17,6 +18,7 @@ from airflow_provider_wan.api.request import DEFAULT_MODEL, Resolution
 
 DEFAULT_BASE_URL = "https://console.gmicloud.ai/api/v1/ie/requestqueue/apikey"
 DEFAULT_STATUS_REQUESTS_PER_SECOND = 5.0
+_LIMITS_URI = re.compile(r"file:///.+|s3://([^@/:]+@)?[^@/:]+(/[^@]*)?")
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,9 @@ class WanConfig:
     :param base_url: http(s) URL of the request queue, to which ``/requests`` is added.
     :param organization_id: sent as ``X-Organization-ID``, for accounts in several organisations.
     :param model: model id for tasks that name none.
-    :param status_requests_per_second: maximum number of status requests per second and process.
+    :param status_requests_per_second: maximum number of status requests per second: of each process, or of all that
+        share it.
+    :param limits_uri: location by which processes share that rate; None: each process has it by itself.
     :param result_hosts: hosts from which clips may be downloaded; empty allows the one that the API names.
     :param prices: US dollars per second of video: by resolution for ``wan2.6-i2v``, by model and resolution for others.
     :param network: TLS, proxy and bypass.
@@ -56,6 +60,7 @@ class WanConfig:
     organization_id: str | None = None
     model: str = DEFAULT_MODEL
     status_requests_per_second: float = DEFAULT_STATUS_REQUESTS_PER_SECOND
+    limits_uri: str | None = None
     result_hosts: tuple[str, ...] = ()
     prices: Prices = field(default_factory=lambda: dict(DEFAULT_PRICES))
     network: NetworkSettings = field(default_factory=NetworkSettings)
@@ -84,6 +89,12 @@ class WanConfig:
         rate = self.status_requests_per_second
         if isinstance(rate, bool) or not isinstance(rate, int | float) or not math.isfinite(rate) or rate <= 0:
             raise WanValidationError("status_requests_per_second", rate, "must be a number above 0")
+        if self.limits_uri is not None and not _LIMITS_URI.fullmatch(self.limits_uri):
+            raise WanValidationError(
+                "limits_uri",
+                self.limits_uri,
+                "must be s3://bucket/prefix, s3://aws_conn_id@bucket/prefix or file:///absolute/folder",
+            )
         for host in self.result_hosts:
             if not isinstance(host, str) or not host or "/" in host or "@" in host:
                 raise WanValidationError(

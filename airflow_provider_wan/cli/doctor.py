@@ -208,7 +208,7 @@ def _check_s3(args: argparse.Namespace) -> tuple[CheckStatus, str]:
     """Write, read, list and delete one small object, with conditions."""
     if args.output is None:
         return CheckStatus.SKIPPED, "name the place of your clips: --output s3://bucket/prefix/"
-    from airflow_provider_wan.operators.s3_client import create_s3_client
+    from airflow_provider_wan.hooks.s3_client import create_s3_client
     from airflow_provider_wan.s3.objects import find_object, list_objects
     from airflow_provider_wan.s3.uri import parse_s3_prefix
 

@@ -130,10 +130,10 @@ def harvest(args: argparse.Namespace) -> int:
 
     :param args: parsed command line.
     """
+    from airflow_provider_wan.hooks.s3_client import create_s3_client
     from airflow_provider_wan.ledger import Ledger
     from airflow_provider_wan.media.archive import ClipArchive
     from airflow_provider_wan.media.fetch import ResultHosts
-    from airflow_provider_wan.operators.s3_client import create_s3_client
 
     destination = parse_s3_prefix(args.to, "--to")
     store, hook = open_ledger_store(args), open_hook(args)

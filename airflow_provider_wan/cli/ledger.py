@@ -129,7 +129,7 @@ def _print_entries(args: argparse.Namespace, selects: Callable[[LedgerEntry], bo
 
 
 def _build_file_check(args: argparse.Namespace) -> Callable[[str], bool]:
-    from airflow_provider_wan.operators.s3_client import create_s3_client
+    from airflow_provider_wan.hooks.s3_client import create_s3_client
     from airflow_provider_wan.s3.objects import find_object
     from airflow_provider_wan.s3.uri import is_s3_uri, split_s3_uri
 

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from airflow_provider_wan.polling.decision import PollTarget
     from airflow_provider_wan.polling.hub import Hub
     from airflow_provider_wan.polling.subscription import ErrorCallback, StatusCallback, WaitOutcome
+    from airflow_provider_wan.polling.throttle import RateLimiter
 
 T = TypeVar("T")
 
@@ -72,8 +73,10 @@ class WanHook(BaseHook):
         """The synchronous client."""
         from airflow_provider_wan.api.client import WanClient
 
-        rate_limiter, rate = shared_rate_limiter(self.wan_conn_id), self.config.status_requests_per_second
-        return WanClient(self.config, acquire_slot=lambda: rate_limiter.acquire(time.monotonic(), rate))
+        config, rate_limiter = self.config, shared_rate_limiter(self.wan_conn_id)
+        share_rate(rate_limiter, config)
+        rate = config.status_requests_per_second
+        return WanClient(config, acquire_slot=lambda: rate_limiter.acquire(time.monotonic(), rate))
 
     def get_conn(self) -> WanClient:
         """Return the synchronous client."""
@@ -187,13 +190,22 @@ class WanHook(BaseHook):
     async def _connect_sync(self) -> AsyncWanClient:
         from airflow_provider_wan.api.async_client import AsyncWanClient
 
-        return AsyncWanClient(parse_connection(self.get_connection(self.wan_conn_id)))
+        config = parse_connection(self.get_connection(self.wan_conn_id))
+        share_rate(shared_rate_limiter(self.wan_conn_id), config)
+        return AsyncWanClient(config)
 
     async def _connect(self) -> AsyncWanClient:
         from airflow_provider_wan.api.async_client import AsyncWanClient
 
+        config = parse_connection(await _load_connection(self, self.wan_conn_id))
+        rate_limiter = shared_rate_limiter(self.wan_conn_id)
+        if not rate_limiter.is_shared_by(_build_limits_key(config)):
+            from asgiref.sync import sync_to_async
+
+            # In a thread from which Airflow can load the AWS connection.
+            await sync_to_async(share_rate)(rate_limiter, config)
         # A triggerer knows no prompts, so it can't take them out of what the API says.
-        return AsyncWanClient(parse_connection(await _load_connection(self, self.wan_conn_id)), include_reasons=False)
+        return AsyncWanClient(config, include_reasons=False)
 
     @classmethod
     def get_ui_field_behaviour(cls) -> dict[str, Any]:
@@ -234,10 +246,42 @@ def parse_connection(connection: Any) -> WanConfig:
         organization_id=_get_extra(extra, "organization_id", None),
         model=_get_extra(extra, "model", DEFAULT_MODEL),
         status_requests_per_second=_parse_number("status_requests_per_second", rate),
+        limits_uri=_parse_text(extra, "limits_uri"),
         result_hosts=_parse_hosts(_get_extra(extra, "result_hosts", ())),
         prices=_parse_prices(_get_extra(extra, "prices", {})),
         network=NetworkSettings(**{f.name: _parse_text(extra, f.name) for f in fields(NetworkSettings)}),
     )
+
+
+def share_rate(rate_limiter: RateLimiter, config: WanConfig) -> None:
+    """Let a process share the rate of its account, if the connection says where; else end that.
+
+    :param rate_limiter: the connection's.
+    :param config: the connection.
+    :raises WanValidationError: if ``limits_uri`` is not the location of a store.
+    """
+    key = _build_limits_key(config)
+    if rate_limiter.is_shared_by(key):
+        return
+    if config.limits_uri is None:
+        rate_limiter.share(None, None)
+        return
+    from airflow_provider_wan.hooks.s3_client import create_s3_client
+    from airflow_provider_wan.ledger.shared_rate import SharedRate
+    from airflow_provider_wan.ledger.stores import open_store
+
+    scheme, _, rest = config.limits_uri.partition("://")
+    conn_id, separator, location = rest.rpartition("@")
+    client: Any = None
+    if scheme == "s3":
+        # Only this thread can load the AWS connection.
+        client = create_s3_client(conn_id if separator else "aws_default")
+    store = open_store(f"{scheme}://{location}", s3_client=lambda: client)
+    rate_limiter.share(key, SharedRate(store, f"limits/{config.account.id}"))
+
+
+def _build_limits_key(config: WanConfig) -> tuple[str, str] | None:
+    return None if config.limits_uri is None else (config.limits_uri, config.account.id)
 
 
 def _load_form() -> dict[str, Any]:

@@ -12,7 +12,7 @@ from uuid import UUID, uuid4
 from airflow.providers.common.compat.sdk import conf
 
 from airflow_provider_wan.api.errors import WanValidationError
-from airflow_provider_wan.operators.s3_client import create_s3_client
+from airflow_provider_wan.hooks.s3_client import create_s3_client
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context

@@ -151,8 +151,8 @@ class WanI2VBatchOperator(WanClipBaseOperator):
     @cached_property
     def s3(self) -> Any:
         """A boto3 S3 client for all threads."""
+        from airflow_provider_wan.hooks.s3_client import create_signing_client
         from airflow_provider_wan.operators.batch_setup import MAX_S3_CONNECTIONS
-        from airflow_provider_wan.operators.s3_client import create_signing_client
 
         return create_signing_client(self.aws_conn_id, max_connections=MAX_S3_CONNECTIONS)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Hashable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from airflow_provider_wan.api.errors import WanCapacityError, WanRateLimitError
 
@@ -29,12 +29,37 @@ LIST_BACKOFF_SECONDS = 60.0
 MAX_LIST_BACKOFF_SECONDS = 900.0
 
 
+class SlotSource(Protocol):
+    """Slots of a rate that is shared with other processes."""
+
+    def acquire(self, now: float, per_second: float) -> float | None:
+        """Take a slot, as :meth:`RateLimiter.acquire`; return None if it is not known now which slots are free."""
+
+    @property
+    def fallback_share(self) -> float:
+        """The share of the rate to use if that is not known."""
+
+
 class RateLimiter:
     """Space out the requests of a connection evenly, without bursts, among all threads and loops of a process."""
 
     def __init__(self) -> None:
         self._next_slot = 0.0
         self._lock = threading.Lock()
+        self._shared_key: Hashable = None
+        self._shared: SlotSource | None = None
+
+    def is_shared_by(self, key: Hashable) -> bool:
+        """Return whether the slots come from this source, by the key that :meth:`share` was passed."""
+        return self._shared_key == key
+
+    def share(self, key: Hashable, source: SlotSource | None) -> None:
+        """Take the slots from those that several processes share.
+
+        :param key: what tells the source from another; None for no source.
+        :param source: the slots.
+        """
+        self._shared_key, self._shared = key, source
 
     def acquire(self, now: float, per_second: float) -> float:
         """Take a slot if one is free. An unused slot is lost.
@@ -43,6 +68,11 @@ class RateLimiter:
         :param per_second: the rate.
         :returns: 0.0 if the slot was taken; otherwise the seconds after which to try again.
         """
+        shared = self._shared
+        if shared is not None:
+            if (delay := shared.acquire(now, per_second)) is not None:
+                return delay
+            per_second *= shared.fallback_share
         spacing = RATE_MARGIN / per_second
         with self._lock:
             remaining = self._next_slot - now

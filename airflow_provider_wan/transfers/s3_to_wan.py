@@ -101,7 +101,7 @@ class S3ToWanOperator(WanBaseOperator):
     @cached_property
     def s3(self) -> Any:
         """A boto3 S3 client whose presigned URLs every region and KMS accept."""
-        from airflow_provider_wan.operators.s3_client import create_signing_client
+        from airflow_provider_wan.hooks.s3_client import create_signing_client
 
         return create_signing_client(self.aws_conn_id)
 

@@ -101,9 +101,9 @@ class WanToS3Operator(WanBaseOperator):
     @cached_property
     def archive(self) -> ClipArchive:
         """The clips on the S3 of the AWS connection."""
+        from airflow_provider_wan.hooks.s3_client import create_s3_client
         from airflow_provider_wan.media.archive import ClipArchive
         from airflow_provider_wan.media.fetch import ResultHosts
-        from airflow_provider_wan.operators.s3_client import create_s3_client
 
         config = self.hook.config
         return ClipArchive(

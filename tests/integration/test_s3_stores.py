@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from airflow_provider_wan.api.errors import WanValidationError
+from airflow_provider_wan.hooks.s3_client import create_s3_client, create_signing_client
 from airflow_provider_wan.ledger import open_store
 from airflow_provider_wan.ledger.errors import LedgerUnavailableError, LedgerUnsafeError
-from airflow_provider_wan.operators.s3_client import create_s3_client, create_signing_client
 from airflow_provider_wan.s3.multipart import ObjectWriter
 from dev.seaweed import SeaweedFS
 from dev.testkit.s3_folder import BUCKET, Folder
