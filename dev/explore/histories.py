@@ -199,8 +199,7 @@ def play(history: History, make: Make = Submitter) -> Played:
                 if task.outcomes[-1] == "success":
                     break
                 world.advance(world.now + 300.0)
-                # An attempt that has sent one more POST already leaves the next one to the next attempt.
-                if task.outcomes[-1].startswith("WanInDoubtError") and "once already" not in task.outcomes[-1]:
+                if _needs_person(task.outcomes[-1]):
                     _reconcile_by_hand(world)
                 task.attempt(task.process())
     world.advance(world.now + 7200.0)
@@ -234,6 +233,17 @@ def _begin(history: History, world: World, first: Task, second: Task) -> tuple[P
         killed.kill(killer)
     second.attempt(two)
     return one, two, killer
+
+
+def _needs_person(outcome: str) -> bool:
+    """
+    Return whether an attempt ended in a doubt that the next one can't settle.
+
+    An attempt that has sent one more POST already leaves the next one to the next attempt; and one whose ledger was
+    away as it was to record the doubt has not scanned the list yet.
+    """
+    transient = ("once already", "The ledger can't record that now")
+    return outcome.startswith("WanInDoubtError") and not any(reason in outcome for reason in transient)
 
 
 def _reconcile_by_hand(world: World) -> None:

@@ -326,7 +326,7 @@ def test_a_hidden_seed_beside_another_length_is_not_ours(api: Any, store: Any) -
     assert scan(api, store).candidates == ("odd",)
 
 
-def test_a_record_that_can_not_be_looked_at_on_its_own_may_be_ours(api: Any, store: Any) -> None:
+def test_a_record_that_can_not_be_fetched_on_its_own_may_be_ours(api: Any, store: Any) -> None:
     api.add({}, request_id="mute")
 
     def unreadable(request_id: str) -> Any:
@@ -461,7 +461,7 @@ def test_the_late_scan_finds_what_is_charged_beside_the_request_of_the_entry(api
     assert late_scan(api, store, entry) == ["second"]
 
 
-def test_the_late_scan_looks_for_all_seeds_that_were_ever_sent(api: Any, store: Any) -> None:
+def test_the_late_scan_covers_all_seeds_that_were_ever_sent(api: Any, store: Any) -> None:
     again = replace(reclaim(in_doubt(a_post(), "reset", NOW), a_claim(seed=9, now=NOW + 400)), intent_at=NOW + 400)
     api.add(SENT, request_id="first")
     api.add({**SENT, "seed": 9}, request_id="mine")

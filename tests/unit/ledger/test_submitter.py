@@ -302,7 +302,7 @@ def test_an_unknown_on_doubt_is_refused(submit: Any) -> None:
         submit(on_doubt="guess")
 
 
-def submission_of(request: Any = REQUEST, **more: Any) -> SubmitRequest:
+def build_submission(request: Any = REQUEST, **more: Any) -> SubmitRequest:
     return SubmitRequest(request, FINGERPRINT, ME, prices=PRICES, **more)
 
 
@@ -310,21 +310,21 @@ def test_a_refused_clip_that_is_tried_again_too_early_waits_for_the_rest_of_its_
     submitter: Any, api: Any, clock: Any
 ) -> None:
     api.answers = [WanRateLimitError("429", 50.0)]
-    first = submitter.try_submit(submission_of())
+    first = submitter.try_submit(build_submission())
     assert (first.reason, first.delay) == (WaitReason.REFUSED, 50.0)
     clock.now += 20.0
-    early = submitter.try_submit(submission_of())
+    early = submitter.try_submit(build_submission())
     assert (early.reason, early.delay, early.entry, len(api.posts)) == (WaitReason.REFUSED, 30.0, first.entry, 1)
     clock.now += 30.0
-    assert submitter.try_submit(submission_of()).paid_now
+    assert submitter.try_submit(build_submission()).paid_now
 
 
 def test_a_refused_clip_whose_budget_has_shrunk_meanwhile_is_not_sent(submitter: Any, api: Any, clock: Any) -> None:
     api.answers = [WanRateLimitError("429", 50.0)]
-    submitter.try_submit(submission_of(max_cost=0.5))
+    submitter.try_submit(build_submission(max_cost=0.5))
     clock.now += 50.0
     with pytest.raises(WanBudgetError):
-        submitter.try_submit(submission_of(max_cost=0.4))
+        submitter.try_submit(build_submission(max_cost=0.4))
     assert len(api.posts) == 1
 
 
@@ -332,8 +332,8 @@ def test_a_refused_clip_whose_image_has_moved_is_claimed_anew_and_paid_for_once(
     submitter: Any, api: Any, store: Any, clock: Any
 ) -> None:
     api.answers = [WanRateLimitError("429", 50.0)]
-    submitter.try_submit(submission_of())
-    moved = submission_of(replace(REQUEST, img_url="https://elsewhere.example.com/cat.png"))
+    submitter.try_submit(build_submission())
+    moved = build_submission(replace(REQUEST, img_url="https://elsewhere.example.com/cat.png"))
     clock.now += 50.0
     later = submitter.try_submit(moved)
     while not isinstance(later, SubmitResult):
@@ -350,14 +350,14 @@ def test_a_claim_that_is_taken_over_while_it_is_renewed_is_not_sent(
     submit: Any, submitter: Any, store: Any, api: Any, clock: Any
 ) -> None:
     api.answers = [WanRateLimitError("429", 700.0)]
-    taken: list[Any] = []
+    stolen: list[Any] = []
 
     def take_over() -> None:
-        if not taken:
+        if not stolen:
             stored = store.read(FINGERPRINT)
             reclaimed = entries.record_intent(entries.reclaim(stored.entry, a_claim(OTHER, seed=9)), clock.now)
             theirs = api.add({**REQUEST.to_payload(), "seed": 9})
-            taken.append(store.replace(entries.submitted(reclaimed, theirs.request_id, clock.now), stored.version))
+            stolen.append(store.replace(entries.submitted(reclaimed, theirs.request_id, clock.now), stored.version))
 
     clock.on_sleep = take_over
     got = submit()
@@ -376,10 +376,10 @@ def test_the_cost_is_reserved_under_the_claim_before_the_intent_and_a_refusal_of
             raise WanBudgetError("nothing is left")
 
     with pytest.raises(WanBudgetError, match="nothing is left"):
-        submitter.try_submit(submission_of(reserve=reserve))
+        submitter.try_submit(build_submission(reserve=reserve))
     failed = entry_in(store)
     assert (failed.state, failed.outcome.error, failed.posts) == (EntryState.FAILED, "nothing is left", 0)
-    assert submitter.try_submit(submission_of(reserve=reserve)).paid_now
+    assert submitter.try_submit(build_submission(reserve=reserve)).paid_now
     assert [(intent_at, posts) for _, intent_at, posts in reserved] == [(None, 0), (None, 0)]
 
 
@@ -423,12 +423,12 @@ def test_a_post_that_was_accepted_after_its_claim_had_expired_is_the_clips_if_no
 ) -> None:
     api_submit = api.submit
 
-    def taken_over_meanwhile(request: Any) -> Any:
+    def stolen_meanwhile(request: Any) -> Any:
         stored = store.read(FINGERPRINT)
         store.replace(entries.reclaim(stored.entry, a_claim(OTHER, seed=9)), stored.version)
         return api_submit(request)
 
-    api.submit = taken_over_meanwhile
+    api.submit = stolen_meanwhile
     got = submit()
     assert (got.paid_now, got.entry.request_id, got.entry.duplicates, api.cancelled) == (True, "r1", (), [])
 
@@ -453,6 +453,6 @@ def test_a_post_has_no_more_time_than_the_deadline_leaves_and_some_grace(submitt
 
     api.prepare_submission = lambda request: Timed(lambda: api.submit(request))
     for number, deadline in enumerate((None, NOW + 1000, NOW + 10, NOW - 5)):
-        submission = replace(submission_of(), fingerprint=f"clip{number}", deadline=deadline)
+        submission = replace(build_submission(), fingerprint=f"clip{number}", deadline=deadline)
         assert submitter.try_submit(submission).paid_now
     assert timeouts == [P.post_timeout, P.post_timeout, 14.0, 4.0]
