@@ -2,7 +2,7 @@
 """
 ``make bench``: all benchmarks, then their plots and their page.
 
-Name some of ``imports archive lag waiting`` for a part; ``--quick`` tries each of them in a short form and writes
+Name some of ``imports archive lag waiting`` to run only these; ``--quick`` runs each in a short form and writes
 nothing into the documentation.
 """
 
@@ -37,7 +37,7 @@ def main() -> None:
 
 
 def run(module: str, *options: str) -> None:
-    """Run a part in a process of its own. :raises SystemExit: where it fails."""
+    """Run one benchmark in its own process. :raises SystemExit: if it fails."""
     done = subprocess.run([sys.executable, "-m", module, *options], cwd=ROOT, env=dict(os.environ), check=False)
     if done.returncode:
         raise SystemExit(done.returncode)

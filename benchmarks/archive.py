@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-One large result into S3 (SeaweedFS): ours, ``HttpToS3Operator``, and ``rclone copyurl``, in turns.
+Archive one large result in S3 (SeaweedFS): ours, ``HttpToS3Operator`` and ``rclone copyurl``, alternating.
 
 ``python -m benchmarks.archive 100 1000`` takes sizes in MB. Ours also checks the MP4, hashes it and writes its record.
 """
@@ -32,7 +32,7 @@ CONTESTANTS = ("rclone copyurl", "ours", "HttpToS3Operator")
 
 
 def make_clip(path: Path, megabytes: int) -> None:
-    """A playable clip of that size: what fills it up is noise in a box that players skip."""
+    """Build a playable clip of that size. Noise in a box that players skip fills it up."""
     import av
     import numpy
 
@@ -93,7 +93,7 @@ def work(contestant: str, url: str, key: str) -> dict[str, Any]:
                 task_id="t", http_conn_id="host", endpoint=endpoint, s3_bucket=BUCKET, s3_key=key, log_response=False
             ).execute({})
 
-    # A first small run imports what is imported late, and opens nothing that stays.
+    # A small first run triggers late imports and leaves nothing open.
     before, cpu, began = peak_mb(), time.process_time(), time.perf_counter()
     run()
     return {
@@ -105,7 +105,7 @@ def work(contestant: str, url: str, key: str) -> dict[str, Any]:
 
 
 def peak_mb() -> float:
-    """The most memory that this process held, not that of what it was forked from."""
+    """Return the peak memory of this process, without that of the process it was forked from."""
     status = Path("/proc/self/status").read_text(encoding="ascii")
     return int(status.split("VmHWM:")[1].split()[0]) / 1000
 
@@ -141,7 +141,7 @@ def rclone(url: str, key: str, s3: SeaweedFS) -> dict[str, Any]:
 
 
 def python(contestant: str, url: str, key: str, s3: SeaweedFS) -> dict[str, Any]:
-    """Run one of those in Python in a process of its own."""
+    """Run one of the Python contestants in its own process."""
     env = {
         **os.environ,
         "AIRFLOW_CONN_AWS_DEFAULT": s3.airflow_connection(),

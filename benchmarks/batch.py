@@ -2,8 +2,8 @@
 """
 Figures of the batch operator: ``make bench-batch``, or ``python -m benchmarks.batch loop deferrable killed dry-run``.
 
-A thousand rows through the sandbox, sped up, which runs 20 clips at once, with 2% of passing errors and 3% of bad
-images. The batch runs in a process of its own, whose memory is measured; S3 (SeaweedFS) and the sandbox run beside it.
+A thousand rows through the sandbox, sped up, which runs 20 clips at once, with 2% of transient errors and 3% of bad
+images. The batch runs in its own process, whose memory is measured; S3 (SeaweedFS) and the sandbox run beside it.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ from dev.testkit.s3_folder import BUCKET, Folder
 
 ROOT = Path(__file__).resolve().parent.parent
 OUT = ROOT / ".run" / "bench-batch"
-#: As many rows as the published figures are of.
+#: Number of rows of the published figures.
 ROWS = 1000
 LIMIT = 20
 BAD_SHARE = 0.03
-#: Of the submissions: two in a hundred go wrong in one of these ways.
+#: Two in a hundred submissions fail in one of these ways.
 RATES = {
     "reset_after_accept": 0.008,
     "error_500_accepted": 0.004,
@@ -105,7 +105,7 @@ def bench(rows: int, speed: float) -> Iterator[Bench]:
 
 
 def run(made: Bench, arguments: dict[str, Any], *, kills: int = 0) -> dict[str, Any]:
-    """Run the batch to its end, killed so often on the way; its result."""
+    """Run the batch to its end, with this number of kills, and return its result."""
     OUT.mkdir(parents=True, exist_ok=True)
     began = time.monotonic()
     for try_number in range(1, kills + 30):
@@ -136,7 +136,7 @@ def run(made: Bench, arguments: dict[str, Any], *, kills: int = 0) -> dict[str, 
 
 
 def utilisation(sandbox: SandboxServer) -> tuple[float, float]:
-    """How much of its limit the service ran, from the first submission to the last start; and for how many seconds."""
+    """The share of its limit that the service ran from the first submission to the last start, and those seconds."""
 
     def spans(core: Any) -> list[tuple[float, float, float]]:
         return [
@@ -152,7 +152,7 @@ def utilisation(sandbox: SandboxServer) -> tuple[float, float]:
 
 
 def verify(made: Bench, result: dict[str, Any]) -> list[str]:
-    """What is not as it must be."""
+    """Return what is wrong with the result."""
     charges = made.sandbox.charges()
     rows = BatchTask(made.folder, {}).rows()
     archived = {row["row"]: row for row in rows if row["status"] == "archived"}
@@ -171,7 +171,7 @@ def verify(made: Bench, result: dict[str, Any]) -> list[str]:
     if len(keys) != len(charges) or len(archived) != len(charges):
         wrong.append(f"{len(charges)} charges, {len(keys)} clips in S3, {len(archived)} archived rows")
     if abs(result["cost"] - sum(charge["usd"] for charge in charges)) > 0.001:
-        wrong.append(f"the cost is told as {result['cost']}")
+        wrong.append(f"the reported cost is {result['cost']}")
     return wrong
 
 
@@ -234,7 +234,7 @@ def dry_run(rows: int) -> dict[str, Any]:
 
 
 def _megabytes(process: psutil.Process) -> float:
-    """Of the process that works: the one wave that is under way, or the only one."""
+    """Return the memory of the working process: the current deferral cycle, or the only process."""
     try:
         return max(each.memory_info().rss for each in [process, *process.children()]) / 1e6
     except psutil.NoSuchProcess:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-One try of a batch in a process of its own. Its arguments are JSON on the command line.
+Run one try of a batch in its own process. The arguments are JSON on the command line.
 
-Each wave is a process of its own again, as in Airflow, where a task that has been deferred starts anew.
+Each deferral cycle is a new process, as in Airflow, where a deferred task resumes in another process.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from dev.testkit.s3_folder import Folder
 
 
 def in_a_child(job: BatchTask, event: dict[str, Any] | None) -> dict[str, Any]:
-    """Run one wave. :return: ``{"result": …}``, or ``{"trigger": [class path, arguments]}``."""
+    """Run one deferral cycle. :return: ``{"result": …}``, or ``{"trigger": [class path, arguments]}``."""
     read, write = os.pipe()
     child = os.fork()
     if child == 0:

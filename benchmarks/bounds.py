@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the figures are held against, and what they say."""
+"""The goals of the figures, and how the figures compare with them."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ IMPORT_MS = 50
 @dataclass(frozen=True)
 class Bound:
     """
-    :param wanted: what it is to be.
-    :param figure: what it is.
-    :param why: what stands in the way, where it is not met.
+    :param wanted: the goal.
+    :param figure: the result.
+    :param why: why the goal is not met, if it is not.
     """
 
     wanted: str

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-# What all of them are given.
+# Common arguments.
 POLL_SECONDS = 10.0
 
 
@@ -18,7 +18,7 @@ class Contestant:
     :param classpath: what Airflow loads.
     :param arguments: the trigger's arguments for one job.
     :param connection: (id, its fields) for a server's port.
-    :param package: whose version is told.
+    :param package: the package whose version is reported.
     """
 
     classpath: str
@@ -81,7 +81,7 @@ CONTESTANTS: Mapping[str, Contestant] = {
         lambda port: ("openai", {"conn_type": "openai", "password": "k", "host": f"http://127.0.0.1:{port}/openai"}),
         "apache-airflow-providers-openai",
     ),
-    # Airflow's own part: nobody is asked anything.
+    # Airflow's own part: no requests are sent.
     "idle": Contestant(
         "benchmarks.sleeper.Sleeper",
         lambda number, end: {},

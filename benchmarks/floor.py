@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How few looks could do, where one page shows all that wait and run times are known as a distribution."""
+"""The least number of polls, if one page shows all waiting requests and the distribution of run times is known."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from itertools import accumulate
 
 from benchmarks.service import FULL_HD, RUN_SECONDS, RUN_SIGMA, Job
 
-# Seconds between the moments at which a look may be made.
+# Seconds between the moments at which a poll may be made.
 STEP = 0.5
 _ROUNDS = 14
 
@@ -39,7 +39,7 @@ def _shares(kind: tuple[str, int]) -> list[float]:
 
 def fewest(expected: Sequence[float], median: float, most: float) -> float:
     """
-    Return how many looks it takes at least for half of the ends to be seen within ``median`` seconds, and 99% within
+    Return how many polls it takes at least for half of the ends to be seen within ``median`` seconds, and 99% within
     ``most``.
 
     It is Lagrange's dual of that: no choice of moments that knows no more than the distribution needs fewer.

@@ -24,7 +24,7 @@ from benchmarks.simulate import Result, even_sweep, jobs_in_flight, oracle, ours
 POLL, RATE = 10.0, 5.0
 HOURS = {100: 12.0, 1000: 3.0, 10000: 0.5}
 QUICK_HOURS = {100: 0.5, 1000: 0.2, 10000: 0.02}
-# While the run times of all kinds are learnt nothing counts.
+# Nothing counts while the run times of all kinds are learnt.
 WARM = {"steady": 1800.0, "queued": 1800.0, "bursts": 3600.0}
 FLOOR_HOURS, QUICK_FLOOR_HOURS = 1.5, 0.1
 # What clients ask for by default, and what ours asks for where that takes several pages.
@@ -56,14 +56,14 @@ def simulate_ours(flight: int, load: str, seed: int, hours: float, page: int) ->
 def compare(
     flight: int, load: str, seed: int, hours: float, found: Mapping[int, Result], floor: float | None
 ) -> dict[str, Any]:
-    """Hold what ours brought, by the largest page, against the other ways, and against :func:`least`."""
+    """Compare our results, by the largest page, with the other strategies and with :func:`least`."""
     warm, service = WARM[load], build_service(flight, load, seed, hours)
     sweep, longest = even_sweep(service, warm, POLL, RATE)
     clips = len(sweep.lags)
     ways = [(BOUND, sweep)]
     for page, name in ((LARGE, OURS), (USUAL, OURS_USUAL)):
         if len(found[page].lags) != clips:
-            raise RuntimeError(f"{clips - len(found[page].lags)} clips were never told")
+            raise RuntimeError(f"{clips - len(found[page].lags)} clips were never reported")
         ways.append((name, found[page]))
     ways.append((f"even sweep, only {LARGE} that wait a page", even_sweep(service, warm, POLL, RATE, LARGE)[0]))
     for page in (USUAL, LARGE):
@@ -115,7 +115,7 @@ def main() -> None:
             found = {page: waiting[(*case, page)].result() for page in (LARGE, USUAL)}
             result = compare(*case, options.seed, hours[case[0]], found, floor)
             print(json.dumps(result), flush=True)
-            # One by one: a run that is cut short keeps what it has.
+            # Saved one by one, so that an interrupted run keeps its results.
             save("lag", [result], key=("in_flight", "load"), quick=options.quick)
 
 

@@ -64,14 +64,14 @@ class Steps:
 
 
 def describe_step(handle: Handle) -> str:
-    """The task that made the step, where it can be told."""
+    """Return the task that made the step, if it is known."""
     callback: Any = handle._callback  # type: ignore[attr-defined]
     task = getattr(callback, "__self__", None)
     return repr(task.get_coro()) if isinstance(task, asyncio.Task) else repr(callback)
 
 
 class Collections:
-    """The longest collections of garbage: they block as well, and are the interpreter's."""
+    """The longest garbage collections, which block the loop as well and are the interpreter's."""
 
     def __init__(self) -> None:
         self.longest: list[float] = []
@@ -90,7 +90,7 @@ class Collections:
 
 
 async def watchdog(blocks: list[tuple[float, float]], began: float) -> None:
-    """Note by how much each short sleep was too long, as Airflow's own watchdog does."""
+    """Record by how much each short sleep was too long, as Airflow's own watchdog does."""
     while True:
         before = time.perf_counter()
         await asyncio.sleep(WATCH_SECONDS)
@@ -115,7 +115,7 @@ async def wait_all(count: int, seconds: float, ended: int, url: str) -> dict[str
 
     tasks = []
     for number in range(count):
-        # One a step, as the triggerer makes them.
+        # One per step of the loop, as the triggerer creates them.
         await asyncio.sleep(0)
         tasks.append(asyncio.create_task(run(number)))
     registered = time.perf_counter() - began

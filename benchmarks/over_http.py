@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The dbt Cloud trigger, whose hook knows https only, over plain http: nothing else of it is changed."""
+"""The dbt Cloud trigger over plain http. Its hook supports https only; nothing else is changed."""
 
 from __future__ import annotations
 
@@ -20,4 +20,4 @@ DbtCloudHook.get_request_url_params = staticmethod(_plain)
 
 
 class DbtCloudRunJobTrigger(dbt.DbtCloudRunJobTrigger):
-    """As it is."""
+    """The trigger without changes."""

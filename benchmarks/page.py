@@ -41,7 +41,7 @@ def format_bounds(bounds: Sequence[Bound]) -> str:
 
 
 def measured(name: str) -> str:
-    """With what the figures of a file were found."""
+    """Return the commands, machine and versions with which the figures of a file were measured."""
     report = json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))
     machine, versions = report["machine"], report["versions"]
     stamps = {(each["measured"]["command"], each["measured"]["date"]) for each in report["results"]}
@@ -217,7 +217,7 @@ SECTIONS = (
 
 
 def page() -> str:
-    """The page, from the figures as they are."""
+    """Build the page from the figures."""
     parts = [HEAD]
     for name, title, bounds, part in SECTIONS:
         rows = read(FOLDER / f"{name}.json")

@@ -61,7 +61,7 @@ def lag() -> None:
     for row in panels:
         row[0].set_ylabel("lag, s: median, line up to p99")
     for panel in panels.flat:
-        # Of a load that was not measured.
+        # This load was not measured.
         panel.set_visible(panel.has_data())
     handles, labels = panels[0][0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=9)
@@ -90,7 +90,7 @@ def bars(name: str, rows: list[dict[str, Any]], labels: list[str], values_by_pan
 
 
 def waiting() -> None:
-    """What those that wait cost."""
+    """Plot the costs of waiting."""
     rows = sorted(
         read(FOLDER / "waiting.json"),
         key=lambda each: (each["waiting"], each["contestant"] != "ours", each["contestant"] != "idle"),

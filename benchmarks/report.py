@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where figures go: JSON beside the documentation, with the command, the versions and the machine."""
+"""Save figures as JSON beside the documentation, with the command, the versions and the machine."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ PACKAGES = (
 
 
 def machine() -> dict[str, Any]:
-    """What it ran on."""
+    """Describe the machine."""
     model = ""
     info = Path("/proc/cpuinfo")
     if info.exists():
@@ -49,7 +49,7 @@ def machine() -> dict[str, Any]:
 
 
 def versions() -> dict[str, str]:
-    """Of the packages that matter."""
+    """Return the versions of the packages that matter."""
     found = {}
     for name in PACKAGES:
         try:
@@ -60,17 +60,17 @@ def versions() -> dict[str, str]:
 
 
 def command() -> str:
-    """The command that this process was started with."""
+    """Return the command that started this process."""
     module = sys.modules["__main__"].__spec__
     return f"python -m {module.name if module else 'benchmarks'} {' '.join(sys.argv[1:])}".strip()
 
 
 def save(name: str, results: Sequence[dict[str, Any]], *, key: Sequence[str], quick: bool = False) -> Path:
     """
-    Write results into ``<name>.json``, in the place of those that were there for the same.
+    Write results into ``<name>.json``, replacing those with the same key.
 
-    :param key: fields that say of what a result is.
-    :param quick: write it elsewhere: figures of a short form are no figures.
+    :param key: fields that identify a result.
+    :param quick: write it to another folder, because the figures of a short run are not published.
     :return: its path.
     """
     path = (QUICK_FOLDER if quick else FOLDER) / f"{name}.json"
@@ -89,9 +89,9 @@ def save(name: str, results: Sequence[dict[str, Any]], *, key: Sequence[str], qu
 
 
 def read(path: Path) -> list[dict[str, Any]]:
-    """The results of a file; none where there is none."""
+    """Return the results of a file; an empty list if there is no file."""
     return list(json.loads(path.read_text(encoding="utf-8"))["results"]) if path.exists() else []
 
 
-# Of the five minutes before, as the benchmark began.
+# The load average of the five minutes before the benchmark began.
 LOAD_BEFORE = round(os.getloadavg()[1], 2)

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-One light server for all that wait: the request queue's look-ups, and the same jobs as the peers' APIs tell them.
+One light server for all contestants: the request queue's lookups, and the same jobs in the peers' APIs.
 
 ``python -m benchmarks.server --jobs N --port-file F``. Jobs run until ``POST /finish {"first", "count", "seconds"}``
-ends them, evenly over those seconds. ``GET /figures`` tells what was asked and when each job ended.
+ends them, evenly over those seconds. ``GET /figures`` returns the calls and when each job ended.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class Jobs:
         return self.done.get(number) or self.running[number]
 
     def most(self, seconds: int) -> int:
-        """The most calls in so many seconds in a row."""
+        """Return the most calls within so many consecutive seconds."""
         return max((sum(self.seconds[at + n] for n in range(seconds)) for at in list(self.seconds)), default=0)
 
     def count_call(self, kind: str) -> None:

@@ -30,7 +30,7 @@ class Job:
     ended: float
 
     def record(self, now: float) -> RequestRecord:
-        """What the API tells of it; its times are whole seconds."""
+        """Return the API's record of it; its times are whole seconds."""
         if now < self.started:
             status, updated = RequestStatus.QUEUED, self.created
         elif now < self.ended:
@@ -61,7 +61,7 @@ class Service:
         self.created = [job.created for job in self.jobs]
 
     def page(self, offset: int, limit: int, now: float) -> RequestPage:
-        """A page of the list, newest first, with what is finished still on it."""
+        """Return a page of the list, newest first, including finished requests."""
         count = bisect_right(self.created, now)
         end = max(0, count - offset)
         rows = self.jobs[max(0, end - limit) : end][::-1]
@@ -69,18 +69,18 @@ class Service:
 
 
 def run_seconds(roll: random.Random, kind: tuple[str, int]) -> float:
-    """How long a clip runs: lognormal, around the medians that are plausible for the service."""
+    """Draw a clip's run time: lognormal, around medians that are plausible for the service."""
     median = RUN_SECONDS[kind[1]] * (FULL_HD if kind[0] == "1080P" else 1.0)
     return median * math.exp(RUN_SIGMA * roll.gauss(0, 1))
 
 
 def queue_seconds(roll: random.Random) -> float:
-    """How long a clip waits in a queue that is not full."""
+    """Draw a clip's time in a queue that is not full."""
     return QUEUE_SECONDS * math.exp(QUEUE_SIGMA * roll.gauss(0, 1))
 
 
 def steady(flight: int, hours: float, seed: int) -> list[Job]:
-    """Requests that come at random moments, of all kinds, so many that ``flight`` are under way on average."""
+    """Generate requests of all kinds at random times, with ``flight`` in flight on average."""
     roll = random.Random(f"steady:{seed}")
     run = sum(RUN_SECONDS[d] * (FULL_HD if r == "1080P" else 1.0) for r, d in KINDS) / len(KINDS)
     stay = run * math.exp(RUN_SIGMA**2 / 2) + QUEUE_SECONDS * math.exp(QUEUE_SIGMA**2 / 2)
@@ -95,7 +95,7 @@ def steady(flight: int, hours: float, seed: int) -> list[Job]:
 
 
 def bursts(flight: int, hours: float, seed: int) -> list[Job]:
-    """Two hourly Dags in turn, each with a kind of its own, that submit ``flight`` clips within a minute."""
+    """Generate two alternating hourly Dags, each with its own kind, that submit ``flight`` clips within a minute."""
     # The seed has the name of the load in 0.1, so that the published figures can be measured again.
     roll = random.Random(f"waves:{seed}")
     jobs: list[Job] = []
@@ -110,9 +110,9 @@ def bursts(flight: int, hours: float, seed: int) -> list[Job]:
 
 def queued(flight: int, hours: float, seed: int, share: int = 10) -> list[Job]:
     """
-    A full queue: the service runs a tenth of ``flight`` at a time, first come, first served.
+    Generate a full queue: the service runs a tenth of ``flight`` at a time, in the order of submission.
 
-    A new request comes for each one that ends, so that ``flight`` are under way throughout.
+    A new request arrives for each one that ends, so that ``flight`` are always in flight.
     """
     roll = random.Random(f"queued:{seed}")
     slots = [0.0] * max(1, flight // share)

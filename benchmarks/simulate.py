@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Lag against requests, simulated: the plan of the hub beside fixed intervals, back-off, the even sweep, an oracle."""
+"""Lag against requests, simulated: the hub's scheduler, fixed intervals, back-off, the even sweep and an oracle."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from airflow_provider_wan.polling.scheduler import TICK_SECONDS, PollScheduler
 from airflow_provider_wan.polling.throttle import RateLimiter
 from benchmarks.service import Job, Service
 
-# A request is answered so much later.
+# Response time of a request.
 ANSWER_SECONDS = 0.2
-# What a trigger waits for after its deferral.
+# How long a trigger waits after its deferral.
 DEFERRAL_SECONDS = 8.0
 
 
 @dataclass(frozen=True)
 class Result:
-    """What one way of looking brought: lags in seconds of the clips that count, and its requests."""
+    """Result of one polling strategy: lags in seconds of the clips that count, and the number of requests."""
 
     lags: Sequence[float]
     requests: int
@@ -62,7 +62,7 @@ def ours(service: Service, warm: float, poll: float, rate: float, largest: int =
         return take
 
     def end(record: Any, at: Any) -> None:
-        # A page may have told it while it was asked for by its id.
+        # A page may have contained it while it was polled by its id.
         if record.status.is_terminal and record.request_id in scheduler.requests:
             job = service.by_id[record.request_id]
             scheduler.remove(record.request_id)
@@ -100,7 +100,7 @@ def ours(service: Service, warm: float, poll: float, rate: float, largest: int =
             count += 1
             heapq.heappush(answers, (polled_at + ANSWER_SECONDS, count, take))
         arrival = jobs[coming].created if coming < len(jobs) else math.inf
-        # As the hub: what comes in between does not hurry the next choice.
+        # As in the hub, responses in between do not bring the next choice forward.
         now = max(last, now + tick, min(again, arrival, answers[0][0] if answers else math.inf))
     return Result(lags, requests)
 
@@ -109,11 +109,11 @@ def even_sweep(
     service: Service, warm: float, poll: float, rate: float, page: int = PAGE_SIZE, *, listed: bool = False
 ) -> tuple[Result, float]:
     """
-    All that wait are read at an even pace, whatever they are.
+    Read all waiting requests at an even pace.
 
     :param page: requests on one page.
-    :param listed: read the list as it is, with the finished ones between those that wait, from the newest that waits
-        down to the oldest. Otherwise it is the bound: pages that hold those that wait, and nothing else.
+    :param listed: read the list as it is, with finished requests between the waiting ones, from the newest waiting
+        request to the oldest. Otherwise it is the bound: pages that contain only waiting requests.
     :return: its requests and its lags, and the longest sweep.
     """
     moments = sorted(
@@ -144,7 +144,7 @@ def even_sweep(
 
 
 def singles(service: Service, warm: float, rate: float, pause: Callable[[int], float]) -> Result:
-    """One request per clip and poll_, in the order in which they fall due, within the rate."""
+    """Send one request per clip and poll, in the order in which they are due, within the rate."""
     roll = random.Random(3)
     due = [
         (job.created + DEFERRAL_SECONDS + roll.random() * pause(0), number, 0)
@@ -178,6 +178,6 @@ def oracle(service: Service, warm: float, rate: float) -> Result:
 
 
 def jobs_in_flight(jobs: Sequence[Job], warm: float) -> float:
-    """How many were under way on average."""
+    """Return how many were in flight on average."""
     end = max(job.ended for job in jobs)
     return sum(max(0.0, job.ended - max(job.created, warm)) for job in jobs) / (end - warm)

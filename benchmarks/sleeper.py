@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A trigger that does nothing: what is measured with it is Airflow's own."""
+"""A trigger that does nothing, to measure Airflow's own costs."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Thousands of jobs that wait in a real ``airflow triggerer``: what it costs, and how late their ends are noticed.
+Thousands of jobs waiting in a real ``airflow triggerer``: the costs, and the lag at the end of a job.
 
 ``python -m benchmarks.waiting ours:10000 ours:1000 dbt-cloud:1000`` runs them one after the other.
 """
@@ -59,7 +59,7 @@ def quantile(values: list[float], share: float) -> float | None:
 
 
 def blocks_in(log: str) -> list[float]:
-    """The blocks of the loop that the triggerer's watchdog told of, in seconds."""
+    """Return the blocks of the loop that the triggerer's watchdog logged, in seconds."""
     return [float(found) for found in re.findall(r"blocked for ([\d.]+) seconds", log)]
 
 
@@ -125,7 +125,7 @@ def run(name: str, count: int, folder: Path, *, steady: float, ending: int, endi
         spent = [(b - a) / passed for a, b in zip(cpu, processes.cpu(), strict=True)]
         memory = processes.memory()
         asked = sum(later["asked"].values()) - sum(figures["asked"].values())
-        # Then some end: how late is Airflow told of it?
+        # Then some end: how late does Airflow resume their tasks?
         before, cpu = sum(later["asked"].values()), processes.cpu()
         ending = min(ending, count)
         call(port, "/finish", {"first": 0, "count": ending, "seconds": ending_seconds})
@@ -200,7 +200,7 @@ def main() -> None:
                 ending_seconds=options.ending_seconds,
             )
         print(json.dumps(result, indent=1), flush=True)
-        # One by one: a run that is cut short keeps what it has.
+        # Saved one by one, so that an interrupted run keeps its results.
         save("waiting", [result], key=("waiting", "contestant"), quick=options.quick)
 
 

@@ -24,7 +24,7 @@ from dev.testkit.batch_runs import crops
 
 BUCKET = "wan-media"
 FOLDER = ROOT / ".run" / "bench-ways"
-#: As many images as the published figures are of.
+#: Number of images of the published figures.
 IMAGES = 40
 LIMIT_SECONDS = 1800.0
 
@@ -40,7 +40,7 @@ def ways(images: int) -> dict[str, tuple[str, dict[str, Any]]]:
 
 
 def put_images(s3: Any, day: str, images: int) -> None:
-    """Lay the same images out for each way."""
+    """Upload the same images for each way."""
     rows = []
     for number, body in enumerate(crops(images, seed=21)):
         for prefix in ("images", "datasets/images"):

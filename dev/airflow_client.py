@@ -20,7 +20,7 @@ class AirflowClient:
     """Logged in as one user of Airflow's simple auth manager.
 
     :param url: address of the API server.
-    :raises requests.HTTPError: from every method, for an answer of 400 and above.
+    :raises requests.HTTPError: from every method, for a response of 400 and above.
     """
 
     def __init__(self, url: str, user: str, password: str) -> None:
@@ -28,7 +28,7 @@ class AirflowClient:
         self.password = password
         self._login = {"username": user, "password": password}
         self._session = requests.Session()
-        # Proxies and .netrc of the caller's environment have no say about a server on this machine.
+        # A server on this machine is reached without the proxies and .netrc of the caller's environment.
         self._session.trust_env = False
 
     def log_in(self) -> None:
@@ -56,7 +56,7 @@ class AirflowClient:
                 return
 
     def health(self) -> dict[str, str]:
-        """Part → "healthy", "unhealthy" or "none"; empty while the API server does not answer."""
+        """Return component → "healthy", "unhealthy" or "none"; empty while the API server does not answer."""
         try:
             answer = self._session.get(f"{self.url}/api/v2/monitor/health", timeout=5)
             answer.raise_for_status()
@@ -106,7 +106,7 @@ class AirflowClient:
         return list(self.pages(f"/dags/{dag_id}/dagRuns/{quote(run_id)}/taskInstances", "task_instances", **params))
 
     def states(self, dag_id: str, run_id: str) -> Counter[str]:
-        """How many task instances are in which state ("none" for those not yet scheduled)."""
+        """Count task instances by state ("none" for those not yet scheduled)."""
         return Counter(ti["state"] or "none" for ti in self.task_instances(dag_id, run_id))
 
     def xcom(self, dag_id: str, run_id: str, task_id: str, *, map_index: int = -1, key: str = "return_value") -> Any:
@@ -115,7 +115,7 @@ class AirflowClient:
         return json.loads(value) if isinstance(value, str) and value[:1] in "{[" else value
 
     def task_log(self, dag_id: str, run_id: str, task_id: str, *, map_index: int = -1, attempt: int = 1) -> str:
-        """What a person reads in the task's log: message, error type, error text and details, line by line."""
+        """Return the task's log as the UI shows it: message, error type, error text and details, line by line."""
         path = f"/dags/{dag_id}/dagRuns/{quote(run_id)}/taskInstances/{task_id}/logs/{attempt}"
         content = self.call(
             "GET",

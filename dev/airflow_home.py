@@ -23,7 +23,7 @@ USER = "admin"
 
 @dataclass(frozen=True)
 class AirflowHome:
-    """Where an Airflow lives and how to get in."""
+    """An Airflow home and the login."""
 
     path: Path
     port: int
@@ -44,7 +44,7 @@ class AirflowHome:
 
 
 def clean_environment(folder: Path, extra: Mapping[str, str] | None = None) -> dict[str, str]:
-    """An environment in which nothing points outside ``folder``, and nothing of the caller's cloud accounts is seen.
+    """Return an environment that neither points outside ``folder`` nor contains the caller's cloud accounts.
 
     The home folder and the one for temporary files are inside ``folder``; variables that configure Airflow, AWS or the
     provider are left out.
@@ -135,7 +135,7 @@ def _settings(
             "instance_name": "airflow-provider-wan",
         },
         "api_auth": {"jwt_secret": secrets.token_hex(24)},
-        # Dag runs are made by hand: an unpaused daily Dag would start one of its own in the middle of a demo or test.
+        # Dag runs are triggered manually: an unpaused daily Dag would start one in the middle of a demo or test.
         "scheduler": {"use_job_schedule": "False", "scheduler_idle_sleep_time": "0.5"},
         "triggerer": {"job_heartbeat_sec": "2"},
         "dag_processor": {
@@ -146,7 +146,7 @@ def _settings(
             "print_stats_interval": "0",
         },
         "logging": {"colored_console_log": "False"},
-        # A worker notices the end of its task at a heartbeat: until then its slot is taken.
+        # A worker notices the end of its task at a heartbeat; until then it occupies a slot.
         "workers": {"execution_api_timeout": "30", "min_heartbeat_interval": "1"},
         "usage_data_collection": {"enabled": "False"},
     }

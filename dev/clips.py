@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Looks at a clip as a player would: every frame is decoded."""
+"""Inspect a clip as a player would: every frame is decoded."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 STILLS = (0.02, 0.35, 0.65, 0.98)
-_THUMBNAIL_SIZE = (96, 96)  # frames are compared at this size: small is quick, and noise of the encoding is no motion
+_THUMBNAIL_SIZE = (96, 96)  # frames are compared at this size: it is quick, and encoding noise does not count as motion
 
 
 @dataclass(frozen=True)
 class ClipFacts:
-    """What decoding showed.
+    """Measurements of a decoded clip.
 
     :param frames: decoded frames; ``moving`` of them differ visibly from the one before.
     :param fps: frames a second, as the file says.
@@ -107,11 +107,11 @@ def _difference(one: Any, other: Any) -> float:
 
 
 def faults(facts: ClipFacts, *, seconds: float, pixels: int, audio: bool, aspect: float) -> list[str]:
-    """What is wrong with a clip; empty for a good one.
+    """Return what is wrong with a clip; empty for a good one.
 
-    :param seconds: the duration that was ordered.
+    :param seconds: the duration that was requested.
     :param pixels: about how many pixels a frame should have (1280×720 for "720P").
-    :param audio: whether sound was ordered.
+    :param audio: whether sound was requested.
     :param aspect: width by height of the image that it was made from.
     """
     found = []

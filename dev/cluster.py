@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The installation of docker-compose.yml on this machine, as plain processes: ``python -m dev.cluster``.
 
-PostgreSQL, Redis and SeaweedFS come from packages of Python; images, ports and paths are replaced by what stands for
-them here (:mod:`dev.compose`), and everything else is as the compose file says. ``dev/compose/small.yml`` is laid over
+PostgreSQL, Redis and SeaweedFS come from Python packages; images, ports and paths are replaced by local ones
+(:mod:`dev.compose`), and everything else is as the compose file says. ``dev/compose/small.yml`` is laid over
 it.
 """
 
@@ -75,7 +75,7 @@ class Cluster(Installation):
         return f"http://{self.engine.address('sandbox', 8090)}"
 
     def rows(self, query: str, *values: Any) -> Sequence[tuple[Any, ...]]:
-        """Ask Airflow's database, or change it (``… RETURNING …``)."""
+        """Query Airflow's database, or change it (``… RETURNING …``)."""
         import psycopg2
 
         host, port = self.engine.address("postgres", 5432).split(":")
@@ -91,7 +91,7 @@ class Cluster(Installation):
 
 
 def stay_up() -> int:
-    """Bring it up, and leave it up until Ctrl-C or ``--stop``."""
+    """Start the cluster, and leave it up until Ctrl-C or ``--stop``."""
 
     def interrupt(*_: object) -> NoReturn:
         raise KeyboardInterrupt

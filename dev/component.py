@@ -22,7 +22,7 @@ class StackError(Exception):
 class Component:
     """A process with its log file. What it starts ends with it, and it ends with the process that started it.
 
-    :param name: what people call it; also the log file's name.
+    :param name: its name, also of the log file.
     :param command: program and arguments.
     :param env: the whole environment of the process (nothing is inherited).
     :param log_dir: folder of ``<name>.log``; a restart appends to the same file.
@@ -85,7 +85,7 @@ class Component:
         self._pid = int(line)
 
     def signal_stop(self) -> None:
-        """Ask it to end, without waiting: :meth:`stop` waits."""
+        """Send SIGTERM without waiting; :meth:`stop` waits."""
         if self._leash is not None and self._leash.stdin is not None and not self._leash.stdin.closed:
             self._leash.stdin.close()
 

@@ -47,7 +47,7 @@ class Clock:
 
 
 def upload(stack: Stack, day: str) -> list[Path]:
-    """Put the photographs, and their prompts, where the Dag looks for the images of ``day``."""
+    """Upload the photographs and their prompts to the prefix from which the Dag reads the images of ``day``."""
     s3 = stack.s3_client()
     s3.create_bucket(Bucket=BUCKET)
     photos = sorted(PHOTOS.glob("*.jpg"))
@@ -57,7 +57,7 @@ def upload(stack: Stack, day: str) -> list[Path]:
 
 
 def summary(instances: Sequence[dict[str, Any]]) -> str:
-    """One line: how far each step is."""
+    """Return one line with the progress of each step."""
     by_step: dict[str, Counter[str]] = defaultdict(Counter)
     for instance in instances:
         by_step[instance["task_id"].split(".")[-1]][instance["state"] or "none"] += 1
@@ -69,9 +69,9 @@ def summary(instances: Sequence[dict[str, Any]]) -> str:
 
 
 def watch(stack: Stack, run_id: str, clock: Clock, *, seconds: float = 480) -> Watch:
-    """Follow the run to its end: a line when something changed, at most every two seconds.
+    """Follow the run to its end, and print a line when something changed, at most every two seconds.
 
-    :raises StackError: when the run has no end in time.
+    :raises StackError: if the run does not end in time.
     """
     seen, printed, printed_at = Watch(), "", 0.0
     deadline = clock() + seconds
@@ -82,7 +82,7 @@ def watch(stack: Stack, run_id: str, clock: Clock, *, seconds: float = 480) -> W
         states = Counter(instance["state"] or "none" for instance in instances)
         line = summary(instances)
         if states["deferred"] and not states.keys() & {"queued", "running", "restarting"}:
-            # Nothing but waiting: a worker that stays busy now would be busy with waiting.
+            # All tasks wait: a worker that stays busy now would be busy with waiting.
             busy = stack.busy_workers()
             seen.trigger_arguments += leaks.trigger_arguments(stack.home.database, stack.home.fernet_key)
             if not busy:
@@ -130,7 +130,7 @@ def run(stack: Stack, clock: Clock) -> bool:
     seen = watch(stack, run_id, clock)
     show_failures(stack, run_id)
     clips, tiles, failed = collect(stack, run_id)
-    clock.say(f"looked at every frame of {len(clips)} clips")
+    clock.say(f"decoded every frame of {len(clips)} clips")
     if tiles:
         cost = sum(clip.cost for clip in clips)
         length = sum(clip.facts.seconds for clip in clips)
@@ -152,7 +152,7 @@ def demo(*, keep: bool) -> int:
         raise KeyboardInterrupt
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        # What was started in the background, or under nohup, ignores the one or the other on purpose.
+        # A process in the background or under nohup ignores one of these signals on purpose.
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, interrupt)
     shutil.rmtree(OUTPUT, ignore_errors=True)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the demo checks when its run has ended: the clips, the charges, the quiet waiting and the secrets."""
+"""The demo's checks after its run: the clips, the charges, the idle workers and the secrets."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SECONDS = 5
 
 @dataclass
 class Watch:
-    """What was seen while the run went on."""
+    """Observations during the run."""
 
     most_waiting: int = 0
     idle_samples: int = 0
@@ -36,7 +36,7 @@ class Watch:
 
 @dataclass(frozen=True)
 class Clip:
-    """One image's way through the run, and what came of it."""
+    """The clip of one image, and its measurements."""
 
     name: str
     prompt: str
@@ -48,7 +48,7 @@ class Clip:
 
 
 def collect(stack: Stack, run_id: str) -> tuple[list[Clip], list[Tile], list[str]]:
-    """Fetch every clip from S3 and look at each frame of it.
+    """Fetch every clip from S3 and decode each of its frames.
 
     :return: clips, their tiles of the contact sheet, and what failed on the way.
     """
@@ -146,7 +146,7 @@ def find_leaks(stack: Stack, clips: Sequence[Clip], seen: Watch) -> list[str]:
 
 
 def count_logged_requests(stack: Stack, clips: Sequence[Clip]) -> int:
-    """How many of the requests the triggerer's own logs speak of."""
+    """Count the requests that the triggerer's logs mention."""
     text = stack["triggerer"].log_text() + "".join(
         path.read_text(encoding="utf-8", errors="replace") for path in stack.home.logs.rglob("*.trigger.*")
     )
@@ -156,7 +156,7 @@ def count_logged_requests(stack: Stack, clips: Sequence[Clip]) -> int:
 def report_results(
     stack: Stack, photos: Sequence[Path], clips: Sequence[Clip], failed: Sequence[str], seen: Watch
 ) -> bool:
-    """Print what was found. :return: whether all of it is good."""
+    """Print the results of all checks. :return: whether all passed."""
     charges = stack.sandbox_admin("charges")["charges"]
     charged = Counter(charge["request_id"] for charge in charges)
     once = charged == Counter(clip.request_id for clip in clips)
@@ -176,7 +176,7 @@ def report_results(
             seen.most_waiting > 0,
             f"while up to {seen.most_waiting} clips waited, no worker was busy ({seen.idle_samples} samples)",
         ),
-        (logged == len(clips), f"the triggerer's log speaks of {logged} of {len(clips)} requests"),
+        (logged == len(clips), f"the triggerer's log mentions {logged} of {len(clips)} requests"),
         (
             bool(seen.trigger_arguments) and not leaked,
             f"secrets: {'; '.join(leaked) or 'none found'} (in the database, the logs and {scanned} trigger arguments)",

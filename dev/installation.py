@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What can be asked of an installation that is up, whatever runs it: :mod:`dev.stack` or :mod:`dev.cluster`."""
+"""Access to a running installation, of either :mod:`dev.stack` or :mod:`dev.cluster`."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Installation(ABC):
     @property
     @abstractmethod
     def s3_url(self) -> str:
-        """Where the S3 is."""
+        """Return the S3 endpoint."""
 
     @property
     @abstractmethod
@@ -36,7 +36,7 @@ class Installation(ABC):
         """Scheme, host and port of the sandbox."""
 
     def _dag_readers(self) -> Sequence[Component]:
-        """Those without which no Dag is read, and which nobody starts again."""
+        """Return the components that read Dags and that nothing restarts."""
         return ()
 
     def wait_for_dags(self, *dag_ids: str, seconds: float = 120) -> None:

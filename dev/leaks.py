@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Looks for secrets where they must not be: in Airflow's database and in everything that was logged.
+"""Search for secrets where they must not be: in Airflow's database and in all logs.
 
-The rules: the API key and the S3 secret key are nowhere. Signed URLs are nowhere but in the XCom of the task that makes
-them. Prompts are neither in a trigger's arguments nor in its events.
+The rules: the API key and the S3 secret key are nowhere. Signed URLs are only in the XCom of the task that makes them.
+Prompts are neither in a trigger's arguments nor in its events.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def scan_files(folders: Iterable[Path], secrets: Secrets) -> list[Leak]:
 def scan_database(path: Path, fernet_key: str, secrets: Secrets) -> list[Leak]:
     """Read every value of every table of Airflow's SQLite database; encrypted trigger arguments are decrypted.
 
-    The file itself is read as well: what was deleted stays in it for a while.
+    The file itself is read as well, because deleted values stay in it for a while.
     """
     found: dict[Leak, None] = {}
     with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=60)) as connection:
@@ -95,7 +95,7 @@ def scan_database(path: Path, fernet_key: str, secrets: Secrets) -> list[Leak]:
 
 
 def trigger_arguments(path: Path, fernet_key: str) -> list[str]:
-    """The arguments of all triggers that are in the database now, as text."""
+    """Return the arguments of all triggers in the database, as text."""
     with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=60)) as connection:
         return [_text(row[0], fernet_key) for row in connection.execute("SELECT kwargs FROM trigger")]
 

@@ -252,7 +252,7 @@ def _weed() -> Path:
 
 
 def _free_ports(count: int) -> list[int]:
-    """Ports that are free now, held together while being picked so that they differ."""
+    """Ports that are free now, all bound while they are picked, so that they differ."""
     with contextlib.ExitStack() as open_sockets:
         sockets = [open_sockets.enter_context(socket.socket()) for _ in range(count)]
         for each in sockets:

@@ -40,7 +40,7 @@ AIRFLOW_PARTS = {
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports of 127.0.0.1 that are free now, held together while being picked so that they differ."""
+    """Ports of 127.0.0.1 that are free now, all bound while they are picked, so that they differ."""
     with ExitStack() as open_sockets:
         sockets = [open_sockets.enter_context(socket.socket()) for _ in range(count)]
         for each in sockets:
@@ -87,7 +87,7 @@ class Stack(Installation):
         self._sandbox_options = tuple(sandbox_options)
         self._airflow_options = airflow_options
 
-    # --- life ---------------------------------------------------------------------------------
+    # --- start and stop -----------------------------------------------------------------------
     def start(self) -> Stack:
         """Start all parts at once, wait until each is healthy, and put the two connections into Airflow.
 
@@ -178,7 +178,7 @@ class Stack(Installation):
 
         wait_for("Airflow to be healthy", healthy, seconds=180, every=0.5, parts=parts)
 
-    # --- what Airflow is told -----------------------------------------------------------------
+    # --- connections of Airflow ---------------------------------------------------------------
     @property
     def s3_url(self) -> str:
         return f"http://127.0.0.1:{self.s3_port}"
@@ -203,16 +203,16 @@ class Stack(Installation):
         )
         self.airflow.put_connection("wan_default", conn_type="wan", host=self.sandbox_url, password=self.api_key)
 
-    # --- what can be seen from outside --------------------------------------------------------
+    # --- observation --------------------------------------------------------------------------
     def _dag_readers(self) -> Sequence[Component]:
         return [self["dag-processor"]]
 
     @contextmanager
     def only_writer(self) -> Iterator[None]:
         """
-        Nobody but the caller writes to Airflow's database.
+        Pause all other writers of Airflow's database.
 
-        It is SQLite: the long transaction that makes a backfill fails where anybody else writes meanwhile.
+        It is SQLite: the long transaction that creates a backfill fails if another process writes meanwhile.
         """
         writers = [self[name] for name in ("scheduler", "triggerer", "dag-processor")]
         for writer in writers:

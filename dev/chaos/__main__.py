@@ -28,7 +28,7 @@ VARIABLES = {"SANDBOX_SPEED": "3", "WORKER_CONCURRENCY": "6", "TRANSFER_CONCURRE
 
 
 def one(seed: int, count: int, trouble_seconds: float, seconds: float) -> SeedResult:
-    """Make so many clips on a bad day."""
+    """Make clips while services die and the API fails."""
     began = time.monotonic()
 
     def say(text: str) -> None:
@@ -51,7 +51,7 @@ def one(seed: int, count: int, trouble_seconds: float, seconds: float) -> SeedRe
             image = f"s3://{cluster.bucket}/chaos-images/one.jpg"
             conf = {"image": image, "count": number, "prefix": f"s3://{cluster.bucket}/{prefix}"}
             runs[dag_id] = cluster.airflow.trigger(dag_id, conf=conf)
-        # Trouble begins when much is under way already.
+        # Faults begin when many clips are in flight.
         early = count // 10
         enough = f"the first {early} requests"
         wait_for(enough, lambda: len(cluster.sandbox_admin("accepted")["accepted"]) >= early, seconds=240, every=1)
@@ -66,11 +66,13 @@ def one(seed: int, count: int, trouble_seconds: float, seconds: float) -> SeedRe
             clips(cluster),
             _read_ledger(cluster),
         )
-        by_hand = [f"{dag_id} ended as {state}" for dag_id, state in course.states.items() if state != "success"]
-        by_hand += [f"{each['dag_id']}.{each['task_id']} [{each['map_index']}] is {each['state']}" for each in bad]
-        result = SeedResult(seed, counts, course, retries, len(cluster.engine.restarts), tuple(by_hand[:20]))
+        manual_repairs = [f"{dag_id} ended as {state}" for dag_id, state in course.states.items() if state != "success"]
+        manual_repairs += [
+            f"{each['dag_id']}.{each['task_id']} [{each['map_index']}] is {each['state']}" for each in bad
+        ]
+        result = SeedResult(seed, counts, course, retries, len(cluster.engine.restarts), tuple(manual_repairs[:20]))
         say(f"task instances: {dict(states)}")
-        if by_hand or not counts.good:
+        if manual_repairs or not counts.good:
             shutil.copytree(cluster.folder / "logs", OUTPUT / f"logs-{seed}", dirs_exist_ok=True)
             shutil.copytree(cluster.folder / "volumes" / "airflow-logs", OUTPUT / f"tasks-{seed}", dirs_exist_ok=True)
     say(result.row())
@@ -105,7 +107,7 @@ def main() -> int:
         result_file.write_text(json.dumps(results[-1].to_dict()), encoding="utf-8")
         every = [json.loads(each.read_text(encoding="utf-8")) for each in sorted(OUTPUT.glob("seed-*.json"))]
         (folder / "chaos.md").write_text(page(every), encoding="utf-8")
-    return 0 if all(each.account.good and not each.by_hand for each in results) else 1
+    return 0 if all(each.account.good and not each.manual_repairs for each in results) else 1
 
 
 if __name__ == "__main__":

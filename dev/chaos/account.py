@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Money and clips, counted at the API and in the bucket: what Airflow believes has no say in it."""
+"""Money and clips, counted at the API and in the bucket, whatever Airflow reports."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from dev.testkit.history import find_violations
 
 @dataclass(frozen=True)
 class Account:
-    """What came of the clips.
+    """Counts of the clips.
 
-    :param wanted: clips that were asked for.
-    :param accepted: requests that the API took in.
+    :param wanted: clips that were requested.
+    :param accepted: requests that the API accepted.
     :param charged: charges.
     :param archived: clips in the bucket.
     :param twice: clips that were charged more than once.
     :param lost: clips that were charged and are not in the bucket.
     :param missing: clips that are not in the bucket, charged or not.
-    :param violations: what the ledger and the service disagree about, in words.
+    :param violations: contradictions between the ledger and the service, as text.
     """
 
     wanted: int
@@ -47,10 +47,10 @@ def account(
     archived: Iterable[str],
     ledger: Sequence[LedgerEntry] = (),
 ) -> Account:
-    """Reckon.
+    """Compare the clips that were requested with the service, the bucket and the ledger.
 
     :param wanted: prompt → key of the clip.
-    :param accepted: all requests that the API took in, whatever it answered.
+    :param accepted: all requests that the API accepted, whatever it responded.
     :param charges: all charges.
     :param archived: keys in the bucket.
     :param ledger: all entries of the ledger; without any, it is not compared.

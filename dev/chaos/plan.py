@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What goes wrong, and when: drawn from a seed, before anything starts."""
+"""Faults and their times, drawn from a seed before anything starts."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import random
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-# How often each service is killed, and for how long it is away at least and at most (seconds).
+# How often each service is killed, and how long it is down at least and at most (seconds).
 DEATHS: Mapping[str, tuple[int, float, float]] = {
     "worker": (3, 2, 15),
     "worker-transfers": (2, 2, 15),
@@ -30,21 +30,21 @@ RESETS = {
     "get_hang": 0.03,
     "list_reset": 0.15,
 }
-# So many downloads of clips break off; the next call for the same clip gets it.
+# Number of downloads that break off; the next call for the same clip succeeds.
 BROKEN_DOWNLOADS = {"result_reset": 20}
 CLOCK_SKEW = 120.0
 
 
 @dataclass(frozen=True)
 class Trouble:
-    """Something that begins and ends.
+    """A fault that begins and ends.
 
     :param at: seconds after a tenth of the clips was submitted.
     :param seconds: how long it lasts.
-    :param name: for people.
-    :param service: what is killed; None: the API misbehaves.
-    :param rates: how often the API plays which fault.
-    :param strikes: how many calls meet which fault.
+    :param name: name in logs and plots.
+    :param service: the service that is killed; None if the API misbehaves.
+    :param rates: rate of each fault of the API.
+    :param strikes: number of calls that get each fault.
     """
 
     at: float

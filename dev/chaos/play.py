@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Plays a plan on a cluster while its runs go on, and looks at them from outside."""
+"""Play a plan on a cluster while its runs go on, and observe them from outside."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ FINAL = frozenset({"success", "failed"})
 
 @dataclass
 class Sample:
-    """What was seen from outside at one moment."""
+    """Counts at one moment, observed from outside."""
 
     at: float
     accepted: int
@@ -32,7 +32,7 @@ class Sample:
 
 @dataclass
 class Course:
-    """What happened.
+    """The course of a run: its faults, samples and final states.
 
     :param played: each trouble with the times at which it really began and ended.
     """
@@ -44,9 +44,9 @@ class Course:
 
 
 class Player:
-    """Goes through the seconds of a plan.
+    """Play the faults of a plan at their times.
 
-    :param say: told what happens, for people.
+    :param say: called with each message.
     """
 
     def __init__(self, cluster: Cluster, plan: Sequence[Trouble], say: Callable[[str], None]) -> None:
@@ -64,7 +64,7 @@ class Player:
         return time.monotonic() - self._began
 
     def play(self, runs: dict[str, str], *, seconds: float) -> Course:
-        """Play it all, and go on until the runs have an end. :param runs: Dag → run id. :param seconds: at most."""
+        """Play all faults, and wait until the runs end. :param runs: Dag → run id. :param seconds: at most."""
         sampled = -SAMPLE_SECONDS
         while self.now < seconds:
             self._step()
@@ -79,7 +79,7 @@ class Player:
         return self.course
 
     def configure_api(self) -> None:
-        """Put the API's clock ahead and tell it how to fail, as soon as it can be told."""
+        """Put the API's clock ahead and configure its faults, as soon as its admin API responds."""
         try:
             self._cluster.sandbox_admin("state", "POST", clock_skew=CLOCK_SKEW)
             self._cluster.sandbox_admin("rates", "POST", **self._rates())
@@ -92,7 +92,7 @@ class Player:
             self._api_knows = False
 
     def _rates(self) -> dict[str, float]:
-        """The rates of all faults that any trouble plays: 0 for those that rest."""
+        """Return the rate of each fault in the plan: 0 for inactive ones."""
         rates: dict[str, float] = {}
         for trouble in (*self._coming, *(each for each, _, _ in self.course.played)):
             rates.update(dict.fromkeys(trouble.rates, 0.0))
@@ -112,7 +112,7 @@ class Player:
             if trouble.service:
                 engine.start(trouble.service)
             if trouble.service == "sandbox" or trouble.rates:
-                # A sandbox that starts anew knows nothing of its faults.
+                # A restarted sandbox has lost its faults.
                 self._api_knows = False
             self._say(f"{trouble.name}: over")
         while self._coming and self._coming[0].at <= self.now:
@@ -150,14 +150,14 @@ class Player:
 
 def clips(cluster: Cluster, prefix: str = "chaos/") -> set[str]:
     """Keys of the clips in the bucket."""
-    # Gives up at once: S3 may be away on purpose.
+    # Give up at once: S3 may be down on purpose.
     s3 = cluster.s3_client(connect_timeout=2, read_timeout=5, retries={"total_max_attempts": 1})
     pages = s3.get_paginator("list_objects_v2").paginate(Bucket=cluster.bucket, Prefix=prefix)
     return {each["Key"] for page in pages for each in page.get("Contents", []) if each["Key"].endswith(".mp4")}
 
 
 def count_states(cluster: Cluster, runs: dict[str, str]) -> tuple[Counter[str], int, list[dict[str, Any]]]:
-    """How many task instances are in which state, how many tries were tries again, and those without success."""
+    """Return the number of task instances by state, the number of retries, and the instances without success."""
     states: Counter[str] = Counter()
     again, bad = 0, []
     for dag_id, run_id in runs.items():

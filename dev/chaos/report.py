@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What happened, as a page and a picture."""
+"""The result of a run, as a page and a plot."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ COLUMNS = (
 class SeedResult:
     """One run of chaos.
 
-    :param by_hand: what a person would have to do something about, in words.
+    :param manual_repairs: what would need manual repair, as text.
     """
 
     seed: int
@@ -48,7 +48,7 @@ class SeedResult:
     course: Course
     retries: int
     restarts: int
-    by_hand: tuple[str, ...]
+    manual_repairs: tuple[str, ...]
 
     def row(self) -> str:
         """Return the row of the table."""
@@ -61,8 +61,8 @@ class SeedResult:
         return "| " + " | ".join(map(str, figures)) + " |"
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what the page needs, to be kept in a file."""
-        return {"seed": self.seed, "row": self.row(), "by_hand": list(self.by_hand)}
+        """Return what the page needs, as JSON values."""
+        return {"seed": self.seed, "row": self.row(), "manual_repairs": list(self.manual_repairs)}
 
 
 def page(results: Sequence[Mapping[str, Any]]) -> str:
@@ -70,14 +70,14 @@ def page(results: Sequence[Mapping[str, Any]]) -> str:
     lines = [HEAD, "## Results", "", "| " + " | ".join(COLUMNS) + " |", "|" + " --- |" * len(COLUMNS)]
     lines += [each["row"] for each in results]
     for each in results:
-        seed, by_hand = each["seed"], each["by_hand"]
+        seed, manual_repairs = each["seed"], each["manual_repairs"]
         lines += ["", f"### Seed {seed}", "", f"![Timeline of seed {seed}](images/chaos-{seed}.png)", ""]
-        lines += [f"- {text}" for text in by_hand] or ["No manual repair was needed."]
+        lines += [f"- {text}" for text in manual_repairs] or ["No manual repair was needed."]
     return "\n".join(lines) + "\n"
 
 
 def picture(result: SeedResult, path: Path) -> None:
-    """Draw clips over time, and below them what was away when."""
+    """Plot the clips over time, and below them the faults."""
     import matplotlib
 
     matplotlib.use("Agg")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Starts the services of a compose file in their order, watches over them, and stops them."""
+"""Start the services of a compose file in their order, watch over them, and stop them."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from dev.compose.model import Service
 from dev.compose.places import Places
 
 WAIT = 0.25
-# A service that has just been started again is given this long before it is started once more.
+# Minimum seconds between two restarts of a service.
 RESTART_PAUSE = 2.0
-# One that ends so often before it is healthy never will be.
+# A service that exits so often before it is healthy has failed.
 TRIES = 3
 COMPLETED = "service_completed_successfully"
 
@@ -66,9 +66,9 @@ class Engine:
             grace=service.grace,
         )
 
-    # --- life ---------------------------------------------------------------------------------
+    # --- start and stop -----------------------------------------------------------------------
     def up(self, seconds: float = 300.0) -> None:
-        """Start each service when what it depends on is as far as it asks; return when all are healthy.
+        """Start each service when the conditions of its dependencies hold; return when all are healthy.
 
         :raises StackError: with the last log lines of the service that failed. Nothing is left running then.
         """
@@ -94,7 +94,7 @@ class Engine:
         self._watcher.start()
 
     def down(self) -> None:
-        """Stop all, what depends on others first; returns when nothing of it is left."""
+        """Stop all services, dependents first; return when no process is left."""
         self._ending.set()
         if self._watcher is not None:
             self._watcher.join()
@@ -107,7 +107,7 @@ class Engine:
         self._remove_sockets()
 
     def kill(self, name: str) -> None:
-        """SIGKILL a service, and leave it dead until :meth:`start`."""
+        """SIGKILL a service, and do not restart it until :meth:`start`."""
         with self._lock:
             self._killed.add(name)
             self.components[name].kill()
@@ -151,10 +151,10 @@ class Engine:
                 time.sleep(WAIT)
 
     def address(self, name: str, port: int) -> str:
-        """Where the port of a service is on this machine."""
+        """Return the local address of a service's port."""
         return f"127.0.0.1:{self.places.ports[name, port]}"
 
-    # --- within -------------------------------------------------------------------------------
+    # --- internals ----------------------------------------------------------------------------
     def _bring_up(self, name: str) -> None:
         try:
             self._await_dependencies(name)
@@ -211,7 +211,7 @@ class Engine:
                 return
 
     def _watch(self) -> None:
-        """Start again what ended by itself, where the compose file says so."""
+        """Restart services that ended by themselves, as the compose file configures it."""
         last: dict[str, float] = {}
         while not self._ending.wait(WAIT):
             for name, service in self.services.items():
@@ -225,7 +225,7 @@ class Engine:
                     self.components[name].start()
 
     def _stages(self) -> list[list[str]]:
-        """The services in the order of their end: those first on which no other depends any more."""
+        """Return the services in the order in which they stop: first those on which no other depends."""
         left, stages = set(self.services), []
         while left:
             needed = {each for name in left for each in self.services[name].depends_on if each != name}

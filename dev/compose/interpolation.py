@@ -14,7 +14,7 @@ _REFERENCE = re.compile(
 
 
 class MissingVariableError(ValueError):
-    """A variable that the file demands is not there."""
+    """A variable that the file requires is not set."""
 
 
 def interpolate(value: Any, variables: Mapping[str, str]) -> Any:
@@ -47,7 +47,7 @@ def interpolate(value: Any, variables: Mapping[str, str]) -> Any:
 
 
 def read_variables(path: Path) -> dict[str, str]:
-    """Read ``NAME=value`` lines; comments and empty lines are passed over."""
+    """Read ``NAME=value`` lines; comments and empty lines are skipped."""
     found = {}
     for line in path.read_text(encoding="utf-8").splitlines():
         name, sign, value = line.strip().partition("=")

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A compose file as values: the part of the Compose Specification that this repository's file uses.
 
-What is not understood is refused, so that nothing of the file is passed over by accident.
+Unknown keys are rejected, so that no setting of the file is ignored by accident.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import yaml
 
 from dev.compose.interpolation import interpolate
 
-# The last four say how an engine builds and bounds a container: a process of this machine has none of that.
+# The last four configure how an engine builds and limits a container; a local process has neither.
 KNOWN = {
     "image", "command", "entrypoint", "environment", "hostname", "expose", "ports", "volumes", "depends_on",
     "healthcheck", "profiles", "restart", "stop_grace_period",
@@ -27,7 +27,7 @@ UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 @dataclass(frozen=True)
 class Dependency:
-    """What has to be the case with another service before this one starts."""
+    """The condition of another service under which this one starts."""
 
     condition: str
     required: bool
@@ -46,7 +46,7 @@ class Health:
 
     @property
     def patience(self) -> float:
-        """After so long without a healthy answer it is unhealthy."""
+        """Return the seconds without a passed check after which it is unhealthy."""
         return self.start_period + self.retries * (self.interval + self.timeout)
 
 
@@ -82,10 +82,10 @@ class Service:
 
 
 def load(files: Sequence[Path], variables: Mapping[str, str]) -> dict[str, Service]:
-    """Read a compose file and those that are laid over it; the services of the active profiles.
+    """Read a compose file and its overrides, and return the services of the active profiles.
 
-    :param variables: what stands for ``${…}``, ``COMPOSE_PROFILES`` included.
-    :raises ValueError: for what is missing or not understood.
+    :param variables: values of ``${…}``, including ``COMPOSE_PROFILES``.
+    :raises ValueError: if something is missing or unknown.
     """
     whole: dict[str, Any] = {}
     for path in files:
@@ -102,7 +102,7 @@ def load(files: Sequence[Path], variables: Mapping[str, str]) -> dict[str, Servi
 
 
 def merge(below: Any, above: Any) -> Any:
-    """Lay one file over another: mappings are merged, volumes and ports added to, all else replaced."""
+    """Apply an override file: mappings are merged, volumes and ports are appended, everything else is replaced."""
     if not isinstance(below, dict) or not isinstance(above, dict):
         return above
     merged = dict(below)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where services are on this machine: their host names, ports and paths, put into what the compose file says."""
+"""Local host names, ports and paths of the services, substituted in the compose file."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ HERE = "127.0.0.1"
 
 
 class Places:
-    """Translates texts of a compose file.
+    """Translate the texts of a compose file.
 
     Every port that a service exposes becomes a free one; ``service:port`` becomes ``127.0.0.1:port``; a path below a
     volume or below a folder that the image writes to becomes one below the service's own root.
@@ -42,7 +42,7 @@ class Places:
         return self._folder / "volumes" / name
 
     def prepare(self, service: Service) -> None:
-        """Make the service's root, with its volumes in their places."""
+        """Create the service's root folder, with its volumes."""
         root = self.root(service)
         for home in self.image(service).homes:
             (root / home.lstrip("/")).mkdir(parents=True, exist_ok=True)
@@ -61,7 +61,7 @@ class Places:
             text = re.sub(rf"(?<![\w.-]){re.escape(name)}:{port}(?!\d)", f"{HERE}:{self.ports[name, port]}", text)
         for port in service.ports:
             found = str(self.ports[service.name, port])
-            # Not where it has just become an address of another service.
+            # Skip what has just become another service's address.
             text = re.sub(rf"(?<![\w.])(?<!{re.escape(HERE)}:){port}(?![\w.])", found, text)
         text = text.replace("0.0.0.0", HERE)
         targets = [str(mount.target) for mount in service.mounts]

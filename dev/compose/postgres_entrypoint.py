@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the entry point of the PostgreSQL image does: make the database where there is none, then become the server.
+"""The entry point of the PostgreSQL image: create the database if there is none, then exec the server.
 
 ``POSTGRES_USER``, ``POSTGRES_PASSWORD``, ``POSTGRES_DB``, ``PGDATA`` and ``PGPORT`` are as in that image. It listens
 on 127.0.0.1 only.
@@ -19,7 +19,7 @@ ORDINARY = 1000
 
 
 def leave_root(data: Path) -> None:
-    """PostgreSQL refuses to run as root: be another user, of a namespace of one's own or of this machine."""
+    """Change to another user, of a new namespace or of this machine: PostgreSQL refuses to run as root."""
     if os.geteuid() != 0:
         return
     if ctypes.CDLL(None, use_errno=True).unshare(CLONE_NEWUSER) == 0:
@@ -34,7 +34,7 @@ def leave_root(data: Path) -> None:
 
 
 def initialize(data: Path) -> None:
-    """Make the cluster, its user and its database."""
+    """Create the cluster, its user and its database."""
     env = os.environ
     common = [f"--pgdata={data}", f"--username={env['POSTGRES_USER']}", "--auth=scram-sha-256", "--encoding=UTF8"]
     secret = Path(env["TMPDIR"], "postgres-password")
@@ -44,7 +44,7 @@ def initialize(data: Path) -> None:
         subprocess.run(["initdb", *common, f"--pwfile={secret}", "--no-instructions"], check=True)
     finally:
         secret.unlink()
-    # In single-user mode nothing listens yet, and nobody is asked for a password.
+    # In single-user mode the server does not listen and needs no password.
     subprocess.run(
         ["postgres", "--single", "-D", str(data), "postgres"],
         input=f'CREATE DATABASE "{env["POSTGRES_DB"]}"\n',

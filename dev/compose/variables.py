@@ -11,13 +11,13 @@ from pathlib import Path
 
 from dev.compose.interpolation import read_variables
 
-# Only the standard library is used here: ``make env`` needs no environment.
+# Only the standard library is used: ``make env`` needs no virtual environment.
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLE = ROOT / ".env.example"
 
 
 def drawn() -> dict[str, str]:
-    """What ``.env.example`` names, with a fresh secret for each value that it leaves empty."""
+    """Return the variables of ``.env.example``, with a new secret for each empty value."""
     fernet = base64.urlsafe_b64encode(os.urandom(32)).decode()
     return {
         name: value or (fernet if name == "AIRFLOW_FERNET_KEY" else secrets.token_hex(24))

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """``python -m dev.containers``: runs tests/containers on a real container engine.
 
-The machine's own engine is used where one answers; else a private one is made, with stand-ins for the images that can't
-be fetched. Where neither is possible, it says so and ends with 0.
+The machine's engine is used if it answers. Otherwise a private one is made, with stand-ins for the images that can't be
+fetched. If neither is possible, the program says so and exits with 0.
 """
 
 from __future__ import annotations

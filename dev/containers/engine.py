@@ -33,7 +33,7 @@ CGROUP = "wan-containers"
 class Docker:
     """The client of an engine.
 
-    :param process: whose namespaces the commands enter; None: they stay where they are.
+    :param process: the process whose namespaces the commands enter; None for this process's own.
     :param environment: on top of that of this process.
     """
 
@@ -42,13 +42,13 @@ class Docker:
         self.environment = {**os.environ, **(environment or {})}
 
     def place(self, command: Sequence[str], cwd: Path) -> list[str]:
-        """The command as it has to be run from here."""
+        """Return the command with the prefix that enters the engine's namespaces."""
         if self.process is None:
             return list(command)
         return ["nsenter", f"--target={self.process}", "--net", "--mount", "--pid", f"--wdns={cwd}", "--", *command]
 
     def run(self, command: Sequence[str], *, cwd: Path | None = None) -> str:
-        """Run a command where the engine is; its output.
+        """Run a command in the engine's namespaces, and return its output.
 
         :raises EngineError: with the end of what it wrote, if it fails.
         """
@@ -68,7 +68,7 @@ class Docker:
         return done.stdout
 
     def version(self) -> str | None:
-        """The version of the engine; None if there is none that answers."""
+        """Return the version of the engine; None if none answers."""
         try:
             return self.run(["docker", "version", "--format", "{{.Server.Version}}"]).strip()
         except (EngineError, FileNotFoundError):
@@ -76,7 +76,7 @@ class Docker:
 
 
 def why_not() -> str | None:
-    """Why no private engine can run here; None if one can."""
+    """Return why no private engine can run here; None if it can."""
     if sys.platform != "linux":
         return "this is not Linux"
     if os.geteuid() != 0:
@@ -146,7 +146,7 @@ class PrivateEngine:
 
     @staticmethod
     def _weigh() -> None:
-        """Let all containers together weigh as much as eight processes of this machine, not as one (cgroup v1)."""
+        """Give all containers together the CPU weight of eight processes, not of one (cgroup v1)."""
         group = CGROUPS / "cpu" / CGROUP
         if group.parent.is_dir():
             group.mkdir(exist_ok=True)
@@ -193,13 +193,13 @@ class PrivateEngine:
             "cgroup-parent": f"/{CGROUP}",
             "storage-driver": "overlay2",
             "ip6tables": False,
-            # Where the capability to raise limits is missing, the engine's own would be refused.
+            # Without the capability to raise limits, the engine's own limits would be refused.
             "default-ulimits": {name: {"Name": name, **limit} for name in ("nofile", "nproc")},
         }
 
     @staticmethod
     def _first_process(engine: Component) -> int:
-        """The first process of the namespaces, as it is known outside of them."""
+        """Return the outside process id of the namespaces' first process."""
         ours = os.readlink("/proc/self/ns/net")
         deadline = time.monotonic() + 15
         while time.monotonic() < deadline:

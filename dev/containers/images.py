@@ -61,7 +61,7 @@ def _import_base(docker: Docker, folder: Path) -> None:
     shutil.rmtree(tree, ignore_errors=True)
     options = ["--variant=minbase", "--include=ca-certificates", f"--keyring={KEYRING}"]
     docker.run(["debootstrap", *options, "bookworm", str(tree), find_mirror()])
-    # What this machine trusts, so that packages can be fetched from where it fetches them.
+    # The machine's CA certificates, so that packages can be fetched from its mirrors.
     shutil.copyfile(Path("/") / CERTIFICATES, tree / CERTIFICATES)
     docker.run(["sh", "-c", f'tar -C "$0" -c . | docker import - {BASE}', str(tree)])
     shutil.rmtree(tree)

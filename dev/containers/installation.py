@@ -17,12 +17,12 @@ from dev.installation import Installation
 from dev.stack import ROOT, free_ports
 
 USER = "admin"
-# Whose checkout it is: neither root nor the user of the containers.
+# Owner of the checkout: neither root nor the user of the containers.
 OWNER = 1234
 
 
 def copy_checkout(target: Path) -> None:
-    """Copy what the repository holds, as under umask 077 of an ordinary user."""
+    """Copy the repository with the modes that umask 077 gives an ordinary user."""
     shutil.rmtree(target, ignore_errors=True)
     names = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
@@ -45,10 +45,10 @@ def copy_checkout(target: Path) -> None:
 
 
 class ComposeInstallation(Installation):
-    """An installation of its own name, so that none that runs already is touched.
+    """An installation with its own project name, so that running ones are not touched.
 
     :param checkout: the folder of docker-compose.yml.
-    :param variables: what its ``.env`` says.
+    :param variables: content of its ``.env``.
     """
 
     def __init__(self, docker: Docker, checkout: Path, project: str, variables: Mapping[str, str]) -> None:
@@ -71,17 +71,17 @@ class ComposeInstallation(Installation):
         return self.docker.run(["docker", "compose", "--project-name", self.project, *words], cwd=self.checkout)
 
     def inspect(self, service: str) -> dict[str, Any]:
-        """What the engine knows of a service's container."""
+        """Return the engine's description of a service's container."""
         identity = self.compose("ps", "--all", "--quiet", service).strip()
         (found,) = json.loads(self.docker.run(["docker", "inspect", identity]))
         return dict(found)
 
     def pid(self, service: str) -> int:
-        """The first process of a service's container, where the engine is."""
+        """Return the first process of a service's container, in the engine's namespace."""
         return int(self.inspect(service)["State"]["Pid"])
 
     def ask(self, service: str, *command: str) -> str:
-        """Run a command in a service's container; its output."""
+        """Run a command in a service's container, and return its output."""
         return self.compose("exec", "--no-TTY", service, *command)
 
     def address(self, service: str, port: int) -> str:

@@ -30,11 +30,11 @@ PACKAGES: Mapping[str, tuple[str, ...]] = {
 
 
 class EngineError(Exception):
-    """The engine cannot be had or started on this machine."""
+    """The engine cannot be fetched or started on this machine."""
 
 
 def find_mirror() -> str:
-    """The address from which this machine's apt gets Debian.
+    """Return the Debian mirror of this machine's apt.
 
     :raises EngineError: if it gets none.
     """
@@ -79,7 +79,7 @@ def fetch(folder: Path) -> Path:
         "APT::Sandbox::User": "root",
     }
     lines = [f'{name} "{value}";' for name, value in settings.items()]
-    # What the machine does after its own updates.
+    # Commands that the machine runs after its own updates.
     lines += ["#clear APT::Update::Post-Invoke;", "#clear APT::Update::Post-Invoke-Success;"]
     (apt / "apt.conf").write_text("\n".join(lines) + "\n")
     environment = {**os.environ, "APT_CONFIG": str(apt / "apt.conf")}

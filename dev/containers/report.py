@@ -28,7 +28,7 @@ def table(head: tuple[str, ...], rows: list[tuple[object, ...]]) -> str:
 
 
 def write_page(journal: Journal, path: Path) -> Path:
-    """Write the page of the run that the journal tells of."""
+    """Write the page of the run in the journal."""
     parts = [HEAD]
     engines, ends = journal.read("engine"), journal.read("end")
     if engines and ends:

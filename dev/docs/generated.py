@@ -255,7 +255,7 @@ OPERATORS: dict[str, Callable[[], Any]] = {
     "S3ToWanOperator": _ingest,
     "WanToS3Operator": _archive,
 }
-# Defaults that depend on the configuration, or that read better otherwise.
+# Defaults that depend on the configuration, or that need words.
 DEFAULTS = {
     ("WanI2VOperator", "deferrable"): "`[operators] default_deferrable`",
     ("WanImageToVideoOperator", "deferrable"): "`[operators] default_deferrable`",
@@ -280,7 +280,7 @@ def command_help(command: str) -> Callable[[], str]:
 
 
 def spend_output() -> str:
-    """What `wan-provider spend` prints for a small ledger."""
+    """Return the output of `wan-provider spend` for a small ledger."""
     from airflow_provider_wan.cli.main import main
 
     with TemporaryDirectory() as folder, redirect_stdout(io.StringIO()) as printed:
@@ -313,7 +313,7 @@ PARTS: dict[str, Callable[[], str]] = {
 
 
 def parameters(documented: Any) -> dict[str, str]:
-    """What a docstring says of each parameter, as Markdown."""
+    """Return the docstring's description of each parameter, as Markdown."""
     text = inspect.cleandoc(documented.__doc__ or "")
     found = re.findall(r"^:param (\w+): (.*?)(?=^:|\Z|\n\n)", text, re.MULTILINE | re.DOTALL)
     return {name: _markdown(content) for name, content in found}
@@ -335,7 +335,7 @@ def _code(text: str) -> str:
 
 
 def renewed(page: Path) -> str:
-    """The page with its made parts, and its examples, as the code has them now."""
+    """Return the page with its generated parts and its examples up to date."""
 
     def part(found: re.Match[str]) -> str:
         return f"{found[1]}{PARTS[found[2]]()}\n{found[4]}"
@@ -349,7 +349,7 @@ def renewed(page: Path) -> str:
 
 
 def names(page: Path) -> list[str]:
-    """The made parts of a page."""
+    """Return the names of a page's generated parts."""
     return [found[1] for found in _PART.findall(page.read_text(encoding="utf-8"))]
 
 

@@ -56,7 +56,7 @@ def parse_blocks(page: Path) -> Iterator[Block]:
 
 
 def cut(path: str, name: str) -> str:
-    """What lies between ``# [START name]`` and ``# [END name]`` of a file, without the indentation in common."""
+    """Return the text between ``# [START name]`` and ``# [END name]`` of a file, without common indentation."""
     text = (ROOT / path).read_text(encoding="utf-8")
     found = re.search(rf"^ *# \[START {name}\]\n(.*?)^ *# \[END {name}\]$", text, re.MULTILINE | re.DOTALL)
     assert found, f"{path} has no {name} between START and END"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``python -m dev.explore [--seed N] [--seconds S]``: histories at random, until the time is over or one fails."""
+"""``python -m dev.explore [--seed N] [--seconds S]``: play random histories until the time is over or one fails."""
 
 from __future__ import annotations
 

@@ -365,8 +365,8 @@ class ClaimWorld:
                 if actor.request_id or isinstance(actor.error, WanClipFailedError):
                     del tasks[clip]
         in_doubt = [stored.entry.may_have_been_sent for stored in self.store.entries()]
-        by_hand = self.request.seed is not None and len(tasks) == 2 and in_doubt == [True, True]
-        assert not tasks or by_hand, f"clips {list(tasks)} never came to be: {self.actors[-1].error!r}"
+        needs_person = self.request.seed is not None and len(tasks) == 2 and in_doubt == [True, True]
+        assert not tasks or needs_person, f"clips {list(tasks)} never came to be: {self.actors[-1].error!r}"
         for request_id in self.service.running():
             self.service.finish(request_id, RequestStatus.SUCCESS)
         return not tasks

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Plays all histories of a kind, and counts what they covered."""
+"""Play all histories of a kind, and count what they covered."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FURTHEST = 400
 
 @dataclass
 class Coverage:
-    """How many schedules were played, and at which boundaries something went wrong in them."""
+    """Count the schedules that were played, and the boundaries at which a fault occurred."""
 
     schedules: int = 0
     by_boundary: Counter[str] = field(default_factory=Counter)
@@ -36,9 +36,9 @@ class Coverage:
 
 class Explorer:
     """
-    Plays rows of histories. In a row the last fault comes ever later, until it lies beyond the end.
+    Play rows of histories. Within a row, the last fault moves to a later boundary until it is past the end.
 
-    :param make: makes the submitter; a test of the exploration passes a broken one.
+    :param make: builds the submitter; the tests of the exploration pass a broken one.
     """
 
     def __init__(self, make: Make = Submitter) -> None:
@@ -46,7 +46,7 @@ class Explorer:
         self._make = make
 
     def row(self, group: str, row: Iterable[History]) -> int:
-        """Play one row, and return how many boundaries it has."""
+        """Play one row, and return its number of boundaries."""
         length = 0
         for history in row:
             played = play(history, self._make)
@@ -111,7 +111,7 @@ class Explorer:
                 break
 
     def back_only(self, base: History) -> None:
-        """Two processes, of which the second begins: a change at every one of its boundaries."""
+        """Two processes, the second of which begins: a change at each of its boundaries."""
         self.row(f"two at once · {base.sequel}", _later(lambda m: replace(base, back=(Switch(m),))))
 
     def fault_at_once(self, base: History, kind: Kind) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""While histories are played nothing may touch the real world: an I/O call past the boundaries is a mistake."""
+"""Forbid real I/O while histories are played: a call that bypasses the boundaries is a defect of the exploration."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _state = {"on": False, "installed": False}
 
 
 class RealIoError(AssertionError):
-    """Something was reached that no boundary stands before."""
+    """Real I/O was attempted without a boundary."""
 
 
 def _hook(event: str, arguments: tuple[Any, ...]) -> None:

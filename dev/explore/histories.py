@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A history: an answer of the API, faults at boundaries, what follows; played to its end, and what must hold then."""
+"""A history: a response of the API, faults at boundaries, and the sequel. It is played to its end and then checked."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from dev.explore.task import Broken, Task
 from dev.explore.world import Process, Strike, World, pretty
 from dev.testkit.history import Violation, find_violations
 
-# Retries and clears by people, after which a clip must be there. Faults are used up long before.
+# Number of manual retries and clears after which the clip must exist. All faults have occurred long before.
 FINAL_TRIES = 8
 
 
 @dataclass(frozen=True)
 class Scenario:
     """
-    How the API takes the first submission.
+    How the API responds to the first submission.
 
-    :param late: seconds after which a submission without an scenario is accepted all the same.
-    :param last_words: errors with which it may end for good, without a clip and without a charge.
+    :param late: seconds after which a submission without a response is accepted after all.
+    :param last_words: errors with which it may fail permanently, without a clip and without a charge.
     """
 
     name: str
@@ -107,7 +107,7 @@ class History:
     :param killer: faults in the triggerer, where it cancels for a clear.
     :param deferrable: waits in the triggerer, or else in the worker.
     :param seed: the user's seed.
-    :param cancel: what the service makes of a cancellation.
+    :param cancel: how the service responds to a cancellation.
     """
 
     scenario: Scenario = ACCEPTED
@@ -123,7 +123,7 @@ class History:
 
     @property
     def weight(self) -> int:
-        """How much goes wrong in it."""
+        """Return the number of faults and switches."""
         return len(self.first) + len(self.second) + len(self.switches) + len(self.back) + len(self.killer)
 
     def __str__(self) -> str:
@@ -138,7 +138,7 @@ class History:
 
 @dataclass
 class Played:
-    """What came of a history."""
+    """The result of a history."""
 
     history: History
     world: World
@@ -162,11 +162,11 @@ class Played:
 
     @property
     def came(self) -> bool:
-        """Whether each fault could strike where it was put."""
+        """Whether each fault could occur at its boundary."""
         return all(at in process.reached for process, ats in self._struck() for at in ats if isinstance(at, Strike))
 
     def boundaries(self) -> list[str]:
-        """Return the names of the boundaries at which it struck or switched."""
+        """Return the names of the boundaries with a fault or a switch."""
         return [
             process.trace[at.step - 1]
             for process, ats in self._struck()
@@ -181,10 +181,10 @@ class Played:
 
 def play(history: History, make: Make = Submitter) -> Played:
     """
-    Play a history, and then what Airflow and people do until there is a clip or nothing helps.
+    Play a history, then the retries of Airflow and of people until there is a clip or no retry helps.
 
     :param make: makes the submitter; a test of the exploration passes a broken one.
-    :raises Broken: a promise was not kept.
+    :raises Broken: if a promise was not kept.
     """
     random.seed(0)  # jitter
     world = World(*history.scenario.faults, late=history.scenario.late, cancel=history.cancel)
@@ -247,9 +247,9 @@ def _needs_person(outcome: str) -> bool:
 
 
 def _reconcile_by_hand(world: World) -> None:
-    """Do what the error asks for where the list shows requests whose payload is hidden: look, and tell."""
+    """Do what the error asks for if the list hides payloads: inspect the requests, and record the result."""
     if not any(Fault.EMPTY_ECHO in job.shapes for job in world.core.jobs):
-        raise Broken("a doubt that a person must settle, although the list shows everything")
+        raise Broken("an entry in doubt that needs a person, although the list shows everything")
     ledger = Ledger(world.ledger, lambda: world.now)
     for stored in world.ledger.entries():
         if stored.entry.state in (EntryState.IN_DOUBT, EntryState.CLAIMED):

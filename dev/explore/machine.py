@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The steps of which hypothesis makes histories of claims, all inside the envelope of the documentation."""
+"""The steps from which hypothesis builds histories of claims, all inside the documented envelope."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from dev.explore.world import MemoryStore
 
 POLICY = Policy()
 PICK = st.integers(0, 2)
-# Two clocks together are wrong by the margin at most.
+# The errors of two clocks add up to the margin at most.
 CLOCK_ERROR = st.sampled_from([0.0, POLICY.clock_margin / 2, -POLICY.clock_margin / 2, 3.0])
 SECONDS = st.sampled_from([0.5, 9.0, 11.0, 49.0, 60.0, 120.0, 180.0, 300.0, 359.0, 400.0])
 TASKS = (("one", 0), ("another", 0), ("other clip", 1))
@@ -119,6 +119,6 @@ class ClaimMachine(RuleBasedStateMachine):
 
 
 class SeededClaimMachine(ClaimMachine):
-    """The same, with a seed of the user's, which both clips share."""
+    """The same with a seed of the user's that both clips share."""
 
     user_seed = 42

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``python -m dev.explore.many_claims [--steps N] [--seed N]``: histories of claims until so many steps are made."""
+"""``python -m dev.explore.many_claims [--steps N] [--seed N]``: play histories of claims for that many steps."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is explored: within minutes for every run of the tests, and at random for as long as one likes."""
+"""The histories to explore: a fixed set for every test run, and random ones without end."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ DEATH = Kind.DIE_AFTER
 
 
 def explore(explorer: Explorer) -> None:
-    """All histories with one fault for each scenario, and those with two for the answers that differ most."""
+    """Explore all histories with one fault for each scenario, and those with two for the most different scenarios."""
     for scenario in SCENARIOS:
         explorer.one_fault(History(scenario), Kind)
         explorer.one_fault(History(scenario, deferrable=False), (DEATH, Kind.TERM_BEFORE))
@@ -118,7 +118,7 @@ def _switches(rng: random.Random) -> tuple[Switch, ...]:
 
 
 def shortest(history: History) -> tuple[History, str]:
-    """Take away from a failing history all that it does not need to fail."""
+    """Shrink a failing history to what it needs to fail."""
     failure = find_failure(history) or "it did not fail again"
     going = True
     while going:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Where the real operator, hook and trigger touch the outside: their clock, ledger, transport, and Airflow.
+The seams at which the real operator, hook and trigger reach the outside: clock, ledger, transport and Airflow.
 
-:func:`seams` puts the process of the running thread behind each of them; nothing else of them is changed.
+:func:`seams` replaces each seam by the process of the running thread; nothing else is changed.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def current_process() -> Process:
 
 @contextmanager
 def running_as(process: Process) -> Iterator[None]:
-    """Play a process in this thread."""
+    """Run as a process in this thread."""
     before = getattr(_running, "process", None)
     _running.process = process
     try:
@@ -76,9 +76,9 @@ def seams(make: Make) -> Iterator[None]:
         stack.enter_context(patch.object(WanHook, "_connect", _connect))
         stack.enter_context(patch.object(WanHook, "_connect_sync", _connect))
         stack.enter_context(patch.object(hook_module, "run_sync", lambda wait: run_async(current_process(), wait())))
-        # It looks every few minutes here: what is due by then need not be found out each second.
+        # Polls are minutes apart here, so that a history needs few steps.
         stack.enter_context(patch.object(scheduler_module, "TICK_SECONDS", 100.0))
-        # One history tells the next one nothing.
+        # Histories share no state.
         stack.enter_context(patch.object(hub_module, "_runtime_stats", _Forgetful()))
         stack.enter_context(patch.object(throttle_module, "_rate_limiters", _Forgetful()))
         stack.enter_context(patch.object(hook_loader, "_imported", [True]))

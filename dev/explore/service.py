@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-A service whose every phase is chosen: when it accepts a POST, when its list shows the request, what it answers.
+A service whose phases the caller controls: when it accepts a POST, when it lists the request, what it responds.
 
-It keeps to the envelope of the documentation if its callers do: nothing here checks that.
+It stays within the documented envelope if its callers do; nothing here checks that.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class FlyingPost:
     :param payload: what it asks for.
     :param sent_at: the true time of its first byte.
     :param request_id: the request that it became; None if it was not accepted.
-    :param refused: whether the service's own answer refused it.
+    :param refused: whether the service's own response refused it.
     :param over: whether the service has taken it, or never will.
     """
 
@@ -45,7 +45,7 @@ class SimulatedService:
 
     :param now: true time of the start.
     :param clock_error: how far its clock is ahead.
-    :ivar shown_at: request id → true time from which the list shows it.
+    :ivar listed_from: request id → true time from which the list shows it.
     """
 
     def __init__(self, now: float, clock_error: float = 0.0) -> None:
@@ -53,12 +53,12 @@ class SimulatedService:
         self.records: dict[str, RequestRecord] = {}
         self.listed_from: dict[str, float] = {}
         self.payloads: dict[str, dict[str, Any]] = {}
-        # An account that was used before: without that the list proves nothing.
+        # The account has older requests; without them the list proves nothing.
         for number, age in enumerate(OLD):
             self._add(f"old{number}", {"seed": number}, now - age, now - age, RequestStatus.SUCCESS)
 
     def accept(self, post: FlyingPost, now: float, lag: float) -> str:
-        """Take a POST in; the list shows it after ``lag`` seconds."""
+        """Accept a POST; the list shows it after ``lag`` seconds."""
         post.over = True
         post.request_id = f"r{len(self.payloads) + 1}"
         self.payloads[post.request_id] = post.payload

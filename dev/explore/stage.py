@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Several processes at the same time, in an order that is chosen and not left to chance."""
+"""Concurrent processes in a chosen, deterministic order."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class _Actor:
 
 class Stage:
     """
-    Runs processes in threads, one at a time; they hand over where they sleep and at their switches.
+    Run processes in threads, one at a time. Control passes when one sleeps, and at its switches.
 
     :param world: whose clock moves on where all of them sleep.
     """
@@ -71,7 +71,7 @@ class Stage:
             thread.start()
         last: _Actor | None = None
         while left := [actor for actor in self._actors if not actor.done]:
-            # Of those that may run now, the one that did not run last.
+            # Prefer a runnable process that did not run last.
             ready = [actor for actor in left if actor.wake_at <= self._world.now]
             chosen = next((actor for actor in ready if actor is not last), ready[0] if ready else None)
             if chosen is None:

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-A task instance as Airflow runs it: execute, the trigger, a fresh instance to resume; and what is left when it fails.
+A task instance as Airflow runs it: execute, the trigger, and a new instance to resume.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Task:
 
     @property
     def asked(self) -> dict[str, Any]:
-        """The payload that it asks for; without a seed if it names none."""
+        """Return the requested payload; without a seed if the user chose none."""
         request = I2VRequest(img_url=IMAGE, prompt="a cat", resolution="720P", seed=self.seed)
         return request.to_payload()
 
@@ -63,7 +63,7 @@ class Task:
 
     def attempt(self, process: Process, *, cleared_when_deferred: bool = False) -> None:
         """
-        Run one try to its end, whatever that is; how it ended is noted.
+        Run one try to its end, and record how it ended.
 
         :param cleared_when_deferred: it ends where it has deferred; the trigger is kept.
         """
@@ -76,7 +76,7 @@ class Task:
         except AirflowFailException as error:
             self.outcomes.append(f"for good: {error}")
         except WanError as error:
-            # Airflow shows these: nothing ends silently. Anything else is a mistake, and goes through.
+            # Airflow shows these errors. Any other is a defect and is raised.
             self.outcomes.append(f"{type(error).__name__}: {error}")
 
     def kill(self, process: Process) -> None:
@@ -107,7 +107,7 @@ class Task:
                     self.outcomes.append("cleared")
                     return
                 event = self._triggered(process, self.trigger)
-                # The worker that resumes is another process, with nothing but the event.
+                # The worker that resumes is another process and has only the event.
                 resumed = getattr(self._operator(), deferred.method_name)
                 step = partial(resumed, context, event)
             else:
@@ -130,12 +130,12 @@ class Task:
     def _succeeded(self, process: Process, result: dict[str, Any]) -> None:
         process.io("return the result", lambda: None)
         self.result = str(result["request_id"])
-        # What comes after: WanToS3Operator, with its own retries.
+        # The downstream task: WanToS3Operator, with its own retries.
         self.world.bucket[self.result] = self.run
         self.outcomes.append("success")
 
     def _known(self, request_id: str) -> None:
-        """See that the next process would find the request, were this one the last."""
+        """Check that another process would find the request if this one died now."""
         request_ids = [stored.entry.request_id for stored in self.world.ledger.entries()]
         if request_id not in request_ids:
             raise Broken("it defers, and the ledger does not name the request")

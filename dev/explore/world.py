@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-A world without a real clock, disk or socket: the sandbox's logic, a ledger in memory, a bucket that is a dict.
+A world without a real clock, disk or socket: the sandbox's logic, a ledger in memory, and a dict as the bucket.
 
 Every effect that a process has on it goes through :meth:`Process.io`, the *boundary*. There a process can be
 stopped before or after the effect, or the call can fail before or after it.
@@ -36,11 +36,11 @@ CONFIG = WanConfig(api_key="sandbox-key", base_url=BASE)
 
 
 class ProcessDied(BaseException):
-    """The process is gone. Nothing may catch this."""
+    """The process has died. Nothing may catch this."""
 
 
 class Kind(StrEnum):
-    """What goes wrong at a boundary."""
+    """The kind of a fault at a boundary."""
 
     DIE_BEFORE = "dies before"
     DIE_AFTER = "dies after"
@@ -59,7 +59,7 @@ class Strike:
 
 
 class MemoryStore:
-    """The ledger, as text, with versions that never come again."""
+    """The ledger as text, with unique versions."""
 
     uri = "memory:"
 
@@ -105,7 +105,7 @@ class World:
         self.now = START
         config = SandboxConfig(render=RenderMode.NONE, run_sigma=0.0, queue_sigma=0.0, journal_limit=0, cancel=cancel)
         self.core = SandboxCore(config, clock=lambda: self.now)
-        # An account that was used before: without that the list proves nothing.
+        # The account has older requests; without them the list proves nothing.
         for age in (20_000.0, 10_000.0):
             self.core.admin.console(age=age)
         for fault in faults:
@@ -118,7 +118,7 @@ class World:
         self._later: list[tuple[float, Callable[[], object]]] = []
 
     def advance(self, until: float) -> None:
-        """Let time pass, and happen what was under way."""
+        """Advance the time, and apply the events that are due."""
         while due := [item for item in self._later if item[0] <= until]:
             first = min(due, key=lambda item: item[0])
             self._later.remove(first)
@@ -139,7 +139,7 @@ class World:
         return [accepted.request_id for accepted in self.core.journal.accepted]
 
     def serve(self, call: HttpRequest) -> HttpResponse:
-        """Answer one call; the time that it takes passes."""
+        """Respond to one call, and advance the time by its duration."""
         if call.method == "POST" and self.late is not None:
             after, self.late = self.late, None
             self._later.append((self.now + after, lambda: self._handle(call)))
@@ -165,11 +165,11 @@ class World:
 @dataclass
 class Process:
     """
-    One process of Airflow: what it does goes through :meth:`io`, and ends with it.
+    One process of Airflow: all its effects go through :meth:`io`, and end with it.
 
     :param name: for the trace.
-    :param strikes: what goes wrong in it.
-    :param pause: called before each boundary: where other processes may come in between.
+    :param strikes: its faults.
+    :param pause: called before each boundary, at which other processes may run.
     :param try_number: Airflow's number of the try that it runs.
     """
 
@@ -282,7 +282,7 @@ def _lost(effect: bool) -> Exception:
 
 
 class ProcessStore:
-    """The ledger as a process sees it, each call a boundary. What is not here does not exist."""
+    """The ledger as a process sees it; each call is a boundary."""
 
     uri = "memory:"
 
@@ -314,7 +314,7 @@ def _down(effect: bool) -> Exception:
 
 
 def pretty(world: World) -> str:
-    """What is left at the end, for a failed schedule."""
+    """Format the final state of a failed schedule."""
     entries: dict[str, Any] = {name: json.loads(text) for name, (text, _) in world.ledger.objects.items()}
     summary = {
         name: {key: entry[key] for key in ("state", "request_id", "owner", "intent_at", "history", "outcome")}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the system tests do with a stack, in their own words."""
+"""Actions of the system tests on a stack."""
 
 from __future__ import annotations
 
@@ -41,20 +41,20 @@ class DagRunHandle:
         return self.harness.stack.airflow.xcom(self.dag_id, self.run_id, task_id, map_index=map_index)
 
     def log(self, task_id: str, attempt: int = 1) -> str:
-        """What a person reads."""
+        """Return the task's log as a person reads it."""
         return self.harness.stack.airflow.task_log(self.dag_id, self.run_id, task_id, attempt=attempt)
 
     def clear(self, *task_ids: str, **options: Any) -> None:
         self.harness.stack.airflow.clear(self.dag_id, self.run_id, list(task_ids), **options)
 
     def mark(self, task_id: str, state: str) -> None:
-        """Set a task's state by hand, as a person does in the UI."""
+        """Set a task's state, as a person does in the UI."""
         path = f"/dags/{self.dag_id}/dagRuns/{self.run_id}/taskInstances/{task_id}"
         self.harness.stack.airflow.call("PATCH", path, json={"new_state": state})
 
 
 class AirflowHarness:
-    """Starts runs, and tells the sandbox how to treat them."""
+    """Start runs, and configure how the sandbox treats their requests."""
 
     def __init__(self, stack: Installation) -> None:
         self.stack = stack
@@ -62,16 +62,16 @@ class AirflowHarness:
         self.photo = f"s3://{BUCKET}/photos/coffee.jpg"
 
     def start(self, dag_id: str, prompt: str, **conf: Any) -> DagRunHandle:
-        """DagRunHandle a Dag that makes one clip of the photograph. The prompt tells the runs apart."""
+        """Start a Dag that makes one clip of the photograph. The prompt identifies the run."""
         conf = {"image": self.photo, "prompt": prompt, "target": f"s3://{BUCKET}/made/{dag_id}.mp4", **conf}
         return DagRunHandle(self, dag_id, self.stack.airflow.trigger(dag_id, conf=conf))
 
     def fault(self, name: str, prompt: str) -> None:
-        """Play a trap on the next request with this prompt."""
+        """Apply a fault to the next request with this prompt."""
         self.stack.sandbox_admin("faults", "POST", fault=name, match={"prompt": prompt})
 
     def accepted(self, prompt: str) -> list[str]:
-        """Ids of the requests with this prompt that the sandbox took in."""
+        """Return the ids of the requests with this prompt that the sandbox accepted."""
         accepted = self.stack.sandbox_admin("accepted")["accepted"]
         return [each["request_id"] for each in accepted if each["payload"].get("prompt") == prompt]
 
@@ -83,12 +83,12 @@ class AirflowHarness:
         return charges
 
     def force(self, request_id: str, status: str) -> None:
-        """Bring a request to a status at once."""
+        """Set a request's status."""
         self.stack.sandbox_admin(f"requests/{request_id}", "POST", status=status)
 
     @contextmanager
     def requests_paused(self) -> Iterator[None]:
-        """No clip is done by itself for a request that is made in here."""
+        """Requests that are submitted within the context do not finish by themselves."""
         self.stack.sandbox_admin("state", "POST", speed=0.001)
         try:
             yield

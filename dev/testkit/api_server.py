@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A small server of the API's look-ups, in the test's own loop, whose every answer a test can bend."""
+"""A small server of the API's lookups, in the test's own event loop; a test can replace each response."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ class Clip:
 @dataclass
 class ApiServer:
     """
-    Requests, newest last; their list is told newest first.
+    Requests, newest last; the list is served newest first.
 
-    :param bend: asked before each answer: what it returns is answered in place of the right one.
+    :param bend: called before each response; what it returns replaces the correct response.
     """
 
     clips: dict[str, Clip] = field(default_factory=dict)
@@ -54,7 +54,7 @@ class ApiServer:
     url: str = ""
 
     def add(self, count: int, *, status: str = "processing", age: float = 60.0) -> list[str]:
-        """Take in requests. :return: their ids."""
+        """Add requests. :return: their ids."""
         first = len(self.clips)
         made = [Clip(f"r{first + n}", time.time() - age + n / 1000, status) for n in range(count)]
         self.clips.update((clip.request_id, clip) for clip in made)
@@ -73,7 +73,7 @@ class ApiServer:
         return len(self.seen) - self.pages
 
     def most_within(self, seconds: float) -> int:
-        """The most requests that arrived in any stretch of time."""
+        """Return the most requests that arrived within any span of this length."""
         times = [at for at, _ in self.seen]
         return max((sum(at <= other < at + seconds for other in times) for at in times), default=0)
 

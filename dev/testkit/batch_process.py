@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs one try of a batch in a process of its own, that can be killed. Its arguments are JSON on the command line."""
+"""Run one try of a batch in its own process, which can be killed. Its arguments are JSON on the command line."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ def crops(count: int, seed: int = 1, size: tuple[int, int] = (400, 400)) -> Iter
         left = draw.randrange(photo.width - width + 1)
         top = draw.randrange(photo.height - height + 1)
         crop = photo.crop((left, top, left + width, top + height)).resize(size)
-        # No two alike, even where a photograph is no larger than the crop.
+        # All differ, even if a photograph is no larger than the crop.
         crop.paste((number % 16 * 16, number // 16 % 16 * 16, number // 256 * 16 % 256), (0, 0, 16, 16))
         written = io.BytesIO()
         crop.save(written, "JPEG", quality=85)
@@ -83,7 +83,7 @@ class BatchTask:
         return self.last
 
     def try_(self, **changes: Any) -> dict[str, Any]:
-        """One try, to its end, with all its waves."""
+        """Run one try to its end, with all its deferral cycles."""
         self.try_number += 1
         step: Any = lambda: self.operator(**changes).execute(self.context())  # noqa: E731
         while True:
@@ -116,7 +116,7 @@ class BatchTask:
 
 
 async def run_trigger(trigger: Any) -> dict[str, Any]:
-    """Run a trigger as the triggerer does, from what lies in the database."""
+    """Run a trigger as the triggerer does, from its serialized form."""
     _, arguments = trigger.serialize()
     fresh = type(trigger)(**json.loads(json.dumps(arguments)))
     async for event in fresh.run():

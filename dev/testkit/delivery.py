@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Compares a clip in the bucket with what was asked for, by what the sandbox has received and what it has rendered."""
+"""Compare a clip in the bucket with its request, by what the sandbox received and rendered."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from dev.testkit.s3_folder import Folder
 
 
 def check_delivered(sandbox: SandboxServer, folder: Folder, archive_uri: str, **asked: Any) -> None:
-    """Fail unless the clip at a URI is the one that was asked for.
+    """Fail unless the clip at a URI is the one that was requested.
 
     The request that the clip's record names must have been received with these values, its result as the sandbox serves
     it must be the very bytes in the bucket, and the record must say the same.
 
     :param sandbox: the service.
     :param folder: a folder of the bucket.
-    :param archive_uri: where the clip is said to be.
-    :param asked: fields of the payload, with their values as they were asked for.
+    :param archive_uri: the reported URI of the clip.
+    :param asked: requested fields of the payload, with their values.
     """
     bucket, key = split_s3_uri(archive_uri)
     stored = folder.client.get_object(Bucket=bucket, Key=key)["Body"].read()

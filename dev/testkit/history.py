@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Checks a finished history of payments: what the service accepted and charged, what the ledger says, what was delivered.
+Check a finished history of payments: what the service accepted and charged, the ledger, and what was delivered.
 
-It is pure, and knows nothing of how the history came about. What Airflow believes has no say in it.
+The check is a pure function of these; it uses nothing that Airflow reports.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class SentPost:
 
     :param fingerprint: the clip.
     :param attempt: task and try number.
-    :param refused: whether the service's own answer refused it, and the worker was told.
+    :param refused: whether the service's own response refused it and reached the worker.
     """
 
     fingerprint: str
@@ -66,13 +66,13 @@ def find_violations(
     """
     Return the promises that a history breaks.
 
-    :param accepted: all requests that the service took in, with ``request_id`` and ``payload``.
+    :param accepted: all requests that the service accepted, with ``request_id`` and ``payload``.
     :param charges: all charges, with ``request_id``.
     :param entries: the whole ledger.
-    :param delivered: request id of each clip that was given to a task → the payload that this task asked for; a seed
-        counts if the task named one.
+    :param delivered: request id of each clip that was given to a task → the payload that this task requested; a seed
+        counts if the task chose one.
     :param posts: the paid POSTs that left, if they are known.
-    :param settled: whether all is over; before that, an entry in doubt stands for a payment with its seed.
+    :param finished: whether the history has ended; until then an entry in doubt accounts for a payment with its seed.
     """
     payloads = {each["request_id"]: each["payload"] for each in accepted}
     charged = Counter(each["request_id"] for each in charges)

@@ -81,7 +81,7 @@ class PreparedCall:
 
 class Api:
     """
-    An API that takes requests and lists them, the newest first; two of them are older than any test.
+    An API that accepts requests and lists them, newest first; two of them are older than any test.
 
     :ivar answers: what the next submissions do: an error to raise, or one to raise after accepting (a pair).
     """

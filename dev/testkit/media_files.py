@@ -16,7 +16,7 @@ from PIL import Image
 
 
 def picture(width: int = 800, height: int = 600, kind: str = "JPEG", mode: str = "RGB", **options: Any) -> bytes:
-    """An image with something to be seen: a gradient."""
+    """Draw an image with a gradient."""
     image = Image.linear_gradient("L").resize((width, height)).convert(mode)
     buffer = io.BytesIO()
     image.save(buffer, kind, **options)
@@ -40,7 +40,7 @@ def video(
     movflags: str = "",
     codec: str = "libx264",
 ) -> bytes:
-    """An MP4 at 30 frames a second, with a silent AAC track where wished."""
+    """An MP4 at 30 frames a second, optionally with a silent AAC track."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "clip.mp4"
         with av.open(str(path), "w", options={"movflags": movflags} if movflags else {}) as container:
@@ -76,7 +76,7 @@ def wav(seconds: float, rate: int = 8000) -> bytes:
 
 
 def mp3(seconds: float, *, headless: bool = False) -> bytes:
-    """A real MP3; ``headless`` leaves out what tells its length (ID3 tag and Xing frame)."""
+    """Encode a real MP3; ``headless`` omits the ID3 tag and the Xing frame, which contain its length."""
     buffer = io.BytesIO()
     options = {"write_xing": "0", "id3v2_version": "0"} if headless else {}
     with av.open(buffer, "w", format="mp3", options=options) as container:
@@ -91,7 +91,7 @@ def mp3(seconds: float, *, headless: bool = False) -> bytes:
 
 
 def box(name: bytes, body: bytes = b"", *, long: bool = False) -> bytes:
-    """An MP4 box, with a 64-bit length where wished."""
+    """An MP4 box, optionally with a 64-bit length."""
     if long:
         return struct.pack(">I4sQ", 1, name, 16 + len(body)) + body
     return struct.pack(">I4s", 8 + len(body), name) + body

@@ -12,7 +12,7 @@ class OneDagAuthManager(SimpleAuthManager):
     """A user whose role is ``viewer`` reads the Dag that has the user's name, and no other."""
 
     def is_authorized_dag(self, *, user: Any, details: Any = None, **kwargs: Any) -> bool:
-        """Tell whether a user may do something with a Dag."""
+        """Return whether a user may do something with a Dag."""
         allowed = super().is_authorized_dag(user=user, details=details, **kwargs)
         if str(user.role).lower() != "viewer":
             return allowed

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""KubernetesExecutor without Kubernetes: each task is what its pod would run, as a process in a session of its own."""
+"""KubernetesExecutor without Kubernetes: each task is the command of its pod, as a process in its own session."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from airflow.executors.base_executor import BaseExecutor
 
 
 class PodExecutor(BaseExecutor):  # type: ignore[misc, unused-ignore]
-    """Runs the command of KubernetesExecutor's pods, and reports what became of the process as it does of the pod."""
+    """Run the command of KubernetesExecutor's pods, and report the end of the process as that of the pod."""
 
     def start(self) -> None:
         self._pods: dict[Any, subprocess.Popen[bytes]] = {}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Kills Airflow's processes while a run is under way."""
+"""Kill Airflow's processes during a run."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def task_processes(scheduler: int) -> list[psutil.Process]:
 
 
 class Killer(threading.Thread):
-    """Kills task processes and the triggerer, and clears tasks that wait, by a seeded plan, for as long as it is open.
+    """Kill task processes and the triggerer, and clear waiting tasks, by a seeded plan, until it is closed.
 
     :param tasks: how many task processes it kills at most.
     :param triggerers: how often it kills the triggerer at most, each time while something waits there.
@@ -68,12 +68,12 @@ class Killer(threading.Thread):
             self._error = error
 
     def check(self) -> None:
-        """:raises Exception: what ended it before its time."""
+        """:raises Exception: the error that ended it early."""
         if self._error is not None:
             raise self._error
 
     def waits_disturbed(self) -> bool:
-        """Whether all is done of its plan that can only be done while something waits."""
+        """Whether the part of its plan that needs waiting tasks is done."""
         self.check()
         return (self.triggerers, self.clears) == self._plan[1:]
 

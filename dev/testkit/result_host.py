@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A host of results that does what a test tells it, over a real socket."""
+"""A host of results with scripted responses, over a real socket."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Seen:
 
 @dataclass
 class ResultHost:
-    """Answers each path by its plays, in turn; the last one stays.
+    """Respond to each path with its plays, in turn; the last one is repeated.
 
     :param plays: what to do at each path.
     :param seen: the calls so far.
@@ -48,7 +48,7 @@ class ResultHost:
 
         class Server(ThreadingHTTPServer):
             def handle_error(self, request: Any, client_address: Any) -> None:
-                pass  # broken connections are meant
+                pass  # broken connections are intended
 
         self._server = Server(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
@@ -70,7 +70,7 @@ class ResultHost:
 
 
 def body(data: bytes, kind: str = "video/mp4", *, repeated: tuple[bytes, int] = (b"", 0)) -> Play:
-    """A good answer: the data, and then the same piece again and again."""
+    """Send a good response: the data, and then one chunk repeatedly."""
 
     def play(handler: BaseHTTPRequestHandler) -> None:
         piece, times = repeated
@@ -102,7 +102,7 @@ def redirect(target: str) -> Play:
 
 
 def cut(data: bytes, sent: int, *, reset: bool = False) -> Play:
-    """Announces all and sends a part; then the connection ends, by a reset where wished."""
+    """Announce the full length, send a part, and end the connection, optionally by a reset."""
 
     def play(handler: BaseHTTPRequestHandler) -> None:
         handler.send_response(200)
@@ -119,7 +119,7 @@ def cut(data: bytes, sent: int, *, reset: bool = False) -> Play:
 
 
 def stall(data: bytes, sent: int) -> Play:
-    """Sends a part, and then nothing until the client gives up."""
+    """Send a part, and then nothing until the client gives up."""
 
     def play(handler: BaseHTTPRequestHandler) -> None:
         handler.send_response(200)
@@ -134,7 +134,7 @@ def stall(data: bytes, sent: int) -> Play:
 
 
 def unannounced(data: bytes) -> Play:
-    """No length, and the connection's end as the body's."""
+    """Send no length; the end of the connection ends the body."""
 
     def play(handler: BaseHTTPRequestHandler) -> None:
         handler.send_response(200)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A proxy before a real S3 that plays what other stores and policies refuse."""
+"""A proxy in front of a real S3 that refuses what other stores and policies refuse."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class S3Proxy:
 
     :param port: port of the real S3 on 127.0.0.1.
     :param required: headers without which no object is written, with their values.
-    :param may_list: whether an absent key is told from one that may not be read.
+    :param may_list: whether a missing key is answered with 404, not 403.
     :param conditional: whether conditional writes are implemented.
     :param checksums: whether the headers of checksums are known.
     """

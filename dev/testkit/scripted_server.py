@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A server on a raw socket that dies in every way in which a connection can die."""
+"""A server on a raw socket that breaks connections in every way."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Script = Callable[[socket.socket], None]
 @dataclass
 class WireServer:
     """
-    Plays one script a connection, the last one over and over, and keeps what it was sent.
+    Play one script per connection, repeating the last one, and record what it received.
 
     :param reads: whether it reads a request before it plays its script.
     :param tls: speak TLS with this context.

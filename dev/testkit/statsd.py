@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What receives Airflow's metrics in the tests: a socket, as StatsD has one."""
+"""A StatsD receiver for Airflow's metrics in the tests."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from types import TracebackType
 
 
 class Statsd:
-    """Sums counters, and keeps the last value of everything else."""
+    """Sum counters, and store the last value of everything else."""
 
     def __init__(self) -> None:
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -28,7 +28,7 @@ class Statsd:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        # An empty datagram is the sign to end: closing the socket would not wake the thread.
+        # An empty datagram ends the thread; closing the socket would not wake it.
         self._socket.sendto(b"", ("127.0.0.1", self.port))
         self._thread.join()
         self._socket.close()

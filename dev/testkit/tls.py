@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A certificate authority of the tests' own."""
+"""A certificate authority for the tests."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from cryptography.x509.oid import NameOID
 
 
 class PrivateCA:
-    """A CA that no system trusts by itself.
+    """A private CA that no system trusts by default.
 
     :param folder: where its certificates are written.
     """

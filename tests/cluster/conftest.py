@@ -14,7 +14,7 @@ from dev.testkit.airflow_harness import AirflowHarness
 from dev.testkit.statsd import Statsd
 
 DAGS = ("wan_image_to_video", "wan_single_clip", "wan_dataset_backfill")
-# So few places that one triggerer can't take all clips.
+# The capacity is so small that one triggerer can't run all triggers.
 CAPACITY = 4
 
 
@@ -26,7 +26,7 @@ def statsd() -> Iterator[Statsd]:
 
 @pytest.fixture(scope="session")
 def cluster(statsd: Statsd) -> Iterator[Cluster]:
-    """Everything up, the example Dags read. The database server may have no way into a folder of pytest's."""
+    """Start the cluster and wait for the example Dags. The database server may have no access to pytest's folders."""
     variables = {"SANDBOX_SPEED": "12", "TRIGGERER_CAPACITY": str(CAPACITY)}
     variables |= {"STATSD_ON": "true", "STATSD_HOST": "127.0.0.1", "STATSD_PORT": str(statsd.port)}
     with Cluster(ROOT / ".run" / "test-cluster", variables=variables) as cluster:
@@ -41,5 +41,5 @@ def harness(cluster: Cluster) -> AirflowHarness:
 
 @pytest.fixture(scope="session")
 def yesterday() -> str:
-    """The day that a run of now is about."""
+    """Return the day that a run that starts now processes."""
     return f"{datetime.now(UTC) - timedelta(days=1):%Y-%m-%d}"

@@ -64,7 +64,7 @@ def test_mapped_clips_and_a_batch_are_made_by_both_workers_and_both_triggerers(
             return sum(waiting.values()) == MAPPED
 
         wait_for("all clips to wait in triggerers", all_wait, seconds=150, every=0.5)
-    # What was made while they were held is never done by itself.
+    # Requests that were submitted while paused never finish by themselves.
     for request_id in list_accepted(cluster) - accepted:
         harness.force(request_id, "success")
     batch = DagRunHandle(
@@ -88,7 +88,7 @@ def test_mapped_clips_and_a_batch_are_made_by_both_workers_and_both_triggerers(
 
 
 def test_workers_and_triggerers_report_to_airflows_metrics(cluster: Cluster, statsd: Statsd) -> None:
-    """After the clips of the test above."""
+    """Runs after the clips of the test above."""
     counters = statsd.counters
     assert counters["airflow.wan.api.submit.200"] >= MAPPED + BATCH
     assert counters["airflow.wan.clips.submitted"] >= MAPPED + BATCH
@@ -99,10 +99,10 @@ def test_workers_and_triggerers_report_to_airflows_metrics(cluster: Cluster, sta
 
 
 def list_accepted(cluster: Cluster) -> set[str]:
-    """Ids of all requests that the sandbox took in."""
+    """Return the ids of all requests that the sandbox accepted."""
     return {each["request_id"] for each in cluster.sandbox_admin("accepted")["accepted"]}
 
 
 def list_workers(cluster: Cluster, run: DagRunHandle, task_id: str) -> set[str]:
-    """The hosts on which a task's instances ran."""
+    """Return the hosts on which a task's instances ran."""
     return {each["hostname"] for each in cluster.airflow.task_instances(run.dag_id, run.run_id, task_id)}

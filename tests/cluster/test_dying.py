@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What becomes of a clip that is waited for, when its triggerer dies and when a person steps in."""
+"""A waiting clip when its triggerer dies, and when a person intervenes."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ TARGET = f"s3://{BUCKET}/made/cluster"
 
 
 def waiting(harness: AirflowHarness, prompt: str) -> tuple[DagRunHandle, str]:
-    """A run whose clip is waited for, and the id of its request."""
+    """Start a run whose clip waits; yield it with the id of its request."""
     run = harness.start("wan_single_clip", prompt, target=f"{TARGET}/{prompt}.mp4")
     run.wait_for("generate", "deferred")
     (request_id,) = harness.accepted(prompt)
@@ -38,13 +38,13 @@ def waiting(harness: AirflowHarness, prompt: str) -> tuple[DagRunHandle, str]:
 
 
 def holder(cluster: Cluster, run: DagRunHandle) -> str | None:
-    """The triggerer that waits for the run's clip."""
+    """Return the triggerer that waits for the run's clip."""
     rows = cluster.rows(HOLDER, run.run_id)
     return str(rows[0][0]) if rows else None
 
 
 def wait_for_holder(cluster: Cluster, run: DagRunHandle, *, other_than: str | None = None) -> str:
-    """Wait until a triggerer waits for the clip; its name."""
+    """Wait until a triggerer waits for the clip, and return the triggerer's name."""
     found: list[str | None] = [None]
 
     def is_deferred() -> bool:
@@ -56,7 +56,7 @@ def wait_for_holder(cluster: Cluster, run: DagRunHandle, *, other_than: str | No
 
 
 def logged(run: DagRunHandle, text: str, *, attempt: int) -> bool:
-    """Whether an attempt has begun and has said this."""
+    """Whether an attempt has begun and has logged this text."""
     try:
         return text in run.log("generate", attempt)
     except requests.HTTPError:
@@ -88,7 +88,7 @@ def test_the_other_triggerer_takes_over_from_one_that_was_killed(cluster: Cluste
 
 @contextmanager
 def no_triggerer(cluster: Cluster) -> Iterator[None]:
-    """Both are dead."""
+    """Kill both triggerers within the context."""
     for name in TRIGGERERS:
         cluster.engine.kill(name)
     try:
@@ -117,7 +117,7 @@ def test_a_task_that_deferred_under_an_older_version_is_resumed_under_this_one(
 
 @contextmanager
 def frozen(cluster: Cluster, name: str) -> Iterator[None]:
-    """A service that stands still, as on a machine that is out of memory, and then goes on."""
+    """Stop a service with SIGSTOP, as on a machine that is out of memory, and continue it."""
     process = psutil.Process(cluster.engine.components[name].pid)
     family = [process, *process.children(recursive=True)]
     for each in family:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The harness itself, with the two smallest services."""
+"""The compose runner, with the two smallest services."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ def journal() -> Journal:
 
 @pytest.fixture(scope="session")
 def docker() -> Docker:
-    """The client where these tests run is where the engine is."""
+    """Return a client; these tests run in the engine's namespaces."""
     found = Docker()
     if found.version() is None:
         pytest.exit("No Docker Engine answers here: make test-containers", 1)
@@ -44,7 +44,7 @@ def docker() -> Docker:
 
 
 class Watch:
-    """Looks at what runs, every now and then: memory of the containers, command lines of all processes."""
+    """Sample the memory of the containers and the command lines of all processes."""
 
     def __init__(self, docker: Docker, journal: Journal, secrets: list[str]) -> None:
         self.exposed: set[str] = set()
@@ -84,7 +84,7 @@ class Watch:
                 usage = json.loads(line)
                 if usage["Name"].startswith(f"{PROJECT}-") and "-elsewhere-" not in usage["Name"]:
                     used, _, limit = usage["MemUsage"].partition(" / ")
-                    # A service of the second installation is the same service.
+                    # The second installation has the same services.
                     service = usage["Name"].removeprefix(f"{PROJECT}-").removeprefix("production-").rpartition("-")[0]
                     self._journal.note("memory", service=service, used=_mebibytes(used), limit=_mebibytes(limit))
 
@@ -97,7 +97,7 @@ def _mebibytes(text: str) -> float:
 
 @pytest.fixture(scope="session")
 def installation(docker: Docker, journal: Journal) -> Iterator[ComposeInstallation]:
-    """Up and healthy, from a checkout under umask 077."""
+    """Start the installation from a checkout under umask 077, and wait until it is healthy."""
     checkout = FOLDER / "checkout"
     copy_checkout(checkout)
     installation = ComposeInstallation(docker, checkout, PROJECT, drawn())
@@ -137,6 +137,6 @@ def harness(installation: ComposeInstallation) -> AirflowHarness:
 
 @pytest.fixture(autouse=True)
 def timed(request: pytest.FixtureRequest, journal: Journal, installation: Any) -> Iterator[None]:
-    """Each test's time is in the log."""
+    """Record each test's duration in the journal."""
     with journal.step(request.node.name.removeprefix("test_").replace("_", " ")):
         yield

@@ -29,7 +29,7 @@ AIRFLOW_SERVICES = (
     "api-server", "scheduler", "dag-processor", "worker", "worker-transfers", "triggerer-1", "triggerer-2",
 )  # fmt: skip
 AIRFLOW_USER = 50000
-# What is promised for the tasks of a worker that died.
+# The documented bound for the tasks of a dead worker.
 RECOVERY_SECONDS = 120
 HOLDERS = """
     SELECT job.id, job.hostname, count(*) FROM trigger JOIN job ON job.id = trigger.triggerer_id
@@ -47,7 +47,7 @@ def list_clips(installation: ComposeInstallation) -> dict[str, int]:
     return {each["Key"]: each["Size"] for each in listed.get("Contents", ()) if each["Key"].endswith(".mp4")}
 
 
-# --- as it comes up -------------------------------------------------------------------------------------------------
+# --- start-up -------------------------------------------------------------------------------------------------------
 def test_the_checkout_can_be_read_by_its_owner_only(installation: ComposeInstallation) -> None:
     files = [installation.checkout, *installation.checkout.rglob("*")]
 
@@ -130,7 +130,7 @@ def test_two_photographs_become_two_clips_with_two_charges_and_logs(
         assert f"made/{name}.mp4" in run.log("archive")
 
 
-# --- what stops and dies --------------------------------------------------------------------------------------------
+# --- stops and kills ------------------------------------------------------------------------------------------------
 def test_a_worker_that_is_stopped_lets_its_tasks_finish(installation: ComposeInstallation) -> None:
     run_id = installation.airflow.trigger("holding", conf={"seconds": 12})
     wait_until_running(installation, run_id, 4)
@@ -152,7 +152,7 @@ def wait_until_running(installation: ComposeInstallation, run_id: str, count: in
 
 
 def query(installation: ComposeInstallation, statement: str) -> list[list[str]]:
-    """Ask Airflow's database."""
+    """Query Airflow's database."""
     psql = ["psql", "--host=localhost", "--username=airflow", "--dbname=airflow", "--tuples-only", "--no-align"]
     script = f'PGPASSWORD="$POSTGRES_PASSWORD" exec "$@" --command="{statement}"'
     output = installation.ask("postgres", "sh", "-c", script, "sh", *psql)
@@ -162,7 +162,7 @@ def query(installation: ComposeInstallation, statement: str) -> list[list[str]]:
 def kill(installation: ComposeInstallation, service: str) -> float:
     """SIGKILL a service's first process, as when it runs out of memory; the time.
 
-    'docker kill' would be a wish of the user's, after which the engine does not start it again.
+    After 'docker kill' the engine would not restart the container, because the user stopped it.
     """
     os.kill(installation.pid(service), signal.SIGKILL)
     return time.time()
@@ -178,7 +178,7 @@ def wait_until_healthy_again(installation: ComposeInstallation, service: str) ->
 
 @contextmanager
 def waiting_clips(harness: AirflowHarness, names: list[str]) -> Iterator[list[DagRunHandle]]:
-    """Runs whose clips wait in triggerers; they are done by the end of the block."""
+    """Start runs whose clips wait in triggerers; the clips finish at the end of the context."""
     with harness.requests_paused():
         runs = [start_clip(harness, name) for name in names]
         for run in runs:
@@ -233,12 +233,12 @@ def test_a_dead_triggerers_clips_are_taken_over_and_a_dead_workers_tasks_run_aga
 
 
 def count_waiting(installation: ComposeInstallation, but: str = "") -> int:
-    """How many clips living triggerers wait for, one of them left out."""
+    """Count the clips that live triggerers wait for, except one triggerer."""
     return sum(int(count) for job, _, count in query(installation, HOLDERS) if job != but)
 
 
 def wait_for_starts(installation: ComposeInstallation, run_id: str, died: float, count: int) -> list[float]:
-    """When the tasks that were under way at a death began to run again."""
+    """Return when the tasks that ran at a kill began to run again."""
     starts: list[float] = []
 
     def find() -> bool:
@@ -252,7 +252,7 @@ def wait_for_starts(installation: ComposeInstallation, run_id: str, died: float,
 
 
 def stop_idle_processes(pid: int) -> None:
-    """Hold open the moment between a worker's receipt of a task and its start: its idle processes stand still."""
+    """Stop the worker's idle processes, so that a task that was received does not start."""
     (celery,) = psutil.Process(pid).children()
     idle = [process for process in celery.children() if not process.children()]
     assert idle
@@ -261,7 +261,7 @@ def stop_idle_processes(pid: int) -> None:
 
 
 def count_unacknowledged(installation: ComposeInstallation) -> int:
-    """How many messages the workers have received and not acknowledged."""
+    """Count the messages that the workers have received and not acknowledged."""
     return int(installation.ask("redis", "redis-cli", "HLEN", "unacked"))
 
 
@@ -303,7 +303,7 @@ def test_an_s3_that_cannot_be_reached_stops_the_start_with_a_sentence(installati
 # --- production -----------------------------------------------------------------------------------------------------
 @pytest.fixture
 def production(installation: ComposeInstallation, docker: Docker) -> Iterator[ComposeInstallation]:
-    """Without the profile: an API and an S3 that are elsewhere, outside the network of the compose file."""
+    """Start the installation without the profile: API and S3 are outside the network of the compose file."""
     installation.compose("down")
     (network,) = json.loads(docker.run(["docker", "network", "inspect", "bridge"]))
     host = network["IPAM"]["Config"][0]["Gateway"]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The page of the benchmarks says what their figures say."""
+"""The page of the benchmarks agrees with their figures."""
 
 from __future__ import annotations
 

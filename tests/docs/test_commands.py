@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every command of the documentation exists, with those options."""
+"""Every command in the documentation exists, with its options."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def of(*start: str) -> list[Command]:
 
 
 def airflow_words() -> list[list[str]]:
-    """What follows ``airflow``, without the variables before it."""
+    """Return the words after ``airflow``, without the variables before it."""
     lines = [[word for word in words if not re.match(r"AIRFLOW__\w+=", word)] for _, words in commands()]
     return [words[1:] for words in lines if words[0] == "airflow"]
 
@@ -154,7 +154,7 @@ def test_airflow_takes_the_commands_and_the_connections_work(sandbox: SandboxSer
             "AIRFLOW_HOME": str(home.path),
             "PYTHONPATH": str(ROOT),
             "AIRFLOW__CORE__TEST_CONNECTION": "Enabled",
-            # Found before the one that the command adds to the database.
+            # The environment takes precedence over the connection that the command adds to the database.
             "AIRFLOW_CONN_WAN_DEFAULT": json.dumps(reached),
         },
     )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The pages about errors say what the code says."""
+"""The pages about errors agree with the code."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ HEADINGS = (
 )
 # Whether a retry helps depends on the case, or on the ledger.
 SPECIAL = {"WanClipFailedError": "unless permanent", "WanInDoubtError": "through the ledger"}
-# Airflow's own words.
+# Airflow's own messages.
 FOREIGN = {"isn't defined"}
 
 
@@ -64,7 +64,7 @@ def test_a_refused_submission_costs_nothing_by_the_page_too() -> None:
 
 @cache
 def messages() -> frozenset[str]:
-    """Every text in the code, with ``…`` where a value goes."""
+    """Return every text in the code, with ``…`` for each value."""
     found = set()
     for path in (ROOT / "airflow_provider_wan").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -76,7 +76,7 @@ def messages() -> frozenset[str]:
 
 
 def without_values(text: str) -> str:
-    """The text with ``…`` for each value in it: numbers, quoted words, places in a format."""
+    """Return the text with ``…`` for each value: numbers, quoted words, format fields."""
     text = re.sub(r"%\.?\d*[sdf]|'\w+'|\d+", "…", text)
     return re.sub(r"…(?:, …)+", "…", text)
 
@@ -87,7 +87,7 @@ def symptoms() -> list[str]:
 
 
 def occurs(symptom: str) -> bool:
-    # A refused value is told as field=value: rule, of which the code has the rule.
+    # A refused value is reported as field=value: rule, of which the code has the rule.
     field, _, rule = symptom.partition(": ")
     wanted = without_values(rule if "=" in field else symptom)
     return any(wanted in text for text in messages())

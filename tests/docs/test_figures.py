@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Figures in the text are those of the code."""
+"""Figures in the text agree with the code."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The README's first DAG, from an image in S3 to a clip in S3, as a reader would play it."""
+"""The README's first DAG, from an image in S3 to a clip in S3, as a reader would run it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_the_first_dag_makes_a_clip_and_defers_meanwhile(tmp_path: Path) -> None
     (dags / "first_clip.py").write_text(block.text, encoding="utf-8")
     options = {}
     if version("apache-airflow-core") < "3.3":
-        # What the README says of Airflow before 3.3.
+        # The README's note on Airflow before 3.3.
         options = {"wan": {"ledger_uri": f"s3://{BUCKET}/wan-ledger"}}
     home = make_home(tmp_path / "airflow", port=1, dags={"dags": dags}, templates=TEMPLATES, overrides=options)
     with SeaweedFS() as s3, SandboxServer(api_key=KEY, speed=60, render="tiny") as sandbox:

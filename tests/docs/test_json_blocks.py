@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every JSON block is what it says that it is."""
+"""Every JSON block is valid for what it documents."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Links within the repository lead somewhere."""
+"""Links within the repository have targets."""
 
 from __future__ import annotations
 

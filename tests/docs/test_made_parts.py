@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is made from the code, and what is cut from the examples, is as the code has it."""
+"""Generated parts and examples are up to date with the code."""
 
 from __future__ import annotations
 

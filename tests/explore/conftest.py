@@ -18,7 +18,7 @@ import pytest
 
 @pytest.fixture(autouse=True)
 def _silent() -> Iterator[Any]:
-    """Tens of thousands of failures are played here: nobody wants to read of them."""
+    """Silence the logs of tens of thousands of simulated failures."""
     logging.disable(logging.CRITICAL)
     yield
     logging.disable(logging.NOTSET)

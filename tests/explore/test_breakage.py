@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""With any one of the safeguards taken out, the exploration fails."""
+"""The exploration fails if any one safeguard is removed."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ ONE = (Kind.DIE_AFTER, Kind.SLOW)
 
 
 def explore(make: Any = Submitter, *, scenarios: Any = (ACCEPTED, RESET_ACCEPTED, RESET_LATE, BUSY)) -> None:
-    """A small part of the exploration, which nothing but the breakage makes fail."""
+    """Run a small part of the exploration, which fails only because of the removed safeguard."""
     explorer = Explorer(make)
     for scenario in scenarios:
         explorer.one_fault(History(scenario), ONE)
@@ -49,7 +49,7 @@ def test_with_everything_in_place_nothing_is_found() -> None:
 
 
 class WithoutClaim(Submitter):
-    """Submits, and then writes down what it did."""
+    """Submits first, and writes the entry afterwards."""
 
     def _claim_and_post(self, submission: Any, stored: Any, *, keep_seed: Any) -> Any:
         fresh, request = self._build_claim(submission, stored.entry if stored else None, keep_seed)
@@ -63,35 +63,35 @@ class WithoutClaim(Submitter):
 
 
 class WithoutRecord(Submitter):
-    """Does not write the request id down."""
+    """Does not record the request id."""
 
     def _record_accepted(self, current: Any, record: Any) -> Any:
         return SubmitResult(entries.submitted(current.entry, record.request_id, 0.0), record, True)
 
 
 class WithoutReconciliation(Submitter):
-    """Takes what is in doubt for not sent."""
+    """Treats an entry in doubt as not sent."""
 
     def _reconcile(self, submission: Any, stored: Any, on_doubt: Any) -> Any:
         return self._claim_and_post(submission, stored, keep_seed=True)
 
 
 class WithoutSecondScan(Submitter):
-    """Takes one scan of the list for a proof."""
+    """Accepts one scan of the list as proof."""
 
     def __init__(self, *args: Any, **more: Any) -> None:
         super().__init__(*args, **more, policy=Careless(absence_confirm_interval=0.0))
 
 
 class WithoutLease(Submitter):
-    """Takes every other owner for dead."""
+    """Treats every other owner as dead."""
 
     def __init__(self, *args: Any, **more: Any) -> None:
         super().__init__(*args, **more, policy=Careless(lease=0.0, clock_margin=0.0, absence_confirm_interval=0.0))
 
 
 class WithoutFence(Submitter):
-    """Does not look at its claim again before it pays."""
+    """Does not check its claim again before it pays."""
 
     def _replace(self, current: Any, entry: Any) -> Any:
         if entry.state is EntryState.CLAIMED and entry.intent_at is not None:
@@ -100,14 +100,14 @@ class WithoutFence(Submitter):
 
 
 class WithoutHaste(Submitter):
-    """Pays however long ago it recorded its intent."""
+    """Pays even if its intent is too old."""
 
     def __init__(self, *args: Any, **more: Any) -> None:
         super().__init__(*args, **more, policy=Careless(max_intent_age=1e9))
 
 
 class WithoutPollingFirst(Submitter):
-    """Pays again for what it has submitted before."""
+    """Pays again although a request is submitted."""
 
     def _step(self, submission: Any, stored: Any, on_doubt: Any) -> Any:
         if stored is not None and stored.entry.state is EntryState.SUBMITTED:

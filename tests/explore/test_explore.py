@@ -39,8 +39,8 @@ def test_histories_at_random_hold_too() -> None:
 @pytest.mark.parametrize("sequel", [Sequel.ZOMBIE, Sequel.SECOND_WORKER])
 def test_the_one_window_that_is_left_is_the_post_itself_and_it_is_reported(sequel: Any) -> None:
     """
-    A process that is stopped after it announced its POST, for longer than others wait for it, and then
-    goes on: no idempotency key guards that. The cancellation of the second request is asked for; where
+    A process that is stopped after it recorded its intent, for longer than others wait for it, and then
+    continues, sends a second POST: the API has no idempotency key. The second request is cancelled; if
     the service ignores that, both are charged, and the ledger names both.
     """
     doubled = set()

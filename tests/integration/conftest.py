@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A real S3 for the whole session, a sandbox of the API, and a host of results that can misbehave."""
+"""A real S3 for the whole session, a sandbox of the API, and a host of results with faults."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def host() -> Iterator[ResultHost]:
 
 @pytest.fixture
 def wan_connection(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Points ``wan_default`` at a base URL."""
+    """Point ``wan_default`` at a base URL."""
 
     def connect(base_url: str, key: str, **extra: Any) -> None:
         value = {"conn_type": "wan", "host": base_url, "password": key, "extra": extra}

@@ -246,7 +246,7 @@ def test_a_host_that_falls_silent_is_left_and_asked_again(
 
 def test_a_task_that_is_killed_while_it_uploads_leaves_nothing_behind(folder: Folder, host: ResultHost) -> None:
     class Killed(BaseException):
-        """Such as Airflow's own time-out."""
+        """An interruption, such as Airflow's timeout."""
 
     class Killing:
         def __getattr__(self, name: str) -> Any:
@@ -392,7 +392,7 @@ def test_a_write_that_collides_with_its_own_repetition_is_its_own(
 
 
 def without_conditions(client: Any, *, refuses: bool) -> Any:
-    """A server that ignores conditions on writes, or answers them with 501."""
+    """Simulate a server that ignores conditional writes, or answers them with 501."""
 
     def call(name: str) -> Any:
         def send(**wanted: Any) -> Any:

@@ -77,7 +77,7 @@ def test_what_a_killed_try_has_spent_counts_towards_the_budget(
 def test_a_budget_of_just_the_estimate_is_enough_where_an_answer_was_lost(
     folder: Folder, sandbox: SandboxServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # In a small part of the time, and on an account that has a past, without which a list proves nothing.
+    # With short intervals, and on an account with older requests, without which the list proves nothing.
     policy = Policy(
         post_timeout=1.0,
         longest_post=1.0,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Data sets as people have them, through the batch: against a real S3 and the sandbox."""
+"""Real-world datasets through the batch operator, against a real S3 and the sandbox."""
 
 from __future__ import annotations
 

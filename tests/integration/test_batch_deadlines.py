@@ -14,7 +14,7 @@ from airflow_provider_wan.sandbox import SandboxServer
 from dev.testkit.batch_runs import BatchTask, charges_by_request, upload
 from dev.testkit.s3_folder import Folder
 
-# The most by which anything may outlive the timeout; writing the results counts.
+# The most by which a batch may exceed its timeout, including writing the results.
 GRACE = 5.0
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A batch against a sandbox that has its troubles: in the loop, in deferral cycles, and killed again and again."""
+"""A batch against a sandbox with faults: in the worker, in deferral cycles, and killed repeatedly."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from dev.testkit.batch_runs import BatchTask, charges_by_request, check_clip, ma
 from dev.testkit.s3_folder import Folder
 
 ROOT = Path(__file__).resolve().parents[2]
-#: Passing troubles, some in a hundred calls.
+#: Transient faults, in a few of a hundred calls.
 TROUBLE = {
     "reset_after_accept": 0.01,
     "error_500_accepted": 0.005,
@@ -38,7 +38,7 @@ TROUBLE = {
 
 @pytest.fixture
 def busy(wan_connection: Callable[..., None]) -> Iterator[SandboxServer]:
-    """Takes 20 at once, and has its troubles."""
+    """Start a sandbox that runs 20 requests at once, with faults."""
     with SandboxServer(
         api_key="batch-key", speed=60, seed=7, render="tiny", concurrency=20, queue_seconds=0.5, rates=TROUBLE
     ) as server:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Budgets in a real S3: processes at once, and a worker that is believed dead beside its retry."""
+"""Budgets in a real S3: concurrent processes, and a worker that is taken for dead beside its retry."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Real processes, sockets and stores: processes run at once, and are killed at any moment."""
+"""Real processes, sockets and stores: processes run concurrently, and are killed at any moment."""
 
 from __future__ import annotations
 

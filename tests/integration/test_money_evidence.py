@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What counts as proof: a lost submission against a list that lies, over real sockets."""
+"""What counts as proof: a lost submission against a list that is incomplete or late, over real sockets."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def _add_console_request(age: float, core: SandboxCore) -> None:
 
 
 class World:
-    """A sandbox, a ledger, and one time for both, which passes only by sleeping."""
+    """A sandbox and a ledger with a common clock, which advances only by sleeping."""
 
     def __init__(self, sandbox: SandboxServer, folder: Path) -> None:
         self.sandbox = sandbox
@@ -72,7 +72,7 @@ class World:
         self.sandbox.call(lambda core: core.admin.seed(count, never=True))
 
     def check_history(self) -> None:
-        """See that the ledger and the service agree; a doubt may be left. Each test counts the payments itself."""
+        """Check that ledger and service agree; entries may be in doubt. Each test counts its payments itself."""
         charges = [{"request_id": each["request_id"]} for each in self.paid]
         ledger = [stored.entry for stored in self.store.entries()]
         found = find_violations(self.paid, charges, ledger, finished=False)
@@ -91,7 +91,7 @@ def world(tmp_path: Path) -> Iterator[World]:
         world.check_history()
 
 
-#: A worker's POST is accepted and its response lost; the worker dies; 120 others submit; the retry looks.
+#: A worker's POST is accepted and its response lost; the worker dies; 120 others submit; the retry scans the list.
 LIES = [
     Fault.LIST_WITHOUT_PAGING,
     Fault.LIST_TOTAL_OF_PAGE,

@@ -72,7 +72,7 @@ def test_an_image_that_does_not_fit_is_adapted_into_a_copy_that_is_stored_once(f
 
     first = run(source=source, fit="resize", dest_prefix=folder.uri("fitted/"))
     stored_at = folder.head("fitted/" + first["uri"].rpartition("/")[2])["LastModified"]
-    time.sleep(1.1)  # S3 tells the time in seconds
+    time.sleep(1.1)  # S3 has a resolution of one second
     again = run(source=source, fit="resize", dest_prefix=folder.uri("fitted"))
 
     assert (first["width"], first["height"]) == (2000, 1500)

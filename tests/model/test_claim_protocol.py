@@ -13,7 +13,7 @@ from dev.model.__main__ import ROOT, SEARCHES
 from dev.model.search import Expected, Search, missing_tools, run_search
 
 needs_spin = pytest.mark.skipif(missing_tools() is not None, reason=missing_tools() or "")
-# `make model` searches all. These take the longest, or repeat what the others show.
+# Left to `make model`: these take the longest, or repeat what others show.
 QUICK = [s for s in SEARCHES if s.group != "sum" and "LIST_HIDES" not in s.defines and "WORKERS=3" not in s.defines]
 
 

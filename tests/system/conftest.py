@@ -21,7 +21,7 @@ DAGS = (
 
 @pytest.fixture(scope="session")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """Everything up, the example Dags and those of the tests read, and an empty bucket."""
+    """Start the stack with the example Dags, the tests' Dags and an empty bucket."""
     options = {"triggerer": {"job_heartbeat_sec": "2", "triggerer_health_check_threshold": "15"}}
     folders = {"dags": ROOT / "dags", "tests": Path(__file__).with_name("dags")}
     folder = tmp_path_factory.mktemp("stack")
@@ -43,8 +43,8 @@ def s3(stack: Stack) -> Any:
 
 @pytest.fixture
 def api(stack: Stack) -> Iterator[SandboxServer]:
-    """A service of its own for these tests, whose books hold nothing else."""
-    # It shares its process with the tests: it must not take its own slowness for a dead image host.
+    """Start a sandbox for these tests only, so that its charges are theirs."""
+    # It shares a process with the tests, whose load must not look like a dead image host.
     with SandboxServer(render="tiny", speed=4, run_sigma=0.2, queue_sigma=0.2, fetch_seconds=180) as sandbox:
         stack.airflow.put_connection("wan_money", conn_type="wan", host=sandbox.base_url, password=sandbox.api_key)
         yield sandbox

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-A backfill over days that share images, by a real scheduler, three days at a time; and the same once more.
+A backfill over days that share images, by a real scheduler, three days at a time; then the same again.
 
 By default four small days; ``WAN_FULL_BACKFILL=1`` makes it 14 days of 20 images.
 """
@@ -30,7 +30,7 @@ FIRST = date(2026, 1, 5)
 
 @dataclass(frozen=True)
 class Backfills:
-    """What was seen of both."""
+    """The results of both backfills."""
 
     first: dict[str, dict[str, Any]]
     second: dict[str, dict[str, Any]]

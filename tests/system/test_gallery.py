@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The gallery in a real Airflow and a real browser: what is seen, and who may see it."""
+"""The gallery in a real Airflow and a real browser: its pages and its permissions."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The scanner that the demo and the system tests rely on finds what it is there for."""
+"""The scanner of the demo and the system tests finds secrets."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The example Dag ``wan_image_to_video``, whole: images go in, checked clips lie in S3."""
+"""The example Dag ``wan_image_to_video`` from images to checked clips in S3."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from dev.stack import Stack
 from dev.testkit.airflow_harness import BUCKET, PHOTOS, AirflowHarness, DagRunHandle
 
 DAG = "wan_image_to_video"
-# cat.jpg is smaller than the API takes, rocket.jpg is upright and smaller as well.
+# cat.jpg and the upright rocket.jpg are smaller than the API's minimum.
 GOOD = {"cat": 451 / 300, "coffee": 600 / 400, "rocket": 320 / 427}
 BAD = "broken"
 IMAGES = sorted([*GOOD, BAD])
@@ -27,7 +27,7 @@ IMAGES = sorted([*GOOD, BAD])
 
 @dataclass(frozen=True)
 class Seen:
-    """The run, and what was seen while all its clips were waiting."""
+    """The run, and observations while all its clips waited."""
 
     run: DagRunHandle
     end: str

@@ -19,7 +19,7 @@ from dev.testkit.process_killer import Killer
 
 CLIPS = 12
 KILLS = 30
-# How often finished tasks are run again where they were done before all kills were.
+# How often finished tasks are run again if they end before all kills.
 ROUNDS = 5
 
 

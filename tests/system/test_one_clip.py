@@ -59,7 +59,7 @@ def test_a_job_that_is_not_deferrable_keeps_a_worker_busy_and_gives_the_same_cli
 
 @pytest.fixture(scope="module")
 def unhappy(harness: AirflowHarness) -> dict[str, DagRunHandle]:
-    """Runs whose requests come to nothing, all at once."""
+    """Start runs whose requests fail, concurrently."""
     faults = {"failed": "failed_string", "refused": "backend_400", "cancelled": "cancelled", "never": "never_runs"}
     runs = {}
     for prompt, fault in faults.items():

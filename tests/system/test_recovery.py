@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is cleared or killed is picked up, and never paid for twice."""
+"""Cleared and killed tasks find their request again, and no clip is paid for twice."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The house rules hold, and each check fails when its rule is broken again."""
+"""The project's rules hold, and each check fails when its rule is broken."""
 
 from __future__ import annotations
 

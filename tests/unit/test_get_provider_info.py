@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What Airflow reads of the provider."""
+"""The metadata that Airflow reads from the provider."""
 
 from __future__ import annotations
 

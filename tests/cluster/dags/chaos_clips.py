@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Dags for bad days: many clips, made and archived whatever dies."""
+"""Dags of the chaos tests: many clips, made and archived while services die."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from airflow_provider_wan.operators.wan_batch import WanI2VBatchOperator
 from airflow_provider_wan.transfers.s3_to_wan import S3ToWanOperator
 from airflow_provider_wan.transfers.wan_to_s3 import WanToS3Operator
 
-# What dies is tried again soon, and as often as it dies.
+# Retries come soon, and suffice for every kill.
 TENACIOUS: dict[str, Any] = {"retries": 30, "retry_delay": timedelta(seconds=5)}
 PARAMS = {"image": Param(type="string"), "count": Param(100, type="integer"), "prefix": Param(type="string")}
 

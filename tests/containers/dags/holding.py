@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tasks that are under way for as long as a test needs them."""
+"""Tasks that run for as long as a test needs them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from airflow.sdk import Param, dag, get_current_context, task
 def holding() -> None:
     @task(retries=2, retry_delay=timedelta(seconds=1))
     def hold(number: int) -> str:
-        """The first attempt takes its time."""
+        """Sleep in the first attempt."""
         context = get_current_context()
         attempt = context["ti"].try_number
         if attempt == 1:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Dags of the system tests: one clip each, in ways that the example Dags do not show."""
+"""Dags of the system tests: one clip each, with options that the example Dags do not use."""
 
 from __future__ import annotations
 

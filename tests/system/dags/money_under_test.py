@@ -12,7 +12,7 @@ from airflow_provider_wan.operators.wan import WanI2VOperator
 from airflow_provider_wan.operators.wan_batch import WanI2VBatchOperator
 from airflow_provider_wan.transfers.wan_to_s3 import WanToS3Operator
 
-# What dies is tried again at once, and as often as it dies.
+# Retries are immediate, and suffice for every kill.
 TENACIOUS: dict[str, Any] = {"retries": 60, "retry_delay": timedelta(seconds=1)}
 PARAMS = {
     "image": Param(type="string"),
@@ -29,7 +29,7 @@ def plan() -> list[dict[str, Any]]:
 
 @dag(schedule=None, params=PARAMS, max_active_tasks=64)
 def many_clips() -> None:
-    """Clips that are made and archived whatever dies."""
+    """Make and archive clips while processes die."""
 
     @task_group
     def clip(prompt: str, target: str) -> None:
@@ -72,7 +72,7 @@ def quick_clips() -> None:
 
 @dag(schedule=None, params={"manifest": Param(type="string"), "output": Param(type="string")})
 def batch_of_clips() -> None:
-    """A batch that goes on whatever dies."""
+    """Run a batch while processes die."""
     WanI2VBatchOperator(
         task_id="clips",
         wan_conn_id="wan_money",

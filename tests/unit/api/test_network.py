@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Both HTTP stacks take TLS, proxy and bypass from one place, over real sockets."""
+"""Both HTTP stacks use the same TLS, proxy and bypass settings, over real sockets."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whatever the API repeats of what was sent to it, nothing secret enters a message, a record or an exception."""
+"""No secret that the API repeats from a request enters a message, a record or an exception."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def _sent() -> None:
 
 
 def _reveal(text: str) -> Iterator[str]:
-    """Return the text as it is, and as whoever undoes the encodings would read it."""
+    """Return the text as it is, and with its encodings decoded."""
     yield text
     yield unquote(unquote(text))
     yield unquote_plus(text)

@@ -27,7 +27,7 @@ def build_client(url: str) -> WanClient:
 
 @pytest.fixture
 def unreachable() -> Iterator[tuple[str, int]]:
-    """An address whose connections are never accepted."""
+    """Return an address that never accepts connections."""
     with socket.socket() as full:
         full.bind(("127.0.0.1", 0))
         full.listen(0)

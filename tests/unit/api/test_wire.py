@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What each answer means for the money."""
+"""Whether each response is paid, not paid or in doubt."""
 
 from __future__ import annotations
 

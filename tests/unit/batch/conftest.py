@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A batch whose parts are in memory: the ledger and its submitter are real, the API and S3 are not."""
+"""A batch in memory: the ledger and its submitter are real, the API and S3 are fakes."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class StreamingBody(io.BytesIO):
 
 
 class MemoryS3:
-    """What the checkpoint store uses of an S3 client, in memory."""
+    """The S3 calls of the checkpoint store, in memory."""
 
     def __init__(self) -> None:
         self.objects: dict[str, bytes] = {}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Data sets with the pictures inside: Parquet as the library datasets writes it, and WebDataset shards."""
+"""Datasets with embedded images: Parquet as the library datasets writes it, and WebDataset shards."""
 
 from __future__ import annotations
 

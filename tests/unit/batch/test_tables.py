@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tables as spreadsheets, pandas, Spark and data set authors write them."""
+"""Tables as spreadsheets, pandas, Spark and dataset authors write them."""
 
 from __future__ import annotations
 

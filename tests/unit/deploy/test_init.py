@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""deploy/init.py: what it says when S3 is not to be used."""
+"""deploy/init.py: its messages if S3 can't be used."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def init(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 
 class Refusing(BaseHTTPRequestHandler):
-    """An S3 to which the keys are unknown."""
+    """An S3 that does not know the keys."""
 
     def do_HEAD(self) -> None:
         self.send_response(403)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""deploy/preflight.sh, with a client that says what an engine of some version would."""
+"""deploy/preflight.sh, with a client that responds as an engine of some version."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PREFLIGHT = Path(__file__).parents[3] / "deploy" / "preflight.sh"
 def preflight(
     folder: Path, *, engine: str | None = "26.1.5+dfsg1", compose: str | None = "2.26.1", env: bool = True
 ) -> subprocess.CompletedProcess[str]:
-    """Run it in a checkout. :param engine: None: it does not answer. :param compose: None: there is no such plugin."""
+    """Run it in a checkout. :param engine: None: it does not answer. :param compose: None: the plugin is missing."""
     checkout = folder / "checkout"
     (checkout / "deploy").mkdir(parents=True)
     (checkout / "deploy" / "preflight.sh").write_text(PREFLIGHT.read_text())

@@ -160,7 +160,7 @@ def test_the_next_try_settles_and_releases_what_a_dead_process_left(files: FileS
 
     budget = Budget(files, "task", 5.0)
     budget.recover()
-    assert budget.spent == 2.5  # all but "failed": what is not proven free counts
+    assert budget.spent == 2.5  # all but "failed": a clip counts unless it is proven that it was not charged
     budget.flush()
     budget.load()
     assert budget.spent == 2.5

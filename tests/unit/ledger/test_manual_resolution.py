@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A person's verdict is recorded only if nothing contradicts it."""
+"""A person's decision is recorded only if nothing contradicts it."""
 
 from __future__ import annotations
 

@@ -234,7 +234,7 @@ def test_a_person_can_reconcile_without_the_request(api: Any, store: Any) -> Non
     assert scan(api, store, request=None).record == ours
 
 
-# The positive control: what an absence takes.
+# The positive control: what a proof of absence requires.
 
 
 def test_an_empty_list_proves_nothing(api: Any, store: Any) -> None:

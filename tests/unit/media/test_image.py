@@ -33,7 +33,7 @@ def saved(image: Image.Image, kind: str, **options: object) -> bytes:
 
 
 def png_that_claims(width: int, height: int) -> bytes:
-    """A tiny PNG whose header tells of vast dimensions."""
+    """Build a tiny PNG whose header has huge dimensions."""
     header = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     body = b"IDAT" + zlib.compress(bytes(1000))
     chunks = b"".join(

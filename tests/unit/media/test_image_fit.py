@@ -21,7 +21,7 @@ RESIZE, PAD, CROP = (FitOptions(Fit(name)) for name in ("resize", "pad", "crop")
 
 
 def draw(width: int, height: int) -> Image.Image:
-    """An image whose corners, edges and colours can be told apart."""
+    """Draw an image whose corners, edges and colours differ."""
     image = Image.new("RGB", (width, height), (40, 90, 160))
     pen = ImageDraw.Draw(image)
     pen.rectangle((0, 0, width // 3, height // 3), (220, 40, 30))
@@ -227,7 +227,7 @@ def test_an_animation_of_one_frame_is_one_image() -> None:
         assert read(fit_image(save(draw(500, 400), kind, save_all=True), RESIZE)).size == (500, 400)
 
 
-# --- sides too unlike -----------------------------------------------------------------------------
+# --- aspect ratios --------------------------------------------------------------------------------
 @pytest.mark.parametrize(
     ("size", "canvas"), [((100, 3000), (360, 2000)), ((4000, 200), (2000, 360)), ((6, 2000), (360, 2000))]
 )

@@ -72,7 +72,7 @@ class Run:
 
 
 async def _event(trigger: Any) -> Any:
-    # As the triggerer does, from what lies in the database.
+    # As the triggerer does, from the serialized trigger.
     _, arguments = trigger.serialize()
     fresh = type(trigger)(**arguments)
     async for event in fresh.run():
@@ -82,7 +82,7 @@ async def _event(trigger: Any) -> Any:
 
 @pytest.fixture
 def api(connection: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """A sandbox whose clips are never made, only told of; deferrals settle at once."""
+    """Start a sandbox that renders no clips; triggers fire without the minimum deferral."""
     monkeypatch.setattr(operator_module, "MIN_DEFERRAL_SECONDS", 0.0)
     with SandboxServer(
         render="none", speed=1000, run_sigma=0, queue_sigma=0, api_key="key-0123456789abcdef"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where the ledger is if a task names none: only where that is safe."""
+"""The default ledger: used only where it is safe."""
 
 from __future__ import annotations
 

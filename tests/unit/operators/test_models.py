@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Models and their payloads: what is refused before it is paid for, and what reaches the API."""
+"""Models and their payloads: what is rejected before payment, and what reaches the API."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What templates render to is read as the type of its field."""
+"""Rendered templates are parsed as the type of their field."""
 
 from __future__ import annotations
 

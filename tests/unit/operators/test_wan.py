@@ -164,7 +164,7 @@ def test_a_query_string_is_masked_before_the_rendered_fields_are_shown(
 
 
 class TestMoney:
-    """What is paid, over tries, clears and runs. The ledger's own floor tests each crash."""
+    """What is paid across tries, clears and runs. The ledger's tests cover each crash."""
 
     def test_a_clear_after_a_success_pays_nothing_and_gives_the_same_clip(self, run: Any, api: Any) -> None:
         assert run.try_()["request_id"] == run.try_()["request_id"]

@@ -73,7 +73,7 @@ def test_a_failure_keeps_the_code_and_status_that_decide_whether_it_is_retried(
     if permanent:
         assert "400" in str(raised.value)
         assert "INVALID_INPUT" in str(raised.value)
-        # One error, one sentence: no second traceback of the same.
+        # One error is reported once, without a second traceback.
         assert raised.value.__suppress_context__
 
 

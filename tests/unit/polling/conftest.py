@@ -8,6 +8,6 @@ from airflow_provider_wan.polling import hub, throttle
 
 @pytest.fixture(autouse=True)
 def forget_observations(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What one test's clips took says nothing of another's."""
+    """Forget run times, so that one test's clips do not affect another's."""
     monkeypatch.setattr(hub, "_runtime_stats", {})
     monkeypatch.setattr(throttle, "_rate_limiters", {})

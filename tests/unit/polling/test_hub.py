@@ -20,7 +20,7 @@ from airflow_provider_wan.polling.hub import shared_hub
 
 
 class Api:
-    """Answers poll-ups, and counts connections and the keys it was shown."""
+    """Answer polls, and count connections and the keys they used."""
 
     url: str
 
@@ -102,7 +102,7 @@ async def test_the_rate_of_the_connection_holds_for_all_together(api: Any) -> No
     connect, _ = connector(api, ["key-1"], rate=50.0)
     async with shared_hub("c", connect) as hub:
         await asyncio.gather(*(hub.get_request(f"r{n}") for n in range(20)))
-    # 20 polls at 50 a second take at least 19 intervals; being late is no fault of the pace.
+    # 20 polls at 50 per second take at least 19 intervals; being late does not violate the rate.
     assert api.polls[-1] - api.polls[0] >= 19 / 50 * 0.9
 
 

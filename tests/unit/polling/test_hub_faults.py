@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Bad days of the API, over real sockets: no request's end is lost, none is invented, and the rate holds."""
+"""Faults of the API, over real sockets: no end of a request is lost or invented, and the rate holds."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ async def wait_for(
 
 
 async def wait_all(api: Any, ids: Any, connect: Any = None, *, finish: Any = None, **more: Any) -> dict[str, str]:
-    """PollTarget for all; end them one by one meanwhile. :return: the end of each, as it was statuses."""
+    """Wait for all, and end them one by one meanwhile. :return: the reported status of each."""
     connect = connect or connector(api)
     waits = {each: asyncio.create_task(wait_for(connect, each, **more)) for each in ids}
 
@@ -65,7 +65,7 @@ async def wait_all(api: Any, ids: Any, connect: Any = None, *, finish: Any = Non
         for each in random.Random(4).sample(list(ids), len(ids)):
             await asyncio.sleep(0.35 / len(ids))
             ends[each] = "failed" if int(each[1:]) % 3 == 0 else "success"
-            # Whoever was statuses of an end before it came was statuses of one that was invented.
+            # A wait that is done before its end would have reported an invented one.
             assert not waits[each].done()
             api.finish(each, ends[each])
         return ends
@@ -185,7 +185,7 @@ async def test_a_storm_of_429_is_tolerated(api: Any, waiting: int, retry_after: 
     api.bend = lambda _: web.Response(status=429, headers=headers) if time.monotonic() - began < 1.0 else None
     await wait_all(api, requests)
     holds(api)
-    # What is asked for while the API asks for silence is no more than what was under way.
+    # Until Retry-After has passed, only the polls in flight arrive.
     assert sum(at - began < 0.8 for at, _ in api.seen) <= (16 if retry_after else 24)
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is polled at when, by a clock of the test's own."""
+"""What is polled when, by a simulated clock."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_time_in_the_queue_does_not_count_as_running() -> None:
 
     times = poll_times(scheduler, response=response, until=420)
     first_running = next(each for each in times if each >= 300)
-    # Having seen when it began, it waits for the time at which its kind is done.
+    # Once its start is known, it is next polled at the usual end of its kind.
     assert not [each for each in times if first_running < each < 345]
     assert len([each for each in times if each < 300]) <= 8
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Never more status requests than the configured rate, in any stretch of a second, whoever makes them."""
+"""Status requests never exceed the configured rate in any second, whichever part sends them."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_slots_are_evenly_apart_however_late_they_are_taken() -> None:
     while len(begun) < 500:
         if (wait := limiter.acquire(now, 5.0)) == 0.0:
             begun.append(now)
-            # A loop that is held up, or has nothing to do for a while, saves nothing up.
+            # A loop that is delayed or idle accumulates no allowance.
             now += roll.choice([0.0, 0.0, 0.0, 0.5, 7.0])
         else:
             now += wait + roll.choice([0.0, 0.0, 0.001, 0.3])
@@ -52,7 +52,7 @@ def test_slots_come_as_often_as_the_rate_allows() -> None:
 
 
 class Clock(asyncio.SelectorEventLoop):
-    """An event loop that skips what it would wait for."""
+    """An event loop that skips its waits."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -83,7 +83,7 @@ class Clock(asyncio.SelectorEventLoop):
 
 
 class Service:
-    """Answers at once, and notes when it was asked; a fresh client's key is refused at first."""
+    """Answers at once, and records the time of each call; a new client's key is refused at first."""
 
     def __init__(self, clock: Clock) -> None:
         self.clock = clock

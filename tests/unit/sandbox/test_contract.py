@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Headers, models and payloads are held to the contract, and refused in its words."""
+"""Headers, models and payloads are validated by the contract, and rejected with its messages."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every trap of the contract can be played, and does what its name says."""
+"""Every fault of the contract can be simulated, and does what its name says."""
 
 from __future__ import annotations
 

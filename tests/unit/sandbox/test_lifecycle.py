@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A request's way from queued to its end, by the clock alone."""
+"""A request's transitions from queued to its end, by the clock alone."""
 
 from __future__ import annotations
 

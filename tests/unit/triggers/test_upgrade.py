@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What tasks left in Airflow's database when they deferred under an older version is taken up by this one."""
+"""Triggers that an older version serialized into Airflow's database are restored by this version."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 from dev.testkit import scripted_server as wire
 from dev.testkit.scripted_server import WireServer
 
-# Never change an entry: somebody's database may still hold it. Add one when the arguments change.
+# Never change an entry: a database may still contain it. Add one when the arguments change.
 STORED = json.loads((Path(__file__).parent / "fixtures" / "stored_triggers.json").read_text())
 
 

@@ -151,7 +151,7 @@ async def test_being_stopped_with_its_triggerer_cancels_nothing(connection: Any)
 
 @pytest.mark.skipif(not hasattr(BaseTrigger, "on_kill"), reason="Airflow calls on_kill from 3.3 on")
 class TestKill:
-    """What a kill does, by the state that Airflow gives the task and by the policy."""
+    """The effect of a kill, by the task's state in Airflow and by the policy."""
 
     @pytest.fixture
     def killed(self, connection: Any, monkeypatch: pytest.MonkeyPatch) -> Any:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The gallery's index: quick when the store is slow, and there when the store is away."""
+"""The gallery's index: quick if the store is slow, and available if the store is not."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.unit.plugins.gallery.test_clips import CLIP
 
 
 class Source:
-    """Clips that a test changes, and readings that it can hold up or break."""
+    """Clips that a test changes, and reads that it can delay or fail."""
 
     def __init__(self, *clips: Clip) -> None:
         self.stored_clips = list(clips)
@@ -44,7 +44,7 @@ class Clock:
 
 
 def read(index: ClipIndex) -> None:
-    """Let a reading that was begun come to its end."""
+    """Let a started read finish."""
     index.snapshot()
     thread = index._thread
     assert thread is not None

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The sandbox's own controls, and what its journal remembers."""
+"""The sandbox's admin API and its journal."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Images and audio are fetched, and held to the contract."""
+"""Images and audio are fetched and validated by the contract."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Clips are real: decoded, measured and looked at."""
+"""Clips are real videos: decoded, measured and compared."""
 
 from __future__ import annotations
 

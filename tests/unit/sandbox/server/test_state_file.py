@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What was said outlives the process."""
+"""The state outlives the process."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dev.testkit.sandbox import SandboxHarness
 
 
 def restarted(harness: SandboxHarness) -> SandboxHarness:
-    """Another process that reads what the first had written."""
+    """Start another process that reads the state of the first."""
     other = SandboxHarness()
     other.clock.time = harness.clock.time
     other.core.replay(json.loads(json.dumps(harness.events)))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The sandbox over real sockets: what travels, what breaks on the way, and what is left when it stops."""
+"""The sandbox over real sockets: responses, broken connections, and shutdown."""
 
 from __future__ import annotations
 
