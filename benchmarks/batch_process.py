@@ -44,7 +44,7 @@ def in_a_child(job: BatchTask, event: dict[str, Any] | None) -> dict[str, Any]:
         text = pipe.read()
     _, status = os.waitpid(child, 0)
     if status:
-        raise SystemExit("a wave has failed")
+        raise SystemExit("a deferral cycle has failed")
     answer: dict[str, Any] = json.loads(text)
     return answer
 

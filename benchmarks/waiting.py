@@ -113,7 +113,7 @@ def run(name: str, count: int, folder: Path, *, steady: float, ending: int, endi
             ending = 0
         else:
             seen = lambda: call(port, "/figures")["seen"] >= count  # noqa: E731
-            wait_for("all to be looked at", seen, seconds=900, every=1, parts=parts)
+            wait_for("all to be polled", seen, seconds=900, every=1, parts=parts)
         started = time.monotonic() - began
         time.sleep(2 * POLL_SECONDS)
         processes = Processes(triggerer.pid)

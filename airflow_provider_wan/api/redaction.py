@@ -77,7 +77,7 @@ def register_secret(value: str) -> None:
 def register_prompt(text: object) -> None:
     """Remember a prompt of this process, to be removed from every text; only the newest ones are retained.
 
-    :param text: the prompt; one of fewer than 4 characters tells nothing and is ignored.
+    :param text: the prompt; texts of fewer than 4 characters reveal nothing and are ignored.
     """
     if isinstance(text, str) and len(text.strip()) >= _MIN_PROMPT:
         _register(_prompts, text.strip(), _MAX_PROMPTS)

@@ -40,7 +40,7 @@ class ShotType(StrEnum):
 class WanRequest(Protocol):
     """One request to any model of the queue."""
 
-    #: Fields of the payload that hold the image and the sound; ``None`` if they are not told apart from others.
+    #: Fields of the payload that hold the image and the sound; ``None`` if it is unknown which they are.
     IMAGE_FIELD: ClassVar[str | None]
     AUDIO_FIELD: ClassVar[str | None]
 

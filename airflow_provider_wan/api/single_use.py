@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A connection that is made first and then carries exactly one request.
 
-The paid POST needs it. Whoever looks for a lost POST counts from the moment at which it was announced, so between the
-announcement and the first byte there must be no name look-up, no dead address, no handshake and no reconnection.
+The paid POST needs it. A scan for a lost POST counts from the recorded intent, so between the intent and the first byte
+there must be no name lookup, no dead address, no handshake and no reconnection.
 
 ``requests`` and ``urllib3`` make the connection, with their proxies and certificates; ``h11`` speaks HTTP over it, so
 that one deadline covers the request and the whole response, however slowly that drips.

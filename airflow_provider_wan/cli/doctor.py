@@ -130,7 +130,7 @@ class Doctor:
         return (CheckStatus.WARNING if abs(difference) > _CLOCK_WARNING else CheckStatus.OK), detail
 
     def check_model(self) -> tuple[CheckStatus, str]:
-        """Compare the model's parameters and price with what is sent and reckoned with."""
+        """Compare the model's parameters and price with the payload and the prices in use."""
         from airflow_provider_wan.api.client import WanClient
 
         client = WanClient(self._config)

@@ -72,7 +72,7 @@ def reconcile_command(args: argparse.Namespace) -> int:
 
 def reconcile(args: argparse.Namespace) -> int:
     """
-    Look for an entry's request in the API's list, or record a person's verdict on it.
+    Search the API's list for an entry's request, or record a person's decision on it.
 
     :param args: parsed command line.
     """

@@ -5,11 +5,11 @@ What a task has spent, in all its tries and processes together, and how much of 
 A budget is one object beside the entries, written by compare-and-set. A clip's cost is **reserved** in it after the
 clip is claimed and before the intent to send is recorded; so two processes together can't exceed the limit, even if
 neither knows of the other. A reservation is **committed** when the clip is made, and **released** when the entry shows
-that the API does not charge. A process that dies leaves a reservation, which the next try settles or releases.
+that the API does not charge. A process that dies leaves a reservation, which the next try commits or releases.
 
 Each reservation has a token of its own, and is released only by that token, read before the entry was: a reservation
-that another process made meanwhile stays. Settling and releasing can wait, since they never exceed the limit: they are
-written with the next reservation, or by :meth:`Budget.flush`.
+that another process made meanwhile stays. Committing and releasing can wait, since they never exceed the limit; they
+are written with the next reservation, or by :meth:`Budget.flush`.
 """
 
 from __future__ import annotations

@@ -308,7 +308,7 @@ class LedgerEntry:
     @property
     def is_repeat(self) -> bool:
         """
-        Whether a POST that is sent now would follow one that the API's list, and not the service's word, settled.
+        Whether a POST that is sent now follows one whose absence is known from the API's list only.
 
         ``posts`` counts all that may have been accepted; for those that were, a request id is known.
         """
@@ -544,7 +544,7 @@ def record_duplicate(entry: LedgerEntry, request_id: str, seed: int, now: float)
 
 
 def require_duplicate_scan(entry: LedgerEntry) -> LedgerEntry:
-    """Record that one more POST of the clip is in doubt, although another process has settled the entry meanwhile."""
+    """Record that one more POST of the clip is in doubt, although another process has reconciled the entry."""
     return replace(entry, duplicate_scan_due=True)
 
 

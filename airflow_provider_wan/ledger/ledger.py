@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Compare-and-set updates of entries: outcome, archive, a person's verdict. Nothing here spends money."""
+"""Compare-and-set updates of entries: outcome, archive, a person's decision. Nothing here spends money."""
 
 from __future__ import annotations
 

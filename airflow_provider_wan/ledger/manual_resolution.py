@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-A person's verdict on a submission in doubt: it was accepted as a certain request, or never.
+A person's decision on a submission in doubt: it was accepted as a certain request, or never.
 
-The verdict is compared with what the API and the ledger show, and recorded by a conditional write on the entry that
+The decision is compared with what the API and the ledger show, and recorded by a conditional write on the entry that
 was checked. Nothing here spends money.
 """
 
@@ -30,7 +30,7 @@ from airflow_provider_wan.ledger.submitter import check_account
 
 
 class ResolutionRefusedError(WanRefusedError):
-    """What the API or the ledger shows contradicts the verdict, or it comes too early. Nothing was recorded."""
+    """What the API or the ledger shows contradicts the decision, or it comes too early. Nothing was recorded."""
 
     retry = Retry.NEVER
 

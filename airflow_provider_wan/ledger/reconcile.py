@@ -9,7 +9,7 @@ The API has no idempotency key. A request is identified by its seed: a drawn one
   there: the list was read, newest first and without a gap, down to a request that is older than the POST; and every
   request that the ledger knows to have been accepted since is in it. One such scan proves nothing while the POST may be
   in flight; two, ``absence_confirm_interval`` apart, do.
-* **undecided**: not yet; a later scan may tell.
+* **undecided**: not yet known; a later scan may show it.
 * **inconclusive**: the list can't be read, contradicts itself, or shows requests that may be ours. That stops
   everything.
 """

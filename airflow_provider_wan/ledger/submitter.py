@@ -363,7 +363,7 @@ class Submitter:
 
     @staticmethod
     def _assume_running(entry: LedgerEntry, error: WanError, listed: RequestRecord | None) -> RequestRecord:
-        """Return a request that is paid for and can't be looked at now: it is waited for, whatever the API says."""
+        """Return the record of a paid request that can't be read now, so that the task waits for it."""
         log.warning(
             "Clip %s: request %s was accepted, and can't be looked at now (%s); waiting for it.",
             entry.fingerprint,
@@ -376,7 +376,7 @@ class Submitter:
 
     def scan_for_duplicates(self, fingerprint: str) -> LedgerEntry | None:
         """
-        Look once more for a second request of a clip whose doubt was settled, if that is due and late enough.
+        Scan once more for a second request of a reconciled clip, if that is due and late enough.
 
         It never raises an error of the API or the ledger: what could not be found out stays due.
 
@@ -548,7 +548,7 @@ class Submitter:
         try:
             self._replace(claimed, entries.in_doubt(claimed.entry, str(error), self._clock()))
         except ConflictError:
-            # Another process has settled the entry; whether this POST was accepted as well shows later.
+            # Another process has reconciled the entry; a later scan shows whether this POST was accepted as well.
             self.ledger.update(submission.fingerprint, entries.require_duplicate_scan)
         except LedgerUnavailableError as unavailable:
             # The intent is in the ledger, which is all that the next attempt needs.

@@ -191,7 +191,7 @@ class ClipArchive:
         """Write a video and its record, or only the record if the video lies there already.
 
         Of two tasks that write to one key, one wins. The other finds its own clip there, if both archive the same
-        request, or else it is told whose clip it is.
+        request, or else gets an error that names the clip's request.
 
         :param write: writes the video, and raises :class:`KeyConflictError` if the key has changed.
         :param build: builds the record.

@@ -40,7 +40,7 @@ log = logging.getLogger(__name__)
 
 
 class KeyConflictError(Exception):
-    """What lies at the key has changed since it was looked at."""
+    """The object at the key has changed since it was inspected."""
 
 
 class ConditionalWrites:
@@ -110,9 +110,9 @@ class ArchiveKey:
         self._record: tuple[bytes, str] | None = None
 
     def inspect(self) -> dict[str, Any] | None:
-        """Look at what lies at the key.
+        """Inspect the object at the key.
 
-        :returns: headers of this request's video, if it lies there.
+        :returns: headers of this request's video, if it is there.
         :raises WanValidationError: if another request's clip lies there or is just being written, or a foreign object.
         """
         # In this order: whoever writes between the two has replaced the record that was seen.

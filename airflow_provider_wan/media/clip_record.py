@@ -112,7 +112,7 @@ def build_record(
 
 
 def build_copy_record(body: bytes, clip: ArchivedClip, source_uri: str) -> bytes:
-    """Say of a copy where it lies and where it was copied from; how it was made stays as it was told.
+    """Build a copy's record: the original's, with the copy's place and its source.
 
     :param body: the record of the original.
     :param clip: the copy.
@@ -134,7 +134,7 @@ def parse_record(body: bytes, bucket: str, key: str) -> ArchivedClip | None:
 
     :param body: the record's bytes.
     :param bucket: where its video lies; ``key`` likewise.
-    :return: the clip that it tells of; ``None`` when it is no such record.
+    :return: the clip that it describes; ``None`` if it is no such record.
     """
     try:
         document: Mapping[str, Any] = json.loads(body)

@@ -78,7 +78,7 @@ def build_checkpoint_store(arguments: BatchArguments, context: Context) -> Check
     ti = context["ti"]
     bucket, prefix = parse_s3_prefix(arguments.output_prefix, "output_prefix")
     index = "" if ti.map_index is None or ti.map_index < 0 else f"/{ti.map_index}"
-    # The readable part replaces characters, and joins names: only the hash tells all runs apart.
+    # The readable part replaces characters, and joins names: only the hash is unique to a run.
     identity = [ti.dag_id, ti.task_id, ti.run_id, ledger_context.loop_name(context)]
     digest = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:10]
     name = re.sub(r"[^A-Za-z0-9_.-]+", "_", f"{ti.dag_id}.{ti.task_id}"), re.sub(r"[^A-Za-z0-9_.-]+", "_", ti.run_id)
@@ -127,7 +127,7 @@ def open_batch_ledger(arguments: BatchArguments) -> DocumentStore:
 def build_budget_name(arguments: BatchArguments, context: Context) -> str:
     """Return the name of a task's budget, which is the same in all its tries.
 
-    Mapped tasks are told apart by what they are given: after an upstream task is cleared, a map index may stand for
+    Mapped tasks differ by their arguments: after an upstream task is cleared, a map index may belong to
     another manifest.
 
     :param arguments: the operator.

@@ -97,7 +97,7 @@ def task_name(context: Context) -> str:
 
 
 def loop_name(context: Context) -> str:
-    """Return what tells the iterations of a task loop apart (from Airflow 3.4 on); empty outside of loops.
+    """Return what identifies the iteration of a task loop (from Airflow 3.4 on); empty outside of loops.
 
     :param context: Airflow's context.
     """

@@ -13,7 +13,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 PART_BYTES = 8 * 1024 * 1024
-#: Parts under way while the next one fills: with these, memory is at most four parts.
+#: Parts in flight while the next one fills: with these, memory is at most four parts.
 PARTS_IN_FLIGHT = 3
 #: A part that is copied within S3 has at most 5 GiB.
 COPY_PART_BYTES = 1024**3

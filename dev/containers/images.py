@@ -91,7 +91,7 @@ def _context(kind: str, folder: Path) -> Iterator[Path]:
 
 
 def _copy_package(name: str, part: str, target: Path) -> None:
-    """Copy a part of a Python package, and its shared libraries, which the programs look for beside the package."""
+    """Copy a part of a Python package, and its shared libraries, which the programs load from beside the package."""
     spec = find_spec(name)
     if spec is None or spec.origin is None:
         raise ModuleNotFoundError(f"{name} is not installed: pip install -e '.[cluster]'")

@@ -58,7 +58,7 @@ class ListLie(StrEnum):
 
 class Actor:
     """
-    One attempt: a thread that runs only between two boundaries, when it is told to.
+    One attempt: a thread that the scheduler runs from one boundary to the next.
 
     :param world: where it runs.
     :param task: name of the task instance.

@@ -51,11 +51,11 @@ def test_a_minute_for_a_clip_in_the_sandbox() -> None:
 def test_the_times_of_the_retry_policy_are_documented() -> None:
     retry = pytest.importorskip("airflow_provider_wan.retry")
     text = unwrapped("reference/errors.md")
-    assert f"in {retry.RECONCILE_DELAY // timedelta(minutes=1)} minutes after a doubt" in text
-    assert f"in {retry.RESUME_DELAY.seconds} s where a clip" in text
+    assert f"after {retry.RECONCILE_DELAY // timedelta(minutes=1)} minutes if a submission is in doubt" in text
+    assert f"after {retry.RESUME_DELAY.seconds} s if the clip is already paid for" in text
 
 
 def test_the_faults_that_accept_a_request_without_a_response_are_documented() -> None:
     text = (ROOT / "docs" / "reference" / "sandbox.md").read_text(encoding="utf-8")
-    sentence = next(part for part in text.split("\n\n") if "although the answer does not say so" in part)
+    sentence = next(part for part in text.split("\n\n") if "although the response does not show it" in part)
     assert set(re.findall(r"`(\w+)`", sentence)) == {fault.value for fault in SILENTLY_ACCEPTED}

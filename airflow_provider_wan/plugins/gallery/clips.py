@@ -135,7 +135,7 @@ class ClipQuery:
 
 
 def in_scope(clip: Clip, query: ClipQuery) -> bool:
-    """Tell whether the caller may see a clip and it belongs to the Dag, run and task of the page."""
+    """Return whether the caller may see a clip and it belongs to the Dag, run and task of the page."""
     if query.dag_ids is not None and clip.dag_id not in query.dag_ids:
         return False
     return (
@@ -147,7 +147,7 @@ def in_scope(clip: Clip, query: ClipQuery) -> bool:
 
 
 def matches_text(clip: Clip, words: Sequence[str]) -> bool:
-    """Tell whether every word occurs in one of the texts of a clip."""
+    """Return whether every word occurs in one of the texts of a clip."""
     if not words:
         return True
     fields = (clip.name, clip.request_id, clip.run_id, clip.task_id, clip.dag_id, clip.reason, clip.archive_uri)
