@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from airflow_provider_wan.api.errors import WanError, WanNotFoundError, WanResultGoneError
 from airflow_provider_wan.cli.arguments import open_hook, open_ledger_store
-from airflow_provider_wan.cli.ledger import build_filter
+from airflow_provider_wan.cli.ledger import build_filter, find_modified_since
 from airflow_provider_wan.cli.output import print_json, print_table
 from airflow_provider_wan.ledger.entry import EntryState
 from airflow_provider_wan.s3.errors import S3_ERRORS
@@ -143,7 +143,7 @@ def harvest(args: argparse.Namespace) -> int:
     selects = build_filter(args)
     results: list[Harvested] = []
     others = 0
-    for stored in store.entries():
+    for stored in store.entries(modified_since=find_modified_since(args)):
         if not selects(stored.entry):
             continue
         if stored.entry.account != config.account.id:

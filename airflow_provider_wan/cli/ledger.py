@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -44,6 +45,8 @@ def list_unarchived(args: argparse.Namespace) -> int:
     return _print_entries(args, is_unarchived)
 
 
+#: Seconds by which an entry's own times and the clock of its store may differ.
+CLOCK_MARGIN = 1800.0
 #: States of clips that are paid for, or may be, and are not archived.
 UNARCHIVED_STATES = (EntryState.SUBMITTED, EntryState.SUCCEEDED, EntryState.IN_DOUBT)
 
@@ -67,6 +70,17 @@ def build_filter(args: argparse.Namespace) -> Callable[[LedgerEntry], bool]:
         )
 
     return selects
+
+
+def find_modified_since(args: argparse.Namespace) -> float | None:
+    """Return the Unix seconds before which no entry was last written that the command line selects; None: any may be.
+
+    :param args: parsed command line.
+    """
+    since = [] if args.since is None else [parse_moment("--since", args.since)]
+    if args.day is not None and re.fullmatch(r"\d{4}-\d{2}-\d{2}", args.day):
+        since.append(parse_moment("--day", args.day))
+    return max(since) - CLOCK_MARGIN if since else None
 
 
 def describe_entry(entry: LedgerEntry) -> dict[str, Any]:
@@ -103,7 +117,7 @@ def describe_entry(entry: LedgerEntry) -> dict[str, Any]:
 
 def _print_entries(args: argparse.Namespace, selects: Callable[[LedgerEntry], bool]) -> int:
     def selected() -> Iterator[LedgerEntry]:
-        for stored in open_ledger_store(args).entries():
+        for stored in open_ledger_store(args).entries(modified_since=find_modified_since(args)):
             if selects(stored.entry):
                 yield stored.entry
 

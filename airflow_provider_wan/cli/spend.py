@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from airflow_provider_wan.cli.arguments import open_ledger_store, parse_moment
+from airflow_provider_wan.cli.ledger import CLOCK_MARGIN
 from airflow_provider_wan.cli.output import format_time, format_usd, print_json, print_table
 from airflow_provider_wan.ledger.entry import EntryState
 
@@ -46,8 +47,7 @@ def show_spending(args: argparse.Namespace) -> int:
     since = None if args.since is None else parse_moment("--since", args.since)
     until = None if args.until is None else parse_moment("--until", args.until)
     store = open_ledger_store(args)
-    # Half an hour more: an entry's own clock and that of its store may differ.
-    entries = store.entries(modified_since=None if since is None else since - 1800.0)
+    entries = store.entries(modified_since=None if since is None else since - CLOCK_MARGIN)
     groups = sum_up((stored.entry for stored in entries), args.by, since, until)
     total = Spending()
     for spending in groups.values():

@@ -47,16 +47,24 @@ def read_object(client: Any, bucket: str, key: str, max_bytes: int | None = None
         return bytes(body.read(max_bytes))
 
 
-def list_objects(client: Any, bucket: str, prefix: str) -> Iterator[dict[str, Any]]:
+def list_objects(
+    client: Any, bucket: str, prefix: str, *, after: str = "", until: str | None = None
+) -> Iterator[dict[str, Any]]:
     """Yield the objects below a prefix, in the order of their keys, as boto3 describes them.
 
     :param client: a boto3 S3 client.
     :param bucket: the bucket.
     :param prefix: prefix of the keys.
+    :param after: key after which the list begins.
+    :param until: last key of the list; None for no limit.
     :raises botocore.exceptions.ClientError: if S3 refuses the request.
     """
-    for page in client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
-        yield from page.get("Contents", ())
+    start = {"StartAfter": after} if after else {}
+    for page in client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix, **start):
+        for item in page.get("Contents", ()):
+            if until is not None and item["Key"] > until:
+                return
+            yield item
 
 
 def get_etag(response: dict[str, Any]) -> str:

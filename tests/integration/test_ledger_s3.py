@@ -146,25 +146,48 @@ def test_entries_are_listed_without_the_probe_and_other_folders(store: Any, clie
 
 
 def test_a_list_of_many_pages_is_walked_lazily(store: Any, client: Any, prefix: Any) -> None:
-    for n in range(5):
-        store.create(a_claim(fingerprint=f"e{n}"))
+    for n in range(40):
+        client.put_object(Bucket=BUCKET, Key=f"{prefix}/e{n:02}.json", Body=a_claim(fingerprint=f"e{n:02}").to_json())
     asked = []
 
-    class TwoAtATime:
+    class TwentyAtATime:
         def __init__(self, operation: str) -> None:
             self._paginator = client.get_paginator(operation)
 
         def paginate(self, **wanted: Any) -> Any:
-            for page in self._paginator.paginate(**wanted, PaginationConfig={"PageSize": 2}):
+            for page in self._paginator.paginate(**wanted, PaginationConfig={"PageSize": 20}):
                 asked.append(page)
                 yield page
 
-    paged = open_store(f"s3://{BUCKET}/{prefix}", s3_client=lambda: PatchedClient(client, get_paginator=TwoAtATime))
+    paged = open_store(f"s3://{BUCKET}/{prefix}", s3_client=lambda: PatchedClient(client, get_paginator=TwentyAtATime))
     entries = paged.entries()
     next(entries)
     assert len(asked) == 1
-    assert len(list(entries)) == 4
-    assert len(asked) == 3
+    assert len(list(entries)) == 39
+    assert len(asked) == 2
+
+
+def test_a_long_list_is_read_in_parts_that_miss_and_repeat_nothing(store: Any, client: Any, prefix: Any) -> None:
+    names = [*(digit + "-entry" for digit in "0123456789abcdefghzAZ"), "0", "1", "f", "ff"]
+    for name in names:
+        client.put_object(Bucket=BUCKET, Key=f"{prefix}/{name}.json", Body=a_claim(fingerprint=name).to_json())
+    client.put_object(Bucket=BUCKET, Key=f"{prefix}-beside/e9.json", Body=b"{}")
+    client.put_object(Bucket=BUCKET, Key=f"{prefix}/limits/account.json", Body=b"{}")
+    listed = []
+
+    def list_page(**wanted: Any) -> Any:
+        return {**client.list_objects_v2(**wanted), "IsTruncated": True}
+
+    def paginator(operation: str) -> Any:
+        listed.append(operation)
+        return client.get_paginator(operation)
+
+    patched = PatchedClient(client, list_objects_v2=list_page, get_paginator=paginator)
+    long = open_store(f"s3://{BUCKET}/{prefix}", s3_client=lambda: patched)
+    found = [stored.entry.fingerprint for stored in long.entries(modified_since=time.time() - 600)]
+    assert sorted(found) == sorted(names)
+    assert len(listed) == 16
+    assert list(long.entries(modified_since=time.time() + 600)) == []
 
 
 def test_a_server_that_honours_conditions_passes_the_probe_again_and_again(store: Any) -> None:

@@ -10,15 +10,19 @@ from __future__ import annotations
 import hashlib
 import logging
 import re
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from airflow_provider_wan.api.errors import WanValidationError
 from airflow_provider_wan.ledger.entry import LedgerEntry
-from airflow_provider_wan.ledger.errors import LedgerCorruptError, LedgerVersionError
+from airflow_provider_wan.ledger.errors import LedgerCorruptError, LedgerError, LedgerVersionError
 
 log = logging.getLogger(__name__)
+
+ResultT = TypeVar("ResultT")
 
 ENTRY_SUFFIX = ".json"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
@@ -170,25 +174,48 @@ def parse_entry_name(name: str) -> str | None:
     return fingerprint if name.endswith(ENTRY_SUFFIX) and _NAME.fullmatch(fingerprint) else None
 
 
-def read_entries(names: Iterable[str], read: Callable[[str], StoredEntry | None], uri: str) -> Iterator[StoredEntry]:
+def read_entries(
+    names: Iterable[str], read: Callable[[str], StoredEntry | None], uri: str, *, readers: int = 1
+) -> Iterator[StoredEntry]:
     """
     Yield the entries of a listing. What is not an entry is skipped: it stops only the clip whose key it has.
 
     :param names: fingerprints.
     :param read: reads one entry, as :meth:`LedgerStore.read`.
     :param uri: URI of the store, for the warning.
+    :param readers: number of threads that read ahead; 1 reads each entry when it is asked for.
     """
-    skipped = 0
-    for name in names:
+
+    def try_read(name: str) -> tuple[str, StoredEntry | LedgerError | None]:
         try:
-            stored = read(name)
+            return name, read(name)
         except (LedgerCorruptError, LedgerVersionError) as error:
+            return name, error
+
+    skipped = 0
+    for name, found in map(try_read, names) if readers == 1 else _map_ahead(try_read, names, readers):
+        if isinstance(found, LedgerError):
             skipped += 1
             if skipped == 1:
-                log.warning("%s: %s%s is skipped, and so are all others like it: %s", uri, name, ENTRY_SUFFIX, error)
-            continue
-        if stored is not None:
-            yield stored
+                log.warning("%s: %s%s is skipped, and so are all others like it: %s", uri, name, ENTRY_SUFFIX, found)
+        elif found is not None:
+            yield found
+
+
+def _map_ahead(call: Callable[[str], ResultT], names: Iterable[str], threads: int) -> Iterator[ResultT]:
+    """Call a function for each name, in threads, and yield the results in the order of the names."""
+    pending: deque[Future[ResultT]] = deque()
+    with ThreadPoolExecutor(threads, thread_name_prefix="wan-ledger") as pool:
+        try:
+            for name in names:
+                pending.append(pool.submit(call, name))
+                if len(pending) >= 2 * threads:
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
+        finally:
+            for future in pending:
+                future.cancel()
 
 
 def hash_content(content: bytes) -> str:

@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from typing import Any
 
 from airflow_provider_wan.ledger.entry import LedgerEntry
@@ -28,6 +30,10 @@ from airflow_provider_wan.s3.objects import list_objects
 from airflow_provider_wan.s3.uri import build_s3_uri
 
 _PROBE = ".probe"
+#: Threads that read entries and parts of a long list; boto3's clients keep 10 connections open by default.
+READERS = 8
+#: Where a long list is divided. Fingerprints are hashes, so that the parts are equally long.
+LIST_BOUNDS = "123456789abcdef"
 
 
 class S3Store:
@@ -89,16 +95,34 @@ class S3Store:
 
     def entries(self, *, modified_since: float | None = None) -> Iterator[StoredEntry]:
         """See :meth:`LedgerStore.entries`."""
-        names = (name for name, modified in self._names() if modified_since is None or modified >= modified_since)
-        return read_entries(names, self.read, self.uri)
+        names = self.fingerprints() if modified_since is None else self._names_since(modified_since)
+        return read_entries(names, self.read, self.uri, readers=READERS)
 
     def fingerprints(self) -> Iterator[str]:
         """See :meth:`LedgerStore.fingerprints`."""
         return (name for name, _ in self._names())
 
-    def _names(self) -> Iterator[tuple[str, float]]:
+    def _names_since(self, modified_since: float) -> Iterator[str]:
+        """Yield the names of entries written since; a long list is read in parts, side by side."""
+
+        def select(after: str = "", until: str | None = None) -> Iterator[str]:
+            return (name for name, modified in self._names(after, until) if modified >= modified_since)
+
         try:
-            for item in list_objects(self._client, self._bucket, self._prefix):
+            first_page = self._client.list_objects_v2(Bucket=self._bucket, Prefix=self._prefix)
+        except S3_ERRORS as error:
+            raise self._unavailable("listed", error) from error
+        if not first_page.get("IsTruncated"):
+            yield from select()
+            return
+        bounds = ["", *(self._prefix + digit for digit in LIST_BOUNDS), None]
+        with ThreadPoolExecutor(READERS, thread_name_prefix="wan-ledger-list") as pool:
+            for names in pool.map(lambda part: list(select(*part)), pairwise(bounds)):
+                yield from names
+
+    def _names(self, after: str = "", until: str | None = None) -> Iterator[tuple[str, float]]:
+        try:
+            for item in list_objects(self._client, self._bucket, self._prefix, after=after, until=until):
                 name = parse_entry_name(item["Key"].removeprefix(self._prefix))
                 if name is not None:
                     yield name, item["LastModified"].timestamp()

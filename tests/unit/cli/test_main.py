@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -22,6 +23,7 @@ from airflow_provider_wan.cli.spend import sum_up
 from airflow_provider_wan.hooks.wan import WanHook
 from airflow_provider_wan.ledger import EntryState, TaskReference, open_store
 from airflow_provider_wan.ledger import entry as entries
+from airflow_provider_wan.ledger.stores.file import FileStore
 from airflow_provider_wan.sandbox import SandboxServer
 from airflow_provider_wan.sandbox.core import SandboxCore
 from dev.testkit.ledger import FINGERPRINT, NOW, REQUEST, a_claim
@@ -191,6 +193,25 @@ def test_the_ledger_is_filtered_by_state_dag_run_day_and_duplicates(
     assert select("--run", "r1", "--dag", "weekly") == ["2", "3", "4"]
     assert select("--day", day) == select("--duplicates") == ["1"]
     assert select("--since", day) == ["1", "2", "3", "4"]
+
+
+@pytest.mark.parametrize("command", ["ledger", "unarchived", "spend"])
+def test_entries_that_were_last_written_before_are_not_read(
+    command: str, clips: Any, ledger: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = datetime.fromtimestamp(NOW + 86400.0, UTC)
+    for path in Path(ledger.removeprefix("file://")).glob("[234]*.json"):
+        os.utime(path, (NOW, NOW))
+    read: list[str] = []
+    read_entry = FileStore.read
+
+    def record_read(self: FileStore, name: str) -> Any:
+        read.append(name[0])
+        return read_entry(self, name)
+
+    monkeypatch.setattr(FileStore, "read", record_read)
+    assert main([command, "--ledger", ledger, "--since", old.isoformat()]) == 0
+    assert sorted(read) == ["0", "1"]
 
 
 def test_duplicate_charges_are_shown_to_people_too(clips: Any, ledger: Any, capsys: pytest.CaptureFixture[str]) -> None:

@@ -193,9 +193,9 @@ def test_slots_follow_each_other_whoever_reserves_them() -> None:
     slots: list[float] = []
     for _ in range(500):
         now += roll.choice([0.0, 0.0, 0.3, 5.0])
-        state, taken = state.reserve(f"process-{roll.randrange(5)}", roll.randrange(1, 6), now, 0.2)
-        assert taken[0] >= now
-        slots += taken
+        state, reserved = state.reserve(f"process-{roll.randrange(5)}", roll.randrange(1, 6), now, 0.2)
+        assert reserved[0] >= now
+        slots += reserved
     assert min(after - before for before, after in pairwise(slots)) >= 0.199
     assert RateState.from_json(state.to_json()).next_at == pytest.approx(state.next_at)
     assert RATE_MARGIN > 1.0
