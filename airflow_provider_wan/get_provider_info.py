@@ -67,6 +67,48 @@ def get_provider_info() -> dict[str, Any]:
                         "example": "s3://my-bucket/wan-ledger",
                         "default": "",
                     },
+                    "prices": {
+                        "description": "US dollars per second of video, as JSON: by resolution for wan2.6-i2v, and by "
+                        "model and resolution for others. A connection can only raise them. Empty: the list prices of "
+                        "wan2.6-i2v.",
+                        "version_added": "0.1.0",
+                        "type": "string",
+                        "example": '{"720P": 0.10, "1080P": 0.15, "wan2.7-i2v": {"720P": 0.10}}',
+                        "default": "",
+                    },
+                    "result_hosts": {
+                        "description": "Hosts from which clips may be downloaded, separated by commas; *.example.com "
+                        "for all below a domain. A connection and a task can only narrow them. Empty: any public host "
+                        "that the API names.",
+                        "version_added": "0.1.0",
+                        "type": "string",
+                        "example": "storage.example.com",
+                        "default": "",
+                    },
+                    "model": {
+                        "description": "Model id for tasks that name none, whatever their connection says. Empty: the "
+                        "connection's.",
+                        "version_added": "0.1.0",
+                        "type": "string",
+                        "example": "wan2.6-i2v",
+                        "default": "",
+                    },
+                    "status_requests_per_second": {
+                        "description": "Maximum number of status requests per second and process. A connection can "
+                        "only lower it. Empty: the connection's.",
+                        "version_added": "0.1.0",
+                        "type": "string",
+                        "example": "5",
+                        "default": "",
+                    },
+                    "s3_options": {
+                        "description": "Options of everything that is written to S3, as JSON; those of a task have the "
+                        "last word, and those of the AWS connection's extra are used where neither says anything.",
+                        "version_added": "0.1.0",
+                        "type": "string",
+                        "example": '{"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": "alias/clips"}',
+                        "default": "",
+                    },
                     "gallery_aws_conn_id": {
                         "description": "AWS connection with which the gallery in Airflow's UI reads the ledger, clips "
                         "and records. Empty: the API server's own credentials.",
@@ -91,13 +133,13 @@ def get_provider_info() -> dict[str, Any]:
                     },
                     "model": {
                         "label": "Model",
-                        "description": "Model id for tasks that name none; case sensitive.",
+                        "description": "Model id for tasks that name none, unless [wan] model does; case sensitive.",
                         "schema": {"type": ["string", "null"], "default": "wan2.6-i2v"},
                     },
                     "status_requests_per_second": {
                         "label": "Status requests per second",
                         "description": "Maximum number of status requests per second: of each process, or of all "
-                        "that have the same limits URI.",
+                        "that have the same limits URI. It can be lower than that of [wan], and not higher.",
                         "schema": {"type": ["number", "null"], "default": 5},
                     },
                     "limits_uri": {
@@ -109,14 +151,16 @@ def get_provider_info() -> dict[str, Any]:
                     },
                     "result_hosts": {
                         "label": "Result hosts",
-                        "description": "Hosts from which clips may be downloaded, separated by commas. Empty: any "
-                        "public host that the API names; redirects to another host are refused.",
+                        "description": "Hosts from which clips may be downloaded, separated by commas; it narrows what "
+                        "tasks and [wan] allow. Empty: any public host that the API names; redirects to another host "
+                        "are refused.",
                         "schema": {"type": ["string", "null"]},
                     },
                     "prices": {
                         "label": "Prices",
                         "description": "US dollars per second of video by resolution, as JSON: "
-                        '{"720P": 0.10, "1080P": 0.15}',
+                        '{"720P": 0.10, "1080P": 0.15}. Those below the list prices, or below the prices of [wan], are '
+                        "ignored.",
                         "schema": {"type": ["string", "null"], "format": "json"},
                     },
                     "ca_bundle": {

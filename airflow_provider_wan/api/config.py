@@ -52,6 +52,9 @@ class WanConfig:
     :param result_hosts: hosts from which clips may be downloaded; empty allows the one that the API names.
     :param prices: US dollars per second of video: by resolution for ``wan2.6-i2v``, by model and resolution for others.
     :param network: TLS, proxy and bypass.
+    :param required_hosts: lists of a task or the deployment, each of which a clip's host has to be in as well.
+    :param unconfirmed_prices: models and resolutions whose price nobody but the connection says; no limit in US
+        dollars may rely on them.
     :raises WanValidationError: naming the invalid field as the connection calls it.
     """
 
@@ -64,6 +67,8 @@ class WanConfig:
     result_hosts: tuple[str, ...] = ()
     prices: Prices = field(default_factory=lambda: dict(DEFAULT_PRICES))
     network: NetworkSettings = field(default_factory=NetworkSettings)
+    required_hosts: tuple[tuple[str, ...], ...] = ()
+    unconfirmed_prices: frozenset[tuple[str, str]] = frozenset()
 
     def __post_init__(self) -> None:
         # The value is not included: it is the secret.
@@ -125,6 +130,22 @@ class WanConfig:
     def url(self, path: str) -> str:
         """Return the absolute URL of an API path."""
         return self.base_url + path
+
+    def get_limit_prices(self, limit: float | None) -> Prices:
+        """Return the prices for a payment: under a limit, only those that not only the connection says.
+
+        :param limit: limit in US dollars; ``None`` for no limit.
+        """
+        if limit is None or not self.unconfirmed_prices:
+            return self.prices
+        confirmed: dict[str, float | Mapping[str, float]] = {}
+        for name, value in self.prices.items():
+            if isinstance(value, Mapping):
+                own = {key: price for key, price in value.items() if (name, key) not in self.unconfirmed_prices}
+                confirmed[name] = own
+            elif (DEFAULT_MODEL, name) not in self.unconfirmed_prices:
+                confirmed[name] = value
+        return confirmed
 
     def get_prices(self, model: str) -> dict[str, float]:
         """Return the prices of a model by resolution, in US dollars per second of video."""

@@ -7,6 +7,7 @@
      ├── WanRefusedError             nothing was accepted             paid: no
      │    ├── WanValidationError     a value rejected before sending  paid: no     retry: no
      │    ├── WanBudgetError         exceeds the budget               paid: no     retry: no
+     │    │    └── WanUnknownPriceError  no price to check it by       paid: no     retry: no
      │    ├── WanBadRequestError     400, 422, a 500 around a 400     paid: no     retry: no
      │    ├── WanAuthError           401, 403: the key                paid: no     retry: no
      │    ├── WanCreditError         402: no credit left              paid: no     retry: no
@@ -104,6 +105,10 @@ class WanValidationError(WanRefusedError, ValueError):
 
 class WanBudgetError(WanRefusedError):
     """The clip would cost more than ``max_cost`` allows."""
+
+
+class WanUnknownPriceError(WanBudgetError):
+    """Nobody but the connection, or nobody at all, says what the clip costs, so ``max_cost`` can't be checked."""
 
 
 class WanBadRequestError(WanRefusedError):

@@ -6,13 +6,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from airflow_provider_wan.api.errors import WanBudgetError
+from airflow_provider_wan.api.errors import WanBudgetError, WanUnknownPriceError
 from airflow_provider_wan.api.request import DEFAULT_MODEL, RawRequest, Resolution, WanRequest
 
 #: US dollars per second of video: by resolution for ``wan2.6-i2v``, and by model id and resolution for other models.
 Prices = Mapping[str, float | Mapping[str, float]]
 
-#: US dollars per second of video, by resolution: the model vendor's list prices. A connection overrides them.
+#: US dollars per second of video, by resolution: the model vendor's list prices.
 DEFAULT_PRICES: Mapping[str, float] = MappingProxyType({Resolution.P720.value: 0.10, Resolution.P1080.value: 0.15})
 
 
@@ -63,17 +63,19 @@ def estimate_cost_within_budget(request: WanRequest, prices: Prices | None, max_
     :param prices: the prices.
     :param max_cost: limit in US dollars; ``None`` for no limit.
     :returns: US dollars; ``None`` if the price is unknown and there is no limit.
-    :raises WanBudgetError: if the price exceeds the limit, or is unknown.
+    :raises WanBudgetError: if the price exceeds the limit.
+    :raises WanUnknownPriceError: if the price is unknown.
     """
     cost = estimate_cost(request, prices)
     if max_cost is None:
         return cost
     if cost is None:
-        raise WanBudgetError(
-            f"max_cost={max_cost}: the connection has no price for {request.model} at "
-            f"{request.resolution or 'an unnamed resolution'}, so it can't be checked. Nothing was paid. Set prices in "
-            "the connection's extra, such as {\"" + request.model + '": {"720P": 0.10}}; WanRequestOperator also has '
-            "the argument request_cost."
+        raise WanUnknownPriceError(
+            f"max_cost={max_cost}: there is no price for {request.model} at "
+            f"{request.resolution or 'an unnamed resolution'} that a limit may rely on, so it can't be checked. "
+            f'Nothing was paid. Set prices of the task, or [wan] prices, such as {{"{request.model}": '
+            '{"720P": 0.10}} (those of a connection only raise known prices); WanRequestOperator also has the argument '
+            "request_cost."
         )
     if cost > max_cost:
         raise WanBudgetError(

@@ -25,6 +25,7 @@ from airflow_provider_wan.api.errors import (
     WanNotFoundError,
     WanRateLimitError,
     WanRefusedError,
+    WanUnknownPriceError,
 )
 from airflow_provider_wan.api.pricing import Prices, estimate_cost
 from airflow_provider_wan.api.record import RequestRecord
@@ -252,6 +253,8 @@ class ItemSubmitter:
         )
         try:
             result = self._submitter.try_submit(submit_request)
+        except WanUnknownPriceError as error:
+            return replace(self._on_error(item, error, None), sent=sent)
         except WanBudgetError:
             return ItemSubmission(item, OverBudget(), sent)
         except (WanError, *S3_ERRORS) as error:

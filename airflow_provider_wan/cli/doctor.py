@@ -279,8 +279,8 @@ def _compare_price(info: ModelInfo, prices: Iterable[float]) -> list[str]:
         return []
     known = sorted(set(prices))
     if not known:
-        return ["the connection has no price for this model"]
+        return ["there is no price for this model: set [wan] prices"]
     if any(abs(info.price - price) <= 0.005 * price for price in known):
         return []
     reported = ", ".join(f"${price:.4g}" for price in known)
-    return [f"the connection's prices per second are {reported}: correct its extra if the API's price is per second"]
+    return [f"the prices in use per second are {reported}: correct [wan] prices if the API's price is per second"]

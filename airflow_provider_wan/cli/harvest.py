@@ -138,7 +138,7 @@ def harvest(args: argparse.Namespace) -> int:
     destination = parse_s3_prefix(args.to, "--to")
     store, hook = open_ledger_store(args), open_hook(args)
     config, client = hook.config, create_s3_client(args.aws_conn_id)
-    archive = ClipArchive(client, ResultHosts(config.result_hosts, config.base_url))
+    archive = ClipArchive(client, ResultHosts.from_config(config))
     harvester = Harvester(hook, Ledger(store), archive, client, destination, dry_run=args.dry_run)
     selects = build_filter(args)
     results: list[Harvested] = []

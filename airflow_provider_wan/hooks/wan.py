@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import fields
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -20,8 +20,15 @@ from airflow_provider_wan.api.config import (
 )
 from airflow_provider_wan.api.errors import WanError, WanNotFoundError, WanValidationError
 from airflow_provider_wan.api.network import NetworkSettings
-from airflow_provider_wan.api.pricing import DEFAULT_PRICES, Prices
 from airflow_provider_wan.api.request import DEFAULT_MODEL
+from airflow_provider_wan.hooks.limits import (
+    Limits,
+    apply_limits,
+    parse_hosts,
+    parse_prices,
+    read_limits,
+    warn_of_ignored,
+)
 from airflow_provider_wan.polling.hub import shared_hub
 from airflow_provider_wan.polling.throttle import shared_rate_limiter
 
@@ -30,6 +37,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_wan.api.async_client import AsyncWanClient
     from airflow_provider_wan.api.client import WanClient
+    from airflow_provider_wan.api.pricing import Prices
     from airflow_provider_wan.api.record import ModelInfo, RequestPage, RequestRecord
     from airflow_provider_wan.api.request import WanRequest
     from airflow_provider_wan.polling.decision import PollTarget
@@ -44,9 +52,12 @@ class WanHook(BaseHook):
     """Interact with the wan2.6-i2v request-queue API.
 
     The connection's password is the API key and its host the base URL. Organization id, model, status requests per
-    second, result hosts and prices are in its extra.
+    second, result hosts and prices are in its extra. What a task or ``[wan]`` of Airflow's configuration says of the
+    last four has the last word: :mod:`airflow_provider_wan.hooks.limits`.
 
     :param wan_conn_id: id of a connection of type ``wan``.
+    :param prices: the task's prices: US dollars per second of video.
+    :param result_hosts: the task's list of hosts from which clips may be downloaded.
 
     Source: GMI Cloud, request queue API.
     """
@@ -56,17 +67,28 @@ class WanHook(BaseHook):
     conn_type = "wan"
     hook_name = "Wan (GMI Cloud)"
 
-    def __init__(self, wan_conn_id: str = default_conn_name) -> None:
+    def __init__(
+        self,
+        wan_conn_id: str = default_conn_name,
+        *,
+        prices: Mapping[str, Any] | str | None = None,
+        result_hosts: Sequence[str] | str | None = None,
+    ) -> None:
         super().__init__()
         self.wan_conn_id = wan_conn_id
+        self._prices = prices
+        self._result_hosts = result_hosts
 
     @cached_property
     def config(self) -> WanConfig:
-        """The validated connection. Airflow itself masks its password in logs.
+        """The validated connection, within the limits of task and deployment. Airflow masks its password in logs.
 
-        :raises WanValidationError: naming the invalid field of the connection.
+        :raises WanValidationError: naming the invalid field of the connection, argument or option.
         """
-        return parse_connection(self.get_connection(self.wan_conn_id))
+        connection = self.get_connection(self.wan_conn_id)
+        config = parse_connection(connection, read_limits(self._prices, self._result_hosts))
+        warn_of_ignored(config, _parse_given_prices(_parse_extra(connection.extra)), self.wan_conn_id)
+        return config
 
     @cached_property
     def client(self) -> WanClient:
@@ -231,26 +253,33 @@ class WanHook(BaseHook):
         return {name: widget(field) for name, field in _load_form()["conn-fields"].items()}
 
 
-def parse_connection(connection: Any) -> WanConfig:
-    """Parse a connection of type ``wan``.
+def parse_connection(connection: Any, limits: Limits | None = None) -> WanConfig:
+    """Parse a connection of type ``wan``, and apply the limits of task and deployment.
 
     :param connection: the Airflow connection.
+    :param limits: the limits; default: those of the deployment.
     :raises WanValidationError: naming the invalid field.
     """
     # BaseHook parses an invalid extra as an empty one: a lost allow list would go unnoticed.
     extra = _parse_extra(connection.extra)
     rate = _get_extra(extra, "status_requests_per_second", DEFAULT_STATUS_REQUESTS_PER_SECOND)
-    return WanConfig(
+    config = WanConfig(
         api_key=(connection.password or "").strip(),
         base_url=_build_base_url(connection),
         organization_id=_get_extra(extra, "organization_id", None),
         model=_get_extra(extra, "model", DEFAULT_MODEL),
         status_requests_per_second=_parse_number("status_requests_per_second", rate),
         limits_uri=_parse_text(extra, "limits_uri"),
-        result_hosts=_parse_hosts(_get_extra(extra, "result_hosts", ())),
-        prices=_parse_prices(_get_extra(extra, "prices", {})),
+        result_hosts=parse_hosts(_get_extra(extra, "result_hosts", ()), "result_hosts"),
+        prices=_parse_given_prices(extra),
         network=NetworkSettings(**{f.name: _parse_text(extra, f.name) for f in fields(NetworkSettings)}),
     )
+    given = {name for name in extra if _get_extra(extra, name, None) is not None}
+    return apply_limits(config, given, read_limits() if limits is None else limits)
+
+
+def _parse_given_prices(extra: Mapping[str, Any]) -> Prices:
+    return parse_prices(_get_extra(extra, "prices", None), "prices")
 
 
 def share_rate(rate_limiter: RateLimiter, config: WanConfig) -> None:
@@ -344,31 +373,6 @@ def _parse_number(name: str, value: object) -> float:
         return float(value)  # type: ignore[arg-type]
     except (TypeError, ValueError):
         raise WanValidationError(name, value, "must be a number") from None
-
-
-def _parse_hosts(value: object) -> tuple[str, ...]:
-    if isinstance(value, str):
-        value = [host for host in value.replace(",", " ").split() if host]
-    if not isinstance(value, list | tuple):
-        raise WanValidationError("result_hosts", value, "must be host names, separated by commas")
-    return tuple(str(host).lower() for host in value)
-
-
-def _parse_prices(value: object) -> Prices:
-    if isinstance(value, str):
-        try:
-            value = json.loads(value)
-        except ValueError:
-            raise WanValidationError("prices", value, 'must be JSON such as {"720P": 0.10, "1080P": 0.15}') from None
-    if not isinstance(value, Mapping):
-        raise WanValidationError("prices", value, 'must be an object such as {"720P": 0.10, "1080P": 0.15}')
-    prices: dict[str, float | Mapping[str, float]] = {**DEFAULT_PRICES}
-    for name, price in value.items():
-        if isinstance(price, Mapping):
-            prices[str(name)] = {str(key): _parse_number(f"prices[{name}][{key}]", each) for key, each in price.items()}
-        else:
-            prices[str(name)] = _parse_number(f"prices[{name}]", price)
-    return prices
 
 
 def run_sync(start: Callable[[], Coroutine[Any, Any, T]]) -> T:

@@ -19,6 +19,7 @@ from urllib.parse import SplitResult, urljoin, urlsplit, urlunsplit
 import requests
 import urllib3
 
+from airflow_provider_wan.api.config import WanConfig
 from airflow_provider_wan.api.errors import WanResultError, WanResultGoneError, WanResultRefusedError
 from airflow_provider_wan.api.network import NetworkSettings, describe_connection_error
 from airflow_provider_wan.api.redaction import public_url
@@ -31,7 +32,8 @@ _REDIRECTS = (301, 302, 303, 307, 308)
 _GONE = (403, 404, 410)
 _PASSING = (408, 425, 429, 500, 502, 503, 504)
 _DEFAULT_PORTS = {"http": 80, "https": 443}
-_REMEDY = "add the host to result_hosts of the connection if it is right"
+_REMEDY = "add the host to result_hosts of the task or of [wan] in Airflow's configuration if it is right"
+_CONNECTION_REMEDY = "add the host to result_hosts of the connection if it is right"
 
 
 class BrokenDownloadError(WanResultError):
@@ -46,15 +48,26 @@ class ResultNotFoundError(BrokenDownloadError, WanResultGoneError):
 class ResultHosts:
     """Where a result may lie.
 
-    :param allowed: host names, with a port or without, ``*.example.com`` for all below one. Empty: any public host;
-        redirects then stay on the host where they begin.
+    :param allowed: the connection's host names, with a port or without, ``*.example.com`` for all below one. Empty: any
+        public host; redirects then stay on the host where they begin.
     :param api_base_url: where the API is. Private addresses are fine for results when they are for the API.
     :param network: TLS, proxy and bypass.
+    :param required: such lists of a task or the deployment. A result has to be in each of them; only these lists permit
+        a private address.
     """
 
     allowed: tuple[str, ...] = ()
     api_base_url: str = ""
     network: NetworkSettings = field(default_factory=NetworkSettings)
+    required: tuple[tuple[str, ...], ...] = ()
+
+    @classmethod
+    def from_config(cls, config: WanConfig) -> ResultHosts:
+        """Return where the results of a connection may lie.
+
+        :param config: the connection within the limits of task and deployment.
+        """
+        return cls(config.result_hosts, config.base_url, config.network, config.required_hosts)
 
     def check(self, url: str) -> None:
         """Refuse a URL from which a result must not be fetched.
@@ -67,13 +80,13 @@ class ResultHosts:
             raise WanResultRefusedError(f"The result's URL {public_url(url)!r} is neither http nor https")
         if parts.username or parts.password:
             raise WanResultRefusedError(f"The result's URL on {parts.hostname} holds a user name")
-        if self.allowed:
-            if not self.lists(parts):
-                listed = ", ".join(self.allowed)
+        for listed in self._lists:
+            if not _is_listed(parts, listed):
                 raise WanResultRefusedError(
-                    f"The result lies on {parts.netloc}, which is not among result_hosts ({listed}): {_REMEDY}"
+                    f"The result lies on {parts.netloc}, which is not among result_hosts ({', '.join(listed)}): "
+                    f"{_REMEDY if listed in self.required else _CONNECTION_REMEDY}"
                 )
-        elif fault := self._address_fault(parts):
+        if not self.required and (fault := self._address_fault(parts)):
             raise WanResultRefusedError(f"The result's host {parts.hostname} has {fault}: {_REMEDY}")
 
     def check_redirect(self, start: str, target: str) -> None:
@@ -87,28 +100,19 @@ class ResultHosts:
         here, there = urlsplit(start), urlsplit(target)
         if here.scheme == "https" and there.scheme == "http":
             raise WanResultRefusedError(f"{here.hostname} redirects the result from https to http")
-        if not self.allowed and (here.hostname != there.hostname or _odd_port(here) != _odd_port(there)):
+        if not self._lists and (here.hostname != there.hostname or _odd_port(here) != _odd_port(there)):
             raise WanResultRefusedError(
                 f"{here.netloc} redirects the result to another host, {there.netloc}: {_REMEDY}"
             )
 
-    def lists(self, parts: SplitResult) -> bool:
-        """Whether the allow list has the host of these parts of a URL."""
-        port = parts.port or _DEFAULT_PORTS.get(parts.scheme)
-        host = parts.hostname or ""
-        for entry in self.allowed:
-            listed = urlsplit(f"//{entry.lower()}")
-            if listed.port not in (None, port):
-                continue
-            name = listed.hostname or ""
-            if host == name or (name.startswith("*.") and host.endswith(name[1:])):
-                return True
-        return False
+    @property
+    def _lists(self) -> tuple[tuple[str, ...], ...]:
+        return (*self.required, *((self.allowed,) if self.allowed else ()))
 
     def _address_fault(self, parts: SplitResult) -> str | None:
         host = parts.hostname or ""
-        if self.network.find_proxy(urlunsplit(parts)):
-            return None  # the proxy looks the name up, and decides
+        if not self.network.proxy and self.network.find_proxy(urlunsplit(parts)):
+            return None  # the deployment's proxy looks the name up, and decides
         addresses = _addresses(host)
         if any(address.is_link_local for address in addresses):
             return "a link-local address"
@@ -223,6 +227,20 @@ def _pieces(response: requests.Response, url: str) -> Iterator[bytes]:
     except (urllib3.exceptions.HTTPError, OSError) as error:
         reason = describe_connection_error(error)
     raise BrokenDownloadError(f"{public_url(url)}: the download broke after {got} bytes ({reason})")
+
+
+def _is_listed(parts: SplitResult, listed: tuple[str, ...]) -> bool:
+    """Return whether a list has the host of these parts of a URL."""
+    port = parts.port or _DEFAULT_PORTS.get(parts.scheme)
+    host = parts.hostname or ""
+    for entry in listed:
+        wanted = urlsplit(f"//{entry.lower()}")
+        if wanted.port not in (None, port):
+            continue
+        name = wanted.hostname or ""
+        if host == name or (name.startswith("*.") and host.endswith(name[1:])):
+            return True
+    return False
 
 
 def _odd_port(parts: SplitResult) -> int | None:

@@ -31,23 +31,36 @@ class WanBaseOperator(BaseOperator):
 
     :param wan_conn_id: id of a connection of type ``wan`` (templated).
     :param aws_conn_id: id of the AWS connection, for everything on S3 (templated).
+    :param s3_options: options of everything that is written to S3, such as ``{"ServerSideEncryption": "aws:kms"}``;
+        one that is not set here is that of ``[wan] s3_options``, or else of ``s3_options`` in the AWS connection's
+        extra (templated).
     """
 
-    template_fields: Sequence[str] = ("wan_conn_id", "aws_conn_id")
+    template_fields: Sequence[str] = ("wan_conn_id", "aws_conn_id", "s3_options")
+
+    #: Limits that the arguments of a subclass set; a connection can't lift them.
+    prices: Mapping[str, Any] | str | None = None
+    result_hosts: Sequence[str] | str | None = None
 
     def __init__(
-        self, *, wan_conn_id: str = "wan_default", aws_conn_id: str | None = "aws_default", **kwargs: Any
+        self,
+        *,
+        wan_conn_id: str = "wan_default",
+        aws_conn_id: str | None = "aws_default",
+        s3_options: Mapping[str, Any] | None = None,
+        **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.wan_conn_id = wan_conn_id
         self.aws_conn_id = aws_conn_id
+        self.s3_options = s3_options
 
     @cached_property
     def hook(self) -> WanHook:
         """Hook of the ``wan`` connection."""
         from airflow_provider_wan.hooks.wan import WanHook
 
-        return WanHook(self.wan_conn_id)
+        return WanHook(self.wan_conn_id, prices=self.prices, result_hosts=self.result_hosts)
 
 
 #: Fields that stay text, even if the DAG renders templates as native objects.
@@ -81,6 +94,9 @@ class WanClipBaseOperator(WanBaseOperator):
         it. An empty text or None is unset. In a batch, it applies to rows that have none.
     :param max_cost: limit in US dollars: a clip that would exceed it is not submitted. In a batch it is the limit for
         the whole task, all its tries together.
+    :param prices: US dollars per second of video: by resolution for ``wan2.6-i2v``, such as ``{"720P": 0.10}``, and by
+        model and resolution for others, such as ``{"wan2.7-i2v": {"720P": 0.10}}`` (templated). Default: ``[wan]
+        prices``, or else the list prices; a connection's are used where they are higher.
     :param deferrable: wait in the triggerer; default: Airflow's ``default_deferrable``.
     :param poll_interval: seconds between polls, or a timedelta.
     :param cancel_policy: what happens when a user kills the task: ``queued`` cancels requests that have not started,
@@ -94,6 +110,7 @@ class WanClipBaseOperator(WanBaseOperator):
         "reuse",
         "idempotency_key",
         "max_cost",
+        "prices",
     )
 
     def __init__(
@@ -114,6 +131,7 @@ class WanClipBaseOperator(WanBaseOperator):
         reuse: Literal["run", "content"] = "run",
         idempotency_key: str | None = None,
         max_cost: float | None = None,
+        prices: Mapping[str, Any] | str | None = None,
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
         poll_interval: timedelta | float = 10,
         cancel_policy: Literal["queued", "always", "never"] = "queued",
@@ -136,6 +154,7 @@ class WanClipBaseOperator(WanBaseOperator):
         self.reuse = reuse
         self.idempotency_key = idempotency_key
         self.max_cost = max_cost
+        self.prices = prices
         self.deferrable = deferrable
         self.poll_interval = parse_seconds("poll_interval", poll_interval)
         self.cancel_policy = parse_choice("cancel_policy", cancel_policy, tuple(CancelPolicy))

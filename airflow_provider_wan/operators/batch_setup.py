@@ -7,7 +7,7 @@ import hashlib
 import json
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from airflow_provider_wan.api.errors import WanValidationError
@@ -39,6 +39,7 @@ class BatchArguments(Protocol):
     row_templates: Any
     model: str | None
     aws_conn_id: str | None
+    s3_options: Mapping[str, Any] | None
     ledger_uri: str | None
     reuse: Any
     idempotency_key: str | None
@@ -121,7 +122,7 @@ def open_batch_ledger(arguments: BatchArguments) -> DocumentStore:
     if uri is None:
         bucket, prefix = parse_s3_prefix(arguments.output_prefix, "output_prefix")
         uri = build_s3_uri(bucket, f"{prefix}_ledger")
-    return ledger_context.open_ledger(uri, arguments.aws_conn_id)
+    return ledger_context.open_ledger(uri, arguments.aws_conn_id, arguments.s3_options)
 
 
 def build_budget_name(arguments: BatchArguments, context: Context) -> str:
@@ -189,6 +190,7 @@ def build_batch(arguments: BatchArguments, context: Context) -> BatchContext:
     owner = ledger_context.build_owner(context)
     scope = build_scope(arguments.reuse, run=ledger_context.run_name(context))
     model = arguments.model or config.model
+    max_cost = parse_usd(arguments.max_cost)
     ingest = MediaIngester(
         lambda: arguments.s3,
         arguments.upload,
@@ -199,7 +201,7 @@ def build_batch(arguments: BatchArguments, context: Context) -> BatchContext:
     )
     submitter = Submitter(client, ledger_store)
     ledger = submitter.ledger
-    clip_archive = ClipArchive(arguments.s3, ResultHosts(config.result_hosts, config.base_url, config.network))
+    clip_archive = ClipArchive(arguments.s3, ResultHosts.from_config(config))
     archiver = Archiver(clip_archive, ledger, bucket, prefix)
     return BatchContext(
         manifest=open_manifest(arguments.manifest, lambda: arguments.s3, columns),
@@ -213,7 +215,7 @@ def build_batch(arguments: BatchArguments, context: Context) -> BatchContext:
             archiver,
             owner=owner,
             scope=scope,
-            prices=config.prices,
+            prices=config.get_limit_prices(max_cost),
             model=model,
             reference=ledger_context.build_reference(context, None),
             clock=time.time,
@@ -227,7 +229,7 @@ def build_batch(arguments: BatchArguments, context: Context) -> BatchContext:
         store=store,
         owner=owner,
         model=model,
-        budget=Budget(ledger_store, build_budget_name(arguments, context), parse_usd(arguments.max_cost)),
+        budget=Budget(ledger_store, build_budget_name(arguments, context), max_cost),
         max_in_flight=arguments.max_in_flight,
         submits_per_second=arguments.submits_per_second,
         poll_interval=arguments.poll_interval,

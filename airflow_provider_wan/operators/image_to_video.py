@@ -50,6 +50,9 @@ class WanImageToVideoOperator(WanI2VOperator):
         ``_ingest`` beside the target.
     :param expires_in: lifetime of the presigned URL, in seconds or as a timedelta; default: 6 hours.
     :param replace: overwrite any object at the target.
+    :param result_hosts: hosts from which clips may be downloaded: a list, or text with commas; ``*.example.com`` for
+        all below a domain (templated). A host also has to be in ``[wan] result_hosts`` and in the connection's list,
+        where those are set.
     :returns: the values that ``WanI2VOperator`` returns, and ``uri``, ``record_uri``, ``sha256``, ``size``, ``width``,
         ``height``, ``content_type`` and ``existing`` of the archived clip.
     :raises AirflowFailException: if a retry cannot help.
@@ -63,6 +66,7 @@ class WanImageToVideoOperator(WanI2VOperator):
         "crop_anchor",
         "frame",
         "dest_prefix",
+        "result_hosts",
         *(name for name in WanI2VOperator.template_fields if name != "img_url"),
     )
     ui_color = "#e0dcf3"
@@ -80,6 +84,7 @@ class WanImageToVideoOperator(WanI2VOperator):
         dest_prefix: str | None = None,
         expires_in: timedelta | int | None = None,
         replace: bool = False,
+        result_hosts: Sequence[str] | str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(img_url="", **kwargs)
@@ -93,6 +98,7 @@ class WanImageToVideoOperator(WanI2VOperator):
         self.dest_prefix = dest_prefix
         self.lifetime = None if expires_in is None else int(parse_seconds("expires_in", expires_in))
         self.replace = replace
+        self.result_hosts = result_hosts
 
     @cached_property
     def archive(self) -> ClipArchive:
@@ -100,8 +106,7 @@ class WanImageToVideoOperator(WanI2VOperator):
         from airflow_provider_wan.media.archive import ClipArchive
         from airflow_provider_wan.media.fetch import ResultHosts
 
-        config = self.hook.config
-        hosts = ResultHosts(config.result_hosts, config.base_url, config.network)
+        hosts = ResultHosts.from_config(self.hook.config)
         return ClipArchive(self.s3, hosts, replace=self.replace)
 
     @cached_property
@@ -109,7 +114,7 @@ class WanImageToVideoOperator(WanI2VOperator):
         """A boto3 S3 client whose presigned URLs every region and KMS accept."""
         from airflow_provider_wan.hooks.s3_client import create_signing_client
 
-        return create_signing_client(self.aws_conn_id)
+        return create_signing_client(self.aws_conn_id, self.s3_options)
 
     def execute(self, context: Context) -> Any:
         """Ingest the image, submit the request or resume it, wait for the clip, and archive it.

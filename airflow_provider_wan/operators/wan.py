@@ -181,7 +181,7 @@ class WanI2VOperator(WanClipBaseOperator):
             fingerprint=fingerprint,
             owner=owner,
             scope=scope,
-            prices=config.prices,
+            prices=config.get_limit_prices(max_cost),
             max_cost=max_cost,
             on_doubt=self.on_doubt,
             before_pay=before_pay,
@@ -229,7 +229,7 @@ class WanI2VOperator(WanClipBaseOperator):
         from airflow_provider_wan.ledger import Submitter
 
         uri = ledger_context.resolve_ledger_uri(self.ledger_uri)
-        return Submitter(self.hook.client, ledger_context.open_ledger(uri, self.aws_conn_id))
+        return Submitter(self.hook.client, ledger_context.open_ledger(uri, self.aws_conn_id, self.s3_options))
 
     def _wait_for_result(self, context: Context, submit_result: SubmitResult, end_time: float) -> Any:
         from airflow_provider_wan.ledger.entry import EntryState
@@ -372,8 +372,8 @@ class WanRequestOperator(WanI2VOperator):
     :param model: the model id; case sensitive (templated).
     :param payload: the model's parameters (templated). A ``seed`` is added if it has none: by it, a request is found
         again whose response was lost.
-    :param request_cost: US dollars that one request costs (templated); default: by the connection's price for the model
-        and the payload's ``resolution`` and ``duration``. ``max_cost`` needs one of the two.
+    :param request_cost: US dollars that one request costs (templated); default: by the price for the model and the
+        payload's ``resolution`` and ``duration``. ``max_cost`` needs one of the two.
     """
 
     template_fields: Sequence[str] = (

@@ -76,6 +76,9 @@ class WanI2VBatchOperator(WanClipBaseOperator):
     :param on_item_failure: ``continue``: continue with the other rows; ``fail_fast``: submit nothing more, archive
         what is in flight, and fail.
     :param max_failed_fraction: fraction of the rows that may be without a clip, from 0 to 1, for the task to succeed.
+    :param result_hosts: hosts from which clips may be downloaded: a list, or text with commas; ``*.example.com`` for
+        all below a domain (templated). A host also has to be in ``[wan] result_hosts`` and in the connection's list,
+        where those are set.
     :returns: ``items``, ``archived``, ``reused``, ``duplicate``, ``rejected``, ``failed``, ``in_doubt``, ``timeout``,
         ``lost``, ``skipped``, ``video_seconds``, ``cost`` (US dollars, all tries), ``elapsed`` (seconds), and the
         addresses ``folder``, ``results``, ``rejected_uri`` and ``sheet``; or the estimate.
@@ -90,6 +93,7 @@ class WanI2VBatchOperator(WanClipBaseOperator):
         "columns",
         *WanClipBaseOperator.template_fields,
         "dry_run",
+        "result_hosts",
     )
     operator_extra_links = (WanClipsLink(), WanSheetLink())
     ui_color = "#d9d2f2"
@@ -115,6 +119,7 @@ class WanI2VBatchOperator(WanClipBaseOperator):
         item_timeout: timedelta | float = 7200,
         on_item_failure: Literal["continue", "fail_fast"] = "continue",
         max_failed_fraction: float = 0.0,
+        result_hosts: Sequence[str] | str | None = None,
         **kwargs: Any,
     ) -> None:
         if "outlets" not in kwargs and (asset := build_asset(output_prefix)) is not None:
@@ -140,6 +145,7 @@ class WanI2VBatchOperator(WanClipBaseOperator):
         if isinstance(max_failed_fraction, bool) or not 0 <= max_failed_fraction <= 1:
             raise WanValidationError("max_failed_fraction", max_failed_fraction, "must be a number from 0 to 1")
         self.max_failed_fraction = max_failed_fraction
+        self.result_hosts = result_hosts
         self._batch_run: BatchRun | None = None
         self._summary: BatchSummary | None = None
 
@@ -154,7 +160,7 @@ class WanI2VBatchOperator(WanClipBaseOperator):
         from airflow_provider_wan.hooks.s3_client import create_signing_client
         from airflow_provider_wan.operators.batch_setup import MAX_S3_CONNECTIONS
 
-        return create_signing_client(self.aws_conn_id, max_connections=MAX_S3_CONNECTIONS)
+        return create_signing_client(self.aws_conn_id, self.s3_options, max_connections=MAX_S3_CONNECTIONS)
 
     def upload(self, data: bytes, file_type: str) -> str:
         """Upload an image to the API, on a connection of the calling thread.

@@ -22,6 +22,7 @@ WRITE_OPTIONS = (
     "StorageClass",
     "Tagging",
 )
+_ENCRYPTION_OPTIONS = frozenset({"BucketKeyEnabled", "SSEKMSEncryptionContext", "SSEKMSKeyId"})
 _WRITES = ("PutObject", "CreateMultipartUpload", "CopyObject")
 
 
@@ -50,22 +51,37 @@ def build_checksum_config(given: Config | None, endpoint_url: str | None) -> Con
     return default if given is None else default.merge(given)
 
 
-def parse_write_options(value: object) -> dict[str, Any]:
+def parse_write_options(value: object, name: str) -> dict[str, Any]:
     """Return the options of all writes.
 
     :param value: an object with names of :data:`WRITE_OPTIONS`; ``Tagging`` may be an object. None for no options.
+    :param name: where they are set, for the error.
     :raises WanValidationError: if it is not such an object.
     """
     if value is None:
         return {}
     if not isinstance(value, Mapping) or (unknown := set(map(str, value)) - set(WRITE_OPTIONS)):
         printed = sorted(unknown) if isinstance(value, Mapping) else type(value).__name__
-        rule = f"must be an object with some of {', '.join(WRITE_OPTIONS)}"
-        raise WanValidationError("s3_options", printed, rule, "Correct the AWS connection's extra")
+        raise WanValidationError(name, printed, f"must be an object with some of {', '.join(WRITE_OPTIONS)}")
     options = dict(value)
     if isinstance(tags := options.get("Tagging"), Mapping):
         options["Tagging"] = urlencode({str(name): str(tag) for name, tag in tags.items()})
     return options
+
+
+def merge_write_options(*layers: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options of several places, of which each has the last word over those before it.
+
+    A place that names an encryption takes the key and the context of the places before it out: they belong to theirs.
+
+    :param layers: from :func:`parse_write_options`.
+    """
+    merged: dict[str, Any] = {}
+    for layer in layers:
+        if "ServerSideEncryption" in layer:
+            merged = {name: value for name, value in merged.items() if name not in _ENCRYPTION_OPTIONS}
+        merged |= layer
+    return merged
 
 
 def set_write_options(client: Any, options: Mapping[str, Any]) -> None:
@@ -79,5 +95,11 @@ def set_write_options(client: Any, options: Mapping[str, Any]) -> None:
         for name, value in options.items():
             params.setdefault(name, value)
 
+    def add_checksum(params: dict[str, Any], **_: Any) -> None:
+        params.setdefault("ChecksumAlgorithm", options["ChecksumAlgorithm"])
+
     for operation in _WRITES if options else ():
         client.meta.events.register(f"provide-client-params.s3.{operation}", add)
+    if "ChecksumAlgorithm" in options:
+        # S3 wants the checksum that an upload announces with each of its parts.
+        client.meta.events.register("provide-client-params.s3.UploadPart", add_checksum)

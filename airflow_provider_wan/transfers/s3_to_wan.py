@@ -53,6 +53,9 @@ class S3ToWanOperator(WanBaseOperator):
         trims it.
     :param wan_conn_id: id of a connection of type ``wan``, used only by ``delivery="upload"`` (templated).
     :param aws_conn_id: id of the AWS connection (templated).
+    :param s3_options: options of everything that is written to S3, such as ``{"ServerSideEncryption": "aws:kms"}``;
+        one that is not set here is that of ``[wan] s3_options``, or else of ``s3_options`` in the AWS connection's
+        extra (templated).
     :returns: ``url``, ``sha256`` (of the bytes delivered), ``source_sha256`` (of those of the source), ``kind``,
         ``content_type``, ``size`` (bytes), ``width`` and ``height`` or ``seconds``, ``source`` (without a query
         string), ``uri`` (``s3://`` URI of what the URL leads to, or None), ``expires_at`` (Unix seconds, or None).
@@ -103,7 +106,7 @@ class S3ToWanOperator(WanBaseOperator):
         """A boto3 S3 client whose presigned URLs every region and KMS accept."""
         from airflow_provider_wan.hooks.s3_client import create_signing_client
 
-        return create_signing_client(self.aws_conn_id)
+        return create_signing_client(self.aws_conn_id, self.s3_options)
 
     def render_template_fields(self, context: Context, jinja_env: Any = None) -> None:
         """Render, and mask the secret in the URL before Airflow stores the rendered fields.

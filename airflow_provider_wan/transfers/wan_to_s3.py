@@ -58,9 +58,15 @@ class WanToS3Operator(WanBaseOperator):
     :param max_bytes: maximum size of a result; default: 2 GiB.
     :param ledger_uri: ledger of the task that made the clip, in which the location is recorded (templated); default:
         the one in its result, or ``[wan] ledger_uri``.
+    :param result_hosts: hosts from which clips may be downloaded: a list, or text with commas; ``*.example.com`` for
+        all below a domain (templated). A host also has to be in ``[wan] result_hosts`` and in the connection's list,
+        where those are set.
     :param timeout: how long an attempt may take, in seconds or as a timedelta.
     :param wan_conn_id: id of a connection of type ``wan`` (templated).
     :param aws_conn_id: id of the AWS connection (templated).
+    :param s3_options: options of everything that is written to S3, such as ``{"ServerSideEncryption": "aws:kms"}``;
+        one that is not set here is that of ``[wan] s3_options``, or else of ``s3_options`` in the AWS connection's
+        extra (templated).
     :returns: ``request_id``, ``uri``, ``record_uri``, ``sha256``, ``size`` (bytes), ``width``, ``height``,
         ``seconds``, ``content_type``, ``existing`` (whether it was archived before).
     :raises AirflowFailException: if a retry cannot help: the clip failed for good, or is on a host that is not allowed.
@@ -73,6 +79,7 @@ class WanToS3Operator(WanBaseOperator):
         "s3_key",
         "s3_bucket",
         "ledger_uri",
+        "result_hosts",
         *WanBaseOperator.template_fields,
     )
     ui_color = "#e3f6e7"
@@ -87,6 +94,7 @@ class WanToS3Operator(WanBaseOperator):
         max_bytes: int = 2 * 1024**3,
         ledger_uri: str | None = None,
         timeout: timedelta | float = 3600,
+        result_hosts: Sequence[str] | str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -97,6 +105,7 @@ class WanToS3Operator(WanBaseOperator):
         self.replace = replace
         self.max_bytes = max_bytes
         self.ledger_uri = ledger_uri
+        self.result_hosts = result_hosts
 
     @cached_property
     def archive(self) -> ClipArchive:
@@ -105,10 +114,9 @@ class WanToS3Operator(WanBaseOperator):
         from airflow_provider_wan.media.archive import ClipArchive
         from airflow_provider_wan.media.fetch import ResultHosts
 
-        config = self.hook.config
         return ClipArchive(
-            create_s3_client(self.aws_conn_id),
-            ResultHosts(config.result_hosts, config.base_url, config.network),
+            create_s3_client(self.aws_conn_id, self.s3_options),
+            ResultHosts.from_config(self.hook.config),
             max_bytes=self.max_bytes,
             replace=self.replace,
         )
@@ -170,7 +178,7 @@ class WanToS3Operator(WanBaseOperator):
         fingerprint = upstream.get("fingerprint")
         if uri is None or not isinstance(fingerprint, str):
             return
-        ledger = Submitter(self.hook.client, open_ledger(uri, self.aws_conn_id)).ledger
+        ledger = Submitter(self.hook.client, open_ledger(uri, self.aws_conn_id, self.s3_options)).ledger
         ledger.record_archive(fingerprint, clip.request_id, clip.uri, clip.sha256)
 
     def _get_finished(self, request_id: str) -> RequestRecord:

@@ -30,6 +30,8 @@ class S3Proxy:
     ) -> None:
         self.refused: list[str] = []
         self.writes: list[dict[str, str]] = []
+        self.parts: list[dict[str, str]] = []
+        self.seen: list[str] = []
         proxy = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -41,7 +43,10 @@ class S3Proxy:
                     self.send_response_only(100)
                     self.end_headers()
                 body = self.rfile.read(int(headers.get("content-length") or 0))
+                proxy.seen.append(f"{self.command} {self.path}")
                 is_part = "partNumber=" in self.path or "uploadId=" in self.path
+                if self.command == "PUT" and is_part:
+                    proxy.parts.append(headers)
                 if self.command == "PUT" and "/" in self.path.strip("/") and not is_part:
                     proxy.writes.append(headers)
                     if any(headers.get(name) != value for name, value in (required or {}).items()):

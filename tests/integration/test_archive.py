@@ -207,7 +207,7 @@ def test_a_redirect_to_another_host_is_refused_unless_listed(folder: Folder, hos
         archive(folder).store(finished(url), BUCKET, folder.key("a.mp4"))
     assert len(host.seen) == 1
 
-    listed = ResultHosts(allowed=("127.0.0.1", "localhost"))
+    listed = ResultHosts(required=(("127.0.0.1", "localhost"),))
     archive(folder, listed).store(finished(url), BUCKET, folder.key("a.mp4"))
 
     assert folder.get("a.mp4") == CLIP

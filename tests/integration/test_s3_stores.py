@@ -14,7 +14,7 @@ from airflow_provider_wan.api.errors import WanValidationError
 from airflow_provider_wan.hooks.s3_client import create_s3_client, create_signing_client
 from airflow_provider_wan.ledger import open_store
 from airflow_provider_wan.ledger.errors import LedgerUnavailableError, LedgerUnsafeError
-from airflow_provider_wan.s3.multipart import ObjectWriter
+from airflow_provider_wan.s3.multipart import PART_BYTES, ObjectWriter
 from dev.seaweed import SeaweedFS
 from dev.testkit.s3_folder import BUCKET, Folder
 from dev.testkit.s3_proxy import S3Proxy
@@ -51,6 +51,49 @@ def test_the_options_of_the_connection_are_on_every_write(
         open_store(f"s3://{BUCKET}/stores", s3_client=lambda: client).probe()
         assert proxy.refused == []
         assert len(proxy.writes) >= 4
+
+
+def test_the_options_of_a_task_go_before_the_deployments_and_those_before_the_connections(
+    seaweed: SeaweedFS, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with S3Proxy(seaweed.port) as proxy:
+        connect(proxy.url, s3_options={"ACL": "public-read", "Tagging": {"by": "connection"}, "SSEKMSKeyId": "other"})
+        monkeypatch.setenv(
+            "AIRFLOW__WAN__S3_OPTIONS",
+            json.dumps({"ACL": "private", "Tagging": {"by": "deployment"}, "ServerSideEncryption": "AES256"}),
+        )
+        client = create_s3_client("aws_default", {"Tagging": {"by": "task"}})
+        with contextlib.suppress(client.exceptions.ClientError):
+            client.put_object(Bucket=BUCKET, Key="stores/layers", Body=b"a")
+        written = proxy.writes[-1]
+        assert (written["x-amz-acl"], written["x-amz-tagging"]) == ("private", "by=task")
+        assert written["x-amz-server-side-encryption"] == "AES256"
+        # The key of the connection belongs to an encryption that the deployment replaces.
+        assert "x-amz-server-side-encryption-aws-kms-key-id" not in written
+
+
+def test_an_upload_in_parts_sends_the_checksum_that_it_announces_with_each_part(
+    seaweed: SeaweedFS, connect: Connect
+) -> None:
+    with S3Proxy(seaweed.port) as proxy:
+        connect(proxy.url)
+        client = create_s3_client("aws_default", {"ChecksumAlgorithm": "SHA256"})
+        writer = ObjectWriter(client, BUCKET, "stores/parts", content_type="text/plain", metadata={})
+        writer.write(bytes(PART_BYTES + 1))
+        writer.commit({})
+        announced = [each for each in proxy.seen if each.startswith("POST") and "uploads" in each]
+        assert len(announced) == 1
+        assert [each.get("x-amz-checksum-sha256", "") != "" for each in proxy.parts] == [True, True]
+
+
+@pytest.mark.parametrize("text", ["encrypted", "[1]", '{"Acl": "private"}'])
+def test_an_invalid_option_of_the_deployment_is_named(
+    seaweed: SeaweedFS, connect: Connect, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    connect(seaweed.endpoint_url)
+    monkeypatch.setenv("AIRFLOW__WAN__S3_OPTIONS", text)
+    with pytest.raises(WanValidationError, match=r"\[wan\] s3_options"):
+        create_s3_client("aws_default")
 
 
 def test_without_the_options_such_a_policy_refuses_and_the_ledger_says_so_before_any_payment(

@@ -23,6 +23,7 @@ from airflow_provider_wan.api.errors import (
     WanLookupError,
     WanNotFoundError,
     WanRateLimitError,
+    WanUnknownPriceError,
 )
 from airflow_provider_wan.api.record import RequestRecord, RequestStatus
 from airflow_provider_wan.batch.preparer import PreparedItem
@@ -218,6 +219,13 @@ def test_what_another_task_s_claim_may_cost_is_not_given_back(make_item: MakeIte
 
 def test_the_budget_refuses_an_item(make_item: MakeItem) -> None:
     assert submit(make_item(), WanBudgetError("too much")).outcome == OverBudget()
+
+
+def test_a_row_whose_price_nobody_vouches_for_is_rejected_with_the_remedy(make_item: MakeItem) -> None:
+    outcome = submit(make_item(), WanUnknownPriceError("max_cost=1: there is no price")).outcome
+    assert isinstance(outcome, Finished)
+    assert outcome.result.status is ItemStatus.REJECTED
+    assert "there is no price" in (outcome.result.error or "")
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 import pytest
 
 from airflow_provider_wan.api.errors import WanResultRefusedError
+from airflow_provider_wan.api.network import NetworkSettings
 from airflow_provider_wan.api.redaction import public_url
 from airflow_provider_wan.media.fetch import ResultHosts
 
@@ -57,7 +58,25 @@ def test_a_private_address_is_refused_where_the_api_is_public_and_allowed_where_
     with pytest.raises(WanResultRefusedError, match="private address"):
         ResultHosts(api_base_url=PUBLIC_API).check(url)
     ResultHosts(api_base_url="http://127.0.0.1:8080/api").check(url)
-    ResultHosts(allowed=(address,), api_base_url=PUBLIC_API).check(url)
+    ResultHosts(required=((address,),), api_base_url=PUBLIC_API).check(url)
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "169.254.169.254"])
+@pytest.mark.parametrize("network", [NetworkSettings(), NetworkSettings(proxy="http://127.0.0.1:9")])
+def test_what_a_connection_says_does_not_permit_a_private_address(address: str, network: NetworkSettings) -> None:
+    hosts = ResultHosts(allowed=(address,), api_base_url=PUBLIC_API, network=network)
+    with pytest.raises(WanResultRefusedError, match=r"(private|link-local) address.*of the task or of \[wan\]"):
+        hosts.check(f"http://{address}/a.mp4")
+
+
+def test_a_connection_narrows_the_list_of_a_task_and_does_not_widen_it() -> None:
+    hosts = ResultHosts(
+        allowed=("a.example.com", "b.example.com"), required=(("*.example.com",), ("b.example.com", "c.org"))
+    )
+    hosts.check("https://b.example.com/a.mp4")
+    for name in ("a.example.com", "c.org", "d.example.com"):
+        with pytest.raises(WanResultRefusedError, match="not among result_hosts"):
+            hosts.check(f"https://{name}/a.mp4")
 
 
 def test_a_link_local_address_such_as_a_clouds_metadata_is_refused_always() -> None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -147,3 +148,43 @@ def test_a_raw_payload_for_a_model_with_known_rules_is_refused(raw: Any) -> None
     with pytest.raises(AirflowFailException, match="WanI2VOperator"):
         run.try_(model="wan2.6-i2v", payload={"img_url": IMAGE})
     assert api.accepted() == []
+
+
+@pytest.mark.parametrize(
+    ("prices", "arguments", "words"),
+    [
+        ({"720P": 0.001}, {}, r"would cost \$0.50"),
+        ({"wan2.6-i2v": {"720P": 0}}, {}, r"would cost \$0.50"),
+        ({"wan2.7-i2v": {"720P": 0.001}}, {"model": "wan2.7-i2v"}, r"no price for wan2.7-i2v.*\[wan\] prices"),
+        ({"720P": 0.001}, {"prices": {"720P": 0.2}}, r"would cost \$1.00"),
+    ],
+)
+def test_no_price_of_a_connection_lifts_the_limit_of_a_task(
+    run: Any, api: Any, connection: Any, prices: Any, arguments: Any, words: str
+) -> None:
+    connection(api.base_url, extra={"prices": prices})
+    with pytest.raises(AirflowFailException, match=words):
+        run.try_(max_cost=0.4, **arguments)
+    assert api.accepted() == []
+
+
+def test_no_model_of_a_connection_makes_a_clip_under_a_limit_that_was_set_for_another(
+    run: Any, api: Any, connection: Any
+) -> None:
+    connection(api.base_url, extra={"model": "wan2.7-i2v", "prices": {"wan2.7-i2v": {"720P": 0.001}}})
+    with pytest.raises(AirflowFailException, match=r"no price for wan2\.7-i2v"):
+        run.try_(max_cost=0.6)
+    assert api.accepted() == []
+
+
+def test_a_task_or_the_deployment_prices_a_second_model(
+    run: Any, api: Any, connection: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connection(api.base_url)
+    prices = {"wan2.7-i2v": {"720P": 0.2}}
+    assert run.try_(model="wan2.7-i2v", max_cost=1, prices=prices, idempotency_key="a")["cost"] == 1.0
+    monkeypatch.setenv("AIRFLOW__WAN__PRICES", json.dumps(prices))
+    assert run.try_(model="wan2.7-i2v", max_cost=1, idempotency_key="b")["cost"] == 1.0
+    connection(api.base_url, extra={"prices": {"wan2.7-i2v": {"720P": 0.3}}})
+    with pytest.raises(AirflowFailException, match=r"would cost \$1.50"):
+        run.try_(model="wan2.7-i2v", max_cost=1, idempotency_key="c")
