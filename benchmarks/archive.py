@@ -1,8 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Archive one large result in S3 (SeaweedFS): ours, ``HttpToS3Operator`` and ``rclone copyurl``, alternating.
+Results into S3 (SeaweedFS), one and eight at a time: ours, ``HttpToS3Operator``, and ``rclone copyurl``, in turns.
 
-``python -m benchmarks.archive 100 1000`` takes sizes in MB. Ours also checks the MP4, hashes it and writes its record.
+``python -m benchmarks.archive 8 100 1000`` takes sizes in MB. Ours also checks the MP4, hashes it, and
+writes its record.
+
+The start of a process is left out: each contestant is a process that has started and has archived a small clip before
+its time begins. rclone is its own server, ``rclone rcd``, whose call ``operations/copyurl`` is the command's.
 """
 
 from __future__ import annotations
@@ -12,15 +16,20 @@ import asyncio
 import json
 import os
 import shutil
+import socket
 import statistics
 import struct
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from benchmarks.report import save
 from dev.component import Component, wait_for
@@ -29,6 +38,11 @@ from dev.seaweed import SeaweedFS
 ROOT = Path(__file__).resolve().parent.parent
 BUCKET = "bench"
 CONTESTANTS = ("rclone copyurl", "ours", "HttpToS3Operator")
+CONCURRENCY = (1, 8)
+WARM_UP = "warm-up.mp4"
+KEY = ("megabytes", "at_a_time", "contestant")
+#: Clips of a run: about as many bytes of each size, and all threads busy.
+RUN_BYTES = 256_000_000
 
 
 def make_clip(path: Path, megabytes: int) -> None:
@@ -69,33 +83,48 @@ async def serve(folder: Path, port_file: Path) -> None:
     await asyncio.Event().wait()
 
 
-def work(contestant: str, url: str, key: str) -> dict[str, Any]:
-    """Run one contestant in this process."""
-    if contestant == "ours":
-        from airflow.providers.amazon.aws.hooks.s3 import S3Hook
+def count_clips(megabytes: int, at_a_time: int) -> int:
+    """How many clips a run archives."""
+    return max(1, RUN_BYTES // (megabytes * 1_000_000 * at_a_time)) * at_a_time
 
+
+def open_archiver(contestant: str) -> Callable[[str, str], None]:
+    """Return what archives the clip at a URL to a key, in this process."""
+    if contestant == "ours":
         from airflow_provider_wan.api.record import RequestRecord, RequestStatus
+        from airflow_provider_wan.hooks.s3_client import create_signing_client
         from airflow_provider_wan.media.archive import ClipArchive
         from airflow_provider_wan.media.fetch import ResultHosts
+        from airflow_provider_wan.operators.batch_setup import MAX_S3_CONNECTIONS
 
-        record = RequestRecord("req-1", RequestStatus.SUCCESS, "success", video_url=url, payload={"duration": 5})
+        # The client of a batch.
+        client = create_signing_client("aws_default", max_connections=MAX_S3_CONNECTIONS)
+        archive = ClipArchive(client, ResultHosts(api_base_url="http://127.0.0.1:1/api"))
 
-        def run() -> None:
-            client = S3Hook("aws_default").get_conn()
-            archive = ClipArchive(client, ResultHosts(api_base_url="http://127.0.0.1:1/api"))
+        def store(url: str, key: str) -> None:
+            record = RequestRecord(key, RequestStatus.SUCCESS, "success", video_url=url, payload={"duration": 5})
             archive.store(record, BUCKET, key)
-    else:
-        from airflow.providers.amazon.aws.transfers.http_to_s3 import HttpToS3Operator
 
-        def run() -> None:
-            endpoint = "/" + url.split("/", 3)[3]
-            HttpToS3Operator(
-                task_id="t", http_conn_id="host", endpoint=endpoint, s3_bucket=BUCKET, s3_key=key, log_response=False
-            ).execute({})
+        return store
+    from airflow.providers.amazon.aws.transfers.http_to_s3 import HttpToS3Operator
 
-    # A small first run triggers late imports and leaves nothing open.
+    def transfer(url: str, key: str) -> None:
+        endpoint = "/" + url.split("/", 3)[3]
+        HttpToS3Operator(
+            task_id="t", http_conn_id="host", endpoint=endpoint, s3_bucket=BUCKET, s3_key=key, log_response=False
+        ).execute({})
+
+    return transfer
+
+
+def work(contestant: str, url: str, prefix: str, count: int, at_a_time: int) -> dict[str, Any]:
+    """Archive clips in this process."""
+    archive = open_archiver(contestant)
+    archive(f"{url.rsplit('/', 1)[0]}/{WARM_UP}", f"{prefix}/{WARM_UP}")
     before, cpu, began = peak_mb(), time.process_time(), time.perf_counter()
-    run()
+    with ThreadPoolExecutor(at_a_time) as pool:
+        for _ in pool.map(lambda number: archive(url, f"{prefix}/{number}.mp4"), range(count)):
+            pass
     return {
         "seconds": time.perf_counter() - began,
         "cpu": time.process_time() - cpu,
@@ -104,14 +133,15 @@ def work(contestant: str, url: str, key: str) -> dict[str, Any]:
     }
 
 
-def peak_mb() -> float:
-    """Return the peak memory of this process, without that of the process it was forked from."""
-    status = Path("/proc/self/status").read_text(encoding="ascii")
+def peak_mb(pid: int | str = "self") -> float:
+    """The most memory that a process occupied, not that of what it was forked from."""
+    status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
     return int(status.split("VmHWM:")[1].split()[0]) / 1000
 
 
-def rclone(url: str, key: str, s3: SeaweedFS) -> dict[str, Any]:
-    """Run rclone with its defaults."""
+@contextmanager
+def rclone_server(s3: SeaweedFS) -> Iterator[tuple[str, int]]:
+    """Run rclone with its defaults as a server. :return: its address and process id."""
     program = shutil.which("rclone") or str(Path(sys.executable).parent / "rclone")
     env = {
         "PATH": os.environ["PATH"],
@@ -123,31 +153,57 @@ def rclone(url: str, key: str, s3: SeaweedFS) -> dict[str, Any]:
         "RCLONE_CONFIG_S3_ACCESS_KEY_ID": s3.access_key,
         "RCLONE_CONFIG_S3_SECRET_ACCESS_KEY": s3.secret_key,
     }
-    began = time.perf_counter()
-    process = subprocess.Popen([program, "copyurl", url, f"s3:{BUCKET}/{key}"], env=env, stderr=subprocess.PIPE)
-    assert process.stderr is not None
-    stderr = process.stderr.read()
-    _, code, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(code)
-    if process.returncode:
-        raise RuntimeError(stderr.decode()[-2000:])
-    peak = usage.ru_maxrss / 1000
-    return {
-        "seconds": time.perf_counter() - began,
-        "cpu": usage.ru_utime + usage.ru_stime,
-        "peak_mb": peak,
-        "added_mb": peak,
-    }
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    command = [program, "rcd", "--rc-no-auth", "--rc-addr", f"127.0.0.1:{port}"]
+    process = subprocess.Popen(command, env=env, stderr=subprocess.DEVNULL)
+    try:
+        wait_for("rclone", lambda: _is_open(port), seconds=30)
+        yield f"http://127.0.0.1:{port}", process.pid
+    finally:
+        process.terminate()
+        process.wait()
 
 
-def python(contestant: str, url: str, key: str, s3: SeaweedFS) -> dict[str, Any]:
-    """Run one of the Python contestants in its own process."""
+def _is_open(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def rclone(url: str, prefix: str, count: int, at_a_time: int, s3: SeaweedFS) -> dict[str, Any]:
+    """Let rclone copy clips."""
+    import requests
+
+    with rclone_server(s3) as (address, pid):
+
+        def copy(source: str, name: str) -> None:
+            parameters = {"fs": f"s3:{BUCKET}/{prefix}", "remote": name, "url": source}
+            requests.post(f"{address}/operations/copyurl", json=parameters, timeout=300).raise_for_status()
+
+        copy(f"{url.rsplit('/', 1)[0]}/{WARM_UP}", WARM_UP)
+        before = psutil.Process(pid).cpu_times()
+        memory, began = peak_mb(pid), time.perf_counter()
+        with ThreadPoolExecutor(at_a_time) as pool:
+            for _ in pool.map(lambda number: copy(url, f"{number}.mp4"), range(count)):
+                pass
+        seconds, after = time.perf_counter() - began, psutil.Process(pid).cpu_times()
+        return {
+            "seconds": seconds,
+            "cpu": after.user + after.system - before.user - before.system,
+            "peak_mb": peak_mb(pid),
+            "added_mb": peak_mb(pid) - memory,
+        }
+
+
+def python(contestant: str, url: str, prefix: str, count: int, at_a_time: int, s3: SeaweedFS) -> dict[str, Any]:
+    """Run one of those in Python in a process of its own."""
     env = {
         **os.environ,
         "AIRFLOW_CONN_AWS_DEFAULT": s3.airflow_connection(),
         "AIRFLOW_CONN_HOST": json.dumps({"conn_type": "http", "host": url.rsplit("/", 1)[0]}),
     }
-    command = [sys.executable, "-m", "benchmarks.archive", "--work", contestant, url, key]
+    job = [contestant, url, prefix, str(count), str(at_a_time)]
+    command = [sys.executable, "-m", "benchmarks.archive", "--work", *job]
     done = subprocess.run(command, env=env, cwd=ROOT, capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(done.stderr[-3000:])
@@ -155,11 +211,12 @@ def python(contestant: str, url: str, key: str, s3: SeaweedFS) -> dict[str, Any]
 
 
 def compare(sizes: list[int], rounds: int) -> list[dict[str, Any]]:
-    results = []
+    results: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory(dir=ROOT / ".run", prefix="bench-") as name, SeaweedFS() as s3:
         folder = Path(name)
         (folder / "files").mkdir()
         s3.client().create_bucket(Bucket=BUCKET)
+        make_clip(folder / "files" / WARM_UP, 1)
         port_file = folder / "port"
         command = [sys.executable, "-m", "benchmarks.archive", "--serve", str(folder / "files"), str(port_file)]
         server = Component("files", command, env=dict(os.environ), cwd=ROOT, log_dir=folder)
@@ -170,39 +227,51 @@ def compare(sizes: list[int], rounds: int) -> list[dict[str, Any]]:
                 clip = folder / "files" / f"{size}.mp4"
                 make_clip(clip, size)
                 url = f"http://127.0.0.1:{port_file.read_text()}/{clip.name}"
-                found: Mapping[str, list[dict[str, Any]]] = {contestant: [] for contestant in CONTESTANTS}
-                for turn in range(rounds):
-                    for contestant in CONTESTANTS:
-                        key = f"{size}/{turn}/{contestant.replace(' ', '-')}.mp4"
-                        run = (
-                            rclone(url, key, s3)
-                            if contestant.startswith("rclone")
-                            else python(contestant, url, key, s3)
-                        )
-                        if s3.client().head_object(Bucket=BUCKET, Key=key)["ContentLength"] != clip.stat().st_size:
-                            raise RuntimeError(f"{contestant}: the object is not whole")
-                        s3.client().delete_object(Bucket=BUCKET, Key=key)
-                        found[contestant].append(run)
-                        print(size, contestant, {name: round(value, 2) for name, value in run.items()}, flush=True)
-                fastest = statistics.median(run["seconds"] for run in found["rclone copyurl"])
-                for contestant, runs in found.items():
-                    seconds = statistics.median(run["seconds"] for run in runs)
-                    results.append(
-                        {
-                            "contestant": contestant,
-                            "megabytes": size,
-                            "seconds": round(seconds, 2),
-                            "megabytes_per_second": round(size / seconds, 1),
-                            "of_rclone": round(fastest / seconds, 2),
-                            "cpu_seconds": round(statistics.median(run["cpu"] for run in runs), 2),
-                            "peak_mb": round(max(run["peak_mb"] for run in runs), 1),
-                            "added_mb": round(max(run["added_mb"] for run in runs), 1),
-                            "all_seconds": [round(run["seconds"], 2) for run in runs],
-                        }
-                    )
+                for at_a_time in CONCURRENCY if size < 1000 else CONCURRENCY[:1]:
+                    results += _compare(url, clip.stat().st_size, size, at_a_time, rounds, s3)
                 clip.unlink()
         finally:
             server.stop()
+    return results
+
+
+def _compare(url: str, length: int, size: int, at_a_time: int, rounds: int, s3: SeaweedFS) -> list[dict[str, Any]]:
+    count = count_clips(size, at_a_time)
+    found: dict[str, list[dict[str, Any]]] = {contestant: [] for contestant in CONTESTANTS}
+    for turn in range(rounds):
+        for contestant in CONTESTANTS:
+            prefix = f"{size}/{at_a_time}/{turn}/{contestant.replace(' ', '-')}"
+            if contestant.startswith("rclone"):
+                run = rclone(url, prefix, count, at_a_time, s3)
+            else:
+                run = python(contestant, url, prefix, count, at_a_time, s3)
+            client = s3.client()
+            for number in range(count):
+                key = f"{prefix}/{number}.mp4"
+                if client.head_object(Bucket=BUCKET, Key=key)["ContentLength"] != length:
+                    raise RuntimeError(f"{contestant}: the object {key} is not whole")
+                client.delete_object(Bucket=BUCKET, Key=key)
+            found[contestant].append(run)
+            print(size, at_a_time, contestant, {name: round(value, 2) for name, value in run.items()}, flush=True)
+    fastest = statistics.median(run["seconds"] for run in found["rclone copyurl"])
+    results = []
+    for contestant, runs in found.items():
+        seconds = statistics.median(run["seconds"] for run in runs)
+        results.append(
+            {
+                "contestant": contestant,
+                "megabytes": size,
+                "at_a_time": at_a_time,
+                "clips": count,
+                "seconds": round(seconds, 2),
+                "megabytes_per_second": round(size * count / seconds, 1),
+                "of_rclone": round(fastest / seconds, 2),
+                "cpu_seconds": round(statistics.median(run["cpu"] for run in runs), 2),
+                "peak_mb": round(max(run["peak_mb"] for run in runs), 1),
+                "added_mb": round(max(run["added_mb"] for run in runs), 1),
+                "all_seconds": [round(run["seconds"], 2) for run in runs],
+            }
+        )
     return results
 
 
@@ -211,17 +280,18 @@ def main() -> None:
     parser.add_argument("sizes", nargs="*", type=int, metavar="MB")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--quick", action="store_true", help="a short form, which is not written to the documentation")
-    parser.add_argument("--work", nargs=3, help=argparse.SUPPRESS)
+    parser.add_argument("--work", nargs=5, help=argparse.SUPPRESS)
     parser.add_argument("--serve", nargs=2, type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.work:
-        print(json.dumps(work(*options.work)))
+        contestant, url, prefix, count, at_a_time = options.work
+        print(json.dumps(work(contestant, url, prefix, int(count), int(at_a_time))))
     elif options.serve:
         asyncio.run(serve(*options.serve))
     elif options.quick:
-        save("archive", compare([20], 1), key=("megabytes", "contestant"), quick=True)
+        save("archive", compare(options.sizes or [8], 1), key=KEY, quick=True)
     else:
-        save("archive", compare(options.sizes or [100, 1000], options.rounds), key=("megabytes", "contestant"))
+        save("archive", compare(options.sizes or [8, 100, 1000], options.rounds), key=KEY)
 
 
 if __name__ == "__main__":

@@ -119,7 +119,7 @@ def archive() -> None:
         bars(
             "archive",
             rows,
-            [f"{each['contestant']}, {each['megabytes']:,} MB" for each in rows],
+            [f"{each['contestant']}, {each['at_a_time']} of {each['megabytes']:,} MB" for each in rows],
             {
                 "MB a second": [each["megabytes_per_second"] for each in rows],
                 "added memory, MB": [each["added_mb"] for each in rows],
