@@ -14,7 +14,8 @@
      │    ├── WanNotFoundError       404: unknown model or request    paid: no     retry: no
      │    ├── WanRateLimitError      429                              paid: no     retry: yes, later
      │    ├── WanCapacityError       503                              paid: no     retry: yes, later
-     │    └── WanConnectError        no connection                    paid: no     retry: yes, later
+     │    ├── WanConnectError        no connection                    paid: no     retry: yes, later
+     │    └── WanUrlProbeError       a URL for the API has no answer  paid: no     retry: yes, later
      ├── WanInDoubtError             may have been accepted           paid: maybe  retry: only by the ledger
      ├── WanLookupError              a lookup got no usable answer    paid: no     retry: yes, later
      │    └── WanProtocolError       a response outside the contract  paid: no     retry: yes, later
@@ -154,6 +155,12 @@ class WanCapacityError(_BackpressureError):
 
 class WanConnectError(WanRefusedError):
     """No connection was made (refused, unknown host, connect timeout, certificate)."""
+
+    retry = Retry.LATER
+
+
+class WanUrlProbeError(WanRefusedError):
+    """A URL that the API is to fetch gave no answer when it was probed, so nothing was submitted."""
 
     retry = Retry.LATER
 

@@ -119,6 +119,10 @@ class NetworkSettings:
         return "ca_bundle", None
 
 
+#: All settings come from the environment.
+FROM_ENVIRONMENT = NetworkSettings()
+
+
 @lru_cache(maxsize=16)
 def _build_context(
     name: str, bundle: str | None, cert: str | None, key: str | None, files: tuple[tuple[str, float], ...]

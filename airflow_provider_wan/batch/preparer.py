@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Prepares items for submission: ingests their media, and computes their fingerprints."""
+"""Prepares items for submission: ingests their media or probes their URLs, and computes their fingerprints."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from airflow_provider_wan.api.errors import WanError, WanValidationError
 from airflow_provider_wan.api.request import WanRequest
 from airflow_provider_wan.batch.results import ItemResult, ItemStatus
 from airflow_provider_wan.batch.rows import InvalidRow, Item
-from airflow_provider_wan.ledger import compute_fingerprint
+from airflow_provider_wan.ledger import EntryState, LedgerError, LedgerStore, compute_fingerprint
 from airflow_provider_wan.media.ingest import MediaIngester, MediaKind
 from airflow_provider_wan.media.source import MediaSource, Origin, SourceMissingError
+from airflow_provider_wan.media.url_probe import UrlKind, UrlProbe
 from airflow_provider_wan.s3.presign import PresignError
 
 if TYPE_CHECKING:
@@ -87,6 +88,8 @@ class ItemPreparer:
     :param ingest: ingests media that are not on the web.
     :param scope: scope of the fingerprints.
     :param store: stores thumbnails for the contact sheet.
+    :param ledger_store: store of the ledger: media of clips that it has are not probed.
+    :param probe: probes URLs that the API is to fetch; None: they are passed on unread.
     :param sleep: waits the given seconds.
     """
 
@@ -96,11 +99,15 @@ class ItemPreparer:
         *,
         scope: str,
         store: CheckpointStore,
+        ledger_store: LedgerStore,
+        probe: UrlProbe | None,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._ingest = ingest
         self._scope = scope
         self._store = store
+        self._ledger_store = ledger_store
+        self._probe = probe
         self._sleep = sleep
 
     def prepare(self, item: Item) -> PreparedItem | InvalidRow:
@@ -135,6 +142,7 @@ class ItemPreparer:
             audio_sha256=audio_sha256,
             idempotency_key=item.idempotency_key,
         )
+        self._probe_urls(item, fingerprint)
         expiries = [expiry for expiry in (image_expires_at, audio_expires_at) if expiry is not None]
         # It may be prepared again, hours later: the content of its image is retained, but not in memory.
         retained = replace(item, image=item.image.spool())
@@ -147,6 +155,26 @@ class ItemPreparer:
         ingested = self._ingest.ingest(source, kind, on_content)
         # The bytes after fitting depend on a library's version, so the original identifies the image.
         return ingested.url, ingested.source_sha256, ingested.expires_at
+
+    def _probe_urls(self, item: Item, fingerprint: str) -> None:
+        """Check what the API is to fetch, if the clip is still to be paid for: the link of an old one may have expired.
+
+        :raises WanValidationError: if the API can't use it.
+        :raises WanUrlProbeError: if there is no answer now.
+        """
+        sources = (("image", item.image, UrlKind.IMAGE), ("audio_url", item.audio, UrlKind.AUDIO))
+        urls = [(name, each.text, kind) for name, each, kind in sources if each and each.origin is Origin.WEB]
+        if self._probe is None or not urls or not self._is_payment_due(fingerprint):
+            return
+        for name, url, kind in urls:
+            self._probe.check(name, url, kind)
+
+    def _is_payment_due(self, fingerprint: str) -> bool:
+        try:
+            stored = self._ledger_store.read(fingerprint)
+        except LedgerError:
+            return True  # the submission will say what is wrong with the ledger
+        return stored is None or stored.entry.state in (EntryState.FAILED, EntryState.CANCELLED)
 
     def _save_thumbnail(self, row: int) -> Callable[[bytes], None]:
         def save(image: bytes) -> None:

@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from urllib.parse import SplitResult, urljoin, urlsplit, urlunsplit
+from urllib.parse import SplitResult, urljoin, urlsplit
 
 import requests
 import urllib3
@@ -86,7 +86,7 @@ class ResultHosts:
                     f"The result lies on {parts.netloc}, which is not among result_hosts ({', '.join(listed)}): "
                     f"{_REMEDY if listed in self.required else _CONNECTION_REMEDY}"
                 )
-        if not self.required and (fault := self._address_fault(parts)):
+        if not self.required and (fault := find_address_fault(url, self.api_base_url, self.network)):
             raise WanResultRefusedError(f"The result's host {parts.hostname} has {fault}: {_REMEDY}")
 
     def check_redirect(self, start: str, target: str) -> None:
@@ -109,17 +109,24 @@ class ResultHosts:
     def _lists(self) -> tuple[tuple[str, ...], ...]:
         return (*self.required, *((self.allowed,) if self.allowed else ()))
 
-    def _address_fault(self, parts: SplitResult) -> str | None:
-        host = parts.hostname or ""
-        if not self.network.proxy and self.network.find_proxy(urlunsplit(parts)):
-            return None  # the deployment's proxy looks the name up, and decides
-        addresses = _addresses(host)
-        if any(address.is_link_local for address in addresses):
-            return "a link-local address"
-        if all(address.is_global for address in addresses):
-            return None
-        api = _addresses(urlsplit(self.api_base_url).hostname or "")
-        return None if api and not any(address.is_global for address in api) else "a private address"
+
+def find_address_fault(url: str, api_base_url: str, network: NetworkSettings) -> str | None:
+    """Return what is wrong with the addresses of a URL's host: link-local, or private while the API's are public.
+
+    :param url: http(s) URL.
+    :param api_base_url: where the API is.
+    :param network: if the deployment has a proxy for the URL, that looks the name up, and decides.
+    :returns: ``None`` if nothing is wrong, or the name has no address.
+    """
+    if not network.proxy and network.find_proxy(url):
+        return None
+    addresses = _addresses(urlsplit(url).hostname or "")
+    if any(address.is_link_local for address in addresses):
+        return "a link-local address"
+    if all(address.is_global for address in addresses):
+        return None
+    api = _addresses(urlsplit(api_base_url).hostname or "")
+    return None if api and not any(address.is_global for address in api) else "a private address"
 
 
 @dataclass(frozen=True)
@@ -153,7 +160,7 @@ def open_result(url: str, hosts: ResultHosts, deadline: float | None = None) -> 
         # Each has its own session: another URL may have another proxy, and must not see the cookies of this one.
         with hosts.network.open_session(at) as session:
             response = _get(session, at, deadline)
-            with response, _break_off(response, deadline):
+            with response, break_off(response, deadline):
                 if response.status_code not in _REDIRECTS:
                     _check_status(response.status_code, at)
                     length = response.headers.get("Content-Length", "")
@@ -180,7 +187,7 @@ def _get(session: requests.Session, url: str, deadline: float | None) -> request
 
 
 @contextmanager
-def _break_off(response: requests.Response, deadline: float | None) -> Iterator[None]:
+def break_off(response: requests.Response, deadline: float | None) -> Iterator[None]:
     """End the reading of a response at the deadline, however slowly the peer sends."""
     shutdown = getattr(response.raw, "shutdown", None)
     if deadline is None or shutdown is None:

@@ -10,6 +10,7 @@ from enum import StrEnum
 from typing import Any
 
 from airflow_provider_wan.api.errors import WanValidationError
+from airflow_provider_wan.api.network import FROM_ENVIRONMENT, NetworkSettings
 from airflow_provider_wan.media import image
 from airflow_provider_wan.media.image_fit import Fit, FitOptions, fit_image
 from airflow_provider_wan.media.source import MediaSource, Origin
@@ -89,6 +90,7 @@ class MediaIngester:
     :param delivery: how the API gets the file.
     :param dest_prefix: ``s3://bucket/prefix`` for copies to be presigned, named by their hash.
     :param lifetime: lifetime of a presigned URL in seconds; None: six hours, or as long as the credentials are valid.
+    :param network: TLS, proxy and bypass for sources on the web.
     :param on_url: called with each presigned URL before it is used, to mask it.
     """
 
@@ -101,6 +103,7 @@ class MediaIngester:
         delivery: Delivery,
         dest_prefix: str | None = None,
         lifetime: int | None = None,
+        network: NetworkSettings = FROM_ENVIRONMENT,
         on_url: Callable[[str], None] = lambda url: None,
     ) -> None:
         self._s3 = s3
@@ -109,6 +112,7 @@ class MediaIngester:
         self._delivery = delivery
         self._dest_prefix = dest_prefix
         self._lifetime = lifetime
+        self._network = network
         self._on_url = on_url
 
     def ingest(
@@ -185,7 +189,7 @@ class MediaIngester:
         return _Content(data, info.content_type, info.extension, properties)
 
     def _read(self, source: MediaSource, max_bytes: int, remedy: str) -> bytes:
-        return source.read(self._s3, max_bytes, "source", remedy)
+        return source.read(self._s3, max_bytes, "source", remedy, self._network)
 
     def _presign(self, source: MediaSource, kind: MediaKind, content: _Content) -> dict[str, Any]:
         if source.origin is Origin.S3 and (kind is MediaKind.AUDIO or self._fit.fit is Fit.ERROR):

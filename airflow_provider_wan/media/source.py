@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from airflow_provider_wan.api.errors import WanValidationError
+from airflow_provider_wan.api.network import FROM_ENVIRONMENT, NetworkSettings
 from airflow_provider_wan.api.redaction import public_url
 from airflow_provider_wan.media.fetch import CHUNK_BYTES, CONNECT_TIMEOUT, READ_TIMEOUT
 from airflow_provider_wan.media.spool import SpooledContent
@@ -85,13 +86,21 @@ class MediaSource:
         """The path or URI for logs and results; a URL without its query string."""
         return public_url(self.text) if self.origin is Origin.WEB else self.text
 
-    def read(self, s3: Callable[[], Any], max_bytes: int, field: str, remedy: str) -> bytes:
+    def read(
+        self,
+        s3: Callable[[], Any],
+        max_bytes: int,
+        field: str,
+        remedy: str,
+        network: NetworkSettings = FROM_ENVIRONMENT,
+    ) -> bytes:
         """Read the whole file.
 
         :param s3: returns a boto3 S3 client; called only if one is needed.
         :param max_bytes: maximum size. If the size is known beforehand, a larger file is not read at all.
         :param field: name of the argument, for an error about the size.
         :param remedy: remedy in that error.
+        :param network: TLS, proxy and bypass, for a URL.
         :raises SourceMissingError: if nothing can be read there.
         :raises WanValidationError: if the file is too large.
         """
@@ -108,7 +117,7 @@ class MediaSource:
             case Origin.FILE:
                 return self._read_file(check)
             case Origin.WEB:
-                return self._read_web(check)
+                return self._read_web(check, network)
             case Origin.EMBEDDED:
                 content = self.content.read() if isinstance(self.content, SpooledContent) else self.content or b""
                 check(len(content))
@@ -136,18 +145,23 @@ class MediaSource:
         except OSError as error:
             raise SourceMissingError(f"{path} can't be read: {error.strerror}") from error
 
-    def _read_web(self, check: Callable[[int], None]) -> bytes:
+    def _read_web(self, check: Callable[[int], None], network: NetworkSettings) -> bytes:
         import requests
 
+        from airflow_provider_wan.media.web import WebError, open_url, suggest_direct_url
+
         try:
-            with requests.Session() as session:
-                session.auth = lambda request: request  # otherwise requests would read ~/.netrc
-                with session.get(self.text, stream=True, timeout=(CONNECT_TIMEOUT, READ_TIMEOUT)) as response:
-                    if response.status_code != 200:
-                        raise SourceMissingError(f"{self.public_uri} answers {response.status_code}")
-                    length = response.headers.get("Content-Length", "")
-                    check(int(length) if length.isdigit() else 0)
-                    return _read_chunks(response.iter_content(CHUNK_BYTES), check)
+            with open_url(self.text, network, timeout=(CONNECT_TIMEOUT, READ_TIMEOUT)) as response:
+                if response.status_code != 200:
+                    raise SourceMissingError(f"{self.public_uri} answers {response.status_code}")
+                if "html" in response.headers.get("Content-Type", "").lower():
+                    rule, remedy = "is a web page, and not a file", suggest_direct_url(response.url)
+                    raise WanValidationError("source", self.public_uri, rule, remedy)
+                length = response.headers.get("Content-Length", "")
+                check(int(length) if length.isdigit() else 0)
+                return _read_chunks(response.iter_content(CHUNK_BYTES), check)
+        except WebError as error:
+            raise SourceMissingError(str(error)) from None
         except requests.RequestException as error:
             # Its own text contains the URL with the query string.
             raise SourceMissingError(f"{self.public_uri} can't be read ({type(error).__name__})") from None

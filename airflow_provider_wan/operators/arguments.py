@@ -63,6 +63,18 @@ def parse_bool(field: str, value: Any) -> bool:
     return word == "true"
 
 
+def parse_flag(field: str, value: Any) -> bool:
+    """Validate a switch that is not templated.
+
+    :param field: name of the argument.
+    :param value: a boolean.
+    :raises WanValidationError: if the value is not a boolean.
+    """
+    if not isinstance(value, bool):
+        raise WanValidationError(field, value, "must be True or False")
+    return value
+
+
 def parse_positive_int(field: str, value: Any) -> int:
     """Validate a count.
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from airflow.providers.common.compat.sdk import BaseOperator, conf
 
 from airflow_provider_wan.api.request import I2VRequest
-from airflow_provider_wan.operators.arguments import parse_choice, parse_seconds
+from airflow_provider_wan.operators.arguments import parse_choice, parse_flag, parse_seconds
 from airflow_provider_wan.triggers.cancellation import CancelPolicy
 
 if TYPE_CHECKING:
@@ -97,6 +97,9 @@ class WanClipBaseOperator(WanBaseOperator):
     :param prices: US dollars per second of video: by resolution for ``wan2.6-i2v``, such as ``{"720P": 0.10}``, and by
         model and resolution for others, such as ``{"wan2.7-i2v": {"720P": 0.10}}`` (templated). Default: ``[wan]
         prices``, or else the list prices; a connection's are used where they are higher.
+    :param probe_urls: before a payment, fetch the first bytes at http(s) URLs that the API is to fetch, and refuse what
+        it can't use: share pages, other types, sizes and dimensions. False: the worker need not reach them, or a link
+        serves only once.
     :param deferrable: wait in the triggerer; default: Airflow's ``default_deferrable``.
     :param poll_interval: seconds between polls, or a timedelta.
     :param cancel_policy: what happens when a user kills the task: ``queued`` cancels requests that have not started,
@@ -132,6 +135,7 @@ class WanClipBaseOperator(WanBaseOperator):
         idempotency_key: str | None = None,
         max_cost: float | None = None,
         prices: Mapping[str, Any] | str | None = None,
+        probe_urls: bool = True,
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
         poll_interval: timedelta | float = 10,
         cancel_policy: Literal["queued", "always", "never"] = "queued",
@@ -155,6 +159,7 @@ class WanClipBaseOperator(WanBaseOperator):
         self.idempotency_key = idempotency_key
         self.max_cost = max_cost
         self.prices = prices
+        self.probe_urls = parse_flag("probe_urls", probe_urls)
         self.deferrable = deferrable
         self.poll_interval = parse_seconds("poll_interval", poll_interval)
         self.cancel_policy = parse_choice("cancel_policy", cancel_policy, tuple(CancelPolicy))

@@ -46,6 +46,7 @@ class BatchArguments(Protocol):
     max_cost: float | None
     delivery: Any
     lifetime: int | None
+    probe_urls: bool
     max_in_flight: int
     submits_per_second: float
     poll_interval: float
@@ -182,6 +183,7 @@ def build_batch(arguments: BatchArguments, context: Context) -> BatchContext:
     from airflow_provider_wan.media.archive import ClipArchive
     from airflow_provider_wan.media.fetch import ResultHosts
     from airflow_provider_wan.media.ingest import Delivery, MediaIngester
+    from airflow_provider_wan.media.url_probe import UrlProbe
 
     columns = ColumnMapping.parse(arguments.columns, arguments.row_templates)
     config, client = arguments.hook.config, arguments.hook.client
@@ -198,6 +200,7 @@ def build_batch(arguments: BatchArguments, context: Context) -> BatchContext:
         delivery=Delivery(arguments.delivery),
         dest_prefix=build_s3_uri(bucket, f"{prefix}_ingest"),
         lifetime=arguments.lifetime,
+        network=config.network,
     )
     submitter = Submitter(client, ledger_store)
     ledger = submitter.ledger
@@ -224,6 +227,8 @@ def build_batch(arguments: BatchArguments, context: Context) -> BatchContext:
             ingest,
             scope=scope,
             store=store,
+            ledger_store=ledger_store,
+            probe=UrlProbe(config.base_url, config.network) if arguments.probe_urls else None,
         ),
         archiver=archiver,
         store=store,

@@ -151,6 +151,7 @@ class WanImageToVideoOperator(WanI2VOperator):
             delivery=Delivery(self.delivery),
             dest_prefix=self.dest_prefix or f"{self.target.rpartition('/')[0]}/_ingest",
             lifetime=self.lifetime,
+            network=self.hook.config.network,
             on_url=_mask_query,
         )
         media = ingester.ingest(MediaSource.parse(self.source), MediaKind.IMAGE)

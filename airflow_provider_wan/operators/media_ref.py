@@ -52,6 +52,11 @@ class MediaRef:
             value.get("uri"),
         )
 
+    @property
+    def is_unread_url(self) -> bool:
+        """Whether it is a URL whose content no ingest has read and validated."""
+        return self.sha256 is None and isinstance(self.url, str)
+
     def warn_if_ambiguous(self, log: Any) -> None:
         """Warn if only a query string identifies the file, in which signatures have to be guessed.
 

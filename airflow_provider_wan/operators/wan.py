@@ -166,11 +166,16 @@ class WanI2VOperator(WanClipBaseOperator):
         reference = ledger_context.build_reference(context, image.source_uri if image else None)
         max_cost = parse_usd(self.max_cost)
 
+        unprobed = [each for each in media if self.probe_urls and each.is_unread_url]
+
         def before_pay(claim: LedgerEntry) -> None:
             check_max_cost(claim, max_cost)
             self._check_claim(claim)
             for each in media:
                 each.validate_lifetime()
+            while unprobed:
+                self._probe_url(unprobed[-1], end_time)
+                unprobed.pop()
             # Fails before anything is paid for if the trigger cannot be serialized.
             json.dumps(self._build_trigger("0" * 36, fingerprint, end_time).serialize())
 
@@ -200,6 +205,13 @@ class WanI2VOperator(WanClipBaseOperator):
             fingerprint,
         )
         return submit_result
+
+    def _probe_url(self, ref: MediaRef, end_time: float) -> None:
+        from airflow_provider_wan.media.url_probe import UrlKind, UrlProbe
+
+        kinds = {"audio_url": UrlKind.AUDIO, "first_clip": UrlKind.VIDEO}
+        probe = UrlProbe(self.hook.config.base_url, self.hook.config.network)
+        probe.check(ref.field, ref.url, kinds.get(ref.field, UrlKind.IMAGE), end_time)
 
     def _check_claim(self, claim: LedgerEntry) -> None:
         """Raise an error if a clip must not be paid for.
@@ -386,7 +398,7 @@ class WanRequestOperator(WanI2VOperator):
     def __init__(
         self, *, model: str, payload: Mapping[str, Any], request_cost: float | str | None = None, **kwargs: Any
     ) -> None:
-        if wrong := sorted({"img_url", "last_frame", "first_clip", *CLIP_FIELDS} & set(kwargs)):
+        if wrong := sorted({"img_url", "last_frame", "first_clip", "probe_urls", *CLIP_FIELDS} & set(kwargs)):
             raise TypeError(f"WanRequestOperator takes {', '.join(wrong)} in the payload only")
         super().__init__(img_url="", model=model, **kwargs)
         self.payload = payload

@@ -152,6 +152,7 @@ class Task:
             poll_interval=POLL_INTERVAL,
             reuse="content",
             ledger_uri="s3://where/all/runs/share/it",
+            probe_urls=False,
         )
 
     def _context(self, process: Process) -> Any:

@@ -2,9 +2,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
+
+from dev.testkit.web_server import WebServer
 
 KEY = "key-0123456789abcdef"
 
@@ -18,3 +21,11 @@ def connection(monkeypatch: pytest.MonkeyPatch) -> Any:
         monkeypatch.setenv("AIRFLOW_CONN_WAN_DEFAULT", json.dumps(value))
 
     return set_up
+
+
+@pytest.fixture
+def web_server() -> Iterator[WebServer]:
+    """A web server of this test's own."""
+    server = WebServer()
+    yield server
+    server.close()

@@ -50,7 +50,13 @@ class Run:
         return {"ti": ti, "dag_run": SimpleNamespace(conf=self.conf, run_id=self.run_id)}
 
     def operator(self, **arguments: Any) -> WanI2VOperator:
-        given = {"img_url": IMAGE, "resolution": "720P", "poll_interval": 0.05, "ledger_uri": self.ledger}
+        given: dict[str, Any] = {
+            "img_url": IMAGE,
+            "resolution": "720P",
+            "poll_interval": 0.05,
+            "ledger_uri": self.ledger,
+        }
+        given["probe_urls"] = False  # nothing is at that URL
         return WanI2VOperator(task_id=self.task_id, **{"deferrable": True, **given, **arguments})
 
     def try_(self, **arguments: Any) -> Any:

@@ -21,6 +21,8 @@ from airflow_provider_wan.ledger.entry import record_duplicate
 from airflow_provider_wan.operators.ledger_context import build_owner
 from airflow_provider_wan.operators.wan import WanI2VOperator, check_max_cost
 from dev.testkit.ledger import NOW, a_claim
+from dev.testkit.media_files import mp3, picture
+from dev.testkit.web_server import WebServer
 from tests.unit.operators.conftest import IMAGE
 
 PROMPT = "a cat that nobody else may read of"
@@ -410,3 +412,53 @@ class TestKill:
     def test_a_kill_before_anything_was_submitted_asks_nothing(self, run: Any, api: Any) -> None:
         run.operator().on_kill()
         assert api.journal() == []
+
+
+# --- URLs that the API is to fetch -----------------------------------------------------------------
+def test_a_share_page_is_refused_before_the_payment(run: Any, api: Any, web_server: WebServer) -> None:
+    page = web_server.add("/photo", b"<html>a page</html>", Content_Type="text/html")
+
+    with pytest.raises(AirflowFailException, match=r"img_url=.*is a web page"):
+        run.try_(img_url=page, probe_urls=True)
+
+    assert posts(api) == []
+    assert open_store(run.ledger).read("0" * 64) is None
+    assert list(open_store(run.ledger).entries()) == []
+
+
+def test_a_url_is_probed_once_and_only_before_a_payment(run: Any, api: Any, web_server: WebServer) -> None:
+    image, sound = web_server.add("/a.jpg", picture()), web_server.add("/a.mp3", mp3(4))
+    first = run.try_(img_url=image, audio_url=sound, probe_urls=True)
+    web_server.pages.clear()  # as an expired link
+
+    again = run.try_(img_url=image, audio_url=sound, probe_urls=True)
+
+    assert [each.path for each in web_server.asked] == ["/a.mp3", "/a.jpg"]
+    assert again["request_id"] == first["request_id"]
+
+
+def test_frames_of_other_models_are_probed(run: Any, api: Any, web_server: WebServer) -> None:
+    image = web_server.add("/a.jpg", picture())
+    arguments = {"img_url": image, "model": "wan2.7-i2v", "probe_urls": True}
+    with pytest.raises(AirflowFailException, match=r"last_frame=.*300×400 pixels"):
+        run.try_(**arguments, last_frame=web_server.add("/b.jpg", picture(300, 400)))
+    with pytest.raises(AirflowFailException, match=r"first_clip=.*must be a video"):
+        run.try_(**arguments, first_clip=image)
+    assert posts(api) == []
+
+
+def test_what_an_ingest_has_read_is_not_read_again(run: Any, api: Any, web_server: WebServer) -> None:
+    ingest = {"url": web_server.url("/gone"), "sha256": "ab" * 32, "expires_at": time.time() + 3600}
+    assert run.try_(img_url=ingest, probe_urls=True)["request_id"]
+    assert web_server.asked == []
+
+
+def test_a_host_that_can_not_be_reached_is_left_to_a_retry(run: Any, api: Any) -> None:
+    with pytest.raises(errors.WanUrlProbeError, match="probe_urls=False"):
+        run.try_(img_url="http://127.0.0.1:1/a.jpg", probe_urls=True)
+    assert posts(api) == []
+
+
+def test_a_switch_is_no_text() -> None:
+    with pytest.raises(errors.WanValidationError, match="probe_urls='no'"):
+        WanI2VOperator(task_id="t", img_url=IMAGE, probe_urls="no")
