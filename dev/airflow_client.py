@@ -45,6 +45,20 @@ class AirflowClient:
             raise requests.HTTPError(f"{method} {path}: {answer.status_code} {answer.text[:500]}", response=answer)
         return answer.json() if answer.content else None
 
+    @property
+    def token(self) -> str:
+        """The token of the login, as a browser's cookie holds it."""
+        if "Authorization" not in self._session.headers:
+            self.log_in()
+        return str(self._session.headers["Authorization"]).removeprefix("Bearer ")
+
+    def gallery(self, path: str, **params: Any) -> Any:
+        """The JSON of one of the gallery's routes."""
+        headers = {"Authorization": f"Bearer {self.token}"}
+        answer = self._session.get(f"{self.url}/wan/{path}", params=params, headers=headers, timeout=60)
+        answer.raise_for_status()
+        return answer.json()
+
     def pages(self, path: str, field: str, **params: Any) -> Iterator[dict[str, Any]]:
         """Every item of a listing, page by page."""
         offset = 0

@@ -20,6 +20,7 @@ from contextlib import ExitStack, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, NoReturn
+from urllib.parse import quote
 
 from airflow_provider_wan.media import contact_sheet
 from dev import leaks
@@ -115,7 +116,13 @@ def show_failures(stack: Stack, run_id: str) -> None:
             print("\n".join(text.splitlines()[-12:]))
 
 
-def run(stack: Stack, clock: Clock) -> bool:
+def gallery_url(airflow: str, dag_id: str, run_id: str) -> str:
+    """The page of Airflow's UI on which a run's clips are."""
+    return f"{airflow}/dags/{dag_id}/runs/{quote(run_id, safe='')}/plugin/wan-run"
+
+
+def run(stack: Stack, clock: Clock) -> tuple[bool, str]:
+    """Make the clips. :return: whether all is good, and the run's id."""
     now = datetime.now(UTC)
     day = f"{now - timedelta(days=1):%Y-%m-%d}"
     clock.say("starting SeaweedFS, the sandbox and Airflow …")
@@ -141,7 +148,7 @@ def run(stack: Stack, clock: Clock) -> bool:
     good = report_results(stack, photos, clips, failed, seen)
     print(f"\nSee {OUTPUT.name}/index.html and {OUTPUT.name}/contact-sheet.png\n")
     clock.say("every clip is good" if good else "NOT everything is good")
-    return good
+    return good, run_id
 
 
 def demo(*, keep: bool) -> int:
@@ -163,9 +170,11 @@ def demo(*, keep: bool) -> int:
         PID_FILE.write_text(str(os.getpid()))
         cleanup.callback(stack.stop)
         try:
-            good = run(stack, clock)
+            good, run_id = run(stack, clock)
             if keep:
                 print(f"\nAirflow is at {stack.home.url}    user: admin    password: {stack.home.password}")
+                print(f"The clips are at {gallery_url(stack.home.url, DAG, run_id)}")
+                print(f"All clips are at {stack.home.url}/plugin/wan-clips")
                 print(f"S3 is at {stack.s3_url}, the sandbox at {stack.sandbox_url}")
                 print("Ctrl-C here, or 'make stop' elsewhere, ends it.", flush=True)
                 with suppress(KeyboardInterrupt):

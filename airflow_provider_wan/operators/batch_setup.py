@@ -106,24 +106,32 @@ def hash_arguments(arguments: BatchArguments, context: Context) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def open_batch_ledger(arguments: BatchArguments) -> DocumentStore:
+def resolve_batch_ledger_uri(arguments: BatchArguments) -> str:
     """Return the ledger of a batch; if none is set, it is stored with the output.
 
     :param arguments: the operator.
     :raises WanValidationError: if ``reuse`` needs a ledger, and none is set.
     """
-    uri = arguments.ledger_uri or ledger_context.configured_ledger_uri()
-    if uri is None and arguments.reuse == "content":
+    if uri := arguments.ledger_uri or ledger_context.configured_ledger_uri():
+        return uri
+    if arguments.reuse == "content":
         raise WanValidationError(
             "reuse",
             arguments.reuse,
             "needs a ledger that all runs share",
             "Set ledger_uri on the task, or for all as [wan] ledger_uri",
         )
-    if uri is None:
-        bucket, prefix = parse_s3_prefix(arguments.output_prefix, "output_prefix")
-        uri = build_s3_uri(bucket, f"{prefix}_ledger")
-    return ledger_context.open_ledger(uri, arguments.aws_conn_id, arguments.s3_options)
+    bucket, prefix = parse_s3_prefix(arguments.output_prefix, "output_prefix")
+    return build_s3_uri(bucket, f"{prefix}_ledger")
+
+
+def open_batch_ledger(arguments: BatchArguments) -> DocumentStore:
+    """Open the ledger of a batch.
+
+    :param arguments: the operator.
+    :raises WanValidationError: if ``reuse`` needs a ledger, and none is set.
+    """
+    return ledger_context.open_ledger(resolve_batch_ledger_uri(arguments), arguments.aws_conn_id, arguments.s3_options)
 
 
 def build_budget_name(arguments: BatchArguments, context: Context) -> str:

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
@@ -14,6 +13,7 @@ from airflow_provider_wan.api.errors import WanError, WanValidationError
 from airflow_provider_wan.api.redaction import url_query
 from airflow_provider_wan.operators import ledger_context
 from airflow_provider_wan.operators.arguments import FITS, build_fit_options, parse_choice, parse_seconds
+from airflow_provider_wan.operators.assets import add_default_outlet, build_file_asset
 from airflow_provider_wan.operators.task_result import fail_task
 from airflow_provider_wan.operators.wan import WanI2VOperator
 
@@ -87,6 +87,7 @@ class WanImageToVideoOperator(WanI2VOperator):
         result_hosts: Sequence[str] | str | None = None,
         **kwargs: Any,
     ) -> None:
+        add_default_outlet(self, kwargs, build_file_asset(target))
         super().__init__(img_url="", **kwargs)
         self.source = source
         self.target = target
@@ -126,15 +127,19 @@ class WanImageToVideoOperator(WanI2VOperator):
             self.img_url = self._ingest()
         except WanError as error:
             fail_task(error)
-        return self._archive(super().execute(context))
+        return super().execute(context)
 
-    def execute_complete(self, context: Context, event: Mapping[str, Any]) -> Any:
-        """Process the trigger's event, and archive the clip.
+    def get_openlineage_facets_on_complete(self, task_instance: Any) -> Any:
+        """Return the inputs and outputs for OpenLineage: from the image to the clip.
 
-        :param context: Airflow's context.
-        :param event: payload of the trigger's event.
+        :param task_instance: Airflow's task instance.
         """
-        return self._archive(super().execute_complete(context, event))
+        from airflow_provider_wan.operators.lineage import build_lineage
+
+        return build_lineage([self.source, *self._list_sources()[1:]], [(self._result or {}).get("uri")], self._result)
+
+    def _finish(self, context: Context, result: dict[str, Any]) -> dict[str, Any]:
+        return super()._finish(context, self._archive(result))
 
     def _mask_secrets(self) -> None:
         super()._mask_secrets()

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from airflow_provider_wan.ledger import LedgerEntry, Owner, TaskReference
     from airflow_provider_wan.ledger.stores.base import DocumentStore
 
+#: XCom of a task whose ledger is not the deployment's: by it, the gallery finds the task's clips.
+LEDGER_XCOM_KEY = "wan_ledger_uri"
+
 _LOCAL_EXECUTORS = ("LocalExecutor", "SequentialExecutor")
 _REMOTE_WORKER_VARIABLES = ("AIRFLOW_IS_K8S_EXECUTOR_POD", "AIRFLOW_IS_EXECUTOR_CONTAINER", "CELERY_LOG_LEVEL")
 
@@ -50,6 +53,16 @@ def find_ledger_uri(given: str | None) -> str | None:
     :param given: the task's argument.
     """
     return given or configured_ledger_uri() or (default_ledger_uri() if runs_on_one_machine() else None)
+
+
+def publish_ledger_uri(context: Context, uri: str) -> None:
+    """Tell the gallery of a ledger that is not the deployment's.
+
+    :param context: Airflow's context.
+    :param uri: the task's ledger.
+    """
+    if uri != find_ledger_uri(None):
+        context["ti"].xcom_push(key=LEDGER_XCOM_KEY, value=uri)
 
 
 def configured_ledger_uri() -> str | None:

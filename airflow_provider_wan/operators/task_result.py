@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow.providers.common.compat.sdk import AirflowFailException
@@ -39,6 +40,21 @@ def clip_result(record: RequestRecord, **more: Any) -> dict[str, Any]:
         "thumbnail_url": strip_query(record.thumbnail_url) if record.thumbnail_url else None,
         **more,
     }
+
+
+#: What an asset event says of a file or a clip.
+EVENT_FIELDS = (
+    *("uri", "sha256", "size", "request_id", "fingerprint", "cost", "reused", "seconds", "resolution", "model"),
+    *("width", "height", "content_type"),
+)
+
+
+def build_clip_extra(result: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what an asset event says of a task's result: no URL that may be signed, and no prompt.
+
+    :param result: result of the task.
+    """
+    return {name: result[name] for name in EVENT_FIELDS if result.get(name) is not None}
 
 
 def build_error(record: RequestRecord, *, outcome: Outcome | None = None, waited: str = "") -> WanError:

@@ -18,9 +18,16 @@ from airflow_provider_wan.api.request import RawRequest, WanRequest, build_clip_
 from airflow_provider_wan.links.wan import WanClipsLink
 from airflow_provider_wan.operators import ledger_context
 from airflow_provider_wan.operators.arguments import parse_clip_field, parse_seconds, parse_usd
+from airflow_provider_wan.operators.assets import emit_asset_events
 from airflow_provider_wan.operators.base import CLIP_FIELDS, WanClipBaseOperator
 from airflow_provider_wan.operators.media_ref import MediaRef
-from airflow_provider_wan.operators.task_result import build_error, build_timeout_error, clip_result, fail_task
+from airflow_provider_wan.operators.task_result import (
+    build_clip_extra,
+    build_error,
+    build_timeout_error,
+    clip_result,
+    fail_task,
+)
 from airflow_provider_wan.polling.decision import PollTarget, WaitStatus
 from airflow_provider_wan.triggers.cancellation import CancelPolicy
 from airflow_provider_wan.triggers.deferral import (
@@ -89,6 +96,7 @@ class WanI2VOperator(WanClipBaseOperator):
             raise WanValidationError("on_doubt", on_doubt, "must be 'reconcile' or 'fail'")
         self.on_doubt = on_doubt
         self._waiting_for: str | None = None
+        self._result: dict[str, Any] | None = None
 
     def _mask_secrets(self) -> None:
         for value in (self.img_url, self.audio_url, self.last_frame, self.first_clip):
@@ -105,9 +113,10 @@ class WanI2VOperator(WanClipBaseOperator):
             end_time = compute_end_time(self.timeout, self.execution_timeout)
             self.hook.client.deadline = end_time
             submit_result = self._submit_once(context, end_time)
-            return self._wait_for_result(context, submit_result, end_time)
+            result = self._wait_for_result(context, submit_result, end_time)
         except WanError as error:
             fail_task(error)
+        return self._finish(context, result)
 
     def execute_complete(self, context: Context, event: Mapping[str, Any]) -> Any:
         """Process the trigger's event. It holds no result, so the request is polled again.
@@ -129,9 +138,10 @@ class WanI2VOperator(WanClipBaseOperator):
                 self.log.warning("The triggerer can't poll request %s, see its log: polling here", request_id)
             if not over and not (isinstance(result, RequestRecord) and result.is_final):
                 result = self._wait_sync(request_id, end_time)
-            return self._build_last_result(context, request_id, fingerprint, result)
+            clip = self._build_last_result(context, request_id, fingerprint, result)
         except WanError as error:
             fail_task(error)
+        return self._finish(context, clip)
 
     def on_kill(self) -> None:
         """Apply the cancel policy while the task waits in the worker."""
@@ -144,6 +154,35 @@ class WanI2VOperator(WanClipBaseOperator):
                 self.log.info("Request %s: cancellation requested; accepted: %s", record.request_id, accepted)
         except WanError as error:
             self.log.warning("Request %s is not cancelled: %s", self._waiting_for, error)
+
+    def get_openlineage_facets_on_complete(self, task_instance: Any) -> Any:
+        """Return the inputs and outputs for OpenLineage: from the files to the request.
+
+        :param task_instance: Airflow's task instance.
+        """
+        from airflow_provider_wan.operators.lineage import build_lineage, name_request
+
+        request_id = (self._result or {}).get("request_id")
+        request = name_request(self.hook.config.base_url, request_id) if request_id else None
+        return build_lineage(self._list_sources(), [request], self._result)
+
+    def _list_sources(self) -> list[str | None]:
+        """Return the URIs of the clip's files."""
+        names = ("img_url", "audio_url", "last_frame", "first_clip")
+        media = (MediaRef.parse(name, parse_clip_field(name, getattr(self, name))) for name in names)
+        return [each.source_uri or each.url for each in media if each.url]
+
+    def _finish(self, context: Context, result: dict[str, Any]) -> dict[str, Any]:
+        """Report a finished clip to assets and lineage.
+
+        :param context: Airflow's context.
+        :param result: result of the task.
+        """
+        self._result = result
+        if self.outlets:
+            prefix = str(result["uri"]).rpartition("/")[0] if result.get("uri") else self.hook.config.base_url
+            emit_asset_events(context, self, f"{prefix}/", build_clip_extra(result))
+        return result
 
     def _submit_once(self, context: Context, end_time: float) -> SubmitResult:
         from airflow_provider_wan.ledger import build_scope, compute_fingerprint
@@ -181,6 +220,7 @@ class WanI2VOperator(WanClipBaseOperator):
 
         for each in media:
             each.warn_if_ambiguous(self.log)
+        ledger_context.publish_ledger_uri(context, ledger_context.resolve_ledger_uri(self.ledger_uri))
         submit_result = submitter.submit_once(
             request,
             fingerprint=fingerprint,

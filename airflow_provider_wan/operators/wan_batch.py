@@ -20,8 +20,8 @@ from airflow_provider_wan.operators.arguments import (
     parse_positive_int,
     parse_seconds,
 )
+from airflow_provider_wan.operators.assets import add_default_outlet, build_asset, emit_asset_events
 from airflow_provider_wan.operators.base import WanClipBaseOperator
-from airflow_provider_wan.s3.uri import split_s3_uri
 from airflow_provider_wan.triggers.cancellation import ON_KILL_SECONDS, CancelPolicy
 from airflow_provider_wan.triggers.deferral import MIN_DEFERRAL_SECONDS, deferral_timeout
 
@@ -122,8 +122,7 @@ class WanI2VBatchOperator(WanClipBaseOperator):
         result_hosts: Sequence[str] | str | None = None,
         **kwargs: Any,
     ) -> None:
-        if "outlets" not in kwargs and (asset := build_asset(output_prefix)) is not None:
-            kwargs["outlets"] = [asset]
+        add_default_outlet(self, kwargs, build_asset(output_prefix))
         super().__init__(**kwargs)
         self.manifest = manifest
         self.output_prefix = output_prefix
@@ -243,25 +242,23 @@ class WanI2VBatchOperator(WanClipBaseOperator):
 
         :param task_instance: Airflow's task instance.
         """
-        from airflow.providers.common.compat.openlineage.facet import Dataset
-        from airflow.providers.openlineage.extractors import OperatorLineage
+        from airflow_provider_wan.operators.lineage import build_lineage
 
         folder = None if self._summary is None else self._summary.folder
-        inputs, outputs = list_datasets(self.manifest, self.output_prefix, folder)
-        return OperatorLineage(
-            inputs=[Dataset(namespace=namespace, name=name) for namespace, name in inputs],
-            outputs=[Dataset(namespace=namespace, name=name) for namespace, name in outputs],
-        )
+        return build_lineage(*list_datasets(self.manifest, self.output_prefix, folder))
 
     def _run_cycle(self, context: Context, run: BatchRun) -> Any:
         from airflow_provider_wan.batch.engine import BatchEngine
         from airflow_provider_wan.batch.report import write_report
+        from airflow_provider_wan.operators.batch_setup import resolve_batch_ledger_uri
+        from airflow_provider_wan.operators.ledger_context import publish_ledger_uri
 
         # Fails before anything is paid for if the trigger cannot be serialized.
         json.dumps(self._build_trigger(["0" * 36] * self.max_in_flight, run.end_time, None, 1).serialize())
         self._batch_run = run
         self.hook.client.deadline = run.end_time
         WanSheetLink.persist(context, f"{run.context.store.uri}sheet.html")
+        publish_ledger_uri(context, resolve_batch_ledger_uri(self))
         with BatchEngine(run) as engine:
             end_of_cycle = engine.run(deferrable=self.deferrable)
         if end_of_cycle is not None:
@@ -272,7 +269,7 @@ class WanI2VBatchOperator(WanClipBaseOperator):
         self.log.info("%s", json.dumps(result))
         if error is not None:
             raise error
-        self._emit_asset_events(context, result)
+        emit_asset_events(context, self, self.output_prefix, {"output_prefix": self.output_prefix, **result})
         return result
 
     def _defer(self, run: BatchRun, request_ids: Sequence[str], wake_at: float | None) -> None:
@@ -303,17 +300,6 @@ class WanI2VBatchOperator(WanClipBaseOperator):
             cancel_policy=self.cancel_policy,
         )
 
-    def _emit_asset_events(self, context: Context, result: Mapping[str, Any]) -> None:
-        from airflow.sdk import Asset, AssetAlias
-
-        extra: dict[str, Any] = {"wan": {"output_prefix": self.output_prefix, **result}}
-        for outlet in self.outlets:
-            if isinstance(outlet, Asset):
-                context["outlet_events"][outlet].extra.update(extra)
-            elif isinstance(outlet, AssetAlias):
-                prefix = Asset(uri=self.output_prefix, name=self.output_prefix)
-                context["outlet_events"][outlet].add(prefix, extra=extra)
-
     @staticmethod
     def _fail(error: WanError) -> None:
         from airflow_provider_wan.operators.task_result import fail_task
@@ -321,27 +307,8 @@ class WanI2VBatchOperator(WanClipBaseOperator):
         fail_task(error)
 
 
-def build_asset(output: Any) -> Any:
-    """Return the asset of an output: its prefix, up to the first template in it.
-
-    :param output: value of ``output_prefix``.
-    :returns: the asset; None if the prefix is only a bucket.
-    """
-    if not isinstance(output, str):
-        return None
-    static = output.split("{", 1)[0]
-    prefix = static if static == output else static.rpartition("/")[0] + "/"
-    if not prefix.startswith("s3://") or not split_s3_uri(prefix)[1].strip("/"):
-        return None
-    from airflow.sdk import Asset
-
-    return Asset(uri=prefix, name=prefix)
-
-
-def list_datasets(
-    manifest: str | Sequence[Any], output: str, folder: str | None
-) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
-    """Return inputs and outputs by the names that OpenLineage gives to objects on S3: ``("s3://bucket", "key")``.
+def list_datasets(manifest: str | Sequence[Any], output: str, folder: str | None) -> tuple[list[str], list[str]]:
+    """Return the URIs of what a batch reads and writes.
 
     :param manifest: manifest of the operator; the images of a list are named by their prefixes.
     :param output: prefix of the clips.
@@ -353,10 +320,4 @@ def list_datasets(
         images = (item if isinstance(item, str) else item.get("image") or item.get("img_url") for item in manifest)
         folders = {str(each).rpartition("/")[0] for each in images if str(each).startswith("s3://")}
         inputs = sorted(folders)[:100]
-    outputs = [output, *([] if folder is None else [f"{folder}results.jsonl"])]
-    return [_name_dataset(uri) for uri in inputs], [_name_dataset(uri) for uri in outputs]
-
-
-def _name_dataset(uri: str) -> tuple[str, str]:
-    bucket, key = split_s3_uri(uri)
-    return f"s3://{bucket}", key.strip("/") or "/"
+    return inputs, [output, *([] if folder is None else [f"{folder}results.jsonl"])]

@@ -13,6 +13,7 @@ from airflow.providers.common.compat.sdk import mask_secret
 from airflow_provider_wan.api.errors import WanError
 from airflow_provider_wan.api.redaction import url_query
 from airflow_provider_wan.operators.arguments import FITS, build_fit_options, parse_choice
+from airflow_provider_wan.operators.assets import emit_asset_events
 from airflow_provider_wan.operators.base import WanBaseOperator
 
 if TYPE_CHECKING:
@@ -100,6 +101,7 @@ class S3ToWanOperator(WanBaseOperator):
         self.dest_prefix = dest_prefix
         self.expires_in = expires_in
         self.clip_duration = clip_duration
+        self._result: dict[str, Any] | None = None
 
     @cached_property
     def s3(self) -> Any:
@@ -122,12 +124,29 @@ class S3ToWanOperator(WanBaseOperator):
 
         :param context: Airflow's context.
         """
-        try:
-            return self._ingest()
-        except WanError as error:
-            from airflow_provider_wan.operators.task_result import fail_task
+        from airflow_provider_wan.operators.task_result import build_clip_extra, fail_task
 
+        try:
+            self._result = result = self._ingest()
+        except WanError as error:
             fail_task(error)
+        if self.outlets:
+            address = str(result["uri"] or result["source"])
+            emit_asset_events(
+                context, self, f"{address.rpartition('/')[0]}/", {**build_clip_extra(result), "cost": 0.0}
+            )
+        return result
+
+    def get_openlineage_facets_on_complete(self, task_instance: Any) -> Any:
+        """Return the inputs and outputs for OpenLineage: from the source to the copy, if there is one.
+
+        :param task_instance: Airflow's task instance.
+        """
+        from airflow_provider_wan.operators.lineage import build_lineage
+
+        result = self._result or {}
+        copy = result.get("uri")
+        return build_lineage([self.source], [copy if copy != self.source else None], result)
 
     def _ingest(self) -> dict[str, Any]:
         from airflow_provider_wan.media.ingest import Delivery, MediaIngester, MediaKind

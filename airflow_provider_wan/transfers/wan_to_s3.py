@@ -15,6 +15,7 @@ from airflow_provider_wan.api.errors import WanError, WanLookupError, WanResultG
 from airflow_provider_wan.api.redaction import url_query
 from airflow_provider_wan.api.request import DEFAULT_MODEL
 from airflow_provider_wan.operators.arguments import parse_seconds
+from airflow_provider_wan.operators.assets import add_default_outlet, build_file_asset, emit_asset_events
 from airflow_provider_wan.operators.base import WanBaseOperator
 from airflow_provider_wan.triggers.deferral import compute_end_time
 
@@ -97,7 +98,9 @@ class WanToS3Operator(WanBaseOperator):
         result_hosts: Sequence[str] | str | None = None,
         **kwargs: Any,
     ) -> None:
+        add_default_outlet(self, kwargs, build_file_asset(s3_key, s3_bucket))
         super().__init__(**kwargs)
+        self._result: dict[str, Any] | None = None
         self.timeout = parse_seconds("timeout", timeout)
         self.request_id = request_id
         self.s3_key = s3_key
@@ -126,12 +129,28 @@ class WanToS3Operator(WanBaseOperator):
 
         :param context: Airflow's context.
         """
-        try:
-            return self._archive(context)
-        except WanError as error:
-            from airflow_provider_wan.operators.task_result import fail_task
+        from airflow_provider_wan.operators.task_result import build_clip_extra, fail_task
 
+        try:
+            result = self._archive(context)
+        except WanError as error:
             fail_task(error)
+        upstream: Mapping[str, Any] = self.request_id if isinstance(self.request_id, Mapping) else {}
+        self._result = {**upstream, **result}
+        if self.outlets:
+            prefix = f"{result['uri'].rpartition('/')[0]}/"
+            emit_asset_events(context, self, prefix, build_clip_extra(self._result))
+        return result
+
+    def get_openlineage_facets_on_complete(self, task_instance: Any) -> Any:
+        """Return the inputs and outputs for OpenLineage: from the request to the clip.
+
+        :param task_instance: Airflow's task instance.
+        """
+        from airflow_provider_wan.operators.lineage import build_lineage, name_request
+
+        request = name_request(self.hook.config.base_url, self._parse_request_id())
+        return build_lineage([request], [(self._result or {}).get("uri")], self._result)
 
     def _archive(self, context: Context) -> dict[str, Any]:
         request_id, bucket, key = self._parse_request_id(), *self._parse_target()

@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -53,3 +54,55 @@ def open_browser(profile: Path, *, width: int = 1360, height: int = 900) -> Iter
         yield browser
     finally:
         browser.quit()
+
+
+def log_in(browser: Chrome, url: str, token: str) -> None:
+    """
+    Log a browser in.
+
+    :param url: address of Airflow.
+    :param token: of the user.
+    """
+    browser.get(f"{url}/api/v2/version")
+    browser.add_cookie({"name": "_token", "value": token, "path": "/"})
+
+
+def wait_in(browser: Chrome, seconds: float, condition: Callable[[], object], what: str) -> None:
+    """
+    Wait until a condition holds.
+
+    :param what: what is missed if it does not.
+    :raises AssertionError: if it does not hold in time, with the browser's console.
+    """
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"{what}: {browser.get_log('browser')}"
+        time.sleep(0.1)
+
+
+def open_tab(browser: Chrome, url: str) -> None:
+    """
+    Open a page of Airflow's UI that holds a page of the gallery, and enter the latter.
+
+    :param url: address of the page.
+    """
+    from selenium.webdriver.common.by import By
+
+    browser.get(url)
+    wait_in(browser, 60, lambda: browser.find_elements(By.TAG_NAME, "iframe"), "no tab")
+    browser.switch_to.frame(browser.find_element(By.TAG_NAME, "iframe"))
+    wait_in(browser, 30, lambda: browser.find_elements(By.CSS_SELECTOR, ".card"), "no clips")
+
+
+def play(browser: Chrome, clip_id: str) -> None:
+    """
+    Open a clip of the gallery, and wait until it plays.
+
+    :param clip_id: of a clip that the page shows.
+    """
+    from selenium.webdriver.common.by import By
+
+    browser.find_element(By.CSS_SELECTOR, f'[data-clip="{clip_id}"] .media').click()
+    video = browser.find_element(By.CSS_SELECTOR, "dialog video")
+    script = "return arguments[0].currentTime"
+    wait_in(browser, 30, lambda: float(browser.execute_script(script, video)) > 0.2, "the clip does not play")

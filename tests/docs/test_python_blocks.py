@@ -71,7 +71,8 @@ def test_the_clip_that_is_too_dear_is_refused_before_it_is_submitted(account: Sa
     block = next(block for block in OWN if block.page.name == "spending.md" and "max_cost" in block.text)
     clip = run(block)["clip"]
     clip.ledger_uri = f"file://{tmp_path}/ledger"
-    ti = SimpleNamespace(dag_id="dag", run_id="run", task_id="clip", map_index=-1, try_number=1)
+    names = {"dag_id": "dag", "run_id": "run", "task_id": "clip", "map_index": -1, "try_number": 1}
+    ti = SimpleNamespace(**names, xcom_push=lambda key, value: None)
     with pytest.raises(AirflowFailException, match=r"WanBudgetError: .*would cost \$2\.25"):
         clip.execute({"ti": ti, "dag_run": SimpleNamespace(conf={})})
     assert account.accepted() == []

@@ -314,6 +314,7 @@ def test_results_sheet_asset_and_link_are_there(folder: Folder, sandbox: Sandbox
     assert page.count("<video") == 3
     assert "../../../0000-" in page
     assert job.xcoms["wan_sheet_uri"].endswith("sheet.html")
+    assert job.xcoms["wan_ledger_uri"] == folder.uri("clips/_ledger")
     (event,) = job.outlet_events.values()
     extra: Any = event.extra["wan"]
     assert extra["archived"] == 3

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException, TaskDeferred
+from airflow.sdk.execution_time.context import OutletEventAccessors
 
 from airflow_provider_wan.ledger import open_store
 from airflow_provider_wan.ledger.entry import EntryState
@@ -26,6 +27,8 @@ class Task:
 
     def __init__(self, folder: Folder, ledger: Path, run_id: str = "run-1") -> None:
         self.deferrals = 0
+        self.outlet_events = OutletEventAccessors()
+        self.last: WanImageToVideoOperator | None = None
         self.tries = 0
         self._run_id = run_id
         self._given = {
@@ -42,7 +45,7 @@ class Task:
         self.tries += 1
         step: Any = lambda operator: operator.execute(self._context())  # noqa: E731
         while True:
-            operator = WanImageToVideoOperator(task_id="clip", **{**self._given, **arguments})
+            self.last = operator = WanImageToVideoOperator(task_id="clip", **{**self._given, **arguments})
             try:
                 return step(operator)
             except TaskDeferred as deferred:
@@ -59,7 +62,8 @@ class Task:
             try_number=self.tries,
             xcom_push=lambda key, value: None,
         )
-        return {"ti": ti, "dag_run": SimpleNamespace(conf={}, run_id=self._run_id)}
+        run = SimpleNamespace(conf={}, run_id=self._run_id)
+        return {"ti": ti, "dag_run": run, "outlet_events": self.outlet_events}
 
     @staticmethod
     async def _wait(trigger: Any) -> Any:
@@ -86,6 +90,13 @@ def test_an_image_becomes_an_archived_clip_in_one_task(
     assert (result["uri"], result["existing"], result["cost"]) == (folder.uri("clips/a.mp4"), False, 0.5)
     assert folder.head("clips/a.mp4")["ContentLength"] == result["size"]
     assert json.loads(json.dumps(result)) == result
+    ((asset, event),) = task.outlet_events.items()
+    extra: Any = event.extra["wan"]
+    assert asset.name == folder.uri("clips/")
+    assert (extra["uri"], extra["sha256"], extra["cost"]) == (result["uri"], result["sha256"], 0.5)
+    lineage = task.last.get_openlineage_facets_on_complete(None)
+    for side, name in ((lineage.inputs, "in.png"), (lineage.outputs, "clips/a.mp4")):
+        assert [f"{each.namespace}/{each.name}" for each in side] == [folder.uri(name)]
     stored = open_store(f"file://{tmp_path}/ledger").read(result["fingerprint"])
     assert stored is not None
     assert (stored.entry.state, stored.entry.archive_uri) == (EntryState.ARCHIVED, folder.uri("clips/a.mp4"))

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException
+from airflow.sdk.execution_time.context import OutletEventAccessors
 
 from airflow_provider_wan.api.errors import (
     WanLookupError,
@@ -58,7 +59,7 @@ def submit(sandbox: SandboxServer, image_url: str) -> Callable[..., str]:
 
 
 def run(**arguments: Any) -> Any:
-    return WanToS3Operator(task_id="archive", **arguments).execute({})
+    return WanToS3Operator(task_id="archive", **arguments).execute({"outlet_events": OutletEventAccessors()})
 
 
 def test_a_finished_clip_is_archived_and_found_again(

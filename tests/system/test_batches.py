@@ -4,12 +4,17 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
+import pytest
+
 from airflow_provider_wan.sandbox import SandboxServer
+from dev.demo import gallery_url
 from dev.stack import Stack
 from dev.testkit.airflow_harness import BUCKET, AirflowHarness, DagRunHandle
 from dev.testkit.batch_runs import charges_by_request, crops
+from dev.testkit.browser import find_browser, log_in, open_browser, open_tab, play
 from dev.testkit.process_killer import Killer
 
 WORDS = "seen by nobody but the service"
@@ -27,28 +32,55 @@ def keys(s3: Any, prefix: str) -> set[str]:
     return {each["Key"].removeprefix(prefix) for each in found}
 
 
-def test_each_chunk_of_a_manifest_is_a_task_of_its_own(harness: AirflowHarness, stack: Stack, s3: Any) -> None:
+@pytest.fixture(scope="module")
+def chunks(harness: AirflowHarness, stack: Stack, s3: Any) -> DagRunHandle:
+    """A run of a manifest in two chunks, with the ledger that a batch has by default."""
     images = put_images(s3, "rows", 5, 8)
     rows: list[dict[str, Any]] = [{"image": uri, "name": f"clip-{n}", "prompt": WORDS} for n, uri in enumerate(images)]
     rows.append({"image": rows[0]["image"], "duration": 7})
     s3.put_object(Bucket=BUCKET, Key="rows.jsonl", Body="\n".join(map(json.dumps, rows)))
-    before = len(harness.charges())
     conf = {"manifest": f"s3://{BUCKET}/rows.jsonl", "output": f"s3://{BUCKET}/chunks/", "chunk": 3}
-
     run = DagRunHandle(harness, "wan_manifest_batch", stack.airflow.trigger("wan_manifest_batch", conf=conf))
-
     # A third of the second chunk is bad, which is more than the Dag allows; its good rows are made all the same.
     assert run.end(240) == "failed"
-    assert {key: state for key, state in run.tasks().items() if key[0] == "clips"} == {
+    return run
+
+
+def test_each_chunk_of_a_manifest_is_a_task_of_its_own(chunks: DagRunHandle, harness: AirflowHarness, s3: Any) -> None:
+    assert {key: state for key, state in chunks.tasks().items() if key[0] == "clips"} == {
         ("clips", 0): "success",
         ("clips", 1): "failed",
     }
-    assert len(harness.charges()) - before == 5
+    assert len(set(harness.accepted(WORDS)) & harness.charges().keys()) == 5
     assert {f"clip-{n}.mp4" for n in range(5)} <= keys(s3, "chunks/")
     below = "chunks/_batch/wan_manifest_batch.clips/"
     (file,) = (key for key in keys(s3, below) if key.endswith("/1/rejected.jsonl"))
     (rejected,) = s3.get_object(Bucket=BUCKET, Key=below + file)["Body"].read().splitlines()
     assert json.loads(rejected)["row"] == 6
+
+
+def test_the_gallery_shows_the_clips_of_a_batch_whose_ledger_lies_with_its_output(
+    chunks: DagRunHandle, stack: Stack
+) -> None:
+    scope = {"dag_id": chunks.dag_id, "run_id": chunks.run_id}
+    page = stack.airflow.gallery("api/clips", **scope)
+    assert {clip["state"] for clip in page["clips"]} == {"archived"}
+    assert sorted(clip["map_index"] for clip in page["clips"]) == [0, 0, 0, 1, 1]
+    assert [batch["done"] for batch in page["batches"]] == [3, 3]
+    assert page["error"] is None
+    one = stack.airflow.gallery("api/clips", **scope, task_id="clips", map_index=1)
+    assert one["totals"]["charged"] == pytest.approx(1.0)
+    details = stack.airflow.gallery(f"api/clips/{page['clips'][0]['id']}")
+    assert details["parameters"]["prompt"] == WORDS
+
+
+@pytest.mark.skipif(find_browser() is None, reason="needs Chromium and chromedriver")
+def test_a_clip_plays_in_the_gallery_while_airflow_runs(chunks: DagRunHandle, stack: Stack, tmp_path: Path) -> None:
+    page = stack.airflow.gallery("api/clips", dag_id=chunks.dag_id, run_id=chunks.run_id)
+    with open_browser(tmp_path / "profile") as browser:
+        log_in(browser, stack.home.url, stack.airflow.token)
+        open_tab(browser, gallery_url(stack.home.url, chunks.dag_id, chunks.run_id))
+        play(browser, page["clips"][0]["id"])
 
 
 def test_a_batch_whose_task_and_triggerer_die_pays_once_for_each_clip(

@@ -4,14 +4,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import requests
 
-from dev.testkit.browser import find_browser, open_browser
+from dev.testkit.browser import find_browser, log_in, open_browser, open_tab, play, wait_in
 from dev.testkit.gallery import DAGS, PROMPT, GalleryServer, gallery_server
 
 VIEWER, OTHER = DAGS
@@ -52,11 +51,11 @@ def test_every_route_of_the_application_is_among_those_that_are_tested() -> None
 
     paths = {route.path for route in create_app().routes}  # type: ignore[attr-defined]
     assert paths == {
-        *("/", "/spend", "/static/{name}", "/api/clips", "/api/spend", "/api/clips/{fingerprint}"),
+        *("/", "/spend", "/static/{name}", "/api/clips", "/api/spend", "/api/clips/{clip_id}"),
         *("/dags/{dag_id}", "/dags/{dag_id}/tasks/{task_id}", "/dags/{dag_id}/runs/{run_id:path}"),
         "/dags/{dag_id}/runs/{run_id:path}/tasks/{task_id}/{map_index}",
         "/dags/{dag_id}/runs/{run_id:path}/tasks/{task_id}/{map_index}/sheet",
-        *("/media/{fingerprint}/video", "/media/{fingerprint}/source"),
+        *("/media/{clip_id}/video", "/media/{clip_id}/source"),
     }
 
 
@@ -88,51 +87,24 @@ def test_a_list_of_clips_holds_no_prompt_and_no_signature(server: GalleryServer)
     assert get(server, f"/api/clips/{ARCHIVED}", "admin").json()["parameters"]["prompt"] == PROMPT
 
 
-def wait_in(browser: Any, seconds: float, condition: Callable[[], object], what: str) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"{what}: {browser.get_log('browser')}"
-        time.sleep(0.1)
-
-
-def log_in(browser: Any, server: GalleryServer, user: str) -> None:
-    browser.get(f"{server.home.url}/api/v2/version")
-    browser.add_cookie({"name": "_token", "value": server.token(user), "path": "/"})
-
-
 @needs_browser
-def test_a_clip_plays_in_the_run_tab_of_airflows_ui(server: GalleryServer, tmp_path: Path) -> None:
+def test_a_clip_plays_in_the_dags_tab_of_airflows_ui(server: GalleryServer, tmp_path: Path) -> None:
     from selenium.webdriver.common.by import By
 
     with open_browser(tmp_path / "profile") as browser:
-        log_in(browser, server, "admin")
-        browser.get(f"{server.home.url}/dags/{VIEWER}/plugin/wan-dag")
-        wait_in(browser, 60, lambda: browser.find_elements(By.TAG_NAME, "iframe"), "no tab")
-        browser.switch_to.frame(browser.find_element(By.TAG_NAME, "iframe"))
-        wait_in(browser, 30, lambda: browser.find_elements(By.CSS_SELECTOR, ".card"), "no clips")
-        browser.find_element(By.CSS_SELECTOR, f'[data-fingerprint="{ARCHIVED}"] .media').click()
-        video = browser.find_element(By.CSS_SELECTOR, "dialog video")
-        wait_in(
-            browser,
-            30,
-            lambda: float(browser.execute_script("return arguments[0].currentTime", video)) > 0.2,
-            "the clip does not play",
-        )
+        log_in(browser, server.home.url, server.token("admin"))
+        open_tab(browser, f"{server.home.url}/dags/{VIEWER}/plugin/wan-dag")
+        play(browser, ARCHIVED)
         assert PROMPT in browser.find_element(By.ID, "detail").text
 
 
 @needs_browser
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_the_gallery_follows_airflows_theme(server: GalleryServer, tmp_path: Path, theme: str) -> None:
-    from selenium.webdriver.common.by import By
-
     with open_browser(tmp_path / "profile") as browser:
-        log_in(browser, server, "admin")
+        log_in(browser, server.home.url, server.token("admin"))
         browser.execute_script("localStorage.setItem('theme', arguments[0])", theme)
-        browser.get(f"{server.home.url}/plugin/wan-clips")
-        wait_in(browser, 60, lambda: browser.find_elements(By.TAG_NAME, "iframe"), "no page")
-        browser.switch_to.frame(browser.find_element(By.TAG_NAME, "iframe"))
-        wait_in(browser, 30, lambda: browser.find_elements(By.CSS_SELECTOR, ".card"), "no clips")
+        open_tab(browser, f"{server.home.url}/plugin/wan-clips")
         dark = browser.execute_script("return document.documentElement.classList.contains('dark')")
         assert dark is (theme == "dark")
 
@@ -146,7 +118,7 @@ def test_states_search_and_pages_narrow_what_is_shown(server: GalleryServer, tmp
         return set(browser.execute_script(script))
 
     with open_browser(tmp_path / "profile") as browser:
-        log_in(browser, server, "admin")
+        log_in(browser, server.home.url, server.token("admin"))
         browser.get(f"{server.url}/")
         wait_in(browser, 30, lambda: len(states()) > 2, "no clips")
         browser.find_element(By.XPATH, "//button[contains(., 'failed')]").click()

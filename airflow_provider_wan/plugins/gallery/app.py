@@ -52,7 +52,7 @@ def create_app(index: ClipIndex | None = None) -> FastAPI:
     """
     Return the gallery as an application to be mounted by Airflow's API server.
 
-    :param index: the clips; default: those of the deployment's ledger.
+    :param index: the clips; default: those of the ledgers that the deployment and its tasks use.
     """
     app = FastAPI(
         title="Wan gallery",
@@ -80,9 +80,9 @@ def create_app(index: ClipIndex | None = None) -> FastAPI:
     app.get("/dags/{dag_id}/runs/{run_id:path}", dependencies=[may_read_dag])(_page)
     app.get("/api/clips")(_clips)
     app.get("/api/spend")(_spend)
-    app.get("/api/clips/{fingerprint}")(_clip)
-    app.get("/media/{fingerprint}/video")(_video)
-    app.get("/media/{fingerprint}/source")(_source)
+    app.get("/api/clips/{clip_id}")(_clip)
+    app.get("/media/{clip_id}/video")(_video)
+    app.get("/media/{clip_id}/source")(_source)
     return app
 
 
@@ -132,7 +132,7 @@ def _clips(request: Request, query: ScopeDep) -> dict[str, Any]:
         "now": now,
         "read_at": snapshot.read_at,
         "reading": snapshot.reading,
-        "error": snapshot.error,
+        "error": snapshot.error(query.dag_ids),
         "batches": _progress(query),
     }
 
@@ -155,16 +155,16 @@ def _spend(request: Request, query: ScopeDep) -> dict[str, Any]:
         "now": time.time(),
         "read_at": snapshot.read_at,
         "reading": snapshot.reading,
-        "error": snapshot.error,
+        "error": snapshot.error(query.dag_ids),
     }
 
 
-def _readable_clip(request: Request, user: GetUserDep, fingerprint: str) -> Clip:
+def _readable_clip(request: Request, user: GetUserDep, clip_id: str) -> Clip:
     index: ClipIndex = request.app.state.index
-    clip = index.get(fingerprint)
+    clip = index.get(clip_id)
     if clip is None:
         index.snapshot()
-        clip = index.get(fingerprint)
+        clip = index.get(clip_id)
     if clip is None:
         raise HTTPException(404, "The ledger has no such clip.")
     _check_dag(request, user, clip.dag_id)

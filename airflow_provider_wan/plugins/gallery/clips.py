@@ -32,6 +32,7 @@ class Clip:
     :param source_uri: URI of the source image, without a query string.
     :param duplicates: ids of further requests that were charged for the same clip.
     :param reused: how often a task was given this clip instead of paying for another.
+    :param ledger: tag of its ledger; empty for the deployment's.
     """
 
     fingerprint: str
@@ -56,6 +57,12 @@ class Clip:
     attempts: int
     duplicates: tuple[str, ...] = ()
     reused: int = 0
+    ledger: str = ""
+
+    @property
+    def id(self) -> str:
+        """The clip's name in the gallery's addresses: two ledgers may each have an entry of one fingerprint."""
+        return f"{self.fingerprint}-{self.ledger}" if self.ledger else self.fingerprint
 
     @property
     def name(self) -> str:
@@ -87,6 +94,7 @@ class Clip:
         :param now: Unix seconds.
         """
         return {
+            "id": self.id,
             "fingerprint": self.fingerprint,
             "name": self.name,
             "state": self.state,
@@ -110,6 +118,15 @@ class Clip:
             "attempts": self.attempts,
             "duplicates": list(self.duplicates),
         }
+
+
+#: States of a clip that has not ended.
+OPEN_STATES = frozenset({"claimed", "submitted", "succeeded", "in_doubt"})
+
+
+def is_open(clip: Clip) -> bool:
+    """Tell whether a clip's entry is still going to change."""
+    return clip.state in OPEN_STATES
 
 
 @dataclass(frozen=True)
@@ -166,7 +183,7 @@ def select(clips: Iterable[Clip], query: ClipQuery, now: float) -> dict[str, Any
     matching = [
         clip for clip in scope if (not query.states or clip.state in query.states) and matches_text(clip, words)
     ]
-    matching.sort(key=lambda clip: (-clip.started_at, clip.fingerprint))
+    matching.sort(key=lambda clip: (-clip.started_at, clip.id))
     size = min(max(query.size, 1), MAX_PAGE_SIZE)
     pages = max(1, -(-len(matching) // size))
     page = min(max(query.page, 1), pages)

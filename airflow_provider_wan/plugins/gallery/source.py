@@ -1,11 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where the gallery reads: the deployment's ledger and buckets, with the deployment's connections."""
+"""
+Where the gallery reads: the deployment's ledger, those that tasks have named, and the buckets.
+
+It reads all of them with one AWS connection. A ledger that a Dag's tasks name shows clips of that Dag only.
+"""
 
 from __future__ import annotations
 
 import threading
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -13,12 +19,14 @@ from airflow.providers.common.compat.sdk import conf
 
 from airflow_provider_wan.ledger.errors import LedgerError
 from airflow_provider_wan.plugins.gallery.clips import Clip
-from airflow_provider_wan.plugins.gallery.index import ClipIndex
+from airflow_provider_wan.plugins.gallery.index import ClipIndex, KnownLedger
 
 if TYPE_CHECKING:
     from airflow_provider_wan.ledger import LedgerEntry, LedgerStore
 
 READERS = 16
+# Of the ledgers that tasks have named, so many are read: those that were used last.
+MAX_LEDGERS = 200
 _CHUNK = 500
 
 
@@ -45,8 +53,8 @@ def s3_client() -> Any:
 
 
 def open_index() -> ClipIndex:
-    """Return the clips of the deployment's ledger. Nothing is read yet."""
-    return ClipIndex(DeploymentLedger())
+    """Return the clips of the deployment's ledger and of those that tasks have named. Nothing is read yet."""
+    return ClipIndex(LedgerReader())
 
 
 def build_clip(entry: LedgerEntry) -> Clip:
@@ -78,28 +86,69 @@ def build_clip(entry: LedgerEntry) -> Clip:
     )
 
 
-class DeploymentLedger:
-    """The clips of the deployment's ledger. It is opened at each reading, so that a changed setting is followed."""
+class LedgerReader:
+    """
+    The clips of the deployment's ledger and of those that tasks have named.
 
-    def clips(self, modified_since: float | None) -> Iterator[Clip]:
-        """
-        Yield the clips.
+    Settings and XComs are read at each reading, so that a change is followed.
+    """
 
-        :param modified_since: Unix seconds; those not written since are left out.
-        """
-        from airflow_provider_wan.ledger import open_store
+    def ledgers(self) -> list[KnownLedger]:
+        """Return the ledgers: first the deployment's, then those that were used last."""
         from airflow_provider_wan.operators.ledger_context import find_ledger_uri
 
         uri = find_ledger_uri(None)
-        if uri is None:
-            return
-        store = open_store(uri, s3_client=s3_client)
-        if modified_since is not None:
-            for stored in store.entries(modified_since=modified_since):
-                yield build_clip(stored.entry)
-            return
-        with ThreadPoolExecutor(READERS, thread_name_prefix="wan-gallery") as pool:
-            yield from _read_all(pool, uri, store.fingerprints())
+        own = [] if uri is None else [KnownLedger(uri)]
+        return own + [ledger for ledger in list_named_ledgers() if ledger.uri.rstrip("/") != (uri or "").rstrip("/")]
+
+    def clips(self, ledger: KnownLedger, modified_since: float | None) -> Iterator[Clip]:
+        """
+        Yield the clips of a ledger.
+
+        :param ledger: the ledger.
+        :param modified_since: Unix seconds; those not written since are left out.
+        """
+        for clip in _read_clips(ledger.uri, modified_since):
+            yield replace(clip, ledger=ledger.tag)
+
+
+def list_named_ledgers() -> list[KnownLedger]:
+    """Return the ledgers that tasks have named by their XComs, those that were used last first."""
+    from airflow.models.xcom import XComModel
+    from airflow.utils.session import create_session
+    from sqlalchemy import func, select
+
+    from airflow_provider_wan.operators.ledger_context import LEDGER_XCOM_KEY
+
+    used_at = func.max(XComModel.timestamp).label("used_at")
+    query = (
+        select(XComModel.value, XComModel.dag_id, used_at)
+        .where(XComModel.key == LEDGER_XCOM_KEY)
+        .group_by(XComModel.value, XComModel.dag_id)
+        .order_by(used_at.desc())
+        .limit(MAX_LEDGERS)
+    )
+    with create_session() as session:
+        rows = [(XComModel.deserialize_value(row), row.dag_id, row.used_at) for row in session.execute(query)]
+    dag_ids: dict[str, set[str]] = defaultdict(set)
+    last_used: dict[str, float] = {}
+    for uri, dag_id, time in rows:
+        if isinstance(uri, str) and uri.startswith(("s3://", "file://")):
+            dag_ids[uri].add(dag_id)
+            last_used.setdefault(uri, time.timestamp())
+    return [KnownLedger(uri, frozenset(dags), last_used[uri]) for uri, dags in dag_ids.items()]
+
+
+def _read_clips(uri: str, modified_since: float | None) -> Iterator[Clip]:
+    from airflow_provider_wan.ledger import open_store
+
+    store = open_store(uri, s3_client=s3_client)
+    if modified_since is not None:
+        for stored in store.entries(modified_since=modified_since):
+            yield build_clip(stored.entry)
+        return
+    with ThreadPoolExecutor(READERS, thread_name_prefix="wan-gallery") as pool:
+        yield from _read_all(pool, uri, store.fingerprints())
 
 
 def _read_all(pool: ThreadPoolExecutor, uri: str, fingerprints: Iterable[str]) -> Iterator[Clip]:

@@ -80,6 +80,14 @@ def test_neither_arguments_nor_event_of_the_trigger_contain_prompt_or_urls(run: 
 
 def test_no_address_of_the_api_is_stored_for_a_link(run: Any, api: Any) -> None:
     run.try_()
+    assert run.xcoms == {"wan_ledger_uri": run.ledger}
+
+
+def test_only_a_ledger_that_is_not_the_deployments_is_named_to_the_gallery(
+    run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIRFLOW__WAN__LEDGER_URI", run.ledger)
+    run.try_(ledger_uri=None)
     assert run.xcoms == {}
 
 

@@ -9,12 +9,9 @@ from typing import Any
 import pytest
 
 from airflow_provider_wan.api.errors import WanValidationError
+from airflow_provider_wan.operators.assets import build_asset
 from airflow_provider_wan.operators.batch_setup import build_defaults
-from airflow_provider_wan.operators.wan_batch import (
-    WanI2VBatchOperator,
-    build_asset,
-    list_datasets,
-)
+from airflow_provider_wan.operators.wan_batch import WanI2VBatchOperator, list_datasets
 
 
 def operator(**more: Any) -> Any:
@@ -72,15 +69,15 @@ def test_text_of_a_template_gets_the_type_of_its_field(connection: Any) -> None:
     assert (defaults["duration"], defaults["audio"], defaults["prompt"], "seed" in defaults) == (10, False, "5", False)
 
 
-def test_lineage_names_objects_as_openlineage_does() -> None:
+def test_lineage_reads_the_manifest_or_the_images_folders_and_writes_clips_and_results() -> None:
     read, written = list_datasets("s3://b/rows.jsonl", "s3://b/clips/", "s3://b/clips/_batch/x/")
 
-    assert read == [("s3://b", "rows.jsonl")]
-    assert written == [("s3://b", "clips"), ("s3://b", "clips/_batch/x/results.jsonl")]
+    assert read == ["s3://b/rows.jsonl"]
+    assert written == ["s3://b/clips/", "s3://b/clips/_batch/x/results.jsonl"]
     listed, _ = list_datasets(
         [{"image": "s3://b/in/a.png"}, "s3://b/in/b.png", {"image": "/disk/c.png"}], "s3://b/c/", None
     )
-    assert listed == [("s3://b", "in")]
+    assert listed == ["s3://b/in"]
 
 
 def test_importing_it_needs_no_library_of_http_s3_or_pictures() -> None:

@@ -145,7 +145,7 @@ function mediaOf(clip) {
   const media = el("button", { class: "media", type: "button", "aria-label": `Show ${clip.name}`, onclick: () => openDetail(clip) });
   if (clip.archive_uri) {
     const video = el("video", { muted: true, playsinline: true, preload: "metadata", tabindex: "-1" });
-    media.append(lazy(video, `media/${clip.fingerprint}/video#t=0.1`), el("span", { class: "play" }));
+    media.append(lazy(video, `media/${clip.id}/video#t=0.1`), el("span", { class: "play" }));
     if (clip.source_uri) media.append(sourceImage(clip, "thumb"));
   } else if (clip.source_uri) {
     media.append(sourceImage(clip, ""));
@@ -158,12 +158,12 @@ function mediaOf(clip) {
 function sourceImage(clip, name) {
   const image = el("img", { class: name, alt: "source image" });
   image.addEventListener("error", () => image.remove());
-  return lazy(image, `media/${clip.fingerprint}/source`);
+  return lazy(image, `media/${clip.id}/source`);
 }
 
 function card(clip) {
   const place = [clip.task_id, clip.map_index !== null && clip.map_index >= 0 ? `[${clip.map_index}]` : ""].filter(Boolean).join(" ");
-  return el("article", { class: "card", "data-fingerprint": clip.fingerprint, "data-state": clip.state },
+  return el("article", { class: "card", "data-clip": clip.id, "data-state": clip.state },
     mediaOf(clip),
     el("div", { class: "text" },
       el("div", { class: "row" }, el("span", { class: "name", title: clip.name }, clip.name), stateBadge(clip.state)),
@@ -251,11 +251,11 @@ function emptyNote(data) {
 const shown = new Map();
 function fillGrid(grid, data) {
   const nodes = data.clips.map((clip) => {
-    const known = shown.get(clip.fingerprint);
+    const known = shown.get(clip.id);
     const same = JSON.stringify({ ...clip, waited: null });
     if (known && known.same === same && known.node.isConnected) return known.node;
     const node = card(clip);
-    shown.set(clip.fingerprint, { same, node });
+    shown.set(clip.id, { same, node });
     return node;
   });
   if (nodes.length) {
@@ -332,9 +332,9 @@ function facts(pairs) {
 async function openDetail(clip) {
   const close = el("button", { type: "button", onclick: () => dialog.close() }, "Close");
   const pair = el("div", { class: "pair" });
-  if (clip.archive_uri) pair.append(el("video", { src: `media/${clip.fingerprint}/video`, controls: true, autoplay: true, muted: true, loop: true, playsinline: true }));
+  if (clip.archive_uri) pair.append(el("video", { src: `media/${clip.id}/video`, controls: true, autoplay: true, muted: true, loop: true, playsinline: true }));
   if (clip.source_uri) {
-    const image = el("img", { src: `media/${clip.fingerprint}/source`, alt: "source image" });
+    const image = el("img", { src: `media/${clip.id}/source`, alt: "source image" });
     image.addEventListener("error", () => image.remove());
     pair.append(image);
   }
@@ -353,7 +353,7 @@ async function openDetail(clip) {
   dialog.showModal();
   if (!clip.archive_uri) return;
   try {
-    const details = await call(`api/clips/${clip.fingerprint}`);
+    const details = await call(`api/clips/${clip.id}`);
     if (details.record_error) prompt.append(el("p", { class: "muted" }, details.record_error));
     const known = details.parameters;
     if (known.prompt) prompt.append(el("h2", {}, "Prompt"), el("p", { class: "prompt" }, known.prompt));

@@ -11,10 +11,14 @@ from airflow_provider_wan.plugins.gallery.clips import Clip
 from airflow_provider_wan.plugins.gallery.index import (
     FULL_REFRESH_SECONDS,
     OVERLAP_SECONDS,
+    QUIET_SECONDS,
     REFRESH_SECONDS,
     ClipIndex,
+    KnownLedger,
 )
 from tests.unit.plugins.gallery.test_clips import CLIP
+
+OWN = KnownLedger("s3://deployment/ledger")
 
 
 class Source:
@@ -22,12 +26,22 @@ class Source:
 
     def __init__(self, *clips: Clip) -> None:
         self.stored_clips = list(clips)
+        self.known = [OWN]
+        self.named: dict[str, list[Clip]] = {}
+        self.named_asked: list[tuple[str, float | None]] = []
         self.asked: list[float | None] = []
         self.gate = threading.Event()
         self.gate.set()
         self.error: Exception | None = None
 
-    def clips(self, modified_since: float | None) -> Iterator[Clip]:
+    def ledgers(self) -> list[KnownLedger]:
+        return self.known
+
+    def clips(self, ledger: KnownLedger, modified_since: float | None) -> Iterator[Clip]:
+        if ledger.uri in self.named:
+            self.named_asked.append((ledger.uri, modified_since))
+            yield from self.named[ledger.uri]
+            return
         self.asked.append(modified_since)
         yield from self.stored_clips
         self.gate.wait(30)
@@ -76,11 +90,11 @@ def test_a_store_that_is_away_leaves_what_was_read_before_with_the_reason() -> N
     read(index)
     snapshot = index.snapshot()
     assert snapshot.clips == (CLIP,)
-    assert snapshot.error == "The ledger can't be listed: EndpointConnectionError."
+    assert snapshot.error(None) == "The ledger can't be listed: EndpointConnectionError."
     source.error = None
     clock.now += REFRESH_SECONDS
     read(index)
-    assert index.snapshot().error is None
+    assert index.snapshot().error(None) is None
 
 
 def test_only_what_changed_is_read_again() -> None:
@@ -113,3 +127,77 @@ def test_a_deleted_entry_goes_with_the_next_whole_reading() -> None:
     read(index)
     assert index.snapshot().clips == ()
     assert index.get(CLIP.fingerprint) is None
+
+
+def of_a_batch(source: Source, *clips: Clip, dag_ids: frozenset[str] = frozenset({"cats"})) -> KnownLedger:
+    ledger = KnownLedger("s3://clips/day/_ledger", dag_ids, used_at=1_800_000_000.0)
+    source.known = [OWN, ledger]
+    source.named = {ledger.uri: [replace(clip, ledger=ledger.tag) for clip in clips]}
+    return ledger
+
+
+def test_a_ledger_that_a_task_named_shows_its_clips_beside_those_of_the_deployment() -> None:
+    source = Source(CLIP)
+    of_a_batch(source, replace(CLIP, cost=0.75))
+    index = ClipIndex(source)
+    read(index)
+    own, named = sorted(index.snapshot().clips, key=lambda clip: clip.id)
+    assert (own.cost, named.cost) == (0.5, 0.75)
+    assert own.fingerprint == named.fingerprint
+    assert index.get(own.id) is own
+    assert index.get(named.id) is named
+
+
+def test_a_dags_ledger_shows_no_clip_that_claims_to_be_of_another_dag() -> None:
+    source = Source()
+    of_a_batch(source, replace(CLIP, dag_id="dogs"), replace(CLIP, fingerprint="b" * 64, dag_id=None))
+    index = ClipIndex(source)
+    read(index)
+    assert index.snapshot().clips == ()
+    assert index.get(source.named["s3://clips/day/_ledger"][0].id) is None
+
+
+def test_a_ledger_that_is_away_hides_no_other_and_its_error_is_for_readers_of_its_dag() -> None:
+    source = Source(CLIP)
+    ledger = of_a_batch(source)
+    del source.named[ledger.uri]
+    source.error = RuntimeError("NoSuchBucket: clips")
+    index = ClipIndex(source)
+    read(index)
+    snapshot = index.snapshot()
+    assert CLIP in snapshot.clips
+    assert snapshot.error({"cats"}) == "NoSuchBucket: clips NoSuchBucket: clips"
+    assert snapshot.error({"dogs"}) == "NoSuchBucket: clips"
+
+
+def test_a_ledger_that_nobody_uses_any_more_is_read_with_everything_only() -> None:
+    source, clock = Source(), Clock()
+    ledger = of_a_batch(source, CLIP)
+    index = ClipIndex(source, clock)
+    read(index)
+    clock.now += REFRESH_SECONDS
+    read(index)
+    assert len(source.named_asked) == 2
+    clock.now += QUIET_SECONDS
+    read(index)
+    clock.now += REFRESH_SECONDS
+    read(index)
+    assert [since for _, since in source.named_asked].count(None) == 2
+    assert len(source.named_asked) == 3
+    source.named[ledger.uri] = [replace(source.named[ledger.uri][0], state="submitted")]
+    clock.now += FULL_REFRESH_SECONDS
+    read(index)
+    clock.now += REFRESH_SECONDS
+    read(index)
+    assert len(source.named_asked) == 5
+
+
+def test_a_ledger_that_no_xcom_names_any_more_is_forgotten() -> None:
+    source, clock = Source(), Clock()
+    of_a_batch(source, CLIP)
+    index = ClipIndex(source, clock)
+    read(index)
+    source.known = [OWN]
+    clock.now += REFRESH_SECONDS
+    read(index)
+    assert index.snapshot().clips == ()

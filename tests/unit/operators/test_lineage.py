@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What OpenLineage and the assets of a task are told."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from airflow.sdk import Asset, AssetAlias
+from airflow.sdk.execution_time.context import OutletEventAccessors
+
+from airflow_provider_wan.operators.assets import build_file_asset
+from airflow_provider_wan.operators.image_to_video import WanImageToVideoOperator
+from airflow_provider_wan.operators.lineage import build_lineage, name_dataset
+from airflow_provider_wan.operators.wan import WanI2VOperator
+from airflow_provider_wan.transfers.wan_to_s3 import WanToS3Operator
+from tests.unit.operators.conftest import IMAGE
+
+
+@pytest.mark.parametrize(
+    ("uri", "dataset"),
+    [
+        ("s3://b/clips/a.mp4", ("s3://b", "clips/a.mp4")),
+        ("s3://b/clips/", ("s3://b", "clips")),
+        ("https://user:word@h.example:8443/a/b.jpg?X-Amz-Signature=c0ffee", ("https://h.example:8443", "a/b.jpg")),
+        ("file:///disk/a.png", ("file", "/disk/a.png")),
+        ("/disk/a.png", ("file", "/disk/a.png")),
+    ],
+)
+def test_files_are_named_as_openlineage_names_them(uri: str, dataset: tuple[str, str]) -> None:
+    assert name_dataset(uri) == dataset
+
+
+def test_the_facet_of_a_run_has_what_was_made_and_no_address() -> None:
+    result = {"request_id": "r-1", "fingerprint": "f", "sha256": "5", "cost": 0.5, "size": 7, "video_url": "https://x"}
+    lineage = build_lineage(["s3://b/a.jpg", None], ["s3://b/a.mp4"], result)
+
+    facet: Any = lineage.run_facets["wanClip"]
+    assert (facet.requestId, facet.fingerprint, facet.sha256, facet.cost) == ("r-1", "f", "5", 0.5)
+    assert lineage.outputs[0].outputFacets["outputStatistics"].size == 7
+    assert "https://x" not in str(lineage)
+    assert build_lineage([None], [None]).run_facets == {}
+
+
+def test_a_task_that_makes_a_clip_leads_from_its_image_to_its_request(run: Any, api: Any) -> None:
+    operator = run.operator(deferrable=False, outlets=[])
+    result = operator.execute(run.context())
+
+    lineage = operator.get_openlineage_facets_on_complete(None)
+
+    assert [(each.namespace, each.name) for each in lineage.inputs] == [("https://images.example.com", "cat.jpg")]
+    ((namespace, name),) = [(each.namespace, each.name) for each in lineage.outputs]
+    assert f"{namespace}/{name}" == f"{api.base_url}/requests/{result['request_id']}"
+
+
+@pytest.mark.parametrize("outlet", [Asset("clips"), AssetAlias("clips")])
+def test_events_of_the_outlets_tell_request_key_hash_and_cost(run: Any, outlet: Any) -> None:
+    context = {**run.context(), "outlet_events": OutletEventAccessors()}
+    operator = run.operator(deferrable=False, outlets=[outlet], img_url={"url": IMAGE, "sha256": "a" * 64})
+    result = operator.execute(context)
+
+    event: Any = context["outlet_events"][outlet]
+    extra = event.asset_alias_events[0].extra if isinstance(outlet, AssetAlias) else event.extra
+    assert extra["wan"]["request_id"] == result["request_id"]
+    assert (extra["wan"]["fingerprint"], extra["wan"]["cost"]) == (result["fingerprint"], 0.5)
+    assert not [name for name in extra["wan"] if "url" in name]
+
+
+@pytest.mark.parametrize(
+    ("key", "bucket", "uri"),
+    [
+        ("s3://b/clips/a.mp4", None, "s3://b/clips/"),
+        ("s3://b/clips/{{ ds }}/a.mp4", None, "s3://b/clips/"),
+        ("s3://b/clips/a-{{ x/y }}.mp4", None, "s3://b/clips/"),
+        ("clips/a.mp4", "b", "s3://b/clips/"),
+        ("clips/a.mp4", "{{ var.value.b }}", None),
+        ("s3://b/a.mp4", None, None),
+        ({"xcom": 1}, None, None),
+    ],
+)
+def test_the_asset_of_a_clip_is_the_prefix_in_which_it_lies(key: Any, bucket: Any, uri: str | None) -> None:
+    asset = build_file_asset(key, bucket)
+    assert (asset.name if asset else None) == uri
+
+
+def test_the_tasks_that_write_a_clip_have_an_outlet_and_the_users_own_replaces_it() -> None:
+    archive: dict[str, Any] = {"task_id": "archive", "request_id": "r", "s3_key": "s3://b/clips/a.mp4"}
+    whole: dict[str, Any] = {"task_id": "clip", "source": "s3://b/a.jpg", "target": "s3://b/clips/a.mp4"}
+    for operator, arguments in ((WanToS3Operator, archive), (WanImageToVideoOperator, whole)):
+        assert [each.name for each in operator(**arguments).outlets] == ["s3://b/clips/"]  # type: ignore[operator]
+        assert operator(**arguments, outlets=[]).outlets == []  # type: ignore[operator]
+    assert WanI2VOperator(task_id="generate", img_url=IMAGE).outlets == []
+
+
+def test_a_mapped_task_has_no_outlet_that_airflow_does_not_know_of() -> None:
+    mapped = WanToS3Operator.partial(task_id="archive", request_id="r").expand(s3_key=["s3://b/clips/a.mp4"])
+    task = mapped.unmap({"s3_key": "s3://b/clips/a.mp4"})
+    assert task.outlets == mapped.outlets == []
