@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_wan.sandbox import SandboxServer
+from dev.component import wait_for
 from dev.demo import gallery_url
 from dev.stack import Stack
 from dev.testkit.airflow_harness import BUCKET, AirflowHarness, DagRunHandle
@@ -59,28 +60,40 @@ def test_each_chunk_of_a_manifest_is_a_task_of_its_own(chunks: DagRunHandle, har
     assert json.loads(rejected)["row"] == 6
 
 
+@pytest.fixture(scope="module")
+def gallery_page(chunks: DagRunHandle, stack: Stack) -> dict[str, Any]:
+    """What the gallery shows of the run, once it has read the batch's ledger."""
+    page: dict[str, Any] = {}
+
+    def has_been_read() -> bool:
+        page.update(stack.airflow.gallery("api/clips", dag_id=chunks.dag_id, run_id=chunks.run_id))
+        return len(page["clips"]) == 5
+
+    wait_for("the gallery to read the ledger", has_been_read, seconds=60, parts=list(stack.components.values()))
+    return page
+
+
 def test_the_gallery_shows_the_clips_of_a_batch_whose_ledger_lies_with_its_output(
-    chunks: DagRunHandle, stack: Stack
+    gallery_page: dict[str, Any], chunks: DagRunHandle, stack: Stack
 ) -> None:
-    scope = {"dag_id": chunks.dag_id, "run_id": chunks.run_id}
-    page = stack.airflow.gallery("api/clips", **scope)
-    assert {clip["state"] for clip in page["clips"]} == {"archived"}
-    assert sorted(clip["map_index"] for clip in page["clips"]) == [0, 0, 0, 1, 1]
-    assert [batch["done"] for batch in page["batches"]] == [3, 3]
-    assert page["error"] is None
-    one = stack.airflow.gallery("api/clips", **scope, task_id="clips", map_index=1)
-    assert one["totals"]["charged"] == pytest.approx(1.0)
-    details = stack.airflow.gallery(f"api/clips/{page['clips'][0]['id']}")
+    assert {clip["state"] for clip in gallery_page["clips"]} == {"archived"}
+    assert sorted(clip["map_index"] for clip in gallery_page["clips"]) == [0, 0, 0, 1, 1]
+    assert [batch["done"] for batch in gallery_page["batches"]] == [3, 3]
+    assert gallery_page["error"] is None
+    scope = {"dag_id": chunks.dag_id, "run_id": chunks.run_id, "task_id": "clips", "map_index": 1}
+    assert stack.airflow.gallery("api/clips", **scope)["totals"]["charged"] == pytest.approx(1.0)
+    details = stack.airflow.gallery(f"api/clips/{gallery_page['clips'][0]['id']}")
     assert details["parameters"]["prompt"] == WORDS
 
 
 @pytest.mark.skipif(find_browser() is None, reason="needs Chromium and chromedriver")
-def test_a_clip_plays_in_the_gallery_while_airflow_runs(chunks: DagRunHandle, stack: Stack, tmp_path: Path) -> None:
-    page = stack.airflow.gallery("api/clips", dag_id=chunks.dag_id, run_id=chunks.run_id)
+def test_a_clip_plays_in_the_gallery_while_airflow_runs(
+    gallery_page: dict[str, Any], chunks: DagRunHandle, stack: Stack, tmp_path: Path
+) -> None:
     with open_browser(tmp_path / "profile") as browser:
         log_in(browser, stack.home.url, stack.airflow.token)
         open_tab(browser, gallery_url(stack.home.url, chunks.dag_id, chunks.run_id))
-        play(browser, page["clips"][0]["id"])
+        play(browser, gallery_page["clips"][0]["id"])
 
 
 def test_a_batch_whose_task_and_triggerer_die_pays_once_for_each_clip(

@@ -54,7 +54,7 @@ def test_a_task_that_makes_a_clip_leads_from_its_image_to_its_request(run: Any, 
 
 
 @pytest.mark.parametrize("outlet", [Asset("clips"), AssetAlias("clips")])
-def test_events_of_the_outlets_tell_request_key_hash_and_cost(run: Any, outlet: Any) -> None:
+def test_events_of_the_outlets_have_request_key_hash_and_cost(run: Any, outlet: Any) -> None:
     context = {**run.context(), "outlet_events": OutletEventAccessors()}
     operator = run.operator(deferrable=False, outlets=[outlet], img_url={"url": IMAGE, "sha256": "a" * 64})
     result = operator.execute(context)
@@ -86,13 +86,14 @@ def test_the_asset_of_a_clip_is_the_prefix_in_which_it_lies(key: Any, bucket: An
 def test_the_tasks_that_write_a_clip_have_an_outlet_and_the_users_own_replaces_it() -> None:
     archive: dict[str, Any] = {"task_id": "archive", "request_id": "r", "s3_key": "s3://b/clips/a.mp4"}
     whole: dict[str, Any] = {"task_id": "clip", "source": "s3://b/a.jpg", "target": "s3://b/clips/a.mp4"}
-    for operator, arguments in ((WanToS3Operator, archive), (WanImageToVideoOperator, whole)):
-        assert [each.name for each in operator(**arguments).outlets] == ["s3://b/clips/"]  # type: ignore[operator]
-        assert operator(**arguments, outlets=[]).outlets == []  # type: ignore[operator]
+    cases: list[tuple[Any, dict[str, Any]]] = [(WanToS3Operator, archive), (WanImageToVideoOperator, whole)]
+    for operator, arguments in cases:
+        assert [each.name for each in operator(**arguments).outlets] == ["s3://b/clips/"]
+        assert operator(**arguments, outlets=[]).outlets == []
     assert WanI2VOperator(task_id="generate", img_url=IMAGE).outlets == []
 
 
-def test_a_mapped_task_has_no_outlet_that_airflow_does_not_know_of() -> None:
+def test_a_mapped_task_has_only_the_outlets_that_airflow_has_registered() -> None:
     mapped = WanToS3Operator.partial(task_id="archive", request_id="r").expand(s3_key=["s3://b/clips/a.mp4"])
     task = mapped.unmap({"s3_key": "s3://b/clips/a.mp4"})
     assert task.outlets == mapped.outlets == []
