@@ -49,6 +49,8 @@ def get_provider_info() -> dict[str, Any]:
                 "python-module": "airflow_provider_wan.transfers.wan_to_s3",
             },
         ],
+        "notifications": ["airflow_provider_wan.notifications.wan.WanRunNotifier"],
+        "task-decorators": [{"name": "wan_i2v", "class-name": "airflow_provider_wan.decorators.wan.wan_i2v_task"}],
         "extra-links": ["airflow_provider_wan.links.wan.WanClipsLink", "airflow_provider_wan.links.wan.WanSheetLink"],
         "plugins": [
             {"name": "wan", "plugin-class": "airflow_provider_wan.plugins.wan.WanPlugin"},

@@ -20,8 +20,8 @@ from contextlib import ExitStack, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, NoReturn
-from urllib.parse import quote
 
+from airflow_provider_wan.links.wan import build_run_path
 from airflow_provider_wan.media import contact_sheet
 from dev import leaks
 from dev.component import StackError
@@ -116,11 +116,6 @@ def show_failures(stack: Stack, run_id: str) -> None:
             print("\n".join(text.splitlines()[-12:]))
 
 
-def gallery_url(airflow: str, dag_id: str, run_id: str) -> str:
-    """The page of Airflow's UI on which a run's clips are."""
-    return f"{airflow}/dags/{dag_id}/runs/{quote(run_id, safe='')}/plugin/wan-run"
-
-
 def run(stack: Stack, clock: Clock) -> tuple[bool, str]:
     """Make the clips. :return: whether all is good, and the run's id."""
     now = datetime.now(UTC)
@@ -173,7 +168,7 @@ def demo(*, keep: bool) -> int:
             good, run_id = run(stack, clock)
             if keep:
                 print(f"\nAirflow is at {stack.home.url}    user: admin    password: {stack.home.password}")
-                print(f"The clips are at {gallery_url(stack.home.url, DAG, run_id)}")
+                print(f"The clips are at {stack.home.url}{build_run_path(DAG, run_id)}")
                 print(f"All clips are at {stack.home.url}/plugin/wan-clips")
                 print(f"S3 is at {stack.s3_url}, the sandbox at {stack.sandbox_url}")
                 print("Ctrl-C here, or 'make stop' elsewhere, ends it.", flush=True)

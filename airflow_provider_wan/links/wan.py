@@ -16,6 +16,15 @@ def _base_url() -> str:
     return str(conf.get("api", "base_url", fallback="")).rstrip("/")
 
 
+def build_run_path(dag_id: str, run_id: str) -> str:
+    """Return the path of a run's clips in Airflow's UI.
+
+    :param dag_id: id of the DAG.
+    :param run_id: id of the run.
+    """
+    return f"/dags/{quote(dag_id, safe='')}/runs/{quote(run_id, safe='')}/plugin/wan-run"
+
+
 class WanClipsLink(BaseOperatorLink):
     """Link to the clips of a task instance in the gallery."""
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
+from airflow_provider_wan.links.wan import build_run_path
 from airflow_provider_wan.sandbox import SandboxServer
 from dev.component import wait_for
-from dev.demo import gallery_url
 from dev.stack import Stack
 from dev.testkit.airflow_harness import BUCKET, AirflowHarness, DagRunHandle
 from dev.testkit.batch_runs import charges_by_request, crops
@@ -92,7 +92,7 @@ def test_a_clip_plays_in_the_gallery_while_airflow_runs(
 ) -> None:
     with open_browser(tmp_path / "profile") as browser:
         log_in(browser, stack.home.url, stack.airflow.token)
-        open_tab(browser, gallery_url(stack.home.url, chunks.dag_id, chunks.run_id))
+        open_tab(browser, f"{stack.home.url}{build_run_path(chunks.dag_id, chunks.run_id)}")
         play(browser, gallery_page["clips"][0]["id"])
 
 

@@ -50,6 +50,7 @@ def test_every_module_and_class_that_is_named_exists() -> None:
     for module in [*modules, *(row["python-module"] for row in info["transfers"])]:
         importlib.import_module(module)
     classes = [*info["extra-links"], *(row["hook-class-name"] for row in info["connection-types"])]
+    classes += [row["class-name"] for row in info["task-decorators"]]
     for name in classes:
         module, _, attribute = name.rpartition(".")
         assert hasattr(importlib.import_module(module), attribute)

@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``@task.wan_i2v`` against a real S3 and the sandbox."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from airflow.providers.common.compat.sdk import AirflowFailException, TaskDeferred
+from airflow.sdk import DAG, task
+from airflow.sdk.execution_time.context import OutletEventAccessors
+
+from airflow_provider_wan.operators import wan as operator_module
+from airflow_provider_wan.sandbox import SandboxServer
+from dev.testkit.media_files import picture
+from dev.testkit.s3_folder import Folder
+
+PROMPT = "The tide comes in"
+SIGNED = "https://images.example.com/cat.jpg?X-Amz-Signature=c0ffee"
+
+
+class DecoratedTask:
+    """One task instance of a decorated function, with the XComs that Airflow keeps for it."""
+
+    def __init__(self, ledger: Path) -> None:
+        self.calls = 0
+        self.deferrals = 0
+        self.tries = 0
+        self.xcoms: dict[str, Any] = {}
+        self._settings = {"ledger_uri": f"file://{ledger}", "resolution": "720P", "poll_interval": 0.05}
+
+    def run(self, returned: Any, **arguments: Any) -> Any:
+        def clip() -> Any:
+            self.calls += 1
+            return returned
+
+        self.tries += 1
+        operator = self._build(clip, arguments)
+        step = partial(operator.execute, self._context())
+        while True:
+            try:
+                return step()
+            except TaskDeferred as deferred:
+                self.deferrals += 1
+                event = asyncio.run(self._wait(deferred.trigger))
+                resumed = self._build(clip, arguments)
+                step = partial(resumed.execute_complete, self._context(), event)
+
+    def _build(self, function: Callable[[], Any], arguments: dict[str, Any]) -> Any:
+        with DAG("dag", schedule=None):
+            return task.wan_i2v(**{**self._settings, "deferrable": True, **arguments})(function)().operator
+
+    def _context(self) -> Any:
+        def pull(*, task_ids: str, key: str, map_indexes: int) -> Any:
+            assert (task_ids, map_indexes) == ("clip", -1)
+            return json.loads(json.dumps(self.xcoms[key]))
+
+        ti = SimpleNamespace(dag_id="dag", run_id="run-1", task_id="clip", map_index=-1, try_number=self.tries)
+        ti.xcom_push = lambda key, value: self.xcoms.__setitem__(key, value)
+        ti.xcom_pull = pull
+        run = SimpleNamespace(conf={}, run_id="run-1")
+        return {"ti": ti, "dag_run": run, "outlet_events": OutletEventAccessors()}
+
+    @staticmethod
+    async def _wait(trigger: Any) -> Any:
+        _, arguments = trigger.serialize()
+        async for event in type(trigger)(**arguments).run():
+            return event.payload
+
+
+@pytest.fixture
+def decorated(folder: Folder, sandbox: SandboxServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> DecoratedTask:
+    monkeypatch.setattr(operator_module, "MIN_DEFERRAL_SECONDS", 0.0)
+    return DecoratedTask(tmp_path / "ledger")
+
+
+@pytest.mark.parametrize("deferrable", [True, False])
+def test_a_function_that_returns_image_and_prompt_becomes_an_archived_clip(
+    decorated: DecoratedTask, folder: Folder, sandbox: SandboxServer, deferrable: bool
+) -> None:
+    image = folder.put("in.png", picture(3000, 2000, "PNG"))
+    target = folder.uri("clips/a.mp4")
+
+    result = decorated.run((image, PROMPT), target=target, deferrable=deferrable)
+    again = decorated.run((image, PROMPT), target=target, deferrable=deferrable)
+
+    assert (result["uri"], result["cost"]) == (target, 0.5)
+    assert decorated.deferrals == int(deferrable)
+    assert decorated.calls == 2, "a task that is resumed calls its function no second time"
+    (accepted,) = sandbox.accepted()
+    assert again["request_id"] == result["request_id"] == accepted["request_id"]
+    assert sandbox.call(lambda core: core.jobs.get(accepted["request_id"])).payload["prompt"] == PROMPT
+
+
+def test_a_mapping_sets_any_templated_argument(
+    decorated: DecoratedTask, folder: Folder, sandbox: SandboxServer
+) -> None:
+    given = {
+        "source": folder.put("in.png", picture(800, 600, "PNG")),
+        "prompt": PROMPT,
+        "target": folder.uri("clips/b.mp4"),
+        "duration": 10,
+        "seed": 7,
+    }
+
+    result = decorated.run(given)
+
+    assert (result["uri"], result["seed"]) == (given["target"], 7)
+    assert result["seconds"] == 10
+
+
+@pytest.mark.parametrize(
+    ("returned", "words"),
+    [
+        (None, "an image"),
+        ({"prompt": PROMPT}, "the key source"),
+        ({"source": "s3://b/a.jpg", "promt": PROMPT}, "promt"),
+        (("s3://b/a.jpg", 5), "an image"),
+    ],
+)
+def test_a_value_that_is_no_clip_is_refused_before_anything_is_paid(
+    decorated: DecoratedTask, sandbox: SandboxServer, returned: Any, words: str
+) -> None:
+    with pytest.raises(AirflowFailException, match=rf"WanValidationError: return value.*{words}.*Nothing was paid"):
+        decorated.run(returned, target="s3://b/a.mp4")
+    assert sandbox.accepted() == []
+
+
+def test_no_signature_of_a_returned_url_is_stored(decorated: DecoratedTask) -> None:
+    # The host does not exist, so the task fails after it has stored what was returned.
+    with pytest.raises(Exception, match=r"cat\.jpg"):
+        decorated.run((SIGNED, PROMPT), target="s3://b/a.mp4")
+    assert "c0ffee" not in json.dumps(decorated.xcoms)
+
+
+def test_a_mapped_function_has_a_task_for_each_image() -> None:
+    with DAG("dag", schedule=None) as dag:
+
+        @task.wan_i2v(target="s3://b/{{ ti.map_index }}.mp4")
+        def clip(image: str) -> str:
+            return image
+
+        clip.expand(image=["s3://b/1.jpg", "s3://b/2.jpg"])
+
+    mapped: Any = dag.get_task("clip")
+    assert mapped.is_mapped
+    one = mapped.unmap({"op_kwargs": {"image": "s3://b/1.jpg"}})
+    assert (one.op_kwargs, one.target) == ({"image": "s3://b/1.jpg"}, "s3://b/{{ ti.map_index }}.mp4")
