@@ -4,16 +4,16 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
 from airflow_provider_wan.api.config import WanConfig
-from airflow_provider_wan.api.errors import WanNotFoundError
+from airflow_provider_wan.api.errors import WanBudgetError, WanNotFoundError
 from airflow_provider_wan.api.record import RequestPage, RequestRecord, RequestStatus
 from airflow_provider_wan.api.request import I2VRequest, WanRequest
-from airflow_provider_wan.ledger import LedgerEntry, Owner, compute_fingerprint
-from airflow_provider_wan.ledger.entry import NO_REFERENCE, claim, record_intent
+from airflow_provider_wan.ledger import Budget, LedgerEntry, Owner, compute_fingerprint
+from airflow_provider_wan.ledger.entry import NO_REFERENCE, claim, record_intent, rejected
 from airflow_provider_wan.ledger.fingerprint import hash_payload
 
 NOW = 1_700_000_000.0
@@ -47,6 +47,24 @@ def a_claim(owner: Owner = ME, *, seed: int = 7, drawn: bool = True, now: float 
 
 def a_post(owner: Owner = ME, **more: Any) -> LedgerEntry:
     return record_intent(a_claim(owner, **more), more.get("now", NOW))
+
+
+def spend_budget(budget: Budget, name: str, numbers: Iterable[int]) -> int:
+    """Reserve clips, every third of which is refused and released; return how many are paid."""
+    paid = 0
+    for number in numbers:
+        entry = a_claim(fingerprint=f"{name}{number}")
+        try:
+            budget.reserve(entry)
+        except WanBudgetError:
+            continue
+        if number % 3:
+            paid += 1
+            budget.commit(entry.fingerprint)
+        else:
+            budget.release(rejected(entry, "refused", NOW))
+    budget.flush()
+    return paid
 
 
 class Clock:

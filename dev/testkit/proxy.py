@@ -12,13 +12,14 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
+from dev.testkit.tcp_server import TcpServer
 from dev.testkit.tls import PrivateCA
 
 Address = tuple[str, int]
 
 
 @dataclass
-class ForwardProxy:
+class ForwardProxy(TcpServer):
     """A proxy in threads of this process.
 
     :param ca: inspect TLS with certificates of this CA; ``None`` tunnels it.
@@ -34,31 +35,14 @@ class ForwardProxy:
     #: Request lines that were read inside inspected TLS connections.
     inspected: list[str] = field(default_factory=list)
 
-    def __enter__(self) -> ForwardProxy:
-        self._listener = socket.create_server(("127.0.0.1", self.port))
-        self.port = self._listener.getsockname()[1]
-        self._thread = threading.Thread(target=self._serve, daemon=True)
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-        self._thread.join(10)
-
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
-    def _serve(self) -> None:
-        while True:
-            try:
-                connection, _ = self._listener.accept()
-            except OSError:
-                return
-            threading.Thread(target=self._handle, args=(connection,), daemon=True).start()
+    def _handle(self, connection: socket.socket) -> None:
+        threading.Thread(target=self._forward, args=(connection,), daemon=True).start()
 
-    def _handle(self, client: socket.socket) -> None:
+    def _forward(self, client: socket.socket) -> None:
         with client, suppress(OSError):
             head = _read_head(client)
             method, target, _ = head.split(b"\r\n", 1)[0].decode().split(" ", 2)

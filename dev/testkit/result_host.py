@@ -101,15 +101,20 @@ def redirect(target: str) -> Play:
     return status(302, Location=target)
 
 
+def _send_part(handler: BaseHTTPRequestHandler, data: bytes, sent: int) -> None:
+    """Announce the full length, and send a part."""
+    handler.send_response(200)
+    handler.send_header("Content-Length", str(len(data)))
+    handler.end_headers()
+    handler.wfile.write(data[:sent])
+    handler.wfile.flush()
+
+
 def cut(data: bytes, sent: int, *, reset: bool = False) -> Play:
     """Announce the full length, send a part, and end the connection, optionally by a reset."""
 
     def play(handler: BaseHTTPRequestHandler) -> None:
-        handler.send_response(200)
-        handler.send_header("Content-Length", str(len(data)))
-        handler.end_headers()
-        handler.wfile.write(data[:sent])
-        handler.wfile.flush()
+        _send_part(handler, data, sent)
         handler.close_connection = True
         if reset:
             handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -122,11 +127,7 @@ def stall(data: bytes, sent: int) -> Play:
     """Send a part, and then nothing until the client gives up."""
 
     def play(handler: BaseHTTPRequestHandler) -> None:
-        handler.send_response(200)
-        handler.send_header("Content-Length", str(len(data)))
-        handler.end_headers()
-        handler.wfile.write(data[:sent])
-        handler.wfile.flush()
+        _send_part(handler, data, sent)
         handler.rfile.read(1)
         handler.close_connection = True
 

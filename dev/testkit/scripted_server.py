@@ -8,9 +8,10 @@ import json
 import socket
 import ssl
 import struct
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
+
+from dev.testkit.tcp_server import TcpServer
 
 
 @dataclass
@@ -28,7 +29,7 @@ Script = Callable[[socket.socket], None]
 
 
 @dataclass
-class WireServer:
+class WireServer(TcpServer):
     """
     Play one script per connection, repeating the last one, and record what it received.
 
@@ -40,41 +41,25 @@ class WireServer:
     reads: bool = True
     tls: ssl.SSLContext | None = None
     seen: list[Seen] = field(default_factory=list)
-
-    def __enter__(self) -> WireServer:
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self._thread = threading.Thread(target=self._serve, daemon=True)
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-        self._thread.join(10)
+    _served: int = field(default=0, init=False)
 
     @property
     def url(self) -> str:
-        return f"{'https' if self.tls else 'http'}://127.0.0.1:{self._listener.getsockname()[1]}/api"
+        return f"{'https' if self.tls else 'http'}://127.0.0.1:{self.port}/api"
 
-    def _serve(self) -> None:
-        turn = 0
-        while True:
-            try:
-                connection, _ = self._listener.accept()
-            except OSError:
-                return
-            script = self.scripts[min(turn, len(self.scripts) - 1)]
-            turn += 1
-            with connection:
-                connection.settimeout(10)
-                if self.tls is not None:
-                    try:
-                        connection = self.tls.wrap_socket(connection, server_side=True)
-                    except (OSError, ssl.SSLError):
-                        continue
-                if self.reads and script is not reset_at_once:
-                    self.seen.append(read_request(connection))
-                script(connection)
+    def _handle(self, connection: socket.socket) -> None:
+        script = self.scripts[min(self._served, len(self.scripts) - 1)]
+        self._served += 1
+        with connection:
+            connection.settimeout(10)
+            if self.tls is not None:
+                try:
+                    connection = self.tls.wrap_socket(connection, server_side=True)
+                except (OSError, ssl.SSLError):
+                    return
+            if self.reads and script is not reset_at_once:
+                self.seen.append(read_request(connection))
+            script(connection)
 
 
 def read_request(connection: socket.socket) -> Seen:

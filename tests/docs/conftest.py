@@ -2,7 +2,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 import pytest
 
@@ -24,3 +27,18 @@ def account(sandbox: SandboxServer, monkeypatch: pytest.MonkeyPatch) -> SandboxS
     value = {"conn_type": "wan", "host": sandbox.base_url, "password": KEY}
     monkeypatch.setenv("AIRFLOW_CONN_WAN_DEFAULT", json.dumps(value))
     return sandbox
+
+
+def run_dag_test(dag_id: str, environment: Mapping[str, str], folder: Path, *arguments: str) -> str:
+    """Run ``airflow dags test`` in a folder. :return: its output. :raises AssertionError: if it fails."""
+    done = subprocess.run(
+        [sys.executable, "-m", "airflow", "dags", "test", dag_id, *arguments],
+        env=environment,
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    output = done.stdout + done.stderr
+    assert done.returncode == 0, output[-4000:]
+    return output

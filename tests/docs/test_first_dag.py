@@ -7,8 +7,6 @@ import itertools
 import json
 import re
 import sqlite3
-import subprocess
-import sys
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -18,7 +16,7 @@ from dev.airflow_home import clean_environment, make_home
 from dev.docs.pages import ROOT, blocks
 from dev.seaweed import SeaweedFS
 from dev.stack import TEMPLATES
-from tests.docs.conftest import KEY
+from tests.docs.conftest import KEY, run_dag_test
 
 BUCKET = "my-bucket"
 PROMPT = "The cat turns its head"
@@ -50,16 +48,7 @@ def test_the_first_dag_makes_a_clip_and_defers_meanwhile(tmp_path: Path) -> None
                 "AIRFLOW_CONN_WAN_DEFAULT": json.dumps(reached),
             },
         )
-        done = subprocess.run(
-            [sys.executable, "-m", "airflow", "dags", "test", "first_clip"],
-            env=environment,
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        output = done.stdout + done.stderr
-        assert done.returncode == 0, output[-4000:]
+        output = run_dag_test("first_clip", environment, tmp_path)
         assert re.search(r"Pausing task as DEFERRED.*task_id=clip", output)
         assert [charge["usd"] for charge in sandbox.charges()] == [0.5]
         request_id = sandbox.charges()[0]["request_id"]

@@ -4,8 +4,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 from airflow_provider_wan.sandbox import SandboxServer
@@ -13,7 +11,7 @@ from dev.airflow_home import clean_environment, make_home
 from dev.docs.pages import ROOT, blocks
 from dev.seaweed import SeaweedFS
 from dev.stack import TEMPLATES
-from tests.docs.conftest import KEY
+from tests.docs.conftest import KEY, run_dag_test
 
 BUCKET = "my-bucket"
 
@@ -48,23 +46,10 @@ def test_the_first_batch_is_estimated_and_then_made(tmp_path: Path) -> None:
             },
         )
 
-        def play(*arguments: str) -> str:
-            done = subprocess.run(
-                [sys.executable, "-m", "airflow", "dags", "test", "first_batch", *arguments],
-                env=environment,
-                cwd=tmp_path,
-                capture_output=True,
-                text=True,
-                check=False,
-            )
-            output = done.stdout + done.stderr
-            assert done.returncode == 0, output[-4000:]
-            return output
-
-        estimate = play()
+        estimate = run_dag_test("first_batch", environment, tmp_path)
         assert sandbox.accepted() == []
         assert "$1.50" in estimate
-        play("--conf", '{"dry_run": false}')
+        run_dag_test("first_batch", environment, tmp_path, "--conf", '{"dry_run": false}')
         assert sorted(charge["usd"] for charge in sandbox.charges()) == [0.5, 1.0]
         listed = client.list_objects_v2(Bucket=BUCKET, Prefix="first-batch/")["Contents"]
     keys = [each["Key"] for each in listed]

@@ -17,27 +17,13 @@ from airflow_provider_wan.ledger import Budget, Ledger, open_store
 from airflow_provider_wan.ledger import entry as entries
 from airflow_provider_wan.ledger.errors import AlreadyExistsError, ConflictError
 from dev.seaweed import SeaweedFS
-from dev.testkit.ledger import ME, MY_RETRY, NOW, a_claim
+from dev.testkit.ledger import ME, MY_RETRY, NOW, a_claim, spend_budget
 from dev.testkit.s3_folder import BUCKET, Folder
 
 
 def spend(uri: str, client_arguments: dict[str, Any], name: str, count: int) -> int:
-    """Reserve clips, of which every third fails and is given back; return how many are paid."""
     store = open_store(uri, s3_client=lambda: boto3.client("s3", **client_arguments))
-    budget, paid = Budget(store, "task", 3.0), 0
-    for number in range(count):
-        entry = replace(a_claim(), fingerprint=f"{name}{number}")
-        try:
-            budget.reserve(entry)
-        except WanBudgetError:
-            continue
-        if number % 3:
-            paid += 1
-            budget.commit(entry.fingerprint)
-        else:
-            budget.release(entries.rejected(entry, "refused", NOW))
-    budget.flush()
-    return paid
+    return spend_budget(Budget(store, "task", 3.0), name, range(count))
 
 
 def test_processes_at_once_never_pass_the_limit_and_use_all_of_it(folder: Folder, seaweed: SeaweedFS) -> None:

@@ -18,6 +18,7 @@ from airflow_provider_wan.api.client import HttpTransport, WanClient, WanConfig
 from airflow_provider_wan.api.request import I2VRequest
 from dev.testkit import scripted_server as wire
 from dev.testkit.scripted_server import WireServer
+from dev.testkit.tcp_server import unreachable_address
 
 KEY = "key-0123456789abcdef"
 REQUEST = I2VRequest("https://images.example.com/cat.jpg", prompt="a cat")
@@ -103,17 +104,8 @@ def test_a_name_that_does_not_resolve_proves_that_nothing_was_sent() -> None:
 
 def test_a_connection_that_never_comes_about_proves_that_nothing_was_sent(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client_module, "CONNECT_TIMEOUT", 0.3)
-    with socket.socket() as full:
-        full.bind(("127.0.0.1", 0))
-        full.listen(0)
-        fillers = [socket.socket() for _ in range(4)]
-        for filler in fillers:
-            filler.setblocking(False)
-            filler.connect_ex(full.getsockname())
-        with pytest.raises(errors.WanConnectError):
-            build_client(f"http://127.0.0.1:{full.getsockname()[1]}/api").submit(REQUEST)
-        for filler in fillers:
-            filler.close()
+    with unreachable_address() as (host, port), pytest.raises(errors.WanConnectError):
+        build_client(f"http://{host}:{port}/api").submit(REQUEST)
 
 
 def test_a_proxy_that_is_down_proves_that_nothing_was_sent(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,13 +3,11 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
-from botocore.exceptions import ClientError
 
 from airflow_provider_wan.batch.checkpoint import CheckpointStore
 from airflow_provider_wan.batch.engine import BatchEngine, EndOfCycle
@@ -21,40 +19,10 @@ from airflow_provider_wan.batch.run import BatchContext, BatchRun
 from airflow_provider_wan.batch.submitter import ItemSubmitter
 from airflow_provider_wan.ledger import Budget, Ledger, LedgerEntry, Owner, Submitter, compute_fingerprint, open_store
 from dev.testkit.ledger import ME, Api, Clock
+from dev.testkit.memory_s3 import MemoryS3
 
 DEFAULTS = {"resolution": "720P", "model": "wan2.6-i2v"}
 PRICES = {"720P": 0.1}
-
-
-class StreamingBody(io.BytesIO):
-    def iter_lines(self, size: int, keepends: bool = False) -> Any:
-        yield from self.read().splitlines(keepends)
-
-
-class MemoryS3:
-    """The S3 calls of the checkpoint store, in memory."""
-
-    def __init__(self) -> None:
-        self.objects: dict[str, bytes] = {}
-
-    def put_object(self, *, Bucket: str, Key: str, Body: bytes, **_: Any) -> dict[str, str]:
-        self.objects[Key] = bytes(Body)
-        return {"ETag": '"x"'}
-
-    def get_object(self, *, Bucket: str, Key: str) -> dict[str, Any]:
-        if Key not in self.objects:
-            raise ClientError({"Error": {"Code": "NoSuchKey"}}, "GetObject")
-        return {"Body": StreamingBody(self.objects[Key])}
-
-    def delete_object(self, *, Bucket: str, Key: str) -> None:
-        del self.objects[Key]
-
-    def get_paginator(self, operation: str) -> Any:
-        assert operation == "list_objects_v2"
-        return self
-
-    def paginate(self, *, Bucket: str, Prefix: str) -> Any:
-        yield {"Contents": [{"Key": key} for key in list(self.objects) if key.startswith(Prefix)]}
 
 
 class FakePreparer:

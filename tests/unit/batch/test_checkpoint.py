@@ -1,13 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
-import io
 import json
 import pickle
 from typing import Any
 
 import pytest
-from botocore.exceptions import ClientError
 
 from airflow_provider_wan.api.errors import Retry
 from airflow_provider_wan.batch import checkpoint as checkpoint_module
@@ -15,45 +13,12 @@ from airflow_provider_wan.batch.checkpoint import Checkpoint, CheckpointStore, I
 from airflow_provider_wan.batch.errors import CheckpointError
 from airflow_provider_wan.batch.results import ItemResult, ItemStatus, ResultCounts
 from airflow_provider_wan.batch.throttle import ConcurrencyWindow
-
-
-class Body(io.BytesIO):
-    def iter_lines(self, size: int, keepends: bool = False) -> Any:
-        yield from self.read().splitlines(keepends)
-
-
-class Bucket:
-    """What is used of an S3 client, in memory."""
-
-    def __init__(self) -> None:
-        self.objects: dict[str, bytes] = {}
-
-    def put_object(self, *, Bucket: str, Key: str, Body: bytes, **_: Any) -> dict[str, str]:
-        self.objects[Key] = bytes(Body)
-        return {"ETag": '"x"'}
-
-    def get_object(self, *, Bucket: str, Key: str) -> dict[str, Any]:
-        if Key not in self.objects:
-            raise ClientError({"Error": {"Code": "NoSuchKey"}}, "GetObject")
-        return {"Body": Body(self.objects[Key])}
-
-    def delete_object(self, *, Bucket: str, Key: str) -> None:
-        del self.objects[Key]
-
-    def get_paginator(self, operation: str) -> Any:
-        assert operation == "list_objects_v2"
-        return self
-
-    def paginate(self, *, Bucket: str, Prefix: str) -> Any:
-        for key in list(self.objects):
-            if key.startswith(Prefix):
-                yield {"Contents": [{"Key": key}]}
-        yield {}
+from dev.testkit.memory_s3 import MemoryS3
 
 
 @pytest.fixture
 def bucket() -> Any:
-    return Bucket()
+    return MemoryS3()
 
 
 @pytest.fixture

@@ -14,11 +14,10 @@ import pytest
 
 from airflow_provider_wan.api.errors import WanBudgetError
 from airflow_provider_wan.ledger import Budget, LedgerCorruptError, LedgerUnavailableError
-from airflow_provider_wan.ledger import entry as entries
 from airflow_provider_wan.ledger.entry import EntryState, record_duplicate
 from airflow_provider_wan.ledger.errors import ConflictError
 from airflow_provider_wan.ledger.stores.file import FileStore
-from dev.testkit.ledger import ME, MY_RETRY, NOW, a_claim, a_post
+from dev.testkit.ledger import ME, MY_RETRY, NOW, a_claim, a_post, spend_budget
 
 CLAIM = a_claim(ME)
 
@@ -250,22 +249,7 @@ def test_a_damaged_budget_stops_payments(files: FileStore, content: bytes) -> No
 
 
 def spend(folder: str, name: str, numbers: list[int]) -> int:
-    """Reserve clips, of which every third fails and is released; return how many are paid."""
-    budget = Budget(FileStore(folder), "task", 5.0)
-    paid = 0
-    for number in numbers:
-        entry = clip(f"{name}{number}")
-        try:
-            budget.reserve(entry)
-        except WanBudgetError:
-            continue
-        if number % 3:
-            paid += 1
-            budget.commit(entry.fingerprint)
-        else:
-            budget.release(entries.rejected(entry, "refused", NOW))
-    budget.flush()
-    return paid
+    return spend_budget(Budget(FileStore(folder), "task", 5.0), name, numbers)
 
 
 @pytest.mark.parametrize("kind", ["threads", "processes"])
