@@ -153,6 +153,11 @@ class SeaweedFS:
         config = self.data_dir / "s3-identities.json"
         config.touch(mode=0o600)
         config.write_text(json.dumps(self._identities()))
+        security = self.data_dir / "security.toml"
+        if not security.exists():
+            # Encryption by S3 itself (AES256). It is read from the working directory.
+            security.touch(mode=0o600)
+            security.write_text(f'[s3.sse]\nkek = "{secrets.token_hex(32)}"\n')
         data = self.data_dir / "data"
         data.mkdir(exist_ok=True)
         command = [str(_weed()), f"-logdir={self.data_dir}", "server", "-s3", f"-s3.config={config}"]

@@ -8,7 +8,7 @@ from airflow_provider_wan.api.record import RequestRecord
 from airflow_provider_wan.batch.preparer import PreparedItem
 from airflow_provider_wan.batch.results import ItemResult, ItemStatus
 from airflow_provider_wan.ledger import EntryState, Ledger, LedgerEntry
-from airflow_provider_wan.media.archive import ClipArchive
+from airflow_provider_wan.media.archive import ClipArchive, StoreError
 from airflow_provider_wan.media.clip_record import ArchivedClip
 from airflow_provider_wan.s3.uri import build_s3_uri
 
@@ -62,7 +62,7 @@ class Archiver:
             return self.reuse_archived(item, entry)
         key = self.build_key(item)
         try:
-            clip = self._archive.find(self._bucket, key, record.request_id)
+            clip = self._archive.find(self._bucket, key, record.request_id, forbidden_is_absent=True)
             if clip is None:
                 seconds = float(item.item.request.duration)
                 clip = self._archive.store(record, self._bucket, key, seconds=seconds, cost=item.cost)
@@ -80,12 +80,16 @@ class Archiver:
         :param item: the item of the clip.
         :param entry: its entry, which says that it is archived.
         :returns: an archived or a lost clip.
+        :raises StoreError: if S3 refuses to read or write there.
         """
         uri, request_id, key = entry.archive_uri or "", str(entry.request_id), self.build_key(item)
         try:
-            clip = self._archive.find(self._bucket, key, request_id)
-            if clip is None and uri != build_s3_uri(self._bucket, key):
+            elsewhere = uri != build_s3_uri(self._bucket, key)
+            clip = self._archive.find(self._bucket, key, request_id, forbidden_is_absent=elsewhere)
+            if clip is None and elsewhere:
                 clip = self._archive.copy(uri, self._bucket, key, request_id)
+        except StoreError:
+            raise
         except (WanResultError, WanValidationError) as error:
             message = f"{type(error).__name__}: {error}"
             return item.build_result(ItemStatus.LOST, request_id=request_id, error=message)

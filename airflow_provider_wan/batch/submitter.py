@@ -48,7 +48,7 @@ from airflow_provider_wan.ledger import (
     WaitReason,
 )
 from airflow_provider_wan.ledger.entry import NO_REFERENCE
-from airflow_provider_wan.s3.errors import S3_ERRORS
+from airflow_provider_wan.s3.errors import S3_ERRORS, describe_s3_error
 
 log = logging.getLogger(__name__)
 
@@ -340,4 +340,5 @@ class ItemSubmitter:
                 rejected = item.build_result(ItemStatus.REJECTED, cost=0.0, error=message)
                 return ItemSubmission(item, RetryItem(RETRY_DELAY, error, rejected))
             case _:
-                return ItemSubmission(item, StopBatch(WanBatchError(f"the output cannot be used: {message}", True)))
+                found = describe_s3_error(error, "the output")
+                return ItemSubmission(item, StopBatch(WanBatchError(f"the output cannot be used: {found}", True)))

@@ -8,10 +8,11 @@ the video, the clip is archived, and a second run downloads nothing.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -43,7 +44,7 @@ from airflow_provider_wan.media.fetch import (
     open_result,
 )
 from airflow_provider_wan.media.video import Mp4Checker, VideoInfo, check_clip
-from airflow_provider_wan.s3.errors import S3ResponseError, get_error_code
+from airflow_provider_wan.s3.errors import S3_ERRORS, S3ResponseError, describe_s3_error, get_error_code
 from airflow_provider_wan.s3.multipart import MultipartUpload, ObjectWriter
 from airflow_provider_wan.s3.objects import find_object, get_etag, read_object
 from airflow_provider_wan.s3.uri import build_s3_uri, split_s3_uri
@@ -54,6 +55,10 @@ _LONGEST_PAUSE = 8.0  # seconds between two attempts
 _META_SHA256 = "sha256"
 
 log = logging.getLogger(__name__)
+
+
+class StoreError(WanResultError):
+    """S3 refuses to read or write where a clip is archived."""
 
 
 class ClipArchive:
@@ -76,16 +81,23 @@ class ClipArchive:
         #: Unix seconds after which a download is broken off; ``None`` for no limit.
         self.deadline: float | None = None
 
-    def find(self, bucket: str, key: str, request_id: str) -> ArchivedClip | None:
+    def find(self, bucket: str, key: str, request_id: str, *, forbidden_is_absent: bool = False) -> ArchivedClip | None:
         """Look whether the request's clip lies at the key, whole and with its record.
 
         The record is believed where the object's size and ETag are those that it names: then no byte of the
         video is read.
 
+        :param forbidden_is_absent: whether a 403, S3's response for an absent object to credentials that may not list
+            the bucket, counts as absent. :meth:`store` then still overwrites nothing.
         :return: the clip; ``None`` when :meth:`store` has to be called.
+        :raises StoreError: when S3 refuses to tell.
         :raises WanValidationError: when something else lies there, and ``replace`` is not set.
         """
-        head = find_object(self._client, bucket, key)
+        with _explain_s3_errors(bucket, key):
+            return self._find(bucket, key, request_id, forbidden_is_absent)
+
+    def _find(self, bucket: str, key: str, request_id: str, forbidden_is_absent: bool) -> ArchivedClip | None:
+        head = find_object(self._client, bucket, key, forbidden_is_absent=forbidden_is_absent)
         if head is None:
             return None
         recorded = self._read_record(bucket, key)
@@ -101,7 +113,7 @@ class ClipArchive:
 
     def find_request_id(self, bucket: str, key: str) -> str | None:
         """Return the request whose clip lies at the key; empty for an object of another origin, None for none."""
-        head = find_object(self._client, bucket, key)
+        head = find_object(self._client, bucket, key, forbidden_is_absent=True)
         return None if head is None else get_request_id(head) or ""
 
     def store(
@@ -129,6 +141,7 @@ class ClipArchive:
         :raises WanResultRefusedError: a foreign host, a file beyond ``max_bytes``, or the clip of a request that is not
             the one that was asked for.
         :raises WanResultError: when the file is cut off or no video, or could not be fetched for now.
+        :raises StoreError: when S3 refuses it.
         """
         if not request.video_url:
             raise WanResultError(f"Request {request.request_id} is {request.status_text} without a result URL")
@@ -142,13 +155,14 @@ class ClipArchive:
             before_sleep=lambda state: log.warning("%s; trying again", state.outcome and state.outcome.exception()),
             reraise=True,
         )
-        return self._write_once(
-            bucket,
-            key,
-            request.request_id,
-            lambda target: retrying(self._download, request, bucket, key, expected, target),
-            lambda clip: build_record(clip, request, cost, deviations=list_deviations(clip.video, resolution)),
-        )
+        with _explain_s3_errors(bucket, key):
+            return self._write_once(
+                bucket,
+                key,
+                request.request_id,
+                lambda target: retrying(self._download, request, bucket, key, expected, target),
+                lambda clip: build_record(clip, request, cost, deviations=list_deviations(clip.video, resolution)),
+            )
 
     def copy(self, source_uri: str, bucket: str, key: str, request_id: str) -> ArchivedClip | None:
         """Copy a clip that was archived elsewhere before, within S3, with its record.
@@ -163,7 +177,7 @@ class ClipArchive:
             body = (
                 read_object(self._client, source_bucket, record_key(source_key), MAX_RECORD_BYTES) if source else None
             )
-        except (S3ResponseError, WanValidationError) as error:
+        except (S3ResponseError, StoreError, WanValidationError) as error:
             log.warning("%s can't be copied: %s", source_uri, error)
             return None
         if source is None or body is None:
@@ -287,8 +301,19 @@ class ClipArchive:
         return ArchivedClip(request_id, bucket, key, found, get_etag(answer), video, existing=True)
 
     def _read_record(self, bucket: str, key: str) -> ArchivedClip | None:
-        body = read_object(self._client, bucket, record_key(key), MAX_RECORD_BYTES)
+        body = read_object(self._client, bucket, record_key(key), MAX_RECORD_BYTES, forbidden_is_absent=True)
         return None if body is None else parse_record(body, bucket, key)
+
+
+@contextlib.contextmanager
+def _explain_s3_errors(bucket: str, key: str) -> Iterator[None]:
+    try:
+        yield
+    except S3_ERRORS as error:
+        message = describe_s3_error(error, build_s3_uri(bucket, key))
+    else:
+        return
+    raise StoreError(f"{message}; then retry or clear this task. The clip is paid for, and that pays nothing.")
 
 
 def _read_through(pieces: Iterable[bytes]) -> tuple[VideoInfo, str]:

@@ -116,8 +116,8 @@ class ArchiveKey:
         :raises WanValidationError: if another request's clip lies there or is just being written, or a foreign object.
         """
         # In this order: whoever writes between the two has replaced the record that was seen.
-        self._record = read_version(self._client, self._bucket, self._record_key)
-        self._head = find_object(self._client, self._bucket, self._key)
+        self._record = read_version(self._client, self._bucket, self._record_key, forbidden_is_absent=True)
+        self._head = find_object(self._client, self._bucket, self._key, forbidden_is_absent=True)
         writing = self._find_claimant()
         maker = get_request_id(self._head)
         if maker == self._request_id:
@@ -227,7 +227,9 @@ class ArchiveKey:
             return None
 
     def _has_changed(self) -> bool:
-        now = find_object(self._client, self._bucket, self._key)
+        # Without conditions, an object that may be there unseen would be overwritten.
+        unseen = self._conditions.are_honoured
+        now = find_object(self._client, self._bucket, self._key, forbidden_is_absent=unseen)
         return (now and now["ETag"]) != (self._head and self._head["ETag"])
 
     def _describe_owner(self, maker: str | None) -> str:

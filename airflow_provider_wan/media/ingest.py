@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from airflow_provider_wan.api.errors import WanValidationError
+from airflow_provider_wan.api.errors import WanLookupError, WanValidationError
 from airflow_provider_wan.api.network import FROM_ENVIRONMENT, NetworkSettings
 from airflow_provider_wan.media import image
 from airflow_provider_wan.media.image_fit import Fit, FitOptions, fit_image
@@ -126,6 +126,7 @@ class MediaIngester:
         :raises WanValidationError: if the file violates a rule.
         :raises SourceMissingError: if there is nothing at the source.
         :raises PresignError: if the presigned URL does not lead to the file.
+        :raises WanLookupError: if S3 refuses the copy.
         """
         self.validate(source, kind)
         content = self._prepare_image(source) if kind is MediaKind.IMAGE else self._prepare_audio(source)
@@ -212,16 +213,14 @@ class MediaIngester:
 
     def _put_once(self, bucket: str, key: str, content: _Content) -> None:
         """Write an object whose key is the hash of its content, if it does not exist."""
-        from airflow_provider_wan.s3.errors import S3ResponseError, get_error_code
+        from airflow_provider_wan.s3.errors import S3_ERRORS, describe_s3_error
         from airflow_provider_wan.s3.objects import find_object
 
         try:
-            head = find_object(self._s3(), bucket, key)
-        except S3ResponseError as error:
-            # The response for a missing key to credentials that may not list the bucket.
-            if get_error_code(error) != "403":
-                raise
-            head = None
-        if head is not None and head["ContentLength"] == len(content.data):
+            head = find_object(self._s3(), bucket, key, forbidden_is_absent=True)
+            if head is None or head["ContentLength"] != len(content.data):
+                self._s3().put_object(Bucket=bucket, Key=key, Body=content.data, ContentType=content.content_type)
             return
-        self._s3().put_object(Bucket=bucket, Key=key, Body=content.data, ContentType=content.content_type)
+        except S3_ERRORS as error:
+            message = describe_s3_error(error, build_s3_uri(bucket, key))
+        raise WanLookupError(f"{message}; then retry or clear this task. Nothing was paid.")

@@ -180,7 +180,7 @@ class WanImageToVideoOperator(WanI2VOperator):
         try:
             bucket, key = self._parse_target()
             request_id = str(result["request_id"])
-            clip = self.archive.find(bucket, key, request_id)
+            clip = self.archive.find(bucket, key, request_id, forbidden_is_absent=True)
             if clip is None and result.get("archive_uri"):
                 clip = self.archive.copy(str(result["archive_uri"]), bucket, key, request_id)
             if clip is None:

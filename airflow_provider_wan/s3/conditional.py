@@ -8,7 +8,7 @@ from uuid import uuid4
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from airflow_provider_wan.s3.errors import is_no_such_key, is_not_implemented, is_precondition_failure
+from airflow_provider_wan.s3.errors import is_no_such_key, is_not_implemented, is_precondition_failure, may_be_absent
 
 # ETag of an empty object, which the object of the probe never is.
 _OTHER_ETAG = '"d41d8cd98f00b204e9800998ecf8427e"'
@@ -16,12 +16,14 @@ _PROBE_BODY = "Shows that this server honours conditional writes."
 _PROXY_HINT = ": a proxy may weaken or rewrite ETags, for example by compressing"
 
 
-def read_version(client: Any, bucket: str, key: str) -> tuple[bytes, str] | None:
+def read_version(client: Any, bucket: str, key: str, *, forbidden_is_absent: bool = False) -> tuple[bytes, str] | None:
     """Return the content of an object and its version; None only if S3 itself says that there is none.
 
     :param client: a boto3 S3 client.
     :param bucket: the bucket.
     :param key: the object's key.
+    :param forbidden_is_absent: whether a 403 counts as "there is none": S3's response for an absent key to credentials
+        that may not list the bucket.
     :raises botocore.exceptions.ClientError: if S3 refuses the request; likewise botocore's other errors and
         :class:`OSError`.
     """
@@ -30,7 +32,7 @@ def read_version(client: Any, bucket: str, key: str) -> tuple[bytes, str] | None
         with response["Body"] as body:
             return body.read(), response["ETag"]
     except ClientError as error:
-        if is_no_such_key(error):
+        if is_no_such_key(error) or (forbidden_is_absent and may_be_absent(error)):
             return None
         raise
 
@@ -54,7 +56,11 @@ def write_if(client: Any, bucket: str, key: str, content: bytes, *, version: str
     try:
         return _put(client, bucket, key, content, **condition)
     except (ClientError, BotoCoreError, OSError) as error:
-        stored = read_version(client, bucket, key)
+        try:
+            stored = read_version(client, bucket, key)
+        except (ClientError, BotoCoreError, OSError) as unreadable:
+            # What can't be read does not explain a failed condition, and hides any other cause.
+            raise (unreadable if is_precondition_failure(error) else error) from None
         if stored is not None and stored[0] == content:
             return stored[1]
         if is_precondition_failure(error):

@@ -39,6 +39,42 @@ def is_not_found(error: Exception) -> bool:
     return get_error_code(error) in _NOT_FOUND
 
 
+def may_be_absent(error: Exception) -> bool:
+    """Return whether there is no such object, or S3 does not tell because the credentials may not list the bucket.
+
+    :param error: what a read raised.
+    """
+    return is_not_found(error) or get_error_code(error) in ("403", "AccessDenied")
+
+
+def describe_s3_error(error: Exception, uri: str) -> str:
+    """Return what happened at a location in S3, and what to do about it.
+
+    :param error: what a call of an S3 client raised.
+    :param uri: the location.
+    """
+    code = get_error_code(error)
+    operation = f"{error.operation_name} " if isinstance(error, ClientError) else ""
+    text = f"S3 refuses {operation}at {uri}: {code}" if code else f"S3 at {uri}: {type(error).__name__}"
+    if get_http_status(error) == 403:
+        reads = isinstance(error, ClientError) and error.operation_name in ("HeadObject", "GetObject")
+        hint = (
+            "s3:GetObject there, and s3:ListBucket on the bucket: without it, S3 does not tell an absent object from "
+            "one that may not be read"
+            if reads
+            else "s3:GetObject and s3:PutObject there. If a policy of the bucket demands encryption, an ACL, tags or a "
+            "storage class, set them as s3_options"
+        )
+        return f"{text}. Give the credentials {hint}"
+    if code == "NoSuchBucket":
+        return f"{text}. Create the bucket, or correct its name and the region of the AWS connection"
+    if is_not_implemented(error):
+        return f"{text}. The server does not know this feature: use one that does, or other s3_options"
+    if code:
+        return f"{text}. Check the AWS connection and s3_options"
+    return f"{text}. Check the endpoint, the network and the credentials of the AWS connection"
+
+
 def is_no_such_key(error: Exception) -> bool:
     """Return whether S3 itself says that there is no such object.
 

@@ -8,39 +8,44 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from airflow_provider_wan.s3.errors import is_not_found
+from airflow_provider_wan.s3.errors import is_not_found, may_be_absent
 
 
-def find_object(client: Any, bucket: str, key: str) -> dict[str, Any] | None:
+def find_object(client: Any, bucket: str, key: str, *, forbidden_is_absent: bool = False) -> dict[str, Any] | None:
     """Return the headers of an object; None if there is none.
 
     :param client: a boto3 S3 client.
     :param bucket: the bucket.
     :param key: the object's key.
+    :param forbidden_is_absent: whether a 403 counts as "there is none": S3's response for an absent key to credentials
+        that may not list the bucket.
     :raises botocore.exceptions.ClientError: if S3 refuses the request.
     """
     try:
         head: dict[str, Any] = client.head_object(Bucket=bucket, Key=key)
     except ClientError as error:
-        if is_not_found(error):
+        if is_not_found(error) or (forbidden_is_absent and may_be_absent(error)):
             return None
         raise
     return head
 
 
-def read_object(client: Any, bucket: str, key: str, max_bytes: int | None = None) -> bytes | None:
+def read_object(
+    client: Any, bucket: str, key: str, max_bytes: int | None = None, *, forbidden_is_absent: bool = False
+) -> bytes | None:
     """Return the content of an object; None if there is none.
 
     :param client: a boto3 S3 client.
     :param bucket: the bucket.
     :param key: the object's key.
     :param max_bytes: where reading ends; None reads all.
+    :param forbidden_is_absent: as for :func:`find_object`.
     :raises botocore.exceptions.ClientError: if S3 refuses the request.
     """
     try:
         response = client.get_object(Bucket=bucket, Key=key)
     except ClientError as error:
-        if is_not_found(error):
+        if is_not_found(error) or (forbidden_is_absent and may_be_absent(error)):
             return None
         raise
     with response["Body"] as body:

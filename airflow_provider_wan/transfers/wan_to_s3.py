@@ -155,7 +155,7 @@ class WanToS3Operator(WanBaseOperator):
     def _archive(self, context: Context) -> dict[str, Any]:
         request_id, bucket, key = self._parse_request_id(), *self._parse_target()
         upstream: Mapping[str, Any] = self.request_id if isinstance(self.request_id, Mapping) else {}
-        clip = self.archive.find(bucket, key, request_id)
+        clip = self.archive.find(bucket, key, request_id, forbidden_is_absent=True)
         if clip is None and upstream.get("archive_uri"):
             clip = self.archive.copy(str(upstream["archive_uri"]), bucket, key, request_id)
         if clip is None:

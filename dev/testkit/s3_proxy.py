@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import http.client
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Self
 
@@ -15,8 +16,11 @@ class S3Proxy:
     :param port: port of the real S3 on 127.0.0.1.
     :param required: headers without which no object is written, with their values.
     :param may_list: whether a missing key is answered with 404, not 403.
+    :param may_read: whether objects may be read and looked up at all.
     :param conditional: whether conditional writes are implemented.
     :param checksums: whether the headers of checksums are known.
+    :param weak_etags: whether ETags are weakened, as by a proxy that compresses, and so no condition holds on one.
+    :param delay: seconds before each response.
     """
 
     def __init__(
@@ -25,8 +29,11 @@ class S3Proxy:
         *,
         required: dict[str, str] | None = None,
         may_list: bool = True,
+        may_read: bool = True,
         conditional: bool = True,
         checksums: bool = True,
+        weak_etags: bool = False,
+        delay: float = 0.0,
     ) -> None:
         self.refused: list[str] = []
         self.writes: list[dict[str, str]] = []
@@ -51,6 +58,11 @@ class S3Proxy:
                     proxy.writes.append(headers)
                     if any(headers.get(name) != value for name, value in (required or {}).items()):
                         return self.refuse(403, "AccessDenied")
+                time.sleep(delay)
+                if weak_etags and headers.get("if-match", "").startswith("W/"):
+                    return self.refuse(412, "PreconditionFailed")
+                if not may_read and self.command in ("GET", "HEAD"):
+                    return self.refuse(403, "AccessDenied")
                 if not conditional and self.command == "PUT" and {"if-match", "if-none-match"} & set(headers):
                     return self.refuse(501, "NotImplemented")
                 if not checksums and any(name.startswith(("x-amz-checksum", "x-amz-sdk-ch")) for name in headers):
@@ -66,6 +78,8 @@ class S3Proxy:
                     return self.refuse(403, "AccessDenied")
                 self.send_response(answer.status)
                 for name, value in answer.getheaders():
+                    if weak_etags and name.lower() == "etag":
+                        value = f"W/{value}"
                     if name.lower() not in ("transfer-encoding", "connection", "content-length", "date", "server"):
                         self.send_header(name, value)
                 length = answer.getheader("Content-Length") if self.command == "HEAD" else None

@@ -22,7 +22,7 @@ from airflow_provider_wan.api.errors import (
     WanValidationError,
 )
 from airflow_provider_wan.api.record import RequestRecord, RequestStatus
-from airflow_provider_wan.media.archive import ClipArchive
+from airflow_provider_wan.media.archive import ClipArchive, StoreError
 from airflow_provider_wan.media.fetch import BrokenDownloadError, ResultHosts
 from dev.testkit.media_files import padded, video
 from dev.testkit.result_host import ResultHost, body, cut, redirect, stall, status, unannounced
@@ -286,7 +286,7 @@ def test_an_upload_that_s3_refuses_is_reported_and_aborted(folder: Folder, host:
                 arguments["UploadId"] = "0" * 32
             return folder.client.upload_part(**arguments)
 
-    with pytest.raises(folder.client.exceptions.ClientError):
+    with pytest.raises(StoreError, match=r"NoSuchUpload.*pays nothing"):
         ClipArchive(Refusing(), LOCAL).store(finished(host.play(body(LONG))), BUCKET, folder.key("a.mp4"))
     assert folder.names() == []
     assert folder.uploads_under_way() == []

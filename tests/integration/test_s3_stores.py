@@ -14,10 +14,19 @@ from airflow_provider_wan.api.errors import WanValidationError
 from airflow_provider_wan.hooks.s3_client import create_s3_client, create_signing_client
 from airflow_provider_wan.ledger import open_store
 from airflow_provider_wan.ledger.errors import LedgerUnavailableError, LedgerUnsafeError
+from airflow_provider_wan.media.archive import ClipArchive, StoreError
+from airflow_provider_wan.media.fetch import ResultHosts
+from airflow_provider_wan.media.image_fit import Fit, FitOptions
+from airflow_provider_wan.media.ingest import Delivery, MediaIngester, MediaKind
+from airflow_provider_wan.media.source import MediaSource
 from airflow_provider_wan.s3.multipart import PART_BYTES, ObjectWriter
 from dev.seaweed import SeaweedFS
+from dev.testkit.ledger import a_claim
+from dev.testkit.media_files import picture
+from dev.testkit.result_host import ResultHost, body
 from dev.testkit.s3_folder import BUCKET, Folder
 from dev.testkit.s3_proxy import S3Proxy
+from tests.integration.test_archive import CLIP, LONG, finished
 
 Connect = Callable[..., None]
 
@@ -123,6 +132,58 @@ def test_without_permission_to_list_an_absent_entry_is_named_with_the_remedy(
             store.read("0" * 64)
 
 
+ENCRYPTED = {"x-amz-server-side-encryption": "AES256"}
+OPTIONS = {"ServerSideEncryption": "AES256"}
+
+
+def open_archive(options: Any = None) -> ClipArchive:
+    return ClipArchive(create_s3_client("aws_default", options), ResultHosts(api_base_url="http://127.0.0.1:1/api"))
+
+
+@pytest.mark.parametrize("data", [CLIP, LONG], ids=["one part", "three parts"])
+def test_a_clip_is_archived_encrypted_where_the_credentials_may_not_list(
+    seaweed: SeaweedFS, connect: Connect, folder: Folder, host: ResultHost, data: bytes
+) -> None:
+    with S3Proxy(seaweed.port, required=ENCRYPTED, may_list=False) as proxy:
+        connect(proxy.url)
+        archive, key = open_archive(OPTIONS), folder.key("a.mp4")
+        assert archive.find(BUCKET, key, "req-1", forbidden_is_absent=True) is None
+        clip = archive.store(finished(host.play(body(data)), "req-1"), BUCKET, key)
+        again = archive.find(BUCKET, key, "req-1", forbidden_is_absent=True)
+        assert again is not None
+        assert (again.sha256, again.existing) == (clip.sha256, True)
+        with pytest.raises(WanValidationError, match="holds the clip of request req-1"):
+            archive.store(finished(host.play(body(CLIP), path="/b.mp4"), "req-2"), BUCKET, key)
+        assert not [each for each in proxy.refused if each.startswith(("PUT", "POST"))]
+        assert all(each["x-amz-server-side-encryption"] == "AES256" for each in proxy.writes)
+    assert folder.get("a.mp4") == data
+
+
+def test_a_bucket_that_demands_an_option_is_named_with_the_remedy_after_the_payment(
+    seaweed: SeaweedFS, connect: Connect, folder: Folder, host: ResultHost
+) -> None:
+    with S3Proxy(seaweed.port, required=ENCRYPTED) as proxy:
+        connect(proxy.url)
+        with pytest.raises(StoreError, match=r"AccessDenied.*s3_options.*paid for, and that pays nothing"):
+            open_archive().store(finished(host.play(body(CLIP))), BUCKET, folder.key("a.mp4"))
+    assert folder.names() == []
+
+
+def test_what_may_not_be_read_is_neither_missing_nor_overwritten(
+    seaweed: SeaweedFS, connect: Connect, folder: Folder, host: ResultHost
+) -> None:
+    key = folder.key("a.mp4")
+    connect(seaweed.endpoint_url)
+    open_archive().store(finished(host.play(body(CLIP)), "req-1"), BUCKET, key)
+    with S3Proxy(seaweed.port, may_read=False) as proxy:
+        connect(proxy.url)
+        with pytest.raises(StoreError, match=r"HeadObject.*s3:ListBucket"):
+            open_archive().find(BUCKET, key, "req-1")
+        with pytest.raises(StoreError, match="s3:GetObject"):
+            open_archive().store(finished(host.play(body(LONG), path="/b.mp4"), "req-2"), BUCKET, key)
+    assert folder.get("a.mp4") == CLIP
+
+
 def test_a_store_without_conditional_writes_is_refused_at_once_with_the_remedy(
     seaweed: SeaweedFS, connect: Connect
 ) -> None:
@@ -132,6 +193,57 @@ def test_a_store_without_conditional_writes_is_refused_at_once_with_the_remedy(
         with pytest.raises(LedgerUnsafeError, match="file:///folder"):
             store.probe()
         assert proxy.refused == ["PUT 501"]
+
+
+def test_weakened_etags_are_found_by_the_ledger_and_survived_by_the_archive(
+    seaweed: SeaweedFS, connect: Connect, folder: Folder, host: ResultHost, caplog: pytest.LogCaptureFixture
+) -> None:
+    with S3Proxy(seaweed.port, weak_etags=True) as proxy:
+        connect(proxy.url)
+        store = open_store(f"s3://{BUCKET}/{folder.prefix}/ledger", s3_client=lambda: create_s3_client("aws_default"))
+        with pytest.raises(LedgerUnsafeError, match="a proxy may weaken or rewrite ETags"):
+            store.probe()
+        open_archive().store(finished(host.play(body(CLIP))), BUCKET, folder.key("a.mp4"))
+    assert folder.get("a.mp4") == CLIP
+    assert "refuses its own ETags" in caplog.text
+
+
+def test_a_slow_store_is_waited_for(seaweed: SeaweedFS, connect: Connect, folder: Folder, host: ResultHost) -> None:
+    with S3Proxy(seaweed.port, delay=0.2) as proxy:
+        connect(proxy.url)
+        store = open_store(f"s3://{BUCKET}/{folder.prefix}/ledger", s3_client=lambda: create_s3_client("aws_default"))
+        store.probe()
+        open_archive().store(finished(host.play(body(CLIP))), BUCKET, folder.key("a.mp4"))
+    assert folder.get("a.mp4") == CLIP
+
+
+@pytest.mark.parametrize("name", ["a+b & c=d", "100 % #1 ?x=1", 'it\'s "here"', "Übergröße", "🎬 clip", "a%2Fb%20c"])
+def test_keys_with_any_character_serve_as_source_target_and_ledger(
+    seaweed: SeaweedFS, connect: Connect, folder: Folder, host: ResultHost, name: str
+) -> None:
+    connect(seaweed.endpoint_url)
+    clip = open_archive().store(finished(host.play(body(CLIP))), BUCKET, folder.key(f"{name}.mp4"))
+    copy = open_archive().copy(clip.uri, BUCKET, folder.key(f"copy/{name}.mp4"), "req-1")
+    assert copy is not None
+    assert folder.get(f"{name}.mp4") == folder.get(f"copy/{name}.mp4") == CLIP
+
+    signing = create_signing_client("aws_default")
+    folder.put(f"{name}.png", picture(400, 400, "PNG"))
+    ingester = MediaIngester(
+        lambda: signing, lambda *_: "", fit=FitOptions(Fit.ERROR), delivery=Delivery.PRESIGN, lifetime=600
+    )
+    source = f"s3://{BUCKET}/{folder.key(f'{name}.png')}"
+    media = ingester.ingest(MediaSource.parse(source), MediaKind.IMAGE)
+    assert (media.source, media.uri, media.width) == (source, source, 400)
+
+    store = open_store(f"s3://{BUCKET}/{folder.key(name)}", s3_client=lambda: signing)
+    store.probe()
+    entry = a_claim()
+    version = store.create(entry)
+    stored = store.read(entry.fingerprint)
+    assert stored is not None
+    assert (stored.entry, stored.version) == (entry, version)
+    assert list(store.fingerprints()) == [entry.fingerprint]
 
 
 @pytest.mark.parametrize("create", [create_s3_client, create_signing_client])

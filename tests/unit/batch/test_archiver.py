@@ -33,7 +33,7 @@ class FakeArchive:
         self.maker: str | None = None
         self.stored: list[str] = []
 
-    def find(self, bucket: str, key: str, request_id: str) -> Any:
+    def find(self, bucket: str, key: str, request_id: str, *, forbidden_is_absent: bool = False) -> Any:
         return self.found
 
     def store(self, record: Any, bucket: str, key: str, **_: Any) -> Any:
