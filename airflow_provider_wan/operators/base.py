@@ -9,8 +9,9 @@ from datetime import timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
-from airflow.providers.common.compat.sdk import BaseOperator, conf
+from airflow.providers.common.compat.sdk import BaseOperator, conf, mask_secret
 
+from airflow_provider_wan.api.redaction import url_query
 from airflow_provider_wan.api.request import I2VRequest
 from airflow_provider_wan.operators.arguments import parse_choice, parse_flag, parse_seconds
 from airflow_provider_wan.triggers.cancellation import CancelPolicy
@@ -24,6 +25,15 @@ if TYPE_CHECKING:
 
 #: Arguments that go into the request. The image is an argument of the subclass.
 CLIP_FIELDS = tuple(field.name for field in fields(I2VRequest) if field.name != "img_url")
+
+
+def mask_query(url: object) -> None:
+    """Mask the query string of a URL in logs and rendered fields, since it may be a signature.
+
+    :param url: any value; only a text that is an http(s) URL with a query string is masked.
+    """
+    if isinstance(url, str) and url.startswith(("http://", "https://")) and (query := url_query(url)):
+        mask_secret(query)
 
 
 class WanBaseOperator(BaseOperator):
@@ -54,6 +64,13 @@ class WanBaseOperator(BaseOperator):
         self.wan_conn_id = wan_conn_id
         self.aws_conn_id = aws_conn_id
         self.s3_options = s3_options
+
+    @cached_property
+    def s3(self) -> Any:
+        """A boto3 S3 client whose presigned URLs every region and KMS accept."""
+        from airflow_provider_wan.hooks.s3_client import create_signing_client
+
+        return create_signing_client(self.aws_conn_id, self.s3_options)
 
     @cached_property
     def hook(self) -> WanHook:

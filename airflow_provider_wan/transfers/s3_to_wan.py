@@ -5,16 +5,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import timedelta
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
-from airflow.providers.common.compat.sdk import mask_secret
-
 from airflow_provider_wan.api.errors import WanError
-from airflow_provider_wan.api.redaction import url_query
 from airflow_provider_wan.operators.arguments import FITS, build_fit_options, parse_choice
 from airflow_provider_wan.operators.assets import emit_asset_events
-from airflow_provider_wan.operators.base import WanBaseOperator
+from airflow_provider_wan.operators.base import WanBaseOperator, mask_query
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -103,13 +99,6 @@ class S3ToWanOperator(WanBaseOperator):
         self.clip_duration = clip_duration
         self._result: dict[str, Any] | None = None
 
-    @cached_property
-    def s3(self) -> Any:
-        """A boto3 S3 client whose presigned URLs every region and KMS accept."""
-        from airflow_provider_wan.hooks.s3_client import create_signing_client
-
-        return create_signing_client(self.aws_conn_id, self.s3_options)
-
     def render_template_fields(self, context: Context, jinja_env: Any = None) -> None:
         """Render, and mask the secret in the URL before Airflow stores the rendered fields.
 
@@ -117,7 +106,7 @@ class S3ToWanOperator(WanBaseOperator):
         :param jinja_env: Jinja's environment.
         """
         super().render_template_fields(context, jinja_env)
-        _mask_query(self.source)
+        mask_query(self.source)
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Read, validate, fit and deliver the file.
@@ -159,7 +148,7 @@ class S3ToWanOperator(WanBaseOperator):
             delivery=Delivery(self.delivery),
             dest_prefix=self.dest_prefix,
             lifetime=self._lifetime,
-            on_url=_mask_query,
+            on_url=mask_query,
         )
         media = ingester.ingest(MediaSource.parse(self.source), MediaKind(self.kind))
         self._warn_if_trimmed(media)
@@ -186,8 +175,3 @@ class S3ToWanOperator(WanBaseOperator):
         if isinstance(self.expires_in, timedelta):
             return int(self.expires_in.total_seconds())
         return self.expires_in
-
-
-def _mask_query(url: object) -> None:
-    if isinstance(url, str) and url.startswith(("http://", "https://")) and (query := url_query(url)):
-        mask_secret(query)

@@ -9,14 +9,11 @@ from datetime import timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import mask_secret
-
 from airflow_provider_wan.api.errors import WanError, WanLookupError, WanResultGoneError, WanValidationError
-from airflow_provider_wan.api.redaction import url_query
 from airflow_provider_wan.api.request import DEFAULT_MODEL
 from airflow_provider_wan.operators.arguments import parse_seconds
 from airflow_provider_wan.operators.assets import add_default_outlet, build_file_asset, emit_asset_events
-from airflow_provider_wan.operators.base import WanBaseOperator
+from airflow_provider_wan.operators.base import WanBaseOperator, mask_query
 from airflow_provider_wan.triggers.deferral import compute_end_time
 
 if TYPE_CHECKING:
@@ -218,8 +215,7 @@ class WanToS3Operator(WanBaseOperator):
                     f"Request {request_id} is done, but the API does not name its file yet. It is paid for: a retry "
                     "asks again, and pays nothing."
                 )
-            if query := url_query(record.video_url):
-                mask_secret(query)
+            mask_query(record.video_url)
             return record
         if record.status.is_terminal:
             raise build_upstream_error(record)
