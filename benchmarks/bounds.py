@@ -16,6 +16,7 @@ FEWER_REQUESTS, LESS_CPU = 10, 5
 P50, SHARE, P99 = 1.1, 0.5, 1.5
 OF_RCLONE, ADDED_MB = 0.9, 100
 USED = 0.95
+BLOCK_RATIO = 1.2
 IMPORT_MS = 50
 
 
@@ -238,6 +239,57 @@ def shared_rate(rows: Sequence[Row]) -> list[Bound]:
                 Bound(
                     f"{each['rate']} a second: at least {USED:.0%} of it used",
                     f"{each['used']:.1%}",
+                    is_met,
+                    reason,
+                )
+            )
+    return bounds
+
+
+def loop(rows: Sequence[Row]) -> list[Bound]:
+    found = {(each["waiting"], each["contestant"]): each for each in rows}
+    bounds = []
+    for waiting in sorted({each["waiting"] for each in rows}):
+        ours, theirs = found[waiting, "ours"], found[waiting, "sleeping"]
+        for name, when in (("longest_block_at_start_ms", "at the start"), ("longest_block_later_ms", "later")):
+            ratio = ours[name] / max(theirs[name], 0.1)
+            is_met = ratio <= BLOCK_RATIO
+            collections = f"{ours['longest_collection_ms']:g} and {theirs['longest_collection_ms']:g} ms"
+            bounds.append(
+                Bound(
+                    f"{waiting:,} waiting, {when}: longest block ≤ {BLOCK_RATIO:g} of theirs",
+                    f"{ours[name]:g} ms, {ratio:.2f} of {theirs[name]:g} ms",
+                    is_met,
+                    "" if is_met else f"The longest collections of garbage took {collections}.",
+                )
+            )
+    return bounds
+
+
+def job(rows: Sequence[Row]) -> list[Bound]:
+    bounds = []
+    for images in sorted({each["images"] for each in rows}):
+        ours = [each for each in rows if each["images"] == images and each["way"].startswith("ours")]
+        wrong = [each["way"] for each in ours if {*each["charges"], *each["clips"]} != {images}]
+        bounds.append(
+            Bound(
+                f"{images} images: ours pays once for each clip and loses none, killed or not",
+                "in all ways" if not wrong else f"not in {', '.join(sorted(set(wrong)))}",
+                not wrong,
+            )
+        )
+        by_way = {each["way"]: each for each in ours if not each["killed"]}
+        loop_way, deferred = by_way.get("ours, batch in its worker"), by_way.get("ours, batch that defers")
+        if loop_way and deferred:
+            slower = deferred["seconds_to_last_clip"] / loop_way["seconds_to_last_clip"] - 1.0
+            share = deferred["worker_seconds"] / max(loop_way["worker_seconds"], 0.1)
+            is_met = slower <= 0.02 and share <= 0.25
+            reason = "" if is_met else "A deferral cycle starts a worker, which takes seconds of a job this short."
+            bounds.append(
+                Bound(
+                    f"{images} images: a batch that defers within 2% of one in its worker, at a quarter of its"
+                    " worker-seconds",
+                    f"{slower:+.1%}, {share:.0%} of its worker-seconds",
                     is_met,
                     reason,
                 )

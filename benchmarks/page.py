@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from benchmarks.bounds import Bound, archive, growth, imports, lag, shared_rate, waiting
+from benchmarks.bounds import Bound, archive, growth, imports, job, lag, loop, shared_rate, waiting
 from benchmarks.lag import POLL, RATE
 from benchmarks.report import FOLDER, read
 from benchmarks.service import RUN_SIGMA
@@ -19,8 +19,8 @@ HEAD = """# Benchmarks
 <!-- Written by `python -m benchmarks.page` from the JSON files beside it: change those, or the program. -->
 
 `make bench` runs all benchmarks and writes this page, its plots, and the JSON files with every figure and its command.
-`make bench ARGS=lag` runs one part of `imports archive lag waiting shared_rate growth`. `make bench ARGS=--quick` runs
-a short form of all parts and writes nothing.
+`make bench ARGS=lag` runs one part of `imports archive lag waiting loop shared_rate growth job`. `make bench
+ARGS=--quick` runs a short form of all parts and writes nothing.
 
 Each part begins with a table of goals. A goal that is not met says why.
 """
@@ -261,9 +261,78 @@ def growth_part(rows: Rows) -> str:
     )
 
 
+def loop_part(rows: Rows) -> str:
+    return (
+        "Triggers in a plain event loop, without Airflow's triggerer: ours, and triggers that only sleep and fire their"
+        " events at the times at which ours fired theirs. The start ends 15 s after the last trigger has begun. Medians"
+        " of the longest block of each round.\n\n"
+        + table(
+            ("triggers", "waiting", "events", "start, ms", "later, ms", "longest collection, ms", "CPU", "memory, MB"),
+            [
+                (
+                    each["contestant"],
+                    f"{each['waiting']:,}",
+                    each["events"],
+                    each["longest_block_at_start_ms"],
+                    each["longest_block_later_ms"],
+                    each["longest_collection_ms"],
+                    f"{each['cpu_share']:.1%}",
+                    each["rss_mb"],
+                )
+                for each in rows
+            ],
+        )
+    )
+
+
+def job_part(rows: Rows) -> str:
+    return (
+        "The same images, from S3 to clips in S3, on one Airflow, one way after the other. The sandbox runs faster than"
+        " the service, and all clips at once. *Beyond* is the time to the last clip without the time of the slowest"
+        " clip at the service. Worker-seconds are those in which workers ran tasks. CPU and memory are Airflow's, or"
+        " the script's. HttpSensor can't defer here: its trigger ends at any 200. Where a worker was killed, the script"
+        " was started again at once.\n\n"
+        + table(
+            (
+                "images",
+                "way",
+                "worker killed",
+                "to the last clip, s",
+                "beyond, s",
+                "worker-seconds",
+                "CPU, s",
+                "memory, MB",
+                "requests to the API",
+                "to S3",
+                "charges",
+                "clips",
+            ),
+            [
+                (
+                    each["images"],
+                    each["way"],
+                    "yes" if each["killed"] else "no",
+                    each["seconds_to_last_clip"],
+                    each["beyond_service"],
+                    each["worker_seconds"],
+                    each["cpu_seconds"],
+                    each["peak_mb"],
+                    each["api_requests"],
+                    each["s3_requests"],
+                    ", ".join(str(count) for count in each["charges"]),
+                    ", ".join(str(count) for count in each["clips"]),
+                )
+                for each in sorted(rows, key=lambda row: (row["images"], row["killed"], row["seconds_to_last_clip"]))
+            ],
+        )
+    )
+
+
 SECTIONS = (
+    ("job", "The whole job", job, job_part),
     ("waiting", "Waiting", waiting, waiting_part),
     ("lag", "Lag against requests", lag, lag_part),
+    ("loop", "The event loop", loop, loop_part),
     ("archive", "Archive", archive, archive_part),
     ("imports", "Imports", imports, imports_part),
     ("shared_rate", "One rate for all processes", shared_rate, shared_rate_part),

@@ -78,7 +78,7 @@ def bars(name: str, rows: list[dict[str, Any]], labels: list[str], values_by_pan
         sharey=True,
         layout="constrained",
     )
-    colours = ["C0" if row["contestant"] == "ours" else "0.65" for row in rows]
+    colours = ["C0" if row.get("contestant", row.get("way", "")).startswith("ours") else "0.65" for row in rows]
     for panel, (title, values) in zip(panels, values_by_panel.items(), strict=True):
         drawn = panel.barh(labels, values, color=colours)
         panel.bar_label(drawn, fmt="%.3g", fontsize=8, padding=2)
@@ -123,6 +123,22 @@ def archive() -> None:
             {
                 "MB a second": [each["megabytes_per_second"] for each in rows],
                 "added memory, MB": [each["added_mb"] for each in rows],
+            },
+        )
+
+
+def job() -> None:
+    """Time and worker-seconds of each way, without a killed worker."""
+    rows = [each for each in read(FOLDER / "job.json") if not each["killed"]]
+    if rows:
+        rows.sort(key=lambda each: (each["images"], each["seconds_to_last_clip"]))
+        bars(
+            "job",
+            rows,
+            [f"{each['way']}, {each['images']}" for each in rows],
+            {
+                "seconds to the last clip": [each["seconds_to_last_clip"] for each in rows],
+                "worker-seconds": [each["worker_seconds"] for each in rows],
             },
         )
 
@@ -191,7 +207,7 @@ def poll_times(stats: RuntimeStats, queue: float) -> list[float]:
 
 def main() -> None:
     FOLDER.mkdir(parents=True, exist_ok=True)
-    for draw in (lag, waiting, archive, imports, policy):
+    for draw in (job, lag, waiting, archive, imports, policy):
         draw()
 
 

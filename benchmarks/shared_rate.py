@@ -40,8 +40,13 @@ def work(kind: str, seconds: float) -> None:
     calls = {"reads": 0, "writes": 0}
     for name, method in (("reads", "read_document"), ("writes", "write_document")):
         setattr(S3Store, method, _counted(calls, name, getattr(S3Store, method)))
-    until = time.monotonic() + seconds
     hook = WanHook()
+    with suppress(WanError):
+        hook.get_request(REQUEST_ID)
+    # All begin together, when the last one has started.
+    print("ready", flush=True)
+    input()
+    until = time.monotonic() + seconds
 
     async def poll() -> None:
         while time.monotonic() < until:
@@ -94,10 +99,20 @@ def measure(rate: int, seconds: float, *, shared: bool, kill: bool) -> dict[str,
 
         def start(kind: str, for_seconds: float) -> subprocess.Popen[str]:
             command = [sys.executable, "-m", "benchmarks.shared_rate", "--work", kind, str(for_seconds)]
-            return subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.PIPE, text=True)
+            pipe = subprocess.PIPE
+            return subprocess.Popen(command, cwd=ROOT, env=env, stdin=pipe, stdout=pipe, text=True)
+
+        def begin_all(waiting: list[subprocess.Popen[str]]) -> None:
+            for process in waiting:
+                assert process.stdout is not None
+                if not any(line.strip() == "ready" for line in process.stdout):
+                    raise SystemExit("a process does not poll")
+            for process in waiting:
+                assert process.stdin is not None
+                process.stdin.write("\n")
+                process.stdin.flush()
 
         kinds = ["triggerer"] * TRIGGERERS + ["batch"] * BATCHES
-        # Time to import Airflow is no part of it.
         processes = [start(kind, seconds + 2 * START_SECONDS) for kind in kinds]
         killed: list[subprocess.Popen[str]] = []
 
@@ -105,13 +120,16 @@ def measure(rate: int, seconds: float, *, shared: bool, kill: bool) -> dict[str,
             killed.append(processes[0])
             processes[0].kill()
             processes[0] = start("triggerer", seconds / 2)
+            begin_all(processes[:1])
 
         timer = threading.Timer(START_SECONDS + seconds / 2, kill_one)
+        begin_all(processes)
         if kill:
             timer.start()
-        _wait_for_calls(sandbox, len(kinds))
         begin = time.time() + START_SECONDS
         time.sleep(START_SECONDS + seconds)
+        if kill:
+            timer.join()
         calls = [json.loads(process.communicate()[0].splitlines()[-1]) for process in processes]
         for process in killed:
             process.communicate()
@@ -131,14 +149,6 @@ def measure(rate: int, seconds: float, *, shared: bool, kill: bool) -> dict[str,
         "most_in_10_s": count_most(times, 10.0),
         "store_requests_per_second": round(sum(sum(each.values()) for each in calls) / seconds, 2),
     }
-
-
-def _wait_for_calls(sandbox: SandboxServer, count: int) -> None:
-    deadline = time.monotonic() + 120.0
-    while sandbox.counters()["calls"] < count:
-        if time.monotonic() > deadline:
-            raise SystemExit("the processes do not poll")
-        time.sleep(0.2)
 
 
 def main() -> None:

@@ -11,11 +11,19 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 
 class Sleeper(BaseTrigger):
-    """Sleeps for a day."""
+    """
+    Sleeps, and fires an event.
+
+    :param seconds: how long it sleeps.
+    """
+
+    def __init__(self, seconds: float = 86400.0) -> None:
+        super().__init__()
+        self.seconds = seconds
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
-        return "benchmarks.sleeper.Sleeper", {}
+        return "benchmarks.sleeper.Sleeper", {"seconds": self.seconds}
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        await asyncio.sleep(86400)
+        await asyncio.sleep(self.seconds)
         yield TriggerEvent({})

@@ -47,6 +47,7 @@ class SeaweedFS:
     :param access_key: S3 access key id; drawn at random when not given.
     :param secret_key: S3 secret key; drawn at random when not given.
     :param s3_port: port of the S3 endpoint; a free one when not given.
+    :param metrics_port: port on which it serves its metrics; when not given, it serves none.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class SeaweedFS:
         access_key: str | None = None,
         secret_key: str | None = None,
         s3_port: int | None = None,
+        metrics_port: int | None = None,
     ) -> None:
         self._own_dir = data_dir is None
         self._given_dir = data_dir
@@ -65,6 +67,7 @@ class SeaweedFS:
         self.secret_key = secret_key or secrets.token_hex(20)
         self.region = "us-east-1"
         self.port = 0
+        self.metrics_port = metrics_port or 0
         self.data_dir = Path()
         self._grpc: dict[str, int] = {}
 
@@ -167,6 +170,8 @@ class SeaweedFS:
         # Each bucket takes volumes of its own; the default of eight is used up by the second bucket.
         command += ["-volume.max=200", "-master.volumeSizeLimitMB=1024", "-volume.preStopSeconds=0"]
         command += ["-s3.port.iceberg=0", "-s3.port.lance=0", "-s3.iam=false"]
+        if self.metrics_port:
+            command += [f"-metricsPort={self.metrics_port}", "-metricsIp=127.0.0.1"]
         # Relative to the working directory: a socket's path may not exceed some 100 characters.
         command += ["-filer.localSocket=filer.sock", "-s3.localSocket=s3.sock"]
         with (self.data_dir / "weed.log").open("ab") as log:

@@ -136,7 +136,7 @@ class Stack(Installation):
     def _prepare(self) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir(parents=True)
-        api, self.s3_port, self.sandbox_port, results = free_ports(4)
+        api, self.s3_port, self.sandbox_port, self.result_port, self.metrics_port = free_ports(5)
         self.home = make_home(
             self.folder / "airflow",
             port=api,
@@ -147,13 +147,18 @@ class Stack(Installation):
         self.airflow = AirflowClient(self.home.url, USER, self.home.password)
         plain = clean_environment(self.folder)
         self._ready = self.folder / "s3.ready"
-        s3 = {"data-dir": self.folder / "s3", "port": self.s3_port, "ready": self._ready}
+        s3 = {
+            "data-dir": self.folder / "s3",
+            "port": self.s3_port,
+            "ready": self._ready,
+            "metrics-port": self.metrics_port,
+        }
         keys = {"S3_ACCESS_KEY": self.s3_keys[0], "S3_SECRET_KEY": self.s3_keys[1]}
         self._add("s3", _python("dev.s3_server", s3), {**plain, **keys})
         sandbox = {
             "host": "127.0.0.1",
             "port": self.sandbox_port,
-            "result-port": results,
+            "result-port": self.result_port,
             "speed": self._speed,
             "seed": 1,
             "data-dir": self.folder / "sandbox",

@@ -69,10 +69,12 @@ class EndOfCycle:
 
     :param request_ids: requests in flight.
     :param wake_at: Unix seconds at which there is something to do in any case; None: never.
+    :param is_last: whether there is nothing left to submit.
     """
 
     request_ids: tuple[str, ...]
     wake_at: float | None
+    is_last: bool
 
 
 class BatchEngine:
@@ -136,7 +138,8 @@ class BatchEngine:
                 self._save(clean=True)
                 self._log_progress()
                 request_ids = tuple(each.request_id for each in self._scheduler.in_flight.values())
-                return EndOfCycle(request_ids, self._scheduler.wake_at(include_polls=False))
+                wake_at = self._scheduler.wake_at(include_polls=False)
+                return EndOfCycle(request_ids, wake_at, is_last=self._has_submitted_all())
             self._sleep()
 
     # --- steps of the loop --------------------------------------------------------------------
@@ -262,6 +265,9 @@ class BatchEngine:
     def _is_complete(self) -> bool:
         if self._scheduler.in_flight or self._archiving or self._preparing:
             return False
+        return self._has_submitted_all()
+
+    def _has_submitted_all(self) -> bool:
         return self._scheduler.stopped or (self._scheduler.waiting == 0 and self._run.exhausted)
 
     def _is_idle(self) -> bool:

@@ -16,6 +16,9 @@ from typing import Generic, Protocol, TypeVar
 
 from airflow_provider_wan.batch.throttle import ConcurrencyWindow, SubmitPacer
 
+#: So many clips are archived together at the end of a batch: about two for each thread.
+LAST_REQUESTS = 12
+
 
 class HasRow(Protocol):
     """What the scheduler uses of an item."""
@@ -230,9 +233,15 @@ class BatchScheduler(Generic[ItemT]):
         return max(self.pacer.next_at, self.window.pause_until)
 
 
-def compute_wake_count(in_flight: int) -> int:
-    """Return how many requests must end before a deferral cycle is worth a worker: a quarter of them.
+def compute_wake_count(in_flight: int, *, is_last: bool) -> int:
+    """Return how many requests must end before a deferral cycle is worth a worker.
+
+    While there are rows to submit, a quarter of them, so that the service does not run out of requests. After that, a
+    worker only archives: three quarters of them, and all of the last few.
 
     :param in_flight: number of requests in flight.
+    :param is_last: whether there is nothing left to submit.
     """
-    return max(1, in_flight // 4)
+    if not is_last:
+        return max(1, in_flight // 4)
+    return in_flight if in_flight <= LAST_REQUESTS else 3 * in_flight // 4

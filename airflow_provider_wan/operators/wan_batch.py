@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from airflow.providers.common.compat.sdk import Context
 
+    from airflow_provider_wan.batch.engine import EndOfCycle
     from airflow_provider_wan.batch.report import BatchSummary
     from airflow_provider_wan.batch.run import BatchRun
     from airflow_provider_wan.media.image_fit import FitOptions
@@ -262,7 +263,7 @@ class WanI2VBatchOperator(WanClipBaseOperator):
         with BatchEngine(run) as engine:
             end_of_cycle = engine.run(deferrable=self.deferrable)
         if end_of_cycle is not None:
-            self._defer(run, end_of_cycle.request_ids, end_of_cycle.wake_at)
+            self._defer(run, end_of_cycle)
         self._batch_run = None
         self._summary, error = write_report(run, time.time(), max_failed_fraction=self.max_failed_fraction)
         result = self._summary.as_result()
@@ -272,13 +273,14 @@ class WanI2VBatchOperator(WanClipBaseOperator):
         emit_asset_events(context, self, self.output_prefix, {"output_prefix": self.output_prefix, **result})
         return result
 
-    def _defer(self, run: BatchRun, request_ids: Sequence[str], wake_at: float | None) -> None:
+    def _defer(self, run: BatchRun, cycle: EndOfCycle) -> None:
         from airflow_provider_wan.batch.scheduler import compute_wake_count
 
-        wake_after = compute_wake_count(len(request_ids))
+        request_ids = cycle.request_ids
+        wake_after = compute_wake_count(len(request_ids), is_last=cycle.is_last)
         self.log.info("%d requests in flight: deferring until %d of them have ended", len(request_ids), wake_after)
         self.defer(
-            trigger=self._build_trigger(request_ids, run.end_time, wake_at, wake_after),
+            trigger=self._build_trigger(request_ids, run.end_time, cycle.wake_at, wake_after),
             method_name="execute_complete",
             timeout=deferral_timeout(run.end_time),
         )

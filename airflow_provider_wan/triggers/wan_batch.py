@@ -10,19 +10,24 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 from enum import StrEnum
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_provider_wan import metrics
 from airflow_provider_wan.api.errors import WanAuthError, WanError
-from airflow_provider_wan.api.record import RequestRecord
+from airflow_provider_wan.api.record import RequestRecord, RequestStatus
 from airflow_provider_wan.polling.decision import PAGE_SIZE, PollTarget, StatusScan, WaitStatus
 from airflow_provider_wan.triggers.cancellation import ON_KILL_SECONDS, CancelPolicy, was_killed
 from airflow_provider_wan.triggers.hook_loader import load_hook
 
 if TYPE_CHECKING:
     from airflow_provider_wan.polling.hub import Hub
+
+
+# Share of the requests after whose end the task is resumed even if the service seems to have enough of them.
+MAX_ENDED_SHARE = 0.75
 
 
 class ResumeReason(StrEnum):
@@ -48,7 +53,8 @@ class WanI2VBatchTrigger(BaseTrigger):
 
     :param request_ids: the requests in flight.
     :param end_time: deadline in Unix seconds.
-    :param wake_after: number of requests that must have ended.
+    :param wake_after: number of requests that must have ended. More must have, as long as more of the others are
+        waiting at the service than running.
     :param wake_at: Unix seconds at which the task is resumed in any case; ``None`` for never.
     :param max_age: seconds after which a request that has ended resumes the task although there are too few.
     :param wan_conn_id: id of a connection of type ``wan``.
@@ -148,8 +154,11 @@ class WanI2VBatchTrigger(BaseTrigger):
         wait_done = asyncio.Event()
         # All start at the same time, so that one page shows many of them.
         first_poll = max(self.not_before, time.time() + self.poll_interval)
+        started: set[str] = set()
         waits = {
-            each: asyncio.create_task(hub.wait(self._build_target(each, first_poll), _ignore_status))
+            each: asyncio.create_task(
+                hub.wait(self._build_target(each, first_poll), partial(_record_status, started, each))
+            )
             for each in self.request_ids
         }
         for task in waits.values():
@@ -169,7 +178,7 @@ class WanI2VBatchTrigger(BaseTrigger):
                     elif outcome.decision.status is WaitStatus.ERROR:
                         rejected = isinstance(record, WanAuthError)
                         failure = ResumeReason.ERROR if rejected else failure or ResumeReason.AGED
-                if reason := self._resume_reason(ended, failure, now):
+                if reason := self._resume_reason(ended, started, failure, now):
                     self.log.info("%d of %d requests have ended", len(ended), len(self.request_ids))
                     return reason
         finally:
@@ -177,8 +186,11 @@ class WanI2VBatchTrigger(BaseTrigger):
                 task.cancel()
             await asyncio.gather(*waits.values(), return_exceptions=True)
 
-    def _resume_reason(self, ended: dict[str, float], failure: ResumeReason | None, now: float) -> ResumeReason | None:
-        if ended and len(ended) >= min(self.wake_after, len(self.request_ids)):
+    def _resume_reason(
+        self, ended: dict[str, float], started: set[str], failure: ResumeReason | None, now: float
+    ) -> ResumeReason | None:
+        enough = ended and len(ended) >= min(self.wake_after, len(self.request_ids))
+        if enough and not self._is_queue_full(ended, started):
             return ResumeReason.ENOUGH
         if failure is not None:
             return failure
@@ -187,6 +199,15 @@ class WanI2VBatchTrigger(BaseTrigger):
         if self.wake_at is not None and now >= max(self.wake_at, self.not_before):
             return ResumeReason.DUE
         return ResumeReason.TIMEOUT if now >= self.end_time else None
+
+    def _is_queue_full(self, ended: dict[str, float], started: set[str]) -> bool:
+        """Return whether more requests wait at the service than it runs, so that it needs no new ones for a while.
+
+        A status may be old: three quarters that have ended are enough in any case.
+        """
+        running = len(started - ended.keys())
+        waiting = len(self.request_ids) - len(ended) - running
+        return 0 < running < waiting and len(ended) < MAX_ENDED_SHARE * len(self.request_ids)
 
     def _next_deadline(self, ended: dict[str, float]) -> float:
         """Return the time at which the task is resumed in any case."""
@@ -221,5 +242,7 @@ class WanI2VBatchTrigger(BaseTrigger):
                     yield await hub.cancel(request_id)
 
 
-def _ignore_status(_: str) -> None:
-    """Batches do not log the status of single requests."""
+def _record_status(started: set[str], request_id: str, status: str) -> None:
+    """Record which requests run. Batches do not log the status of single requests."""
+    if not RequestStatus.parse(status).is_waiting:
+        started.add(request_id)

@@ -47,6 +47,16 @@ def test_no_more_than_the_limit_are_in_flight_at_the_end_of_a_cycle(batch: Batch
     assert isinstance(end, EndOfCycle)
     assert sorted(end.request_ids) == ["r1", "r2", "r3", "r4"]
     assert end.wake_at is None
+    assert not end.is_last
+
+
+def test_the_last_cycle_is_one_after_which_nothing_is_left_to_submit(batch: Batch) -> None:
+    batch.add_rows(3)
+
+    end = batch.execute(batch.start(), deferrable=True)
+
+    assert isinstance(end, EndOfCycle)
+    assert (len(end.request_ids), end.is_last) == (3, True)
 
 
 def test_the_next_cycle_continues_from_the_checkpoint_and_pays_nothing_twice(batch: Batch) -> None:

@@ -122,7 +122,11 @@ def test_it_polls_only_if_something_is_in_flight() -> None:
 
 
 def test_a_deferral_cycle_is_worth_a_worker_when_a_quarter_has_ended() -> None:
-    assert [compute_wake_count(size) for size in (1, 3, 4, 40)] == [1, 1, 1, 10]
+    assert [compute_wake_count(size, is_last=False) for size in (1, 3, 4, 40)] == [1, 1, 1, 10]
+
+
+def test_at_the_end_of_a_batch_more_clips_are_archived_together() -> None:
+    assert [compute_wake_count(size, is_last=True) for size in (1, 12, 13, 40)] == [1, 12, 9, 30]
 
 
 ACTIONS = st.lists(

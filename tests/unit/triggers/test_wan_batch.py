@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from collections.abc import Iterator
@@ -54,6 +55,36 @@ async def test_it_wakes_when_enough_have_ended(api: Any) -> None:
     (statuses,) = await event(trigger(ids, wake_after=5))
 
     assert (statuses["status"], statuses["ended"], statuses["in_flight"]) == ("enough", 5, 7)
+
+
+async def test_while_the_service_has_more_requests_than_it_runs_more_have_to_end(api: Any) -> None:
+    ids = submit(api, 12)
+    for request_id in ids[:3]:
+        api.finish(request_id)
+    for request_id in ids[3:5]:
+        api.finish(request_id, "processing")
+    waiting = asyncio.create_task(event(trigger(ids, wake_after=3)))
+    await asyncio.sleep(0.5)
+    assert not waiting.done()
+    for request_id in ids[5:10]:
+        api.finish(request_id)
+
+    (statuses,) = await waiting
+
+    assert statuses["status"] == "enough"
+    # Two run and two wait.
+    assert statuses["ended"] in (7, 8)
+
+
+async def test_three_quarters_are_enough_whatever_the_service_has(api: Any) -> None:
+    ids = submit(api, 40)
+    api.finish(ids[0], "processing")
+    for request_id in ids[1:31]:
+        api.finish(request_id)
+
+    (statuses,) = await event(trigger(ids, wake_after=3))
+
+    assert (statuses["status"], statuses["ended"]) == ("enough", 30)
 
 
 async def test_many_are_polled_by_pages(api: Any) -> None:
