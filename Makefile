@@ -155,6 +155,10 @@ explore-claims: $(READY) ## Let hypothesis interleave claims, clocks and lies of
 model: $(READY) ## Search every state of the claim protocol with SPIN (needs spin and a C compiler; ARGS=--write updates the page)
 	@$(VENV)/bin/python -m dev.model $(ARGS)
 
+.PHONY: mutants
+mutants: $(READY) ## Change the code that decides about money, one place after the other, and count what the tests notice (about an hour)
+	@$(VENV)/bin/python -m dev.mutants $(ARGS)
+
 .PHONY: docs
 docs: $(DOCS_READY) ## Build the documentation as a site in .run/docs; warnings are errors
 	@$(VENV)/bin/python -m sphinx --builder html --fail-on-warning --keep-going --quiet docs .run/docs

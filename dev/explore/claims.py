@@ -12,6 +12,7 @@ import random
 import threading
 from collections.abc import Callable, Iterator
 from enum import StrEnum
+from functools import partial
 from typing import TypeVar
 
 from airflow_provider_wan.api.config import Account
@@ -71,6 +72,7 @@ class Actor:
         self.world = world
         self.clip = clip
         self.clock_error = clock_error
+        self.account = ACCOUNT
         self._number = len(world.actors)
         self.owner = Owner(task, try_number, f"n{self._number}")
         self.at = "start"
@@ -164,7 +166,7 @@ class Actor:
 
     def _submit(self) -> None:
         request = self.world.request
-        submitter = Submitter(
+        submitter = self.world.build_submitter(
             ActorApi(self),
             ActorStore(self),
             clock=self.clock,
@@ -216,7 +218,7 @@ class ActorApi:
 
     @property
     def account(self) -> Account:
-        return ACCOUNT
+        return self._actor.account
 
     def prepare_submission(self, request: WanRequest) -> ActorPost:
         self._actor.cross("connect", lambda: None, lambda: WanConnectError("connection refused"))
@@ -268,10 +270,19 @@ class ClaimWorld:
     :param store: the ledger.
     :param seed: the user's seed; None for drawn ones.
     :param clock_error: how far the service's clock is ahead.
+    :param build_submitter: builds a submitter; a test of the exploration passes a broken one.
     """
 
-    def __init__(self, store: LedgerStore, *, seed: int | None = None, clock_error: float = 0.0) -> None:
+    def __init__(
+        self,
+        store: LedgerStore,
+        *,
+        seed: int | None = None,
+        clock_error: float = 0.0,
+        build_submitter: Callable[..., Submitter] = Submitter,
+    ) -> None:
         self.now = START
+        self.build_submitter = build_submitter
         self.store = store
         self.policy = Policy()
         self.request = I2VRequest("https://images.example.com/cat.png", prompt="a cat", resolution="720P", seed=seed)
@@ -301,24 +312,42 @@ class ClaimWorld:
         :param freeze: whether a worker may be frozen just before its POST for longer than the envelope allows.
         """
         until = self.now + seconds
-        while not freeze:
-            allowance = self.policy.pause_allowance
-            frozen = [actor for actor in self.live if actor.at == "send" and actor.paused_at + allowance < until]
-            if not frozen:
-                break
-            first = min(frozen, key=lambda actor: actor.paused_at)
-            self.now = max(self.now, first.paused_at + allowance)
-            first.resume()
+        while events := self._find_events(until, freeze):
+            moment, happen = min(events, key=lambda event: event[0])
+            self.now = max(self.now, moment)
+            happen()
         self.now = until
+
+    def _find_events(self, until: float, freeze: bool) -> list[tuple[float, Callable[[], object]]]:
+        """Return what happens until a moment whatever the scheduler chooses."""
+        events: list[tuple[float, Callable[[], object]]] = [
+            (post.due, partial(self.accept, post, post.lag))
+            for post in self.posts
+            if post.due is not None and post.due <= until and not post.over
+        ]
+        limit = self.policy.pause_allowance
+        if not freeze:
+            events += [
+                (actor.paused_at + limit, actor.resume)
+                for actor in self.live
+                if actor.at == "send" and actor.paused_at + limit < until
+            ]
+        return events
 
     def flying(self) -> list[FlyingPost]:
         """Return the POSTs that the service may still accept."""
         longest = self.policy.longest_post
-        return [post for post in self.posts if not post.over and self.now <= post.sent_at + longest]
+        return [
+            post for post in self.posts if not post.over and post.due is None and self.now <= post.sent_at + longest
+        ]
 
     def accept(self, post: FlyingPost, lag: float = 0.0) -> str:
         """Let the service accept a POST."""
         return self.service.accept(post, self.now, lag)
+
+    def schedule(self, post: FlyingPost, after: float, lag: float) -> None:
+        """Let the service accept a POST so many seconds after its first byte, or now if that is over."""
+        post.due, post.lag = max(self.now, post.sent_at + after), lag
 
     def list_page(self, limit: int, offset: int) -> RequestPage:
         """Return a page of the list, or what it says instead."""
@@ -361,7 +390,7 @@ class ClaimWorld:
             for clip, task in list(tasks.items()):
                 self.advance(1000.0)
                 actor = self.start(task, clip)
-                self._play(actor)
+                self.play(actor)
                 if actor.request_id or isinstance(actor.error, WanClipFailedError):
                     del tasks[clip]
         in_doubt = [stored.entry.may_have_been_sent for stored in self.store.entries()]
@@ -379,7 +408,8 @@ class ClaimWorld:
     def _is_wanted(self, clip: int) -> bool:
         return any(actor.clip == clip for actor in self.actors)
 
-    def _play(self, actor: Actor) -> None:
+    def play(self, actor: Actor) -> None:
+        """Let an attempt go on to its end; the service accepts each POST of it at once."""
         for _ in range(2000):
             if not actor.live:
                 return

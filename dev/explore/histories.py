@@ -11,6 +11,7 @@ from airflow_provider_wan.ledger import EntryState, Ledger, Submitter
 from airflow_provider_wan.ledger.entry import submitted
 from airflow_provider_wan.sandbox.config import CancelMode
 from airflow_provider_wan.sandbox.faults import Fault
+from airflow_provider_wan.sandbox.job import JobOrigin
 from dev.explore.seams import Make, seams
 from dev.explore.stage import Stage, Switch
 from dev.explore.task import Broken, Task
@@ -277,11 +278,13 @@ def _check(played: Played) -> None:
 
 
 def _find_violations(played: Played) -> list[Violation]:
-    journal = played.world.core.journal
+    core = played.world.core
+    # What the service refused itself, it lists as failed: an entry may name it.
+    known = [job for job in core.jobs if job.origin in (JobOrigin.API, JobOrigin.REFUSED)]
     results = {task.result: task.asked for task in played.tasks if task.result}
     return find_violations(
-        [each for each in journal.list_accepted() if each["origin"] == "api"],
-        [each for each in journal.list_charges() if each["origin"] == "api"],
+        [{"request_id": job.request_id, "payload": job.payload} for job in known],
+        [each for each in core.journal.list_charges() if each["origin"] == "api"],
         [stored.entry for stored in played.world.ledger.entries()],
         delivered=results,
     )

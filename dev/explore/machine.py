@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import ClassVar
 
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from airflow_provider_wan.api.record import RequestStatus
-from airflow_provider_wan.ledger import Policy
+from airflow_provider_wan.ledger import Policy, Submitter
 from airflow_provider_wan.ledger.stores.base import LedgerStore
 from dev.explore.claims import ClaimWorld, Fate, ListLie
 from dev.explore.world import MemoryStore
@@ -19,7 +20,18 @@ PICK = st.integers(0, 2)
 # The errors of two clocks add up to the margin at most.
 CLOCK_ERROR = st.sampled_from([0.0, POLICY.clock_margin / 2, -POLICY.clock_margin / 2, 3.0])
 SECONDS = st.sampled_from([0.5, 9.0, 11.0, 49.0, 60.0, 120.0, 180.0, 300.0, 359.0, 400.0])
+AFTER = st.sampled_from([0.0, 30.0, POLICY.post_timeout, POLICY.longest_post - 1.0, POLICY.longest_post])
+LAG = st.sampled_from([0.0, 60.0, POLICY.list_lag])
 TASKS = (("one", 0), ("another", 0), ("other clip", 1))
+
+
+class Answer(StrEnum):
+    """What becomes of a POST of an attempt that goes on."""
+
+    NONE = "none yet"
+    LOST = "not accepted, and no response"
+    ACCEPTED_AND_LOST = "accepted, and no response"
+    ACCEPTED = "accepted"
 
 
 class ClaimMachine(RuleBasedStateMachine):
@@ -27,10 +39,11 @@ class ClaimMachine(RuleBasedStateMachine):
 
     steps: ClassVar[int] = 0
     user_seed: ClassVar[int | None] = None
+    submitter: ClassVar[type[Submitter]] = Submitter
 
     def __init__(self) -> None:
         super().__init__()
-        self.world = ClaimWorld(self.make_store(), seed=self.user_seed)
+        self.world = ClaimWorld(self.make_store(), seed=self.user_seed, build_submitter=self.submitter)
 
     def make_store(self) -> LedgerStore:
         """Return an empty ledger."""
@@ -61,11 +74,44 @@ class ClaimMachine(RuleBasedStateMachine):
     def wait(self, seconds: float) -> None:
         self.world.advance(seconds)
 
-    @rule(pick=PICK, lag=st.sampled_from([0.0, 60.0, POLICY.list_lag]))
+    @rule(pick=PICK, lag=LAG)
     def accept(self, pick: int, lag: float) -> None:
         flying = self.world.flying()
         if flying:
             self.world.accept(flying[pick % len(flying)], lag)
+
+    @rule(pick=PICK, after=AFTER, lag=LAG)
+    def accept_later(self, pick: int, after: float, lag: float) -> None:
+        """Let a POST be accepted at a moment to come, which may be the last possible one."""
+        flying = self.world.flying()
+        if flying:
+            self.world.schedule(flying[pick % len(flying)], after, lag)
+
+    @rule(
+        pick=PICK,
+        most=st.sampled_from([4, 20, 200]),
+        answer=st.sampled_from(list(Answer)),
+        after=AFTER,
+        lag=LAG,
+    )
+    def carry_on(self, pick: int, most: int, answer: Answer, after: float, lag: float) -> None:
+        """Let one attempt go on, while time passes as it sleeps; each POST of it is answered in the same way."""
+        live = self.world.live
+        if not live:
+            return
+        actor = live[pick % len(live)]
+        for _ in range(most):
+            self.world.advance(max(actor.wake_at - self.world.now, 0.0))
+            if not actor.live or (actor.at == "answer" and answer is Answer.NONE):
+                return
+            fate = Fate.WORKS
+            if actor.at == "answer":
+                fate = Fate.WORKS if answer is Answer.ACCEPTED else Fate.LOST
+                if answer in (Answer.ACCEPTED, Answer.ACCEPTED_AND_LOST) and actor.post in self.world.flying():
+                    self.world.schedule(actor.post, 0.0 if answer is Answer.ACCEPTED else after, lag)
+                    self.world.advance(0.0)
+            if actor.ready:
+                actor.resume(fate)
 
     @rule(pick=PICK)
     def refuse(self, pick: int) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``python -m dev.explore.many_claims [--steps N] [--seed N]``: play histories of claims for that many steps."""
+"""``python -m dev.explore.many_claims``: play histories of claims for that many steps, on any store."""
 
 from __future__ import annotations
 
@@ -8,20 +8,56 @@ import itertools
 import logging
 import random
 import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 from hypothesis import HealthCheck, seed, settings
 from hypothesis.stateful import run_state_machine_as_test
 
+from airflow_provider_wan.ledger import open_store
+from airflow_provider_wan.ledger.stores.base import LedgerStore
 from dev.explore.machine import ClaimMachine, SeededClaimMachine
+from dev.explore.world import MemoryStore
+from dev.seaweed import SeaweedFS
+
+BUCKET = "claims"
+
+
+@contextmanager
+def open_stores(kind: str) -> Iterator[Callable[[], LedgerStore]]:
+    """
+    Yield what makes an empty ledger.
+
+    :param kind: ``memory``; ``file``, in a temporary folder; ``s3``, on a SeaweedFS of its own.
+    """
+    numbers = itertools.count()
+    if kind == "memory":
+        yield MemoryStore
+    elif kind == "file":
+        with tempfile.TemporaryDirectory() as folder:
+            yield lambda: open_store(f"file://{Path(folder) / str(next(numbers))}")
+    else:
+        with SeaweedFS() as server:
+            client = server.client()
+            client.create_bucket(Bucket=BUCKET)
+            yield lambda: open_store(f"s3://{BUCKET}/{next(numbers)}", s3_client=lambda: client)
+
+
+def build_machine(base: type[ClaimMachine], make_store: Callable[[], LedgerStore]) -> type[ClaimMachine]:
+    """Return a machine whose histories begin with a ledger of ``make_store``."""
+    return type(base.__name__, (base,), {"make_store": lambda self: make_store()})
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="many_claims", description=__doc__)
     parser.add_argument("--steps", type=int, default=1_000_000)
     parser.add_argument("--seed", type=int, default=random.randrange(2**31))
+    parser.add_argument("--store", choices=("memory", "file", "s3"), default="memory")
     options = parser.parse_args()
     logging.disable(logging.CRITICAL)
-    print(f"seed {options.seed}", flush=True)
+    print(f"seed {options.seed}, ledger: {options.store}", flush=True)
     chosen = settings(
         max_examples=50,
         stateful_step_count=60,
@@ -29,13 +65,14 @@ def main() -> int:
         database=None,
         suppress_health_check=list(HealthCheck),
     )
-    for number in itertools.count():
-        machine = (ClaimMachine, SeededClaimMachine)[number % 2]
-        run_state_machine_as_test(seed(options.seed + number)(machine), settings=chosen)
-        print(f"{ClaimMachine.steps} steps, no promise was broken", flush=True)
-        if ClaimMachine.steps >= options.steps:
-            return 0
-    return 1
+    with open_stores(options.store) as make_store:
+        machines = [build_machine(base, make_store) for base in (ClaimMachine, SeededClaimMachine)]
+        for number in itertools.count():
+            run_state_machine_as_test(seed(options.seed + number)(machines[number % 2]), settings=chosen)
+            print(f"{ClaimMachine.steps} steps, no promise was broken", flush=True)
+            if ClaimMachine.steps >= options.steps:
+                break
+    return 0
 
 
 if __name__ == "__main__":

@@ -28,6 +28,8 @@ class FlyingPost:
     :param request_id: the request that it became; None if it was not accepted.
     :param refused: whether the service's own response refused it.
     :param over: whether the service has taken it, or never will.
+    :param due: the true time at which the service will accept it; None if that is not decided.
+    :param lag: how long after that the list does not show it.
     """
 
     fingerprint: str
@@ -37,6 +39,8 @@ class FlyingPost:
     request_id: str | None = None
     refused: bool = False
     over: bool = False
+    due: float | None = None
+    lag: float = 0.0
 
 
 class SimulatedService:

@@ -14,9 +14,10 @@ import pytest
 from airflow_provider_wan.sandbox.config import CancelMode
 from dev.explore.explorer import Explorer
 from dev.explore.guard import RealIoError, nothing_real
-from dev.explore.histories import ACCEPTED, History, Sequel, play
+from dev.explore.histories import ACCEPTED, SCENARIOS, History, Sequel, play
 from dev.explore.plan import BOUNDARIES, explore, find_failure, played_at_random
 from dev.explore.stage import Switch
+from dev.explore.world import Kind, Strike
 
 
 def test_no_schedule_charges_twice_or_loses_a_clip(capsys: pytest.CaptureFixture[str]) -> None:
@@ -55,6 +56,23 @@ def test_the_one_window_that_is_left_is_the_post_itself_and_it_is_reported(seque
             doubled.add(play(History()).first.trace[step - 1])
             assert find_failure(replace(history, cancel=CancelMode.WORKS)) is None
     assert doubled == {"api POST /requests"}
+
+
+@pytest.mark.parametrize(
+    ("scenario", "sequel", "first", "seed"),
+    [
+        # The ledger is away as it is to record a doubt: the next attempt settles it, and no person has to.
+        ("accepted, no id", Sequel.SECOND_RUN, Strike(7, Kind.ERROR_BEFORE), 42),
+        # The service lists as failed what it has refused itself, and the entry names it.
+        ("500 around a 400", Sequel.LATE_RETRY, Strike(6, Kind.ERROR_AFTER), None),
+    ],
+)
+def test_histories_that_were_once_taken_for_broken_hold(
+    scenario: str, sequel: Sequel, first: Strike, seed: int | None
+) -> None:
+    named = next(each for each in SCENARIOS if each.name == scenario)
+    with nothing_real():
+        assert find_failure(History(named, sequel, (first,), seed=seed)) is None
 
 
 def test_an_io_call_past_the_boundaries_is_noticed(tmp_path: Path) -> None:
