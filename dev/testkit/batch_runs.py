@@ -21,6 +21,7 @@ from PIL import Image
 from airflow_provider_wan.operators.wan_batch import WanI2VBatchOperator
 from airflow_provider_wan.sandbox import SandboxServer
 from dev.testkit.s3_folder import Folder
+from dev.testkit.triggers import run_trigger
 
 PHOTOS = Path(__file__).resolve().parents[2] / "dev" / "photos"
 
@@ -113,16 +114,6 @@ class BatchTask:
     def rows(self, result: dict[str, Any] | None = None, name: str = "results") -> list[dict[str, Any]]:
         body = self.folder.get(f"{self.results_folder}/{name}.jsonl")
         return [json.loads(line) for line in body.splitlines()]
-
-
-async def run_trigger(trigger: Any) -> dict[str, Any]:
-    """Run a trigger as the triggerer does, from its serialized form."""
-    _, arguments = trigger.serialize()
-    fresh = type(trigger)(**json.loads(json.dumps(arguments)))
-    async for event in fresh.run():
-        payload: dict[str, Any] = event.payload
-        return payload
-    raise AssertionError("the trigger ended without an event")
 
 
 def charges_by_request(sandbox: SandboxServer) -> dict[str, float]:

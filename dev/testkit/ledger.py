@@ -15,6 +15,7 @@ from airflow_provider_wan.api.request import I2VRequest, WanRequest
 from airflow_provider_wan.ledger import Budget, LedgerEntry, Owner, compute_fingerprint
 from airflow_provider_wan.ledger.entry import NO_REFERENCE, claim, record_intent, rejected
 from airflow_provider_wan.ledger.fingerprint import hash_payload
+from airflow_provider_wan.ledger.rules import Policy
 
 NOW = 1_700_000_000.0
 REQUEST = I2VRequest(img_url="https://images.example.com/cat.png?sig=1", prompt="a cat", resolution="720P")
@@ -22,6 +23,15 @@ ACCOUNT = WanConfig(api_key="key", base_url="https://api.example.com/queue").acc
 FINGERPRINT = compute_fingerprint(REQUEST)
 ME = Owner("dag/run/clip/-1", 1, "me")
 MY_RETRY = Owner("dag/run/clip/-1", 2, "me again")
+#: Short intervals for real processes beside a sandbox, which responds at once.
+QUICK_POLICY = Policy(
+    post_timeout=1.0,
+    longest_post=1.0,
+    list_lag=0.0,
+    max_intent_age=1.0,
+    absence_confirm_interval=2.0,
+    doubt_poll_interval=0.5,
+)
 OTHER = Owner("dag/other/clip/-1", 1, "other")
 
 

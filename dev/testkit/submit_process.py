@@ -11,12 +11,14 @@ import os
 import sys
 import time
 import uuid
+from dataclasses import replace
 from typing import Any
 
 from airflow_provider_wan.api.client import WanClient
 from airflow_provider_wan.api.config import WanConfig
 from airflow_provider_wan.api.request import I2VRequest
-from airflow_provider_wan.ledger import Owner, Policy, Submitter, compute_fingerprint, open_store
+from airflow_provider_wan.ledger import Owner, Submitter, compute_fingerprint, open_store
+from dev.testkit.ledger import QUICK_POLICY
 
 REQUEST = I2VRequest(img_url="https://images.example.com/cat.png", prompt="a cat", resolution="720P")
 
@@ -35,17 +37,7 @@ def s3_client() -> Any:
 
 def main(ledger: str, base_url: str, key: str, task: str, try_number: str) -> None:
     client = WanClient(WanConfig(api_key=key, base_url=base_url))
-    # The sandbox responds at once, so short times suffice.
-    policy = Policy(
-        lease=6.0,
-        post_timeout=1.0,
-        longest_post=1.0,
-        list_lag=0.0,
-        max_intent_age=1.0,
-        absence_confirm_interval=2.0,
-        claim_poll_interval=0.1,
-        doubt_poll_interval=0.5,
-    )
+    policy = replace(QUICK_POLICY, lease=6.0, claim_poll_interval=0.1)
     submitter = Submitter(client, open_store(ledger, s3_client=s3_client), policy=policy)
     print("ready", flush=True)
     sys.stdin.readline()

@@ -16,10 +16,10 @@ from airflow_provider_wan.api.errors import WanError
 from airflow_provider_wan.batch import engine
 from airflow_provider_wan.batch import run as batch_run
 from airflow_provider_wan.ledger import submitter
-from airflow_provider_wan.ledger.rules import Policy
 from airflow_provider_wan.operators import wan_batch
 from airflow_provider_wan.sandbox import SandboxServer
 from dev.testkit.batch_runs import BatchTask, charges_by_request, crops, manifest, upload
+from dev.testkit.ledger import QUICK_POLICY
 from dev.testkit.s3_folder import Folder
 
 
@@ -77,16 +77,8 @@ def test_what_a_killed_try_has_spent_counts_towards_the_budget(
 def test_a_budget_of_just_the_estimate_is_enough_where_an_answer_was_lost(
     folder: Folder, sandbox: SandboxServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # With short intervals, and on an account with older requests, without which the list proves nothing.
-    policy = Policy(
-        post_timeout=1.0,
-        longest_post=1.0,
-        list_lag=0.0,
-        max_intent_age=1.0,
-        absence_confirm_interval=2.0,
-        doubt_poll_interval=0.5,
-    )
-    monkeypatch.setattr(submitter, "Policy", lambda: policy)
+    monkeypatch.setattr(submitter, "Policy", lambda: QUICK_POLICY)
+    # The account has older requests, without which the list proves nothing.
     sandbox.call(lambda core: core.admin.console(age=7200))
     sandbox.call(lambda core: core.admin.console(age=7300))
     sandbox.inject("reset_before_accept", 1, {"prompt": "last"})

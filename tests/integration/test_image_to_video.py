@@ -20,6 +20,7 @@ from airflow_provider_wan.operators.image_to_video import WanImageToVideoOperato
 from airflow_provider_wan.sandbox import SandboxServer
 from dev.testkit.media_files import picture
 from dev.testkit.s3_folder import Folder
+from dev.testkit.triggers import run_trigger
 
 
 class Task:
@@ -50,7 +51,7 @@ class Task:
                 return step(operator)
             except TaskDeferred as deferred:
                 self.deferrals += 1
-                event = asyncio.run(self._wait(deferred.trigger))
+                event = asyncio.run(run_trigger(deferred.trigger))
                 step = lambda fresh, event=event: fresh.execute_complete(self._context(), event)  # noqa: E731
 
     def _context(self) -> Any:
@@ -64,12 +65,6 @@ class Task:
         )
         run = SimpleNamespace(conf={}, run_id=self._run_id)
         return {"ti": ti, "dag_run": run, "outlet_events": self.outlet_events}
-
-    @staticmethod
-    async def _wait(trigger: Any) -> Any:
-        _, arguments = trigger.serialize()
-        async for event in type(trigger)(**arguments).run():
-            return event.payload
 
 
 @pytest.fixture

@@ -20,6 +20,7 @@ from airflow_provider_wan.operators import wan as operator_module
 from airflow_provider_wan.sandbox import SandboxServer
 from dev.testkit.media_files import picture
 from dev.testkit.s3_folder import Folder
+from dev.testkit.triggers import run_trigger
 
 PROMPT = "The tide comes in"
 SIGNED = "https://images.example.com/cat.jpg?X-Amz-Signature=c0ffee"
@@ -48,7 +49,7 @@ class DecoratedTask:
                 return step()
             except TaskDeferred as deferred:
                 self.deferrals += 1
-                event = asyncio.run(self._wait(deferred.trigger))
+                event = asyncio.run(run_trigger(deferred.trigger))
                 resumed = self._build(clip, arguments)
                 step = partial(resumed.execute_complete, self._context(), event)
 
@@ -66,12 +67,6 @@ class DecoratedTask:
         ti.xcom_pull = pull
         run = SimpleNamespace(conf={}, run_id="run-1")
         return {"ti": ti, "dag_run": run, "outlet_events": OutletEventAccessors()}
-
-    @staticmethod
-    async def _wait(trigger: Any) -> Any:
-        _, arguments = trigger.serialize()
-        async for event in type(trigger)(**arguments).run():
-            return event.payload
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ from airflow.providers.common.compat.sdk import TaskDeferred
 from airflow_provider_wan.operators import wan as operator_module
 from airflow_provider_wan.operators.wan import WanI2VOperator
 from airflow_provider_wan.sandbox import SandboxServer
+from dev.testkit.triggers import run_trigger
 
 IMAGE = "https://images.example.com/cat.jpg"
 
@@ -70,20 +71,11 @@ class Run:
                 return step()
             except TaskDeferred as deferred:
                 self.deferrals.append(deferred)
-                event = asyncio.run(_event(deferred.trigger))
+                event = asyncio.run(run_trigger(deferred.trigger))
                 self.events.append(event)
                 resumed = self.operator(**arguments)
                 method = getattr(resumed, deferred.method_name)
                 step = lambda m=method, e=event: m(self.context(), e)  # noqa: E731
-
-
-async def _event(trigger: Any) -> Any:
-    # As the triggerer does, from the serialized trigger.
-    _, arguments = trigger.serialize()
-    fresh = type(trigger)(**arguments)
-    async for event in fresh.run():
-        return event.payload
-    raise AssertionError("the trigger ended without an event")
 
 
 @pytest.fixture
