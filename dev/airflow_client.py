@@ -104,9 +104,18 @@ class AirflowClient:
     def put_variable(self, key: str, value: str) -> None:
         self.call("POST", "/variables", json={"key": key, "value": value})
 
-    def trigger(self, dag_id: str, *, logical_date: datetime | None = None, conf: dict[str, Any] | None = None) -> str:
+    def trigger(
+        self,
+        dag_id: str,
+        *,
+        logical_date: datetime | None = None,
+        conf: dict[str, Any] | None = None,
+        partition_key: str | None = None,
+    ) -> str:
         """Start a Dag run; its run id."""
         body = {"logical_date": logical_date.isoformat() if logical_date else None, "conf": conf or {}}
+        if partition_key is not None:
+            body["partition_key"] = partition_key
         return str(self.call("POST", f"/dags/{dag_id}/dagRuns", json=body)["dag_run_id"])
 
     def run(self, dag_id: str, run_id: str) -> dict[str, Any]:

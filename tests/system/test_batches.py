@@ -112,3 +112,27 @@ def test_a_batch_whose_task_and_triggerer_die_pays_once_for_each_clip(
     assert result["archived"] == len(api.accepted()) == len(charges_by_request(api)) == 16
     assert result["cost"] == 8.0
     assert sum(name.endswith(".mp4") for name in keys(s3, "survivors/")) == 16
+
+
+def test_the_event_of_a_partitions_clips_has_its_key_and_the_summary(
+    harness: AirflowHarness, stack: Stack, s3: Any
+) -> None:
+    day = "2026-11-27"
+    put_images(s3, f"images/{day}", 1, 10)
+    run_id = stack.airflow.trigger("wan_partitioned_clips", partition_key=day)
+
+    assert DagRunHandle(harness, "wan_partitioned_clips", run_id).end(180) == "success"
+    (event,) = stack.airflow.pages("/assets/events", "asset_events", source_run_id=run_id)
+    assert event["partition_key"] == day
+    assert event["extra"]["wan"]["output_prefix"] == f"s3://{BUCKET}/clips/{day}/"
+    assert (event["extra"]["wan"]["archived"], event["extra"]["wan"]["cost"]) == (1, 0.5)
+
+
+def test_new_images_start_a_run_that_moves_them_away(harness: AirflowHarness, stack: Stack, s3: Any) -> None:
+    put_images(s3, "incoming", 1, 11)
+    run = DagRunHandle(harness, "wan_new_images", stack.airflow.trigger("wan_new_images"))
+
+    assert run.end(180) == "success"
+    assert keys(s3, "incoming/") == set()
+    assert keys(s3, "done/") == {"00.jpg"}
+    assert run.result("clips")["archived"] == 1

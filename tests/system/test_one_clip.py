@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
 
+from airflow_provider_wan.links.wan import build_run_path
 from dev.component import wait_for
 from dev.stack import Stack
 from dev.testkit.airflow_harness import BUCKET, AirflowHarness, DagRunHandle
@@ -112,3 +114,36 @@ def test_a_clip_that_came_too_late_is_picked_up_by_clearing_the_task(
     assert unhappy["never"].result("generate")["request_id"] == request_id
     assert harness.accepted("never") == [request_id]
     assert harness.charges()[request_id] == pytest.approx(0.5)
+
+
+def test_a_run_that_misses_its_deadline_is_reported_with_the_address_of_its_clips(
+    unhappy: dict[str, DagRunHandle], stack: Stack
+) -> None:
+    path = build_run_path("patient_clip", unhappy["never"].run_id)
+
+    def is_reported() -> bool:
+        logs = [stack["triggerer"].log_text(), *(each.read_text() for each in stack.home.logs.rglob("*.log"))]
+        return any(re.search(f"Clips are late: .*{re.escape(path)}", log) for log in logs)
+
+    wait_for("the report of the late run", is_reported, seconds=60, every=1, parts=list(stack.components.values()))
+
+
+def test_clips_are_published_after_a_person_has_approved_them(harness: AirflowHarness, stack: Stack, s3: Any) -> None:
+    conf = {"images": [harness.photo], "prompt": "to be approved"}
+    run = DagRunHandle(harness, "wan_approved_clips", stack.airflow.trigger("wan_approved_clips", conf=conf))
+
+    def is_waiting() -> bool:
+        return run.tasks().get(("approve", -1)) in ("awaiting_input", "deferred")
+
+    wait_for("the question", is_waiting, seconds=120, every=0.5, parts=list(stack.components.values()))
+    published = {"Bucket": BUCKET, "Prefix": "published/"}
+    assert s3.list_objects_v2(**published)["KeyCount"] == 0
+    answer = f"/dags/{run.dag_id}/dagRuns/{run.run_id}/taskInstances/approve/-1/hitlDetails"
+    stack.airflow.call("PATCH", answer, json={"chosen_options": ["Approve"]})
+
+    assert run.end(120) == "success"
+    assert [each["Key"] for each in s3.list_objects_v2(**published)["Contents"]] == [
+        *("published/coffee.json", "published/coffee.mp4"),
+    ]
+    assert f"Published: 1 clips, $0.50: {stack.home.url}{build_run_path(run.dag_id, run.run_id)}" in run.log("publish")
+    assert len(harness.accepted("to be approved")) == 1

@@ -6,7 +6,13 @@ from __future__ import annotations
 from datetime import timedelta
 
 from airflow.sdk import Param, dag
+from airflow.sdk.definitions.deadline import (  # type: ignore[attr-defined]
+    AsyncCallback,
+    DeadlineAlert,
+    DeadlineReference,
+)
 
+from airflow_provider_wan.notifications.wan import WanRunNotifier
 from airflow_provider_wan.operators.wan import WanI2VOperator
 from airflow_provider_wan.transfers.s3_to_wan import S3ToWanOperator
 from airflow_provider_wan.transfers.wan_to_s3 import WanToS3Operator
@@ -32,7 +38,14 @@ def blocking_clip() -> None:
     WanToS3Operator(task_id="archive", request_id=generate.output, s3_key="{{ params.target }}")
 
 
-@dag(schedule=None, params=PARAMS)
+LATE = DeadlineAlert(
+    reference=DeadlineReference.DAGRUN_QUEUED_AT,
+    interval=timedelta(seconds=3),
+    callback=AsyncCallback(WanRunNotifier, kwargs={"text": "Clips are late"}),
+)
+
+
+@dag(schedule=None, params=PARAMS, deadline=LATE)
 def patient_clip() -> None:
     """Waits for half a minute at most, and tries once."""
     ingest = S3ToWanOperator(task_id="ingest", source="{{ params.image }}")
