@@ -51,6 +51,7 @@ BUCKET = "{{ var.value.get('wan_bucket', 'wan-media') }}"
             type="string",
             format="multiline",
             maxLength=1500,
+            description="For all images",
             section="Clips",
         ),
         "max_cost": Param(

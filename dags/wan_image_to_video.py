@@ -39,16 +39,28 @@ IMAGE_TYPES = {".jpg", ".jpeg", ".png", ".bmp", ".webp"}
     catchup=False,
     max_active_runs=4,
     params={
-        "images_prefix": Param("images", type="string", minLength=1, description="Where the images of all days lie"),
-        "clips_prefix": Param("clips", type="string", minLength=1, description="Where the clips of all days go"),
+        "images_prefix": Param(
+            "images", type="string", minLength=1, description="Where the images of all days are", section="Files"
+        ),
+        "clips_prefix": Param(
+            "clips", type="string", minLength=1, description="Where the clips of all days go", section="Files"
+        ),
         "prompt": Param(
             "The scene comes to life with slow, natural motion; the camera moves in gently.",
             type="string",
+            format="multiline",
             maxLength=1500,
             description="For every image that has no prompt of its own",
+            section="Clips",
         ),
-        "resolution": Param("720P", type="string", enum=["720P", "1080P"]),
-        "duration": Param(5, type="integer", enum=[5, 10, 15], description="Seconds of each clip"),
+        "resolution": Param(
+            "720P",
+            type="string",
+            enum=["720P", "1080P"],
+            values_display={"720P": "720P, $0.10 a second", "1080P": "1080P, $0.15 a second"},
+            section="Clips",
+        ),
+        "duration": Param(5, type="integer", enum=[5, 10, 15], description="Seconds of each clip", section="Clips"),
     },
     tags=["wan", "example"],
     doc_md=__doc__,

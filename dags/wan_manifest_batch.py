@@ -18,12 +18,35 @@ from airflow_provider_wan.operators.wan_batch import WanI2VBatchOperator
 @dag(
     schedule=None,
     params={
-        "manifest": Param(type="string", pattern=r"^s3://[^/]+/.+\.(jsonl|ndjson|csv|parquet)$"),
-        "output": Param(type="string", pattern=r"^s3://[^/]+/.+/$", description="s3://bucket/prefix/ for the clips"),
-        "chunk": Param(500, type="integer", minimum=1, description="Rows of one task"),
-        "resolution": Param("720P", type="string", enum=["720P", "1080P"]),
-        "duration": Param(5, type="integer", enum=[5, 10, 15], description="Seconds, for rows that do not set it"),
-        "max_cost": Param(None, type=["null", "number"], minimum=0, description="US dollars for each chunk"),
+        "manifest": Param(
+            type="string",
+            pattern=r"^s3://[^/]+/.+\.(jsonl|ndjson|csv|parquet)$",
+            description="A table with a column image",
+            examples=["s3://my-bucket/rows.jsonl"],
+            section="Files",
+        ),
+        "output": Param(
+            type="string",
+            pattern=r"^s3://[^/]+/.+/$",
+            description="s3://bucket/prefix/ for the clips",
+            examples=["s3://my-bucket/clips/"],
+            section="Files",
+        ),
+        "resolution": Param(
+            "720P",
+            type="string",
+            enum=["720P", "1080P"],
+            values_display={"720P": "720P, $0.10 a second", "1080P": "1080P, $0.15 a second"},
+            description="For rows that do not set it",
+            section="Clips",
+        ),
+        "duration": Param(
+            5, type="integer", enum=[5, 10, 15], description="Seconds, for rows that do not set it", section="Clips"
+        ),
+        "chunk": Param(500, type="integer", minimum=1, description="Rows of one task", section="Tasks"),
+        "max_cost": Param(
+            None, type=["null", "number"], minimum=0, description="US dollars for each chunk", section="Tasks"
+        ),
     },
     tags=["wan", "example"],
     doc_md=__doc__,

@@ -22,21 +22,64 @@ from airflow_provider_wan.transfers.wan_to_s3 import WanToS3Operator
             minLength=1,
             description="s3://bucket/key, or an http(s) address",
             pattern="^(s3|https?)://",
+            examples=["s3://my-bucket/photos/cat.jpg"],
+            section="Files",
         ),
         "target": Param(
             type="string",
             pattern=r"^s3://[^/]+/.+\.mp4$",
             description="Where the clip goes: s3://bucket/key.mp4",
+            examples=["s3://my-bucket/clips/cat.mp4"],
+            section="Files",
         ),
-        "prompt": Param("", type="string", maxLength=1500),
-        "negative_prompt": Param("", type="string", maxLength=500, description="What should not be seen"),
-        "resolution": Param("720P", type="string", enum=["720P", "1080P"]),
-        "duration": Param(5, type="integer", enum=[5, 10, 15], description="Seconds"),
-        "shot_type": Param("single", type="string", enum=["single", "multi"]),
-        "prompt_extend": Param(True, type="boolean", description="Let the service elaborate the prompt"),
-        "audio": Param(True, type="boolean", description="Let the service add sound"),
-        "watermark": Param(False, type="boolean"),
-        "seed": Param(None, type=["null", "integer"], minimum=0, maximum=2**31 - 1),
+        "prompt": Param(
+            None,
+            type=["null", "string"],
+            format="multiline",
+            maxLength=1500,
+            description="What happens in the clip; at most 1500 characters",
+            section="Scene",
+        ),
+        "negative_prompt": Param(
+            None,
+            type=["null", "string"],
+            format="multiline",
+            maxLength=500,
+            description="What should not be seen; at most 500 characters",
+            section="Scene",
+        ),
+        "shot_type": Param("single", type="string", enum=["single", "multi"], description="Shots", section="Scene"),
+        "prompt_extend": Param(
+            True, type="boolean", description="Let the service elaborate the prompt", section="Scene"
+        ),
+        "resolution": Param(
+            "720P",
+            type="string",
+            enum=["720P", "1080P"],
+            values_display={"720P": "720P, $0.10 a second", "1080P": "1080P, $0.15 a second"},
+            description="List prices; those of the connection are the ones that count",
+            section="Video and cost",
+        ),
+        "duration": Param(
+            5, type="integer", enum=[5, 10, 15], description="Seconds of video", section="Video and cost"
+        ),
+        "max_cost": Param(
+            None,
+            type=["null", "number"],
+            minimum=0,
+            description="US dollars: a clip that would cost more is refused before it is paid for",
+            section="Video and cost",
+        ),
+        "audio": Param(True, type="boolean", description="Let the service add sound", section="More"),
+        "watermark": Param(False, type="boolean", description="Add the service's watermark", section="More"),
+        "seed": Param(
+            None,
+            type=["null", "integer"],
+            minimum=0,
+            maximum=2**31 - 1,
+            description="The same seed gives a similar clip; empty: a random one",
+            section="More",
+        ),
     },
     tags=["wan", "example"],
     doc_md=__doc__,
@@ -50,7 +93,9 @@ def wan_single_clip() -> None:
     @task(multiple_outputs=True)
     def form() -> dict[str, Any]:
         params = get_current_context()["params"]
-        return {**params, "fitted": f"{params['target'].rpartition('/')[0]}/"}
+        # An empty field is None.
+        texts = {name: params[name] or "" for name in ("prompt", "negative_prompt")}
+        return {**params, **texts, "fitted": f"{params['target'].rpartition('/')[0]}/"}
 
     given = form()
     # [END typed]
@@ -76,6 +121,7 @@ def wan_single_clip() -> None:
         audio=given["audio"],
         watermark=given["watermark"],
         seed=given["seed"],
+        max_cost=given["max_cost"],
         deferrable=True,
         timeout=timedelta(hours=2),
         retries=3,
