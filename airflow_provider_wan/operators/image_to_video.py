@@ -16,6 +16,7 @@ from airflow_provider_wan.operators.arguments import FITS, build_fit_options, pa
 from airflow_provider_wan.operators.assets import add_default_outlet, build_file_asset
 from airflow_provider_wan.operators.task_result import fail_task
 from airflow_provider_wan.operators.wan import WanI2VOperator
+from airflow_provider_wan.traces import record_span
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -180,14 +181,16 @@ class WanImageToVideoOperator(WanI2VOperator):
         try:
             bucket, key = self._parse_target()
             request_id = str(result["request_id"])
-            clip = self.archive.find(bucket, key, request_id, forbidden_is_absent=True)
-            if clip is None and result.get("archive_uri"):
-                clip = self.archive.copy(str(result["archive_uri"]), bucket, key, request_id)
-            if clip is None:
-                record = self.hook.get_request(request_id)
-                _mask_query(record.video_url)
-                paid = result.get("cost_at_payment")
-                clip = self.archive.store(record, bucket, key, seconds=result.get("seconds"), cost=paid)
+            with record_span("wan.archive", request_id=request_id) as set_attributes:
+                clip = self.archive.find(bucket, key, request_id, forbidden_is_absent=True)
+                if clip is None and result.get("archive_uri"):
+                    clip = self.archive.copy(str(result["archive_uri"]), bucket, key, request_id)
+                if clip is None:
+                    record = self.hook.get_request(request_id)
+                    _mask_query(record.video_url)
+                    paid = result.get("cost_at_payment")
+                    clip = self.archive.store(record, bucket, key, seconds=result.get("seconds"), cost=paid)
+                set_attributes(size=clip.video.size, existing=clip.existing)
             self._open_submitter().ledger.record_archive(str(result["fingerprint"]), request_id, clip.uri, clip.sha256)
         except WanError as error:
             fail_task(error)

@@ -29,6 +29,7 @@ from airflow_provider_wan.operators.task_result import (
     fail_task,
 )
 from airflow_provider_wan.polling.decision import PollTarget, WaitStatus
+from airflow_provider_wan.traces import record_span
 from airflow_provider_wan.triggers.cancellation import CancelPolicy
 from airflow_provider_wan.triggers.deferral import (
     MIN_DEFERRAL_SECONDS,
@@ -221,18 +222,24 @@ class WanI2VOperator(WanClipBaseOperator):
         for each in media:
             each.warn_if_ambiguous(self.log)
         ledger_context.publish_ledger_uri(context, ledger_context.resolve_ledger_uri(self.ledger_uri))
-        submit_result = submitter.submit_once(
-            request,
-            fingerprint=fingerprint,
-            owner=owner,
-            scope=scope,
-            prices=config.get_limit_prices(max_cost),
-            max_cost=max_cost,
-            on_doubt=self.on_doubt,
-            before_pay=before_pay,
-            deadline=end_time,
-            reference=reference,
-        )
+        with record_span("wan.submit", fingerprint=fingerprint, model=request.model) as set_attributes:
+            submit_result = submitter.submit_once(
+                request,
+                fingerprint=fingerprint,
+                owner=owner,
+                scope=scope,
+                prices=config.get_limit_prices(max_cost),
+                max_cost=max_cost,
+                on_doubt=self.on_doubt,
+                before_pay=before_pay,
+                deadline=end_time,
+                reference=reference,
+            )
+            set_attributes(
+                request_id=submit_result.entry.request_id,
+                paid=submit_result.paid_now,
+                estimate=submit_result.entry.cost_estimate,
+            )
         submitter.ledger.record_reuse(submit_result.entry, owner, reference)
         entry = submit_result.entry
         self.log.info(
@@ -364,11 +371,15 @@ class WanI2VOperator(WanClipBaseOperator):
             model=self._list_model,
         )
         self._waiting_for = request_id
-        outcome = self.hook.wait_sync(
-            target,
-            lambda status: self.log.info("Request %s is %s", request_id, status),
-            lambda error: self.log.warning("Polling goes on until the deadline, at increasing intervals: %s", error),
-        )
+        with record_span("wan.wait", request_id=request_id) as set_attributes:
+            outcome = self.hook.wait_sync(
+                target,
+                lambda status: self.log.info("Request %s is %s", request_id, status),
+                lambda error: self.log.warning(
+                    "Polling goes on until the deadline, at increasing intervals: %s", error
+                ),
+            )
+            set_attributes(status=outcome.decision.status.value)
         result = outcome.last_result
         if isinstance(result, RequestRecord) and result.is_final:
             self._waiting_for = None

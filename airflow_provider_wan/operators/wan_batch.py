@@ -22,6 +22,7 @@ from airflow_provider_wan.operators.arguments import (
 )
 from airflow_provider_wan.operators.assets import add_default_outlet, build_asset, emit_asset_events
 from airflow_provider_wan.operators.base import WanClipBaseOperator
+from airflow_provider_wan.traces import record_span
 from airflow_provider_wan.triggers.cancellation import ON_KILL_SECONDS, CancelPolicy
 from airflow_provider_wan.triggers.deferral import MIN_DEFERRAL_SECONDS, deferral_timeout
 
@@ -260,8 +261,9 @@ class WanI2VBatchOperator(WanClipBaseOperator):
         self.hook.client.deadline = run.end_time
         WanSheetLink.persist(context, f"{run.context.store.uri}sheet.html")
         publish_ledger_uri(context, resolve_batch_ledger_uri(self))
-        with BatchEngine(run) as engine:
+        with record_span("wan.batch") as set_attributes, BatchEngine(run) as engine:
             end_of_cycle = engine.run(deferrable=self.deferrable)
+            set_attributes(in_flight=0 if end_of_cycle is None else len(end_of_cycle.request_ids))
         if end_of_cycle is not None:
             self._defer(run, end_of_cycle)
         self._batch_run = None

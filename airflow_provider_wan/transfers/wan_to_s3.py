@@ -14,6 +14,7 @@ from airflow_provider_wan.api.request import DEFAULT_MODEL
 from airflow_provider_wan.operators.arguments import parse_seconds
 from airflow_provider_wan.operators.assets import add_default_outlet, build_file_asset, emit_asset_events
 from airflow_provider_wan.operators.base import WanBaseOperator, mask_query
+from airflow_provider_wan.traces import record_span
 from airflow_provider_wan.triggers.deferral import compute_end_time
 
 if TYPE_CHECKING:
@@ -152,11 +153,13 @@ class WanToS3Operator(WanBaseOperator):
     def _archive(self, context: Context) -> dict[str, Any]:
         request_id, bucket, key = self._parse_request_id(), *self._parse_target()
         upstream: Mapping[str, Any] = self.request_id if isinstance(self.request_id, Mapping) else {}
-        clip = self.archive.find(bucket, key, request_id, forbidden_is_absent=True)
-        if clip is None and upstream.get("archive_uri"):
-            clip = self.archive.copy(str(upstream["archive_uri"]), bucket, key, request_id)
-        if clip is None:
-            clip = self._store(request_id, bucket, key, upstream)
+        with record_span("wan.archive", request_id=request_id) as set_attributes:
+            clip = self.archive.find(bucket, key, request_id, forbidden_is_absent=True)
+            if clip is None and upstream.get("archive_uri"):
+                clip = self.archive.copy(str(upstream["archive_uri"]), bucket, key, request_id)
+            if clip is None:
+                clip = self._store(request_id, bucket, key, upstream)
+            set_attributes(size=clip.video.size, existing=clip.existing)
         self._record_archive(context, upstream, clip)
         self.log.info(
             "Request %s: %s, %d bytes, %.1f s, %d×%d, sha256 %s%s",

@@ -12,6 +12,7 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_provider_wan import metrics
 from airflow_provider_wan.polling.decision import PollTarget, WaitDecision, WaitStatus
+from airflow_provider_wan.traces import record_span
 from airflow_provider_wan.triggers.cancellation import ON_KILL_SECONDS, CancelPolicy, was_killed
 from airflow_provider_wan.triggers.hook_loader import load_hook
 from airflow_provider_wan.triggers.wan_batch import WanI2VBatchTrigger
@@ -92,9 +93,11 @@ class WanI2VTrigger(BaseTrigger):
         """Wait for the end of the request, and report it in one event."""
         try:
             hook = await load_hook(self.wan_conn_id)
-            with metrics.track_in_flight():
+            attributes = {"request_id": self.request_id, "fingerprint": self.fingerprint}
+            with metrics.track_in_flight(), record_span("wan.wait", **attributes) as set_attributes:
                 async with hook.hub() as hub:
                     decision = (await hub.wait(self._build_target(), self._log_status, self._log_error)).decision
+                set_attributes(status=decision.status.value)
             if decision.message:
                 self.log.error(decision.message)
             # An earlier event can fail the task.
