@@ -138,7 +138,7 @@ env: ## Write .env for docker-compose.yml, with drawn secrets
 	@$(or $(PYTHON),python3) -m dev.compose.variables
 
 .PHONY: bench-batch
-bench-batch: $(READY) ## Measure a batch of 1,000 images: loop, deferrable, killed ten times, 100,000 rows, three ways; 14 days of backfill
+bench-batch: $(READY) ## Measure a batch of 1,000 images: loop, deferrable, killed ten times, 1,000,000 rows, three ways; 14 days of backfill
 	@$(VENV)/bin/python -m benchmarks.batch $(ARGS)
 	@$(VENV)/bin/python -m benchmarks.ways
 	@WAN_FULL_BACKFILL=1 $(VENV)/bin/python -m pytest -s --timeout 7200 --basetemp=.run/pytest tests/system/test_backfill.py

@@ -280,7 +280,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     figures = {}
     for what in options.what or ["dry-run", "loop", "deferrable", "killed"]:
         if what == "dry-run":
-            figures[what] = dry_run(100 * options.rows)
+            figures[what] = dry_run(1000 * options.rows)
         else:
             with bench(options.rows, options.speed) as made:
                 deferral = {"deferrable": True, "max_in_flight": 5 * LIMIT} if what == "deferrable" else {}

@@ -197,13 +197,16 @@ class CheckpointStore:
         body = b"".join(result.to_json() for result in results)
         self.put(f"parts/{manifest_id}/{number:06d}-{self._nonce}.jsonl", body, JSONL)
 
-    def read_parts(self, manifest_id: str) -> Iterator[ItemResult]:
+    def read_parts(self, manifest_id: str, *, newest_first: bool = False) -> Iterator[ItemResult]:
         """Yield the results of all parts, the oldest first. The last result of a row counts.
 
         :param manifest_id: identity of the manifest.
+        :param newest_first: yield the newest first; then one part is in memory.
         """
-        for key in self._list_keys(f"parts/{manifest_id}/"):
-            for line in self._read_lines(key):
+        keys = self._list_keys(f"parts/{manifest_id}/")
+        for key in reversed(keys) if newest_first else keys:
+            lines: Iterable[bytes] = self._read_lines(key)
+            for line in reversed(list(lines)) if newest_first else lines:
                 yield ItemResult.from_json(line)
 
     def delete_parts(self) -> None:

@@ -17,6 +17,7 @@ from airflow_provider_wan.batch.errors import WanBatchError
 from airflow_provider_wan.batch.manifest import Manifest
 from airflow_provider_wan.batch.preparer import ItemPreparer, PreparedItem
 from airflow_provider_wan.batch.results import ItemResult, ItemStatus, ResultCounts
+from airflow_provider_wan.batch.row_index import DigestIndex, RowSet, hash_text
 from airflow_provider_wan.batch.rows import InvalidRow, Item, parse_row
 from airflow_provider_wan.batch.scheduler import BatchScheduler, InFlightItem
 from airflow_provider_wan.batch.submitter import ItemSubmitter
@@ -114,11 +115,11 @@ class BatchRun:
         self._manifest_id = ""
         self._parts = 0
         self._skipped: set[int] = set()
-        self._finished: set[int] = set()
+        self._finished = RowSet()
         self._open: deque[Item | ItemResult] = deque()
-        self._row_by_digest: dict[str, int] = {}
-        self._row_by_name: dict[str, int] = {}
-        self._row_by_fingerprint: dict[str, int] = {}
+        self._row_by_digest = DigestIndex()
+        self._row_by_name = DigestIndex()
+        self._row_by_fingerprint = DigestIndex()
         self._source: Iterator[Item | ItemResult] = iter(())
 
     # --- start and resume ---------------------------------------------------------------------
@@ -140,8 +141,11 @@ class BatchRun:
             store.delete_parts()
         else:
             self._parts = checkpoint.parts
-            results = {result.row: result for result in store.read_parts(self._manifest_id)}
-            for result in results.values():
+            read = RowSet()
+            for result in store.read_parts(self._manifest_id, newest_first=True):
+                if result.row in read:
+                    continue
+                read.add(result.row)
                 if result.status.is_final:
                     self._finished.add(result.row)
                     self.counts.add(result, transient=False)
@@ -165,7 +169,9 @@ class BatchRun:
         self._parts, self.last_row, self.items = checkpoint.parts, checkpoint.last_row, checkpoint.items
         self.total_rows, self.cycles = checkpoint.total_rows, checkpoint.cycles + 1
         self.exhausted, self._skipped = checkpoint.exhausted, set(checkpoint.skipped_rows)
-        self._finished = {row for low, high in checkpoint.finished_ranges for row in range(low, high + 1)}
+        for low, high in checkpoint.finished_ranges:
+            for row in range(low, high + 1):
+                self._finished.add(row)
         if checkpoint.stop_reason is not None:
             self.stopped_by = WanBatchError(checkpoint.stop_reason.message, checkpoint.stop_reason.can_progress)
             self.scheduler.stopped = True
@@ -211,7 +217,7 @@ class BatchRun:
             if found.row in in_flight and isinstance(found, Item):
                 each = in_flight[found.row]
                 item = PreparedItem(found, each.fingerprint, cost=each.cost, paid_here=each.paid_here)
-                self._row_by_fingerprint[each.fingerprint] = found.row
+                self._row_by_fingerprint.setdefault(each.fingerprint, found.row)
                 self.scheduler.restore([InFlightItem(item, each.request_id, each.submitted_at)])
             elif found.row in open_rows:
                 self._open.append(found)
@@ -254,7 +260,8 @@ class BatchRun:
         if first != item.row:
             error = f"row {item.row} requests the same clip as row {first}"
             return ItemResult(item.row, image, ItemStatus.DUPLICATE, error=error, digest=item.digest)
-        if item.name is not None and (other := self._row_by_name.setdefault(item.name, item.row)) != item.row:
+        other = item.row if item.name is None else self._row_by_name.setdefault(hash_text(item.name), item.row)
+        if other != item.row:
             fault = WanValidationError("name", item.name, f"is also the name of row {other}", "Use unique names")
             error = f"row {item.row}: {fault}"
             return ItemResult(item.row, image, ItemStatus.REJECTED, error=error, digest=item.digest)
@@ -272,14 +279,14 @@ class BatchRun:
 
         :param item: the item.
         """
-        return self._row_by_fingerprint.get(item.fingerprint, item.row) == item.row
+        return self._row_by_fingerprint.get(item.fingerprint) in (None, item.row)
 
     def claim_clip(self, item: PreparedItem) -> None:
         """Count a clip as that of its row: other rows with the same clip reuse it.
 
         :param item: the item, for which :meth:`is_first_row` is true.
         """
-        self._row_by_fingerprint[item.fingerprint] = item.row
+        self._row_by_fingerprint.setdefault(item.fingerprint, item.row)
 
     # --- results ------------------------------------------------------------------------------
     def record_result(self, result: ItemResult, *, transient: bool) -> None:
@@ -342,7 +349,7 @@ class BatchRun:
                 open_rows=tuple(sorted(open_rows)),
                 in_flight=in_flight,
                 skipped_rows=tuple(sorted(self._skipped)),
-                finished_ranges=merge_ranges(row for row in self._finished if row > self.last_row),
+                finished_ranges=merge_ranges(self._finished.rows_after(self.last_row)),
                 stop_reason=None if stopped_by is None else StopReason(str(stopped_by), stopped_by.retryable),
                 exhausted=self.exhausted,
                 window=self.scheduler.window,
@@ -358,7 +365,7 @@ class BatchRun:
 
     def write_results(self) -> None:
         """Write ``results.jsonl`` and ``rejected.jsonl``."""
-        self.context.store.merge_parts(self._manifest_id, max(self.last_row, max(self._finished, default=0)))
+        self.context.store.merge_parts(self._manifest_id, max(self.last_row, self._finished.last))
 
     def read_results(self, last_row: int) -> list[ItemResult]:
         """Return the saved results of the first rows, in order.

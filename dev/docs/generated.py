@@ -165,7 +165,11 @@ def batch_figures() -> str:
     ]
     header = ("", "time", "share of the API limit used", "charges", "memory: first third, last third")
     dry = parts["dry-run"]
-    text = f"A dry run over {dry['rows']:,} rows takes {dry['seconds']:.0f} s and {dry['memory_most']:.0f} MB."
+    per_second = dry["rows"] / dry["seconds"]
+    text = (
+        f"A dry run over {dry['rows']:,} rows takes {dry['seconds']:.0f} s, that is {per_second:,.0f} rows a "
+        f"second, and {dry['memory_most']:.0f} MB (`python -m benchmarks.batch dry-run`)."
+    )
     return f"{table(header, rows)}\n\n{text}"
 
 

@@ -38,6 +38,12 @@ def test_rows_are_counted_and_priced(store: Any) -> None:
     assert found.faults[0].startswith("row 3: ")
 
 
+def test_a_model_with_other_durations_is_estimated_too(store: Any) -> None:
+    found = estimate(store, [{"image": IMAGE, "model": "wan2.7-i2v", "duration": 7}], prices={})
+
+    assert (found.rejected, found.video_seconds, found.estimated_seconds) == (0, 7, 40.2)
+
+
 @pytest.mark.parametrize(
     ("state", "existing"),
     [
