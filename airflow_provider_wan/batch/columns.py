@@ -7,7 +7,7 @@ import ast
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -57,6 +57,17 @@ class ColumnMapping:
 
     def __bool__(self) -> bool:
         return bool(self.columns or self.templates)
+
+    def with_default(self, name: str, column: str) -> ColumnMapping:
+        """Return a mapping that takes a field from a column, unless this one says where it is.
+
+        :param name: name of the field.
+        :param column: name of the column.
+        """
+        names = set(IMAGE_COLUMNS) if name in IMAGE_COLUMNS else {name}
+        if names & (self.columns.keys() | self.templates.keys()):
+            return self
+        return replace(self, columns={**self.columns, name: column})
 
     def identity(self) -> str:
         """Return a hash of the mapping."""

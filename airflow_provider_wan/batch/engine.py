@@ -166,7 +166,7 @@ class BatchEngine:
         try:
             return future.result()
         except Exception as error:  # nothing about one row may stop the others; nothing is paid for this one
-            log.exception("Row %d cannot be prepared", item.row)
+            log.exception("%s cannot be prepared", item.label)
             return InvalidRow(item.row, item.image.public_uri, f"row {item.row}: {type(error).__name__}")
 
     def _submit(self, now: float) -> None:
@@ -235,11 +235,11 @@ class BatchEngine:
                 result = future.result()
             except Exception as error:  # nothing about one clip may stop the others, which are paid for too
                 if not isinstance(error, (WanError, *S3_ERRORS)):
-                    log.exception("Row %d: its clip cannot be archived", row)
+                    log.exception("%s: its clip cannot be archived", item.item.label)
                 attempts = self._attempts[row] = self._attempts.get(row, 0) + 1
                 message = f"{type(error).__name__}: {error}"
                 if attempts < MAX_ATTEMPTS:
-                    log.warning("Row %d: its clip cannot be archived yet: %s", row, message)
+                    log.warning("%s: its clip cannot be archived yet: %s", item.item.label, message)
                     self._scheduler.add_in_flight(item, request_id, self._clock())
                     continue
                 result = item.build_result(ItemStatus.LOST, request_id=request_id, cost=item.cost, error=message)
@@ -347,7 +347,7 @@ class BatchEngine:
         attempts = self._attempts[item.row] = self._attempts.get(item.row, 0) + 1
         if attempts >= MAX_ATTEMPTS:
             return False
-        log.info("Row %d: %s; next attempt in %.0f s", item.row, error, delay * attempts)
+        log.info("%s: %s; next attempt in %.0f s", item.item.label, error, delay * attempts)
         self._scheduler.defer(item, self._clock() + delay * attempts)
         return True
 
@@ -356,7 +356,7 @@ class BatchEngine:
         self._run.skip(item.row)
         self._over_budget += 1
         if self._over_budget == 1:
-            log.warning("Row %d: the budget does not allow it; rows with an existing clip continue", item.row)
+            log.warning("%s: the budget does not allow it; rows with an existing clip continue", item.item.label)
         if self._over_budget >= MAX_OVER_BUDGET + 2 * self._scheduler.window.ceiling:
             self._run.exhausted = True
 

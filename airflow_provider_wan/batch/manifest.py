@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where the rows of a batch come from: a list, a file, or a folder of images or of files; on S3 or a local disk.
+"""Where the rows of a batch come from: a list, a file, or a folder of images or of files.
+
+They are on S3, in other object storage, or on a local disk.
 
 The formats are those of :mod:`airflow_provider_wan.batch.tables`. Only the current row is in memory.
 """
@@ -12,9 +14,10 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
-from typing import Any, Protocol
+from typing import IO, Any, Protocol
 from urllib.parse import unquote, urlsplit
 
 from airflow_provider_wan.api.errors import WanValidationError
@@ -22,6 +25,7 @@ from airflow_provider_wan.batch.columns import BY_NAME, FIELD, ColumnMapping
 from airflow_provider_wan.batch.rows import RawRow
 from airflow_provider_wan.batch.tables import Reader, find_reader, map_row
 from airflow_provider_wan.batch.webdataset import read_webdataset
+from airflow_provider_wan.media.object_storage import ObjectStorage, is_object_uri, require_storage
 from airflow_provider_wan.media.source import SourceMissingError
 from airflow_provider_wan.s3.objects import list_objects
 from airflow_provider_wan.s3.uri import SCHEMES, build_s3_uri, is_s3_uri, parse_s3_uri, split_s3_uri
@@ -29,6 +33,8 @@ from airflow_provider_wan.s3.uri import SCHEMES, build_s3_uri, is_s3_uri, parse_
 IMAGE_TYPES = frozenset(
     (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".heic", ".heif", ".avif", ".jp2", ".j2k")
 )
+METADATA_IMAGE = "file_name"
+_METADATA_NAMES = frozenset(("metadata.jsonl", "metadata.csv", "metadata.parquet"))
 _RULE = (
     "must be a list; the address of a .jsonl, .json, .csv, .tsv, .parquet or .tar; or a folder of images or of "
     "such files, whose address ends in /"
@@ -105,14 +111,19 @@ class FolderManifest:
     Folders whose names begin with ``_`` or ``.`` are excluded, as in Hive and Spark: a batch that writes its clips
     below its own images stores copies and thumbnails in such folders. So are such files.
 
-    :param uri: ``s3://`` or ``file://`` URI, or a local path.
+    A folder with a file ``metadata.jsonl``, ``.csv`` or ``.parquet``, as the library ``datasets`` reads it, has the
+    rows of such files.
+
+    :param uri: ``s3://``, ``gs://``, ``abfs://`` or ``file://`` URI, or a local path.
     :param s3: returns a boto3 S3 client.
     :param columns: the columns to read of files.
+    :param storage: reads other object storage than S3.
     """
 
     uri: str
     s3: Callable[[], Any]
     columns: ColumnMapping = BY_NAME
+    storage: ObjectStorage | None = None
 
     @property
     def description(self) -> str:
@@ -128,32 +139,52 @@ class FolderManifest:
 
     def rows(self) -> Iterator[RawRow]:
         """Yield the rows, see :meth:`Manifest.rows`."""
+        if any(is_metadata(found.path.name) for found in self._list()):
+            yield from self._read_files(is_metadata)
+            return
         if any(is_image(found.path) for found in self._list()):
             images = (found.uri for found in self._list() if is_image(found.path))
             for number, image in enumerate(images, 1):
                 yield RawRow(number, {"image": image})
             return
+        yield from self._read_files(lambda name: True)
+
+    def _read_files(self, is_chosen: Callable[[str], bool]) -> Iterator[RawRow]:
         last = 0
         for found in self._list():
-            if (read := _find_reader(found.path.name)) is None:
+            if (read := _find_reader(found.path.name)) is None or not is_chosen(found.path.name):
                 continue
             number = last
-            for row in FileManifest(found.uri, self.s3, read, self.columns).rows():
+            for row in FileManifest(found.uri, self.s3, read, self.columns, self.storage).rows():
                 number = last + row.number
                 yield replace(row, number=number)
             last = number
 
     def _list(self) -> Iterator[StoredFile]:
-        found = _list_s3(self.uri, self.s3()) if is_s3_uri(self.uri) else _list_local(self.uri)
-        for each in found:
+        for each in self._list_all():
             hidden = any(name.startswith(("_", ".")) for name in each.path.parts[:-1])
             if not hidden and (is_image(each.path) or _find_reader(each.path.name)):
                 yield each
+
+    def _list_all(self) -> Iterator[StoredFile]:
+        if is_s3_uri(self.uri):
+            return _list_s3(self.uri, self.s3())
+        if is_object_uri(self.uri):
+            return _list_storage(self.uri, require_storage(self.storage, FIELD, self.uri))
+        return _list_local(self.uri)
 
 
 def _find_reader(name: str) -> Reader | None:
     is_shard = name.lower().endswith((".tar", ".tar.gz", ".tgz"))
     return read_webdataset if is_shard else find_reader(name)
+
+
+def is_metadata(name: str) -> bool:
+    """Return whether a file describes the images beside it, in a column ``file_name``.
+
+    :param name: name of a file.
+    """
+    return name.lower() in _METADATA_NAMES
 
 
 def is_image(path: PurePosixPath) -> bool:
@@ -169,6 +200,12 @@ def _list_s3(uri: str, client: Any) -> Iterator[StoredFile]:
     for found in list_objects(client, bucket, prefix):
         key = found["Key"]
         yield StoredFile(build_s3_uri(bucket, key), PurePosixPath(key.removeprefix(prefix)), found["ETag"])
+
+
+def _list_storage(uri: str, storage: ObjectStorage) -> Iterator[StoredFile]:
+    with _explained(uri):
+        for path, version in storage.list_objects(uri):
+            yield StoredFile(uri + path, PurePosixPath(path), version)
 
 
 def _list_local(uri: str) -> Iterator[StoredFile]:
@@ -190,16 +227,18 @@ def _list_local(uri: str) -> Iterator[StoredFile]:
 class FileManifest:
     """A file of rows.
 
-    :param uri: ``s3://`` or ``file://`` URI, or a local path.
+    :param uri: ``s3://``, ``gs://``, ``abfs://`` or ``file://`` URI, or a local path.
     :param s3: returns a boto3 S3 client.
     :param read: reads rows from the open file.
     :param columns: the columns to read.
+    :param storage: reads other object storage than S3.
     """
 
     uri: str
     s3: Callable[[], Any]
     read: Reader = field(repr=False)
     columns: ColumnMapping = BY_NAME
+    storage: ObjectStorage | None = None
 
     @property
     def description(self) -> str:
@@ -210,53 +249,83 @@ class FileManifest:
         """Return a hash of the ETag, or of the modification time, and the size."""
         if is_s3_uri(self.uri):
             bucket, key = parse_s3_uri(self.uri, FIELD)
-            head = self._call_s3(lambda: self.s3().head_object(Bucket=bucket, Key=key))
+            with _explained(self.uri):
+                head = self.s3().head_object(Bucket=bucket, Key=key)
             version = f"{head['ETag']} {head['ContentLength']}"
+        elif is_object_uri(self.uri):
+            with _explained(self.uri):
+                version = require_storage(self.storage, FIELD, self.uri).get_version(self.uri)
         else:
-            state = self._convert_os_errors(_local_path(self.uri).stat)
+            with _explained(self.uri):
+                state = _local_path(self.uri).stat()
             version = f"{state.st_size} {state.st_mtime_ns}"
         return _mix(hashlib.sha256(f"{self.uri} {version}".encode()).hexdigest(), self.columns)
 
     def rows(self) -> Iterator[RawRow]:
         """Yield the rows, see :meth:`Manifest.rows`.
 
-        An object is first copied to the local disk: hours may pass between two rows, and S3 does not keep a connection
+        An object is first copied to the local disk: hours may pass between two rows, and no store keeps a connection
         open for so long.
         """
-        if not is_s3_uri(self.uri):
-            with self._convert_os_errors(lambda: _local_path(self.uri).open("rb")) as file:
-                yield from self.read(file, self.columns)
+        is_described = is_metadata(self.uri.rpartition("/")[2])
+        columns = self.columns.with_default("image", METADATA_IMAGE) if is_described else self.columns
+        with self._open_local() as file:
+            for row in self.read(file, columns):
+                yield self._resolve_image(row) if row.is_relative or is_described else row
+
+    @contextmanager
+    def _open_local(self) -> Iterator[IO[bytes]]:
+        """Yield the open file, or a copy of the object."""
+        if not is_s3_uri(self.uri) and not is_object_uri(self.uri):
+            with _explained(self.uri):
+                file: IO[bytes] = _local_path(self.uri).open("rb")
+            with file:
+                yield file
             return
-        bucket, key = parse_s3_uri(self.uri, FIELD)
         with tempfile.TemporaryFile() as copy:
-            with self._call_s3(lambda: self.s3().get_object(Bucket=bucket, Key=key))["Body"] as body:
+            with _explained(self.uri), self._open_object() as body:
                 shutil.copyfileobj(body, copy, 1024 * 1024)
             copy.seek(0)
-            yield from self.read(copy, self.columns)
+            yield copy
 
-    def _call_s3(self, call: Callable[[], Any]) -> Any:
-        from airflow_provider_wan.s3.errors import S3ResponseError, get_error_code
+    def _open_object(self) -> Any:
+        if is_object_uri(self.uri):
+            return require_storage(self.storage, FIELD, self.uri).open(self.uri)
+        bucket, key = parse_s3_uri(self.uri, FIELD)
+        return self.s3().get_object(Bucket=bucket, Key=key)["Body"]
 
-        try:
-            return call()
-        except S3ResponseError as error:
-            raise SourceMissingError(
-                f"The manifest {self.uri} can't be read: {get_error_code(error) or '?'}"
-            ) from error
-
-    def _convert_os_errors(self, call: Callable[[], Any]) -> Any:
-        try:
-            return call()
-        except OSError as error:
-            raise SourceMissingError(f"The manifest {self.uri} can't be read: {error.strerror}") from error
+    def _resolve_image(self, row: RawRow) -> RawRow:
+        """Return a row whose image, if it is a path, is relative to this file."""
+        image = row.values.get("image")
+        if not isinstance(image, str) or "://" in image or image.startswith("/"):
+            return row
+        folder = self.uri.rpartition("/")[0]
+        return replace(row, values={**row.values, "image": f"{folder}/{image}" if folder else image})
 
 
-def open_manifest(value: object, s3: Callable[[], Any], columns: ColumnMapping = BY_NAME) -> Manifest:
+@contextmanager
+def _explained(uri: str) -> Iterator[None]:
+    """Say of a manifest that can't be read which one it is."""
+    from airflow_provider_wan.s3.errors import S3ResponseError, get_error_code
+
+    try:
+        yield
+    except S3ResponseError as error:
+        raise SourceMissingError(f"The manifest {uri} can't be read: {get_error_code(error) or '?'}") from error
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise SourceMissingError(f"The manifest {uri} can't be read: {reason}") from error
+
+
+def open_manifest(
+    value: object, s3: Callable[[], Any], columns: ColumnMapping = BY_NAME, storage: ObjectStorage | None = None
+) -> Manifest:
     """Return a manifest. Nothing is read yet.
 
     :param value: a list; the address of a file; or that of a folder, which ends in ``/``.
     :param s3: returns a boto3 S3 client; called only if one is needed.
     :param columns: the columns to read.
+    :param storage: reads other object storage than S3.
     :raises WanValidationError: if the value is anything else.
     """
     if isinstance(value, Sequence) and not isinstance(value, str | bytes):
@@ -264,14 +333,14 @@ def open_manifest(value: object, s3: Callable[[], Any], columns: ColumnMapping =
     if not isinstance(value, str) or not value.strip():
         raise WanValidationError(FIELD, value, _RULE)
     scheme = value.partition("://")[0].lower() if "://" in value else ""
-    if scheme not in ("", "file", *SCHEMES):
+    if scheme not in ("", "file", *SCHEMES) and not is_object_uri(value):
         raise WanValidationError(FIELD, f"{scheme}://…", _RULE)
     if value.endswith("/"):
-        return FolderManifest(value, s3, columns)
+        return FolderManifest(value, s3, columns, storage)
     reader = _find_reader(value)
     if reader is None:
         raise WanValidationError(FIELD, value, _RULE)
-    return FileManifest(value, s3, reader, columns)
+    return FileManifest(value, s3, reader, columns, storage)
 
 
 def count_rows(manifest: Manifest) -> int:

@@ -151,7 +151,7 @@ class ItemPreparer:
     def _ingest_media(self, source: MediaSource, kind: MediaKind, item: Item) -> tuple[str, str | None, float | None]:
         if source.origin is Origin.WEB:
             return source.text, None, None
-        on_content = self._save_thumbnail(item.row) if kind is MediaKind.IMAGE and item.row <= SHEET_ROWS else None
+        on_content = self._save_thumbnail(item) if kind is MediaKind.IMAGE and item.row <= SHEET_ROWS else None
         ingested = self._ingest.ingest(source, kind, on_content)
         # The bytes after fitting depend on a library's version, so the original identifies the image.
         return ingested.url, ingested.source_sha256, ingested.expires_at
@@ -176,14 +176,14 @@ class ItemPreparer:
             return True  # the submission will say what is wrong with the ledger
         return stored is None or stored.entry.state in (EntryState.FAILED, EntryState.CANCELLED)
 
-    def _save_thumbnail(self, row: int) -> Callable[[bytes], None]:
+    def _save_thumbnail(self, item: Item) -> Callable[[bytes], None]:
         def save(image: bytes) -> None:
             try:
                 thumbnail = make_thumbnail(image)
             except Exception as error:  # such as broken EXIF: the service accepts the image, the sheet omits it
-                log.info("Row %d has no thumbnail on the contact sheet (%s)", row, type(error).__name__)
+                log.info("%s has no thumbnail on the contact sheet (%s)", item.label, type(error).__name__)
                 return
-            self._store.put(f"stills/{row}.jpg", thumbnail, "image/jpeg")
+            self._store.put(f"stills/{item.row}.jpg", thumbnail, "image/jpeg")
 
         return save
 

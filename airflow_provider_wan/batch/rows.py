@@ -52,12 +52,14 @@ class RawRow:
     :param values: values by column; empty if there is a fault.
     :param fault: why the row cannot be read.
     :param typed: whether the values have types; in a CSV every value is text.
+    :param is_relative: whether the path of the image is relative to the manifest.
     """
 
     number: int
     values: Mapping[str, Any]
     fault: str | None = None
     typed: bool = True
+    is_relative: bool = False
 
 
 @dataclass(frozen=True)
@@ -81,6 +83,11 @@ class Item:
     request: ClipRequest = field(repr=False)
     digest: str
     idempotency_key: str | None = None
+
+    @property
+    def label(self) -> str:
+        """Row and image, for logs."""
+        return f"Row {self.row} ({self.image.public_uri})"
 
     @property
     def stem(self) -> str:

@@ -18,6 +18,7 @@ import logging
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import PurePosixPath
 from typing import IO, Any, cast
 
@@ -87,32 +88,93 @@ def read_jsonl(file: IO[bytes], columns: ColumnMapping = BY_NAME) -> Iterator[Ra
 
 
 def read_json(file: IO[bytes], columns: ColumnMapping = BY_NAME) -> Iterator[RawRow]:
-    """Yield one row per object of a JSON array, which is read piece by piece; or per line, if the file is JSONL.
+    """Yield one row per object of a JSON array, which is read piece by piece.
+
+    A file of one object per line is read as JSONL, and a COCO dataset by its images.
 
     :param file: the open file.
     :param columns: the columns to read.
     """
-    import ijson
-
+    start = file.tell()
     with _decompressed(file) as stream:
         _refuse_utf16(stream)
         head = stream.peek(_CHUNK).removeprefix(codecs.BOM_UTF8).lstrip()
         if not head:
             raise WanValidationError(FIELD, "the file", "is empty")
-        if head.startswith(b"{"):
-            if b"\n" not in head.strip() or _is_json(head.partition(b"\n")[0]):
-                yield from read_jsonl(stream, columns)
-                return
-            rule = "must be an array of objects, or one object per line"
-            raise WanValidationError(FIELD, "the JSON object", rule)
-        if stream.peek(3).startswith(codecs.BOM_UTF8):
-            stream.read(3)
-        number = 0
-        try:
-            for number, value in enumerate(ijson.items(stream, "item", use_float=True), 1):
-                yield _build_object_row(number, value, columns)
-        except (ijson.JSONError, UnicodeDecodeError) as error:
-            raise WanValidationError(FIELD, f"after row {number}", f"is not JSON: {error}"[:300]) from None
+        is_coco = head.startswith(b"{") and _is_coco(head)
+        if not is_coco:
+            yield from _read_json_stream(stream, head, columns)
+    if is_coco:
+        yield from _read_coco(file, start, columns)
+
+
+def _read_json_stream(stream: io.BufferedReader, head: bytes, columns: ColumnMapping) -> Iterator[RawRow]:
+    import ijson
+
+    if head.startswith(b"{"):
+        if b"\n" not in head.strip() or _is_json(head.partition(b"\n")[0]):
+            yield from read_jsonl(stream, columns)
+            return
+        rule = "must be an array of objects, one object per line, or a COCO dataset"
+        raise WanValidationError(FIELD, "the JSON object", rule)
+    _skip_mark(stream)
+    number = 0
+    try:
+        for number, value in enumerate(ijson.items(stream, "item", use_float=True), 1):
+            yield _build_object_row(number, value, columns)
+    except (ijson.JSONError, UnicodeDecodeError) as error:
+        raise WanValidationError(FIELD, f"after row {number}", f"is not JSON: {error}"[:300]) from None
+
+
+def _skip_mark(stream: io.BufferedReader) -> None:
+    if stream.peek(3).startswith(codecs.BOM_UTF8):
+        stream.read(3)
+
+
+# --- COCO ---------------------------------------------------------------------------------------
+def _is_coco(head: bytes) -> bool:
+    """Return whether JSON is a COCO dataset, by its first bytes: an object with lists of images and annotations."""
+    import ijson
+
+    try:
+        for prefix, event, _ in ijson.parse(head):
+            if event in ("string", "number") and prefix in ("images.item.file_name", "annotations.item.image_id"):
+                return True
+    except ijson.JSONError:  # the head ends anywhere
+        pass
+    return False
+
+
+def _read_coco(file: IO[bytes], start: int, columns: ColumnMapping) -> Iterator[RawRow]:
+    """Yield a row for each image of a COCO dataset, with its fields, and its first caption.
+
+    The image is ``file_name``, a path relative to the file, and the prompt is ``caption``, unless the mapping gives
+    others. The captions are held in memory.
+    """
+    import ijson
+
+    columns = columns.with_default("image", "file_name").with_default("prompt", "caption")
+    captions: dict[Any, str] = {}
+    number = 0
+    try:
+        for each in _read_items(file, start, "annotations.item"):
+            if isinstance(each, dict) and isinstance(caption := each.get("caption"), str):
+                captions.setdefault(each.get("image_id"), caption)
+        for number, each in enumerate(_read_items(file, start, "images.item"), 1):
+            if isinstance(each, dict):
+                each = {**each, "caption": captions.get(each.get("id"))}
+            yield replace(_build_object_row(number, each, columns), is_relative=True)
+    except (ijson.JSONError, UnicodeDecodeError) as error:
+        raise WanValidationError(FIELD, f"after row {number}", f"is not JSON: {error}"[:300]) from None
+
+
+def _read_items(file: IO[bytes], start: int, path: str) -> Iterator[Any]:
+    import ijson
+
+    file.seek(start)
+    with _decompressed(file) as stream:
+        _skip_mark(stream)
+        yield from ijson.items(stream, path, use_float=True)
 
 
 def _is_json(line: bytes) -> bool:

@@ -29,6 +29,7 @@ class Ledger:
     :param clock: returns Unix seconds.
     :param late_scan: looks for a second request of a clip, if that is due; see
         :meth:`~airflow_provider_wan.ledger.submitter.Submitter.scan_for_duplicates`.
+    :param log_level: level at which transitions are logged.
     """
 
     def __init__(
@@ -36,10 +37,12 @@ class Ledger:
         store: LedgerStore,
         clock: Callable[[], float] = time.time,
         late_scan: Callable[[str], LedgerEntry | None] | None = None,
+        log_level: int = logging.INFO,
     ) -> None:
         self.store = store
         self._clock = clock
         self._late_scan = late_scan
+        self._log_level = log_level
 
     def create(self, entry: LedgerEntry) -> StoredEntry:
         """
@@ -49,7 +52,7 @@ class Ledger:
         :raises AlreadyExistsError: if there is one already.
         """
         version = self.store.create(entry)
-        record_transition(None, entry)
+        record_transition(None, entry, self._log_level)
         return StoredEntry(entry, version)
 
     def replace(self, stored: StoredEntry, entry: LedgerEntry) -> StoredEntry:
@@ -61,7 +64,7 @@ class Ledger:
         :raises ConflictError: if it has changed since.
         """
         version = self.store.replace(entry, stored.version)
-        record_transition(stored.entry, entry)
+        record_transition(stored.entry, entry, self._log_level)
         return StoredEntry(entry, version)
 
     def update(self, fingerprint: str, change: Callable[[LedgerEntry], LedgerEntry | None]) -> LedgerEntry | None:
@@ -205,7 +208,7 @@ class Ledger:
         return self.update(fingerprint, change)
 
 
-def record_transition(before: LedgerEntry | None, after: LedgerEntry) -> None:
+def record_transition(before: LedgerEntry | None, after: LedgerEntry, level: int = logging.INFO) -> None:
     """
     Log and count a transition that was just written, if the state or the request has changed.
 
@@ -213,6 +216,7 @@ def record_transition(before: LedgerEntry | None, after: LedgerEntry) -> None:
 
     :param before: the entry before; None for a new entry.
     :param after: the entry as written.
+    :param level: level at which it is logged.
     """
     known = before.duplicates if before is not None else ()
     for duplicate in after.duplicates:
@@ -228,7 +232,7 @@ def record_transition(before: LedgerEntry | None, after: LedgerEntry) -> None:
     if before is not None and (before.state, before.request_id) == (after.state, after.request_id):
         return
     request = f", request {after.request_id}" if after.request_id else ""
-    log.info("Clip %s is %s%s", after.fingerprint, after.state.value, request)
+    log.log(level, "Clip %s is %s%s", after.fingerprint, after.state.value, request)
     metrics.increment(f"wan.clips.{after.state.value}")
     if after.state is EntryState.SUCCEEDED and after.cost is not None:
         metrics.increment("wan.cost_cents", round(after.cost * 100))

@@ -193,6 +193,7 @@ class Submitter:
     :param sleep: waits for seconds.
     :param rng: draws seeds and jitter; seeds must not repeat, so the default is the system's.
     :param policy: times and limits.
+    :param log_level: level of messages about the progress of a clip, which name it by its fingerprint.
     """
 
     def __init__(
@@ -205,8 +206,10 @@ class Submitter:
         sleep: Callable[[float], None] = time.sleep,
         rng: random.Random | None = None,
         policy: Policy | None = None,
+        log_level: int = logging.INFO,
     ) -> None:
-        self.ledger = Ledger(store, clock, self.scan_for_duplicates)
+        self.ledger = Ledger(store, clock, self.scan_for_duplicates, log_level)
+        self._log_level = log_level
         self._store = store
         self._clock = clock
         self._monotonic = monotonic
@@ -449,12 +452,12 @@ class Submitter:
             if result.finding is Finding.INCONCLUSIVE or now - doubted_since > 2 * policy.absence_confirm_interval:
                 raise WanInDoubtError(in_doubt_message(entry, reason, self._store))
         if remaining <= 0:
-            log.info("Clip %s: two scans prove that nothing was accepted; submitting.", fingerprint)
+            log.log(self._log_level, "Clip %s: two scans prove that nothing was accepted; submitting.", fingerprint)
             return self._claim_and_post(submission, stored, keep_seed=True)
         if submission.deadline is not None and self._clock() + remaining > submission.deadline:
             raise WanInDoubtError(in_doubt_message(entry, reason, self._store))
         delay = min(remaining, policy.doubt_poll_interval)
-        log.info("Clip %s: %s; scanning again in %.0f s.", fingerprint, reason, delay)
+        log.log(self._log_level, "Clip %s: %s; scanning again in %.0f s.", fingerprint, reason, delay)
         return RetryLater(WaitReason.IN_DOUBT, delay, entry)
 
     def _adopt(
@@ -468,8 +471,11 @@ class Submitter:
             adopted = self._replace(stored, entry)
         except ConflictError:
             return None
-        log.info(
-            "Clip %s: found request %s in the API's list; continuing with it.", entry.fingerprint, record.request_id
+        log.log(
+            self._log_level,
+            "Clip %s: found request %s in the API's list; continuing with it.",
+            entry.fingerprint,
+            record.request_id,
         )
         return self._attach(adopted, record)
 
@@ -622,7 +628,7 @@ class Submitter:
         exhausted = isinstance(error, WanConnectError) and tries + 1 >= self._policy.connect_tries
         if exhausted or (submission.deadline is not None and self._clock() + delay > submission.deadline):
             self._reject(claimed, error)
-        log.info("Clip %s: %s; submitting again in %.0f s.", submission.fingerprint, error, delay)
+        log.log(self._log_level, "Clip %s: %s; submitting again in %.0f s.", submission.fingerprint, error, delay)
         claimed = self._replace(claimed, entries.clear_intent(claimed.entry, self._clock()))
         self._refused[submission.fingerprint] = RefusedClaim(claimed, tries + 1, retry_at)
         return RetryLater(WaitReason.REFUSED, max(0.0, retry_at - self._monotonic()), claimed.entry, error)

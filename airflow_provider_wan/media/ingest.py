@@ -13,6 +13,7 @@ from airflow_provider_wan.api.errors import WanLookupError, WanValidationError
 from airflow_provider_wan.api.network import FROM_ENVIRONMENT, NetworkSettings
 from airflow_provider_wan.media import image
 from airflow_provider_wan.media.image_fit import Fit, FitOptions, fit_image
+from airflow_provider_wan.media.object_storage import ObjectStorage
 from airflow_provider_wan.media.source import MediaSource, Origin
 from airflow_provider_wan.s3.presign import presign, probe_url, validate_lifetime
 from airflow_provider_wan.s3.uri import build_s3_uri, parse_s3_uri, split_s3_uri
@@ -91,6 +92,7 @@ class MediaIngester:
     :param dest_prefix: ``s3://bucket/prefix`` for copies to be presigned, named by their hash.
     :param lifetime: lifetime of a presigned URL in seconds; None: six hours, or as long as the credentials are valid.
     :param network: TLS, proxy and bypass for sources on the web.
+    :param storage: reads other object storage than S3.
     :param on_url: called with each presigned URL before it is used, to mask it.
     """
 
@@ -104,6 +106,7 @@ class MediaIngester:
         dest_prefix: str | None = None,
         lifetime: int | None = None,
         network: NetworkSettings = FROM_ENVIRONMENT,
+        storage: ObjectStorage | None = None,
         on_url: Callable[[str], None] = lambda url: None,
     ) -> None:
         self._s3 = s3
@@ -113,6 +116,7 @@ class MediaIngester:
         self._dest_prefix = dest_prefix
         self._lifetime = lifetime
         self._network = network
+        self._storage = storage
         self._on_url = on_url
 
     def ingest(
@@ -190,7 +194,7 @@ class MediaIngester:
         return _Content(data, info.content_type, info.extension, properties)
 
     def _read(self, source: MediaSource, max_bytes: int, remedy: str) -> bytes:
-        return source.read(self._s3, max_bytes, "source", remedy, self._network)
+        return source.read(self._s3, max_bytes, "source", remedy, self._network, self._storage)
 
     def _presign(self, source: MediaSource, kind: MediaKind, content: _Content) -> dict[str, Any]:
         if source.origin is Origin.S3 and (kind is MediaKind.AUDIO or self._fit.fit is Fit.ERROR):

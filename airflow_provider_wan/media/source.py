@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reads the user's image and audio files from S3, a disk or the web, up to a maximum size."""
+"""Reads the user's image and audio files from S3, other object storage, a disk or the web, up to a maximum size."""
 
 from __future__ import annotations
 
@@ -15,16 +15,19 @@ from airflow_provider_wan.api.errors import WanValidationError
 from airflow_provider_wan.api.network import FROM_ENVIRONMENT, NetworkSettings
 from airflow_provider_wan.api.redaction import public_url
 from airflow_provider_wan.media.fetch import CHUNK_BYTES, CONNECT_TIMEOUT, READ_TIMEOUT
+from airflow_provider_wan.media.object_storage import ObjectStorage, is_object_uri, require_storage
 from airflow_provider_wan.media.spool import SpooledContent
 from airflow_provider_wan.s3.uri import is_s3_uri, parse_s3_uri, split_s3_uri
 
-_SCHEMES = "must be s3://bucket/key, a local path, file:///path, or an http(s) URL"
+_SCHEMES = "must be s3://bucket/key, gs:// or abfs:// likewise, a local path, file:///path, or an http(s) URL"
 
 
 class Origin(StrEnum):
     """Kind of location."""
 
     S3 = "s3"
+    STORAGE = "storage"
+    """Other object storage."""
     FILE = "file"
     WEB = "web"
     EMBEDDED = "embedded"
@@ -75,6 +78,8 @@ class MediaSource:
         if is_s3_uri(text):
             parse_s3_uri(text, "source")
             return cls(text, Origin.S3)
+        if is_object_uri(text):
+            return cls(text, Origin.STORAGE)
         if scheme in ("http", "https"):
             return cls(text, Origin.WEB)
         if scheme in ("", "file"):
@@ -93,6 +98,7 @@ class MediaSource:
         field: str,
         remedy: str,
         network: NetworkSettings = FROM_ENVIRONMENT,
+        storage: ObjectStorage | None = None,
     ) -> bytes:
         """Read the whole file.
 
@@ -101,6 +107,7 @@ class MediaSource:
         :param field: name of the argument, for an error about the size.
         :param remedy: remedy in that error.
         :param network: TLS, proxy and bypass, for a URL.
+        :param storage: reads other object storage than S3.
         :raises SourceMissingError: if nothing can be read there.
         :raises WanValidationError: if the file is too large.
         """
@@ -114,6 +121,8 @@ class MediaSource:
         match self.origin:
             case Origin.S3:
                 return self._read_s3(s3(), check)
+            case Origin.STORAGE:
+                return self._read_storage(require_storage(storage, field, self.text), check)
             case Origin.FILE:
                 return self._read_file(check)
             case Origin.WEB:
@@ -135,6 +144,15 @@ class MediaSource:
         with response["Body"] as body:
             check(int(response["ContentLength"]))
             return _read_chunks(iter(lambda: body.read(CHUNK_BYTES), b""), check)
+
+    def _read_storage(self, storage: ObjectStorage, check: Callable[[int], None]) -> bytes:
+        try:
+            check(storage.get_size(self.text))
+            with storage.open(self.text) as file:
+                return _read_chunks(iter(lambda: file.read(CHUNK_BYTES), b""), check)
+        except OSError as error:
+            reason = error.strerror or type(error).__name__
+            raise SourceMissingError(f"{self.public_uri} can't be read: {reason}") from error
 
     def _read_file(self, check: Callable[[int], None]) -> bytes:
         path = Path(unquote(urlsplit(self.text).path) if self.text.lower().startswith("file://") else self.text)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import re
 import time
 from collections.abc import Mapping, Sequence
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from airflow_provider_wan.api.errors import WanValidationError
 from airflow_provider_wan.operators import ledger_context
 from airflow_provider_wan.operators.arguments import parse_usd
+from airflow_provider_wan.operators.object_storage import AirflowObjectStorage
 from airflow_provider_wan.s3.uri import build_s3_uri, parse_s3_prefix
 
 if TYPE_CHECKING:
@@ -201,6 +203,7 @@ def build_batch(arguments: BatchArguments, context: Context) -> BatchContext:
     scope = build_scope(arguments.reuse, run=ledger_context.run_name(context))
     model = arguments.model or config.model
     max_cost = parse_usd(arguments.max_cost)
+    storage = AirflowObjectStorage()
     ingest = MediaIngester(
         lambda: arguments.s3,
         arguments.upload,
@@ -209,13 +212,15 @@ def build_batch(arguments: BatchArguments, context: Context) -> BatchContext:
         dest_prefix=build_s3_uri(bucket, f"{prefix}_ingest"),
         lifetime=arguments.lifetime,
         network=config.network,
+        storage=storage,
     )
-    submitter = Submitter(client, ledger_store)
+    # A batch logs what happens to its rows by their numbers and images.
+    submitter = Submitter(client, ledger_store, log_level=logging.DEBUG)
     ledger = submitter.ledger
     clip_archive = ClipArchive(arguments.s3, ResultHosts.from_config(config))
     archiver = Archiver(clip_archive, ledger, bucket, prefix)
     return BatchContext(
-        manifest=open_manifest(arguments.manifest, lambda: arguments.s3, columns),
+        manifest=open_manifest(arguments.manifest, lambda: arguments.s3, columns, storage),
         rows=parse_row_range(arguments.rows),
         defaults=build_defaults(arguments),
         arguments_id=hash_arguments(arguments, context),
@@ -267,7 +272,7 @@ def build_estimate(arguments: BatchArguments, context: Context) -> BatchEstimate
     from airflow_provider_wan.ledger import build_scope
 
     columns = ColumnMapping.parse(arguments.columns, arguments.row_templates)
-    manifest = open_manifest(arguments.manifest, lambda: arguments.s3, columns)
+    manifest = open_manifest(arguments.manifest, lambda: arguments.s3, columns, AirflowObjectStorage())
     rows = parse_row_range(arguments.rows)
     selected = (raw for raw in manifest.rows() if rows is None or rows[0] <= raw.number <= rows[1])
     return estimate_batch(

@@ -38,7 +38,8 @@ class WanImageToVideoOperator(WanI2VOperator):
 
     All other arguments are those of :class:`~airflow_provider_wan.operators.wan.WanI2VOperator`, but ``img_url``.
 
-    :param source: the image: ``s3://bucket/key``, a local path, ``file:///path``, or an http(s) URL (templated).
+    :param source: the image: ``s3://bucket/key``, likewise ``gs://`` or ``abfs://``, a local path, ``file:///path``, or
+        an http(s) URL (templated).
     :param target: ``s3://bucket/key.mp4`` of the clip; its record is stored beside it (templated).
     :param fit: ``resize`` adapts an image that violates a rule of the API; ``pad`` and ``crop`` do the same, and pad or
         crop one whose sides are too unlike; ``error`` refuses it.
@@ -149,6 +150,7 @@ class WanImageToVideoOperator(WanI2VOperator):
     def _ingest(self) -> dict[str, Any]:
         from airflow_provider_wan.media.ingest import Delivery, MediaIngester, MediaKind
         from airflow_provider_wan.media.source import MediaSource
+        from airflow_provider_wan.operators.object_storage import AirflowObjectStorage
 
         ingester = MediaIngester(
             lambda: self.s3,
@@ -158,6 +160,7 @@ class WanImageToVideoOperator(WanI2VOperator):
             dest_prefix=self.dest_prefix or f"{self.target.rpartition('/')[0]}/_ingest",
             lifetime=self.lifetime,
             network=self.hook.config.network,
+            storage=AirflowObjectStorage(),
             on_url=_mask_query,
         )
         media = ingester.ingest(MediaSource.parse(self.source), MediaKind.IMAGE)

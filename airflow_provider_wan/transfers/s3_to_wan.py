@@ -28,7 +28,8 @@ class S3ToWanOperator(WanBaseOperator):
     S3 and ``fit="error"``; else a copy at ``dest_prefix``, named by its hash, so that the same image is stored once.
     ``delivery="upload"`` sends the bytes through the API's own upload call, after which they are public.
 
-    :param source: ``s3://bucket/key``, a local path, ``file:///path``, or an http(s) URL (templated).
+    :param source: ``s3://bucket/key``, likewise ``gs://`` or ``abfs://``, a local path, ``file:///path``, or an http(s)
+        URL (templated).
     :param kind: ``"image"`` or ``"audio"``.
     :param fit: ``"error"`` refuses an image that violates a rule; the bytes are delivered unchanged, including an EXIF
         orientation. ``"resize"`` turns it upright, flattens alpha onto white, scales it to 360-2000 pixels and
@@ -140,6 +141,7 @@ class S3ToWanOperator(WanBaseOperator):
     def _ingest(self) -> dict[str, Any]:
         from airflow_provider_wan.media.ingest import Delivery, MediaIngester, MediaKind
         from airflow_provider_wan.media.source import MediaSource
+        from airflow_provider_wan.operators.object_storage import AirflowObjectStorage
 
         ingester = MediaIngester(
             lambda: self.s3,
@@ -148,6 +150,7 @@ class S3ToWanOperator(WanBaseOperator):
             delivery=Delivery(self.delivery),
             dest_prefix=self.dest_prefix,
             lifetime=self._lifetime,
+            storage=AirflowObjectStorage(),
             on_url=mask_query,
         )
         media = ingester.ingest(MediaSource.parse(self.source), MediaKind(self.kind))

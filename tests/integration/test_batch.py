@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import io
+import re
 from typing import Any
 
 import pytest
@@ -291,10 +292,16 @@ def test_a_dry_run_sends_nothing_and_reports_what_the_ledger_has(folder: Folder,
     assert "duration=7" in estimate["faults"][0]
 
 
-def test_results_sheet_asset_and_link_are_there(folder: Folder, sandbox: SandboxServer) -> None:
+def test_results_sheet_asset_and_link_are_there(
+    folder: Folder, sandbox: SandboxServer, caplog: pytest.LogCaptureFixture
+) -> None:
     job = BatchTask(folder, {"manifest": upload(folder, 3)})
 
-    result = job.try_()
+    with caplog.at_level("INFO", logger="airflow_provider_wan"):
+        result = job.try_()
+    messages = [record.getMessage() for record in caplog.records if record.name.startswith("airflow_provider_wan")]
+    assert not any(re.search("[0-9a-f]{64}", message) for message in messages)  # rows are named by row and image
+    assert sum("is archived" in message for message in messages) == 3
 
     below = f"{job.results_folder}/"
     names = {name.removeprefix(below) for name in folder.names() if name.startswith(below)}

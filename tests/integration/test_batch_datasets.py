@@ -9,6 +9,8 @@ import tarfile
 from typing import Any
 
 import pytest
+from airflow.sdk.io import attach
+from fsspec.implementations.memory import MemoryFileSystem
 
 from airflow_provider_wan.sandbox import SandboxServer
 from dev.testkit.batch_runs import BatchTask
@@ -78,3 +80,22 @@ def test_a_semicolon_csv_of_a_spreadsheet_becomes_clips(folder: Folder, sandbox:
 
     assert (result["archived"], result["rejected"]) == (2, 1)
     assert prompts(sandbox) == ["ein Käfer, langsam"] * 2
+
+
+def test_a_coco_dataset_in_other_object_storage_becomes_clips(folder: Folder, sandbox: SandboxServer) -> None:
+    files = MemoryFileSystem()
+    attach("gs", fs=files)
+    files.pipe("/coco/images/1.png", picture(3000, 2000, "PNG"))
+    dataset = {
+        "images": [{"id": 1, "file_name": "images/1.png"}, {"id": 2, "file_name": "images/2.png"}],
+        "annotations": [{"image_id": 1, "caption": "one"}, {"image_id": 2, "caption": "two"}],
+    }
+    files.pipe("/coco/captions.json", json.dumps(dataset).encode())
+    job = BatchTask(folder, {"manifest": "gs://coco/captions.json"})
+
+    result = job.try_(max_failed_fraction=0.5)
+
+    assert (result["archived"], result["rejected"]) == (1, 1)
+    assert prompts(sandbox) == ["one"]
+    (rejected,) = (row for row in job.rows() if row["status"] == "rejected")
+    assert (rejected["row"], rejected["image"]) == (2, "gs://coco/images/2.png")

@@ -58,7 +58,7 @@ def test_an_image_without_a_thumbnail_is_not_an_error() -> None:
     store: Any = Store()
     preparer = ItemPreparer(nothing, scope="", store=store, ledger_store=nothing, probe=None)
 
-    preparer._save_thumbnail(3)(b"\xff\xd8 not a picture")
+    preparer._save_thumbnail(Preparation.item(image="s3://b/3.jpg"))(b"\xff\xd8 not a picture")
 
     assert written == []
 

@@ -20,7 +20,7 @@ def test_a_digest_has_its_first_row_whatever_comes_after_it() -> None:
     assert len(index) == len(expected)
 
 
-def test_digests_that_begin_alike_are_told_apart() -> None:
+def test_digests_that_begin_alike_are_distinguished() -> None:
     index = DigestIndex()
     digests = [f"{number:08x}{0:08x}" for number in range(1, 2000)]  # all in one slot of the table
     assert [index.setdefault(each, row) for row, each in enumerate(digests, 1)] == list(range(1, 2000))
@@ -33,7 +33,7 @@ def test_a_million_digests_take_a_few_bytes_each() -> None:
     assert sum(map(sys.getsizeof, (index._digests, index._rows))) < 28_000_000
 
 
-def test_names_are_hashed_whatever_they_consist_of() -> None:
+def test_any_name_has_a_hash() -> None:
     assert len({hash_text(name) for name in ("a", "b", "é", "\ud800")}) == 4
 
 
