@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Make clips of some images, let a person look at them, and publish those that were approved.
+"""Make clips of some images, let a person review them, and publish those that were approved.
 
 Clips go to ``s3://<bucket>/drafts/<run>/``. The task ``approve`` waits for a person, who finds the clips in the tab
 *Clips* of the run and approves or rejects them in *Required Actions*. Approved clips are copied to

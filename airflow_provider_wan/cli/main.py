@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Run a command.
 
     :param arguments: command line without the program's name; None for the process's own.
-    :returns: exit status: 0; 1 if a person has to look at what was found; 2 if the command can't be carried out, with
+    :returns: exit status: 0; 1 if something that was found needs a person; 2 if the command can't be carried out, with
         one line on standard error.
     """
     args = build_parser().parse_args(arguments)
@@ -128,7 +128,7 @@ def build_parser() -> argparse.ArgumentParser:
         prog="wan-provider",
         description="Inspect clips and their ledger, archive what is missing, and check a deployment. Runs where "
         "Airflow is configured, and uses its connections. No command pays for a clip.",
-        epilog="Exit status: 0; 1 if a person has to look at what was found; 2 if the command can't be carried out.",
+        epilog="Exit status: 0; 1 if something that was found needs a person; 2 if the command can't be carried out.",
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 

@@ -83,7 +83,7 @@ class BudgetState:
         )
 
     def to_json(self, name: str) -> bytes:
-        """Return the state as JSON. No two writes are equal, so that a store can tell its own write from another."""
+        """Return the state as JSON. No two writes are equal, so that a store recognizes its own write."""
         reserved = {key: [each.cost, each.token] for key, each in self.reserved.items()}
         content = {"version": VERSION, "name": name, "committed": self.committed, "reserved": reserved}
         return json.dumps({**content, "write": uuid4().hex}, allow_nan=False).encode()

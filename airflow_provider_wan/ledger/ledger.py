@@ -27,7 +27,7 @@ class Ledger:
 
     :param store: where the entries are stored.
     :param clock: returns Unix seconds.
-    :param late_scan: looks for a second request of a clip, if that is due; see
+    :param late_scan: scans for a second request of a clip, if that is due; see
         :meth:`~airflow_provider_wan.ledger.submitter.Submitter.scan_for_duplicates`.
     :param log_level: level at which transitions are logged.
     """

@@ -74,7 +74,7 @@ def _refuse_listed(result: ReconcileResult) -> None:
             f"Record that by --request-id {result.record.request_id}, or let the next attempt of the task find it."
         )
     if result.finding is Finding.UNDECIDED or "can't be read" in result.reason:
-        raise ResolutionRefusedError(f"It can't be told now: {result.reason}. Try again later.")
+        raise ResolutionRefusedError(f"It can't be decided now: {result.reason}. Try again later.")
 
 
 def adopt_request(

@@ -145,7 +145,7 @@ def reconcile_entry(
         reason = "these requests may be it: " + ", ".join(f"{each} ({why})" for each, why in unclear.items())
         return ReconcileResult(Finding.INCONCLUSIVE, reason=reason, candidates=tuple(unclear))
     if pending:
-        reason = f"these requests may be it, and can't be looked at yet: {', '.join(pending)}"
+        reason = f"these requests may be it, and can't be fetched yet: {', '.join(pending)}"
         return ReconcileResult(Finding.UNDECIDED, reason=reason)
     return _control(api.account, entry, histories[0], others, since, now, policy)
 

@@ -116,7 +116,7 @@ class _Scan:
             page = api.list_requests(model_id=model, limit=page_size, offset=offset, all_models=model is None)
             unreadable += page.size - len(page.records)
             if unreadable:
-                # One of them may be the request that is looked for.
+                # One of them may be the request that is searched for.
                 self.gap = f"{unreadable} of its elements can't be read"
             new = [record for record in page.records if record.request_id not in self.records]
             known = len(page.records) - len(new)

@@ -368,7 +368,7 @@ class Submitter:
     def _assume_running(entry: LedgerEntry, error: WanError, listed: RequestRecord | None) -> RequestRecord:
         """Return the record of a paid request that can't be read now, so that the task waits for it."""
         log.warning(
-            "Clip %s: request %s was accepted, and can't be looked at now (%s); waiting for it.",
+            "Clip %s: request %s was accepted, and can't be read now (%s); waiting for it.",
             entry.fingerprint,
             entry.request_id,
             error,
@@ -399,7 +399,7 @@ class Submitter:
                 return entry
             return self.ledger.record_duplicates(fingerprint, [record.request_id for record in duplicates])
         except WanError as error:
-            log.warning("Clip %s: can't look for a second request now: %s", fingerprint, error)
+            log.warning("Clip %s: can't scan for a second request now: %s", fingerprint, error)
             return None
 
     def _wait_for_owner(self, submission: SubmitRequest, stored: StoredEntry) -> RetryLater:

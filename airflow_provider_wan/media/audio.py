@@ -66,7 +66,7 @@ def check_audio(data: bytes, *, field: str = "audio_url") -> AudioInfo:
         audio_format, seconds = "MP3", _measure_mp3(data, start, field)
     else:
         value = f"{len(data)} bytes beginning with {data[:8]!r}" if data else "nothing"
-        raise WanValidationError(field, value, _RULE_FORMAT, "Convert it first; the name's extension is not looked at")
+        raise WanValidationError(field, value, _RULE_FORMAT, "Convert it first; the name's extension is ignored")
     if not MIN_SECONDS <= seconds <= MAX_SECONDS:
         rule = f"must last {MIN_SECONDS:.0f} to {MAX_SECONDS:.0f} seconds"
         raise WanValidationError(field, f"{seconds:.2f} s", rule, "Cut or extend it first")

@@ -161,7 +161,7 @@ def open_image(data: bytes, field: str, *, any_format: bool = False, frame: int 
             rule, remedy = "can't be decoded", "Convert it to a JPEG or PNG first"
         else:
             rule = _RULE_FORMAT
-            remedy = _RESIZE if description in _ADAPTABLE else "Convert it first; the name's extension is not looked at"
+            remedy = _RESIZE if description in _ADAPTABLE else "Convert it first; the name's extension is ignored"
         raise WanValidationError(field, description, rule, remedy if data else "The source is empty") from None
 
 

@@ -250,7 +250,7 @@ def _inspect_head(data: bytes, name: str) -> ImageInfo:
 
 
 def _knows_enough(data: bytes) -> bool:
-    """Return whether more bytes would tell nothing more."""
+    """Return whether more bytes would add no information."""
     try:
         _inspect_head(data, "")
     except WanValidationError:

@@ -56,7 +56,7 @@ def find_ledger_uri(given: str | None) -> str | None:
 
 
 def publish_ledger_uri(context: Context, uri: str) -> None:
-    """Tell the gallery of a ledger that is not the deployment's.
+    """Register for the gallery a ledger that is not the deployment's.
 
     :param context: Airflow's context.
     :param uri: the task's ledger.

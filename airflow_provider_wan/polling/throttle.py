@@ -56,7 +56,7 @@ class RateLimiter:
     def share(self, key: Hashable, source: SlotSource | None) -> None:
         """Take the slots from those that several processes share.
 
-        :param key: what tells the source from another; None for no source.
+        :param key: identifies the source; None for no source.
         :param source: the slots.
         """
         self._shared_key, self._shared = key, source

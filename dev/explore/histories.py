@@ -238,7 +238,7 @@ def _begin(history: History, world: World, first: Task, second: Task) -> tuple[P
 
 def _needs_person(outcome: str) -> bool:
     """
-    Return whether an attempt ended in a doubt that the next one can't settle.
+    Return whether an attempt ended in doubt in a way that the next one can't resolve.
 
     An attempt that has sent one more POST already leaves the next one to the next attempt; and one whose ledger was
     away as it was to record the doubt has not scanned the list yet.

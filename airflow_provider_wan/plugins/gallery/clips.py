@@ -125,7 +125,7 @@ OPEN_STATES = frozenset({"claimed", "submitted", "succeeded", "in_doubt"})
 
 
 def is_open(clip: Clip) -> bool:
-    """Tell whether a clip's entry is still going to change."""
+    """Return whether a clip's entry is still going to change."""
     return clip.state in OPEN_STATES
 
 

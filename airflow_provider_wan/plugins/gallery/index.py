@@ -46,12 +46,12 @@ class KnownLedger:
 
     @property
     def tag(self) -> str:
-        """What tells its clips from those of other ledgers; empty for the deployment's."""
+        """What distinguishes its clips from those of other ledgers; empty for the deployment's."""
         return "" if self.dag_ids is None else hashlib.sha256(self.uri.encode()).hexdigest()[:12]
 
     def concerns(self, dag_ids: Collection[str] | None) -> bool:
         """
-        Tell whether someone may know of it.
+        Return whether someone may know of it.
 
         :param dag_ids: the Dags that they may read; None for all.
         """

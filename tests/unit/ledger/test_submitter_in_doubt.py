@@ -469,7 +469,7 @@ def test_a_ledger_that_is_away_does_not_stop_the_late_scan_with_an_error(
 
     monkeypatch.setattr(store, "entries", away)
     assert submitter.scan_for_duplicates(FINGERPRINT) is None
-    assert "can't look for a second request now: S3 is away" in caplog.text
+    assert "can't scan for a second request now: S3 is away" in caplog.text
     assert entry_in(store).duplicate_scan_due
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What OpenLineage and the assets of a task are told."""
+"""What a task reports to OpenLineage and to its assets."""
 
 from __future__ import annotations
 
