@@ -16,8 +16,9 @@ from typing import Any
 
 from airflow.providers.common.compat.sdk import TaskDeferred
 
-from dev.testkit.batch_runs import BatchTask, run_trigger
+from dev.testkit.batch_runs import BatchTask
 from dev.testkit.s3_folder import Folder
+from dev.testkit.triggers import run_trigger
 
 
 def in_a_child(job: BatchTask, event: dict[str, Any] | None) -> dict[str, Any]:
