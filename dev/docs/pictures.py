@@ -2,18 +2,24 @@
 """
 Takes the documentation's pictures of the gallery, with a real Airflow and a real Chromium: ``make pictures``.
 
-It prints how long the page of each took to its first paint.
+It prints how long the page of each took to its first paint, and how long Airflow's own page of a run with as many task
+instances took. ``--measure`` takes no pictures.
 """
 
 from __future__ import annotations
 
+import argparse
+import sqlite3
 import tempfile
 import time
+import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import requests
+
 from dev.stack import ROOT
-from dev.testkit.browser import open_browser
+from dev.testkit.browser import log_in, open_browser
 from dev.testkit.gallery import GalleryServer, gallery_server
 
 if TYPE_CHECKING:
@@ -58,8 +64,7 @@ def take(server: GalleryServer, count: str, folder: Path) -> None:
 
     for theme in ("light", "dark"):
         with open_browser(folder / f"profile-{count}-{theme}", width=1360, height=980) as browser:
-            browser.get(f"{server.home.url}/api/v2/version")
-            browser.add_cookie({"name": "_token", "value": server.token("admin"), "path": "/"})
+            log_in(browser, server.home.url, server.token("admin"))
             browser.execute_script("localStorage.setItem('theme', arguments[0])", theme)
             browser.get(f"{server.url}/")
             _wait(browser, ".card")
@@ -85,12 +90,77 @@ def take(server: GalleryServer, count: str, folder: Path) -> None:
             browser.save_screenshot(str(IMAGES / f"gallery-spend-{count}-{theme}.png"))
 
 
+def add_task_instances(server: GalleryServer, count: int) -> str:
+    """
+    Make a run whose mapped task has ended so many times.
+
+    :param server: the API server.
+    :param count: number of task instances.
+    :returns: the run's id.
+    """
+    headers = {"Authorization": f"Bearer {server.token('admin')}"}
+    url = f"{server.home.url}/api/v2/dags/{DAG}/dagRuns"
+    response = requests.post(url, json={"logical_date": None}, headers=headers, timeout=60)
+    response.raise_for_status()
+    run_id = str(response.json()["dag_run_id"])
+    with sqlite3.connect(server.home.database, timeout=60) as connection:
+        connection.row_factory = sqlite3.Row
+        query = "select * from task_instance where run_id = ? and task_id = 'clip.generate'"
+        first = dict(connection.execute(query, (run_id,)).fetchone())
+        now = time.strftime("%Y-%m-%d %H:%M:%S.000000", time.gmtime())
+        ended = {"state": "success", "start_date": now, "end_date": now, "duration": 60.0, "try_number": 1}
+        connection.execute("delete from task_instance where id = ?", (first["id"],))
+        connection.executemany(
+            f"insert into task_instance ({', '.join(first)}) values ({', '.join('?' * len(first))})",
+            [tuple((first | ended | {"id": uuid.uuid4().hex, "map_index": index}).values()) for index in range(count)],
+        )
+    return run_id
+
+
+def measure(server: GalleryServer, count: int, folder: Path) -> None:
+    """
+    Print how long the gallery and Airflow's own page of a run take to show something.
+
+    :param server: the API server, whose ledger has as many clips.
+    :param count: number of task instances.
+    :param folder: of the browser's profile.
+    """
+    run_id = add_task_instances(server, count)
+    pages = {
+        "gallery alone": (f"{server.url}/", ".card"),
+        "gallery in the tab of the Dag": (f"{server.home.url}/dags/{DAG}/plugin/wan-dag", "iframe"),
+        "Airflow's page of the run": (f"{server.home.url}/dags/{DAG}/runs/{run_id}", "table tbody tr"),
+    }
+    with open_browser(folder / "profile-measure", width=1360, height=980) as browser:
+        log_in(browser, server.home.url, server.token("admin"))
+        for attempt in ("cold", "warm"):
+            for name, (url, selector) in pages.items():
+                started = time.monotonic()
+                browser.get(url)
+                _wait(browser, selector)
+                painted = _first_paint(browser)
+                if selector == "iframe":
+                    browser.switch_to.frame(browser.find_element("tag name", "iframe"))
+                    _wait(browser, ".card")
+                    browser.switch_to.default_content()
+                elapsed = time.monotonic() - started
+                print(f"{count}, {attempt}: {name}: first paint after {painted:.0f} ms, content after {elapsed:.1f} s")
+
+
 def main() -> None:
-    """Take all pictures."""
+    """Take all pictures, and measure."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--measure", action="store_true", help="take no pictures")
+    options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         for clips in (8, 10_000):
+            if options.measure and clips == 8:
+                continue
             with gallery_server(Path(temporary) / str(clips), clips=clips, now=time.time()) as server:
-                take(server, str(clips), Path(temporary))
+                if not options.measure:
+                    take(server, str(clips), Path(temporary))
+                if clips > 8:
+                    measure(server, clips, Path(temporary))
 
 
 if __name__ == "__main__":
