@@ -96,11 +96,20 @@ def get_provider_info() -> dict[str, Any]:
                         "default": "",
                     },
                     "status_requests_per_second": {
-                        "description": "Maximum number of status requests per second and process. A connection can "
-                        "only lower it. Empty: the connection's.",
+                        "description": "Maximum number of status requests per second: of each process, or of all "
+                        "that have the same limits_uri. A connection can only lower it. Empty: the connection's.",
                         "version_added": "0.1.0",
                         "type": "string",
                         "example": "5",
+                        "default": "",
+                    },
+                    "limits_uri": {
+                        "description": "Location by which all workers and triggerers of an account share the rate of "
+                        "status requests, such as the ledger's: s3://bucket/prefix, s3://aws_conn_id@bucket/prefix or "
+                        "file:///folder. Empty: the connection's, or else each process has the rate by itself.",
+                        "version_added": "0.1.0",
+                        "type": "string",
+                        "example": "s3://aws_default@my-bucket/wan-ledger",
                         "default": "",
                     },
                     "s3_options": {

@@ -94,12 +94,8 @@ class WanConfig:
         rate = self.status_requests_per_second
         if isinstance(rate, bool) or not isinstance(rate, int | float) or not math.isfinite(rate) or rate <= 0:
             raise WanValidationError("status_requests_per_second", rate, "must be a number above 0")
-        if self.limits_uri is not None and not _LIMITS_URI.fullmatch(self.limits_uri):
-            raise WanValidationError(
-                "limits_uri",
-                self.limits_uri,
-                "must be s3://bucket/prefix, s3://aws_conn_id@bucket/prefix or file:///absolute/folder",
-            )
+        if self.limits_uri is not None:
+            validate_limits_uri("limits_uri", self.limits_uri)
         for host in self.result_hosts:
             if not isinstance(host, str) or not host or "/" in host or "@" in host:
                 raise WanValidationError(
@@ -155,3 +151,16 @@ class WanConfig:
     def cost(self, resolution: str, seconds: float, model: str = DEFAULT_MODEL) -> float | None:
         """Return the price of a clip in US dollars; see :func:`~airflow_provider_wan.api.pricing.compute_cost`."""
         return compute_cost(resolution, seconds, self.prices, model)
+
+
+def validate_limits_uri(name: str, uri: str) -> None:
+    """Refuse a text that is not the location of shared limits.
+
+    :param name: name of the field, for the error.
+    :param uri: the location.
+    :raises WanValidationError: if it is not one.
+    """
+    if not _LIMITS_URI.fullmatch(uri):
+        raise WanValidationError(
+            name, uri, "must be s3://bucket/prefix, s3://aws_conn_id@bucket/prefix or file:///absolute/folder"
+        )

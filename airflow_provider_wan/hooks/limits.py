@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 
 from airflow.providers.common.compat.sdk import conf
 
-from airflow_provider_wan.api.config import WanConfig
+from airflow_provider_wan.api.config import WanConfig, validate_limits_uri
 from airflow_provider_wan.api.errors import WanValidationError
 from airflow_provider_wan.api.pricing import DEFAULT_PRICES, Prices
 from airflow_provider_wan.api.request import DEFAULT_MODEL
@@ -35,12 +35,14 @@ class Limits:
     :param result_hosts: lists of hosts, each of which a result's host has to be in.
     :param model: model id for tasks that name none; None: the connection's.
     :param status_requests_per_second: maximum; None: the connection's.
+    :param limits_uri: location by which processes share that rate; None: the connection's.
     """
 
     prices: Prices = field(default_factory=dict)
     result_hosts: tuple[tuple[str, ...], ...] = ()
     model: str | None = None
     status_requests_per_second: float | None = None
+    limits_uri: str | None = None
 
 
 def read_limits(prices: object = None, result_hosts: object = None) -> Limits:
@@ -50,8 +52,11 @@ def read_limits(prices: object = None, result_hosts: object = None) -> Limits:
     :param result_hosts: likewise.
     :raises WanValidationError: naming the argument or the option that is invalid.
     """
-    deployed = {name: _get_option(name) for name in ("prices", "result_hosts", "model", "status_requests_per_second")}
-    rate = deployed["status_requests_per_second"]
+    names = ("prices", "result_hosts", "model", "status_requests_per_second", "limits_uri")
+    deployed = {name: _get_option(name) for name in names}
+    rate, limits_uri = deployed["status_requests_per_second"], deployed["limits_uri"]
+    if limits_uri is not None:
+        validate_limits_uri("[wan] limits_uri", limits_uri)
     hosts = (
         parse_hosts(result_hosts, "result_hosts"),
         parse_hosts(deployed["result_hosts"], "[wan] result_hosts"),
@@ -62,6 +67,7 @@ def read_limits(prices: object = None, result_hosts: object = None) -> Limits:
         result_hosts=tuple(each for each in hosts if each),
         model=deployed["model"],
         status_requests_per_second=None if rate is None else _parse_rate(rate),
+        limits_uri=limits_uri,
     )
 
 
@@ -86,6 +92,7 @@ def apply_limits(config: WanConfig, given: Collection[str], limits: Limits) -> W
         unconfirmed_prices=frozenset(effective.keys() - known.keys()),
         model=limits.model or config.model,
         status_requests_per_second=config.status_requests_per_second if rate is None else rate,
+        limits_uri=limits.limits_uri or config.limits_uri,
         required_hosts=limits.result_hosts,
     )
 

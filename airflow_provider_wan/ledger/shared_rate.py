@@ -43,6 +43,8 @@ MAX_LATENESS = RATE_MARGIN - 1.0
 #: Seconds that a reservation may take until the store counts as away, and between two attempts at one that is.
 STORE_TIMEOUT = 5.0
 RETRY_SECONDS = 10.0
+#: Seconds after which a reservation is made again whose thread is gone, as after a fork.
+LOST_AFTER = 120.0
 #: Share of the rate, if it was never known how many processes there are.
 UNKNOWN_SHARE = 0.1
 _MAX_CONFLICTS = 20
@@ -175,7 +177,7 @@ class SharedRate:
             return 1.0 / max(2, self._processes) if self._processes else UNKNOWN_SHARE
 
     def _start_reservation(self, now: float, spacing: float) -> None:
-        if self._reserving_since is not None:
+        if self._reserving_since is not None and now - self._reserving_since < LOST_AFTER:
             return
         self._reserving_since = now
         if now - self._last_used <= 2.0 * spacing:
@@ -184,7 +186,11 @@ class SharedRate:
         elif not self._slots:
             self._count = 1
         # A thread for each: an executor's would not survive a fork, and there is at most about one in a second.
-        threading.Thread(target=self._reserve, args=(self._count, spacing), name="wan-rate", daemon=True).start()
+        thread = threading.Thread(target=self._reserve, args=(self._count, spacing), name="wan-rate", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:  # no more threads, or the interpreter is ending
+            self._reserving_since, self._retry_at = None, now + RETRY_SECONDS
 
     def _reserve(self, count: int, spacing: float) -> None:
         """Reserve slots in the store, and add them to those of this process."""

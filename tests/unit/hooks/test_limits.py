@@ -76,6 +76,13 @@ def test_a_connection_can_lower_the_rate_and_not_raise_it(
     assert WanHook().config.status_requests_per_second == rate
 
 
+def test_the_deployment_says_where_processes_share_the_rate_before_a_connection(connection: Any, deploy: Any) -> None:
+    connection(extra={"limits_uri": "file:///connections"})
+    assert WanHook().config.limits_uri == "file:///connections"
+    deploy(limits_uri="s3://aws_limits@bucket/ledger")
+    assert WanHook().config.limits_uri == "s3://aws_limits@bucket/ledger"
+
+
 @pytest.mark.parametrize(
     ("option", "value"),
     [
@@ -86,6 +93,7 @@ def test_a_connection_can_lower_the_rate_and_not_raise_it(
         ("result_hosts", "https://storage.example.com"),
         ("status_requests_per_second", "0"),
         ("status_requests_per_second", "fast"),
+        ("limits_uri", "https://bucket.example.com"),
     ],
 )
 def test_an_invalid_option_of_the_deployment_is_named(connection: Any, deploy: Any, option: str, value: str) -> None:

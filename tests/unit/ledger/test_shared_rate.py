@@ -169,6 +169,29 @@ def test_a_store_that_hangs_does_not_stop_the_polls(world: World, monkeypatch: p
     assert len(world.sent) == pytest.approx(expected, abs=3)
 
 
+def test_a_thread_that_can_not_be_started_does_not_stop_the_polls(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: Any) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(_LaterThread, "start", refuse)
+    world.run(60.0, [world.process()])
+    assert len(world.sent) == pytest.approx(60.0 * RATE * shared_rate.UNKNOWN_SHARE, abs=3)
+
+
+def test_a_reservation_whose_thread_is_gone_is_made_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    start = _LaterThread.start
+    monkeypatch.setattr(_LaterThread, "start", lambda self: None)
+    process = world.process()
+    world.run(10.0, [process])
+    monkeypatch.setattr(_LaterThread, "start", start)
+    world.run(shared_rate.LOST_AFTER, [process])
+    before = len(world.sent)
+    world.run(10.0, [process])
+    assert len(world.sent) - before >= 0.9 * RATE * 10.0
+
+
 @pytest.mark.parametrize("skew", [-3600.0, 3600.0])
 def test_a_process_with_a_wrong_clock_does_not_stop_the_others(
     world: World, skew: float, caplog: pytest.LogCaptureFixture
