@@ -442,7 +442,7 @@ class BatchEngine:
         """
         self._attempts.pop(result.row, None)
         self._unknown_since.pop(result.row, None)
-        self._run.record_result(result, transient=transient)
+        self._run.record_result(replace(result, ended_at=round(self._clock(), 1)), transient=transient)
         if result.status.is_final:
             where, cost = result.archive_uri or result.error, result.cost or 0.0
             paid = "reused" if result.reused else f"${cost:.2f}"

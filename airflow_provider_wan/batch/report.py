@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import posixpath
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -16,11 +17,14 @@ from airflow_provider_wan.batch.preparer import SHEET_ROWS
 from airflow_provider_wan.batch.results import ItemResult, ItemStatus
 from airflow_provider_wan.batch.run import BatchRun
 from airflow_provider_wan.media import contact_sheet
-from airflow_provider_wan.media.contact_sheet import Tile
+from airflow_provider_wan.media.contact_sheet import Progress, Tile
 from airflow_provider_wan.s3.uri import split_s3_uri
 
 #: Number of the first rows on the picture of the contact sheet.
 PICTURE_ROWS = 120
+#: Steps of the plot of clips and money over time.
+PROGRESS_STEPS = 120
+_READERS = 8
 
 
 @dataclass(frozen=True)
@@ -79,7 +83,7 @@ def write_report(run: BatchRun, now: float, *, max_failed_fraction: float) -> tu
         folder=store.uri,
     )
     error = batch_error(run, summary, max_failed_fraction)
-    _write_contact_sheet(run, summary)
+    _write_contact_sheet(run, summary, now)
     run.write_results()
     store.put("summary.json", json.dumps(summary.as_result(), indent=1).encode(), "application/json")
     run.save((), clean=True, done=error is None)
@@ -114,33 +118,43 @@ def batch_error(run: BatchRun, summary: BatchSummary, max_failed_fraction: float
     return None
 
 
-def _write_contact_sheet(run: BatchRun, summary: BatchSummary) -> None:
+def _write_contact_sheet(run: BatchRun, summary: BatchSummary, now: float) -> None:
     store = run.context.store
-    tiles = [_build_tile(result, store) for result in run.read_results(SHEET_ROWS)]
+    step = max(1.0, (now - run.started_at) / PROGRESS_STEPS)
+    steps = [(0, 0.0)] * PROGRESS_STEPS
+
+    def count(result: ItemResult) -> None:
+        if result.status is ItemStatus.ARCHIVED and result.ended_at is not None:
+            index = min(max(int((result.ended_at - run.started_at) / step), 0), PROGRESS_STEPS - 1)
+            steps[index] = (steps[index][0] + 1, steps[index][1] + (result.cost or 0.0))
+
+    results = run.read_results(SHEET_ROWS, count)
+    prompts = run.read_prompts(SHEET_ROWS) if results else {}
+    with ThreadPoolExecutor(_READERS, thread_name_prefix="wan-sheet") as readers:
+        tiles = list(readers.map(lambda result: _build_tile(result, prompts.get(result.row, ""), store), results))
     title = f"{summary.items} rows, {run.counts.archived} clips"
     subtitle = (
         f"{run.context.manifest.description}  ·  {summary.video_seconds} seconds of video  ·  ${summary.cost:.2f}"
         f"{f'  ·  first {len(tiles)} rows' if summary.items > len(tiles) else ''}"
     )
-    store.put(
-        "sheet.html", contact_sheet.render_html(tiles, title=title, subtitle=subtitle), "text/html; charset=utf-8"
-    )
+    progress = Progress(step, steps)
+    page = contact_sheet.render_html(tiles, title=title, subtitle=subtitle, progress=progress)
+    store.put("sheet.html", page, "text/html; charset=utf-8")
     store.put("sheet.png", contact_sheet.render_png(tiles[:PICTURE_ROWS], title=title, subtitle=subtitle), "image/png")
 
 
-def _build_tile(result: ItemResult, store: CheckpointStore) -> Tile:
+def _build_tile(result: ItemResult, prompt: str, store: CheckpointStore) -> Tile:
     if result.archive_uri is None:
         note = f"{result.status.value}: {result.error or ''}"
     else:
         note = f"{result.seconds} s · {result.resolution} · {'reused' if result.reused else f'${result.cost or 0:.2f}'}"
-    thumbnail_name = f"stills/{result.row}.jpg"
-    thumbnail = store.get(thumbnail_name)
     return Tile(
         title=f"{result.row}  {posixpath.basename(result.image or '')}",
         note=note,
         video=None if result.archive_uri is None else _relative_path(result.archive_uri, store.uri),
-        poster=thumbnail_name if thumbnail else None,
-        picture=thumbnail,
+        picture=store.get(f"stills/{result.row}.jpg"),
+        image=result.image,
+        prompt=prompt,
         state=result.status.value,
         cost=result.cost or 0.0,
     )

@@ -52,6 +52,7 @@ class ItemResult:
     :param fingerprint: key in the ledger.
     :param error: why there is no clip.
     :param digest: hash of the row.
+    :param ended_at: Unix seconds at which the row got this result.
     """
 
     row: int
@@ -67,6 +68,7 @@ class ItemResult:
     fingerprint: str | None = None
     error: str | None = None
     digest: str | None = None
+    ended_at: float | None = None
 
     def __post_init__(self) -> None:
         """Clean what comes from a row or from the API: a log that prints half an emoji would raise."""

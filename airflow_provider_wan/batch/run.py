@@ -367,13 +367,34 @@ class BatchRun:
         """Write ``results.jsonl`` and ``rejected.jsonl``."""
         self.context.store.merge_parts(self._manifest_id, max(self.last_row, self._finished.last))
 
-    def read_results(self, last_row: int) -> list[ItemResult]:
+    def read_results(
+        self, last_row: int, on_result: Callable[[ItemResult], None] = lambda result: None
+    ) -> list[ItemResult]:
         """Return the saved results of the first rows, in order.
 
         :param last_row: number of the last row to return.
+        :param on_result: called with each saved result, of all rows; earlier results of a row come first.
         """
-        results = {r.row: r for r in self.context.store.read_parts(self._manifest_id) if r.row <= last_row}
+        results: dict[int, ItemResult] = {}
+        for result in self.context.store.read_parts(self._manifest_id):
+            on_result(result)
+            if result.row <= last_row:
+                results[result.row] = result
         return [results[row] for row in sorted(results)]
+
+    def read_prompts(self, last_row: int) -> dict[int, str]:
+        """Return the prompts of the first rows, which no result holds. It costs one reading of these rows.
+
+        :param last_row: number of the last row to return.
+        """
+        prompts: dict[int, str] = {}
+        for raw in self.context.manifest.rows():
+            if raw.number > last_row:
+                break
+            item = parse_row(raw, self.context.defaults)
+            if isinstance(item, Item):
+                prompts[item.row] = item.request.prompt
+        return prompts
 
     def describe_progress(self, now: float, archiving: int) -> str:
         """Return the progress in one line.

@@ -1,47 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Contact sheets of many clips: a page (HTML with players) and an image (PNG). Neither loads external resources."""
+"""Contact sheets of many clips: a page (HTML with players) and an image (PNG)."""
 
 from __future__ import annotations
 
 import base64
 import html
 import io
+import json
 import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
+from pathlib import Path
 from typing import Any
 
 COLUMNS, TILE, GAP, MARGIN, CAPTION, HEAD = 8, (220, 165), 12, 40, 40, 92
 _GROUND, _CARD, _BRIGHT, _SOFT, _BAD = (17, 19, 24), (28, 31, 38), (240, 242, 246), (160, 166, 178), (255, 138, 120)
-_STYLE = """
-:root { color-scheme: light dark; --ground: #f4f5f7; --card: #fff; --text: #16181d; --soft: #5c6370; --bad: #b3261e; }
-@media (prefers-color-scheme: dark) {
-  :root { --ground: #111318; --card: #1c1f26; --text: #f0f2f6; --soft: #a3aab8; --bad: #ff8a78; } }
-body { margin: 2rem; background: var(--ground); color: var(--text); font: 1rem/1.4 system-ui, sans-serif; }
-main { display: grid; grid-template-columns: repeat(auto-fill, minmax(14rem, 1fr)); gap: 1rem; }
-article { background: var(--card); border-radius: .6rem; overflow: hidden; }
-article { content-visibility: auto; contain-intrinsic-size: auto 16rem; }
-article[hidden] { display: none; }
-nav { display: flex; flex-wrap: wrap; gap: .5rem; margin: 1rem 0; }
-button { font: inherit; padding: .3rem .8rem; border: 1px solid var(--soft); border-radius: 2rem; cursor: pointer;
-  background: var(--card); color: var(--text); }
-button.on { background: var(--text); color: var(--ground); } button.on b { color: inherit; }
-details { margin: 0 0 1.2rem; color: var(--soft); } li b { display: inline-block; min-width: 3rem; }
-img { display: block; width: 100%; aspect-ratio: 4 / 3; object-fit: contain; background: #0a0b0e; opacity: .55; }
-video, .none { display: block; width: 100%; aspect-ratio: 4 / 3; background: #0a0b0e; object-fit: contain; }
-p { margin: .5rem .7rem; overflow-wrap: anywhere; font-size: .85rem; color: var(--soft); }
-p.bad { color: var(--bad); } header p { margin: .3rem 0 1.2rem; font-size: 1rem; } b { color: var(--text); }
-"""
-
 _MAX_REASONS = 12
-_SCRIPT = """
-const buttons = [...document.querySelectorAll('nav button')], tiles = [...document.querySelectorAll('article')];
-for (const button of buttons) button.onclick = () => {
-  for (const each of buttons) each.classList.toggle('on', each === button);
-  for (const tile of tiles) tile.hidden = button.dataset.state !== '' && tile.dataset.state !== button.dataset.state;
-};
-"""
+_STATIC = Path(__file__).parent / "static"
+_PLOT_WIDTH, _PLOT_HEIGHT, _PLOT_MARGIN = 960, 220, 84
 
 
 @dataclass(frozen=True)
@@ -53,6 +31,8 @@ class Tile:
     :param video: address of the clip, relative to the page; None if there is none.
     :param poster: address of its still, relative to the page.
     :param picture: content of the still, JPEG or PNG.
+    :param image: http(s) URL of the source image, for a row without a still.
+    :param prompt: the prompt.
     :param state: state of the row, by which tiles are filtered.
     :param cost: US dollars that were paid for it.
     """
@@ -62,20 +42,38 @@ class Tile:
     video: str | None = None
     poster: str | None = None
     picture: bytes | None = field(default=None, repr=False)
+    image: str | None = None
+    prompt: str = field(default="", repr=False)
     state: str = ""
     cost: float = 0.0
 
 
-def render_html(tiles: Sequence[Tile], *, title: str, subtitle: str) -> bytes:
-    """Return the page, as HTML in UTF-8. The pictures are in it, so that it can be opened wherever it is stored.
+@dataclass(frozen=True)
+class Progress:
+    """Clips and money over time.
+
+    :param seconds: length of each step.
+    :param steps: clips that were archived, and US dollars that were paid for them, in each step.
+    """
+
+    seconds: float
+    steps: Sequence[tuple[int, float]]
+
+
+def render_html(tiles: Sequence[Tile], *, title: str, subtitle: str, progress: Progress | None = None) -> bytes:
+    """Return the page, as HTML in UTF-8.
+
+    Stills, style and script are in it, so that it can be opened wherever it is stored. Clips are linked relative to it.
+    48 tiles are shown at a time.
 
     :param tiles: the tiles.
     :param title: title of the page.
     :param subtitle: text below the title.
+    :param progress: clips and money over time, for a plot.
     """
     safe = html.escape
     states = sorted({tile.state for tile in tiles if tile.state})
-    filters = [f'<button data-state="" class="on">all <b>{len(tiles)}</b></button>']
+    filters = [f'<button data-state="" aria-pressed="true">all <b>{len(tiles)}</b></button>']
     for state in states:
         members = [tile for tile in tiles if tile.state == state]
         cost = sum(tile.cost for tile in members)
@@ -84,35 +82,75 @@ def render_html(tiles: Sequence[Tile], *, title: str, subtitle: str) -> bytes:
     reasons = Counter(_generalize(tile.note) for tile in tiles if not tile.video and tile.note)
     listed = "".join(f"<li><b>{count}</b> {safe(reason)}</li>" for reason, count in reasons.most_common(_MAX_REASONS))
     grouped = f"<details open><summary>Rows without a clip</summary><ul>{listed}</ul></details>" if listed else ""
+    # No "<" in a script element, so that nothing in it can end it.
+    rows = json.dumps([_build_row(tile) for tile in tiles]).replace("<", "\\u003c")
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{safe(title)}</title><style>{_STYLE}</style></head>
-<body><header><h1>{safe(title)}</h1><p>{safe(subtitle)}</p><nav>{"".join(filters)}</nav>{grouped}</header>
-<main>
-{chr(10).join(_render_tile(tile) for tile in tiles)}
-</main><script>{_SCRIPT}</script></body></html>
+<title>{safe(title)}</title><style>{(_STATIC / "sheet.css").read_text("utf-8")}</style></head>
+<body><header><h1>{safe(title)}</h1><p>{safe(subtitle)}</p>{_render_plot(progress)}{grouped}
+<nav>{"".join(filters)}</nav>
+<nav><button id="back">Back</button><span id="page"></span><button id="next">Next</button></nav></header>
+<main><noscript>This page needs JavaScript.</noscript></main>
+<script type="application/json" id="rows">{rows}</script>
+<script>{(_STATIC / "sheet.js").read_text("utf-8")}</script></body></html>
 """.encode()
 
 
-def _render_tile(tile: Tile) -> str:
-    safe = html.escape
-    poster = ""
-    if tile.picture is not None:
-        poster = f"data:image/jpeg;base64,{base64.b64encode(tile.picture).decode('ascii')}"
-    elif tile.poster:
-        poster = safe(tile.poster)
-    if tile.video:
-        visible = f' poster="{poster}"' if poster else ""
-        player = f'<video controls loop playsinline preload="none"{visible} src="{safe(tile.video)}"></video>'
-    elif poster:
-        player = f'<img loading="lazy" alt="" src="{poster}">'
-    else:
-        player = '<div class="none"></div>'
-    css_class = "" if tile.video else ' class="bad"'
-    return (
-        f'<article data-state="{safe(tile.state)}">{player}<p><b>{safe(tile.title)}</b></p>'
-        f"<p{css_class}>{safe(tile.note)}</p></article>"
+def _build_row(tile: Tile) -> dict[str, str]:
+    picture = None if tile.picture is None else f"data:image/jpeg;base64,{base64.b64encode(tile.picture).decode()}"
+    values = {
+        "title": tile.title,
+        "note": tile.note,
+        "state": tile.state,
+        "video": tile.video,
+        "picture": picture,
+        "poster": tile.poster,
+        "image": tile.image if tile.image and tile.image.startswith(("http://", "https://")) else None,
+        "prompt": tile.prompt,
+    }
+    return {name: value for name, value in values.items() if value}
+
+
+def _render_plot(progress: Progress | None) -> str:
+    """Return a plot of the sums over time, as a figure with SVG; nothing if there is no clip."""
+    if progress is None or not any(count for count, _ in progress.steps):
+        return ""
+    clips = list(accumulate((count for count, _ in progress.steps), initial=0))
+    money = list(accumulate((cost for _, cost in progress.steps), initial=0.0))
+    total_clips, total_money = clips[-1], money[-1]
+    width, height, margin = _PLOT_WIDTH, _PLOT_HEIGHT, _PLOT_MARGIN
+    duration = _format_seconds(progress.seconds * len(progress.steps))
+    axis = height - 30
+    lines = "".join(
+        f'<polyline class="{name}" points="{_build_points(sums)}"/>'
+        for name, sums in (("clips", clips), ("money", money))
+        if sums[-1]
     )
+    return (
+        f'<figure><svg viewBox="0 0 {width} {height}" role="img" aria-label="Clips and US dollars over time">'
+        f'<path class="grid" d="M{margin} 12V{axis}H{width - margin}V12"/>{lines}'
+        f'<text x="{margin - 8}" y="20" text-anchor="end">{total_clips:,}</text>'
+        f'<text x="{width - margin + 8}" y="20">${total_money:,.2f}</text>'
+        f'<text x="{margin}" y="{height - 10}">0</text>'
+        f'<text x="{width - margin}" y="{height - 10}" text-anchor="end">{duration}</text></svg>'
+        f'<figcaption><i class="clips"></i>{total_clips:,} clips archived &nbsp; '
+        f'<i class="money"></i>${total_money:,.2f} paid, when their clips were archived</figcaption></figure>'
+    )
+
+
+def _build_points(sums: Sequence[float]) -> str:
+    width, height = _PLOT_WIDTH - 2 * _PLOT_MARGIN, _PLOT_HEIGHT - 42
+    last = len(sums) - 1
+    return " ".join(
+        f"{_PLOT_MARGIN + width * index / last:.1f},{12 + height * (1 - each / sums[-1]):.1f}"
+        for index, each in enumerate(sums)
+    )
+
+
+def _format_seconds(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
 def _generalize(reason: str) -> str:

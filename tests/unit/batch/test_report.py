@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 from airflow_provider_wan.api.errors import WanBudgetError, WanError
@@ -92,3 +93,18 @@ def test_the_reason_of_a_stop_comes_first(batch: Batch) -> None:
     _, error = write_report(run, batch.clock(), max_failed_fraction=1.0)
 
     assert "stopped after 1 clips: no credit" in str(error)
+
+
+def test_the_sheet_has_the_prompts_and_when_the_clips_ended(batch: Batch) -> None:
+    run = ended(batch, ItemStatus.ARCHIVED, ItemStatus.REJECTED)
+    run.record_result(
+        ItemResult(3, "s3://b/3.png", ItemStatus.ARCHIVED, cost=0.5, ended_at=batch.clock() + 30), transient=False
+    )
+    run.context = replace(run.context, defaults={**run.context.defaults, "prompt": "a slow zoom"})
+    run.save((), clean=True)
+
+    write_report(run, batch.clock() + 60, max_failed_fraction=1.0)
+
+    page = batch.s3.objects[f"{PREFIX}sheet.html"].decode()
+    assert page.count('"prompt": "a slow zoom"') == 2
+    assert "1 clips archived" in page
