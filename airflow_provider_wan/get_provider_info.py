@@ -145,7 +145,11 @@ def get_provider_info() -> dict[str, Any]:
                     "model": {
                         "label": "Model",
                         "description": "Model id for tasks that name none, unless [wan] model does; case sensitive.",
-                        "schema": {"type": ["string", "null"], "default": "wan2.6-i2v"},
+                        "schema": {
+                            "type": ["string", "null"],
+                            "enum": ["wan2.6-i2v", "wan2.7-i2v"],
+                            "default": "wan2.6-i2v",
+                        },
                     },
                     "status_requests_per_second": {
                         "label": "Status requests per second",

@@ -95,3 +95,11 @@ def test_the_connection_form_of_the_installed_airflow_has_every_field() -> None:
     assert form.standard_fields.password.title == "API key"
     assert form.standard_fields.host.title == "Base URL"
     assert form.standard_fields.port.hidden
+
+
+def test_the_connection_form_offers_the_models_that_the_provider_knows() -> None:
+    from airflow_provider_wan.api.request import MODELS
+
+    form = get_provider_info()["connection-types"][0]["conn-fields"]
+    assert form["model"]["schema"]["enum"] == list(MODELS)
+    assert all(field["description"].endswith((".", "}")) for field in form.values())
