@@ -7,13 +7,11 @@ from datetime import timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
-from airflow.providers.common.compat.sdk import mask_secret
-
 from airflow_provider_wan.api.errors import WanError, WanValidationError
-from airflow_provider_wan.api.redaction import url_query
 from airflow_provider_wan.operators import ledger_context
 from airflow_provider_wan.operators.arguments import FITS, build_fit_options, parse_choice, parse_seconds
 from airflow_provider_wan.operators.assets import add_default_outlet, build_file_asset
+from airflow_provider_wan.operators.base import mask_query
 from airflow_provider_wan.operators.task_result import fail_task
 from airflow_provider_wan.operators.wan import WanI2VOperator
 from airflow_provider_wan.traces import record_span
@@ -112,13 +110,6 @@ class WanImageToVideoOperator(WanI2VOperator):
         hosts = ResultHosts.from_config(self.hook.config)
         return ClipArchive(self.s3, hosts, replace=self.replace)
 
-    @cached_property
-    def s3(self) -> Any:
-        """A boto3 S3 client whose presigned URLs every region and KMS accept."""
-        from airflow_provider_wan.hooks.s3_client import create_signing_client
-
-        return create_signing_client(self.aws_conn_id, self.s3_options)
-
     def execute(self, context: Context) -> Any:
         """Ingest the image, submit the request or resume it, wait for the clip, and archive it.
 
@@ -145,7 +136,7 @@ class WanImageToVideoOperator(WanI2VOperator):
 
     def _mask_secrets(self) -> None:
         super()._mask_secrets()
-        _mask_query(self.source)
+        mask_query(self.source)
 
     def _ingest(self) -> dict[str, Any]:
         from airflow_provider_wan.media.ingest import Delivery, MediaIngester, MediaKind
@@ -161,7 +152,7 @@ class WanImageToVideoOperator(WanI2VOperator):
             lifetime=self.lifetime,
             network=self.hook.config.network,
             storage=AirflowObjectStorage(),
-            on_url=_mask_query,
+            on_url=mask_query,
         )
         media = ingester.ingest(MediaSource.parse(self.source), MediaKind.IMAGE)
         self.log.info("%s: %s, %s×%s", media.source, media.content_type, media.width, media.height)
@@ -190,7 +181,7 @@ class WanImageToVideoOperator(WanI2VOperator):
                     clip = self.archive.copy(str(result["archive_uri"]), bucket, key, request_id)
                 if clip is None:
                     record = self.hook.get_request(request_id)
-                    _mask_query(record.video_url)
+                    mask_query(record.video_url)
                     paid = result.get("cost_at_payment")
                     clip = self.archive.store(record, bucket, key, seconds=result.get("seconds"), cost=paid)
                 set_attributes(size=clip.video.size, existing=clip.existing)
@@ -220,8 +211,3 @@ class WanImageToVideoOperator(WanI2VOperator):
         if key.endswith(("/", ".json")):
             raise WanValidationError("target", self.target, "must name a file, and not one in .json: the record's")
         return bucket, key
-
-
-def _mask_query(url: object) -> None:
-    if isinstance(url, str) and url.startswith(("http://", "https://")) and (query := url_query(url)):
-        mask_secret(query)
