@@ -120,10 +120,14 @@ def job_stock_operators() -> None:
 
     @task
     def build_requests() -> list[dict[str, str]]:
-        return [{"data": json.dumps(build_body(each["source"])), "target": each["target"]} for each in list_clips()]
+        clips = list_clips()
+        keys = [S3Hook.parse_s3_url(each["target"])[1] for each in clips]
+        return [
+            {"data": json.dumps(build_body(each["source"])), "key": key} for each, key in zip(clips, keys, strict=True)
+        ]
 
     @task_group
-    def clip(data: str, target: str) -> None:
+    def clip(data: str, key: str) -> None:
         request: dict[str, Any] = {"http_conn_id": "wan_http", **RETRIES}
         headers = {"Authorization": "Bearer {{ conn.wan_http.password }}", "Content-Type": "application/json"}
         by_id = "requests/{{ ti.xcom_pull(task_ids='clip.submit', map_indexes=ti.map_index) }}"
@@ -156,7 +160,8 @@ def job_stock_operators() -> None:
             task_id="archive",
             http_conn_id="wan_results",
             endpoint="{{ ti.xcom_pull(task_ids='clip.locate', map_indexes=ti.map_index) }}",
-            s3_key=target,
+            s3_bucket="{{ params.target.split('/')[2] }}",
+            s3_key=key,
             replace=True,
             log_response=False,
             **RETRIES,
