@@ -52,8 +52,9 @@ T = TypeVar("T")
 
 LOOKUP_ATTEMPTS = 5
 MAX_RETRY_WAIT = 60.0
-# A call that begins at the deadline, or after it, gets this long.
+# A call that begins near the deadline may go on for this long after it; one that begins later gets a short time.
 LAST_CALL_SECONDS = 4.0
+_LATE_CALL_SECONDS = 2.0
 
 # The content types with which the API signs uploads; not all of them are the registered ones.
 UPLOAD_TYPES = {
@@ -366,7 +367,9 @@ class WanClient:
         """Shorten a call so that it ends soon after the deadline."""
         if self.deadline is None:
             return request
-        remaining = max(LAST_CALL_SECONDS, self.deadline - time.time())
+        remaining = self.deadline - time.time()
+        if remaining < LAST_CALL_SECONDS:
+            remaining = min(LAST_CALL_SECONDS, max(_LATE_CALL_SECONDS, remaining + LAST_CALL_SECONDS))
         return replace(request, timeout=min(request.timeout, remaining))
 
     def _is_over(self, state: RetryCallState) -> bool:

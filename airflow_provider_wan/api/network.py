@@ -20,18 +20,22 @@ from __future__ import annotations
 import ipaddress
 import os
 import ssl
+import threading
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import SplitResult, urlsplit
 
 from airflow_provider_wan.api.errors import WanValidationError
 
 if TYPE_CHECKING:
     import requests
+
+T = TypeVar("T")
 
 _CA_VARIABLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR")
 _DEFAULT_PORTS = {"http": 80, "https": 443}
@@ -177,6 +181,28 @@ def _build_adapter(context: ssl.SSLContext) -> requests.adapters.HTTPAdapter:
             return
 
     return ContextAdapter()
+
+
+def call_within(call: Callable[[], T], seconds: float) -> T:
+    """Return what a blocking call returns, if it does so in time.
+
+    The timeouts of requests begin anew with each byte, so a head that drips would be waited for without end. A call
+    that takes too long is left to a daemon thread.
+
+    :param call: sends a request, and returns its response.
+    :param seconds: total time limit.
+    :raises TimeoutError: if the call takes longer.
+    """
+    future: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(call())
+        except BaseException as error:
+            future.set_exception(error)
+
+    threading.Thread(target=run, name="wan-call", daemon=True).start()
+    return future.result(seconds)
 
 
 def describe_connection_error(error: BaseException) -> str:

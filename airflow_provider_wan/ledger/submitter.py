@@ -64,7 +64,7 @@ log = logging.getLogger(__name__)
 OnDoubt = Literal["reconcile", "fail"]
 
 # A POST that begins just before the deadline gets this much time, in seconds: cut off earlier, it would be in doubt.
-_DEADLINE_GRACE = 4.0
+_DEADLINE_GRACE = 3.0
 _MAX_CONFLICTS = 10
 
 

@@ -21,7 +21,7 @@ import urllib3
 
 from airflow_provider_wan.api.config import WanConfig
 from airflow_provider_wan.api.errors import WanResultError, WanResultGoneError, WanResultRefusedError
-from airflow_provider_wan.api.network import NetworkSettings, describe_connection_error
+from airflow_provider_wan.api.network import NetworkSettings, call_within, describe_connection_error
 from airflow_provider_wan.api.redaction import public_url
 
 CONNECT_TIMEOUT = 10.0
@@ -175,12 +175,16 @@ def open_result(url: str, hosts: ResultHosts, deadline: float | None = None) -> 
 def _get(session: requests.Session, url: str, deadline: float | None) -> requests.Response:
     # No compression: the bytes are counted and hashed as they lie there.
     read_timeout = READ_TIMEOUT if deadline is None else min(READ_TIMEOUT, max(1.0, deadline - time.time()))
+    limit = CONNECT_TIMEOUT + READ_TIMEOUT if deadline is None else max(1.0, deadline - time.time()) + 1.0
     headers = {"Accept-Encoding": "identity", "User-Agent": "airflow-provider-wan"}
     try:
-        return session.get(
-            url, headers=headers, stream=True, allow_redirects=False, timeout=(CONNECT_TIMEOUT, read_timeout)
+        return call_within(
+            lambda: session.get(
+                url, headers=headers, stream=True, allow_redirects=False, timeout=(CONNECT_TIMEOUT, read_timeout)
+            ),
+            limit,
         )
-    except requests.RequestException as error:
+    except (requests.RequestException, TimeoutError) as error:
         reason = describe_connection_error(error)
     # Not in the except clause: the chained error holds the URL with its query string.
     raise BrokenDownloadError(f"{public_url(url)} can't be reached ({reason})")

@@ -91,7 +91,7 @@ class MediaIngester:
     :param delivery: how the API gets the file.
     :param dest_prefix: ``s3://bucket/prefix`` for copies to be presigned, named by their hash.
     :param lifetime: lifetime of a presigned URL in seconds; None: six hours, or as long as the credentials are valid.
-    :param network: TLS, proxy and bypass for sources on the web.
+    :param network: TLS, proxy and bypass for sources on the web, and for the probe of presigned URLs.
     :param storage: reads other object storage than S3.
     :param on_url: called with each presigned URL before it is used, to mask it.
     """
@@ -212,7 +212,7 @@ class MediaIngester:
                 key,
                 signed.expires_at,
             )
-        probe_url(signed.url, len(content.data))
+        probe_url(signed.url, len(content.data), self._network)
         return {"url": signed.url, "uri": build_s3_uri(bucket, key), "expires_at": signed.expires_at}
 
     def _put_once(self, bucket: str, key: str, content: _Content) -> None:

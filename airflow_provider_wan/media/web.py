@@ -10,7 +10,7 @@ from urllib.parse import SplitResult, parse_qsl, urljoin, urlsplit
 
 import requests
 
-from airflow_provider_wan.api.network import NetworkSettings, describe_connection_error
+from airflow_provider_wan.api.network import NetworkSettings, call_within, describe_connection_error
 from airflow_provider_wan.api.redaction import public_url
 from airflow_provider_wan.media.fetch import find_address_fault
 
@@ -65,8 +65,11 @@ def _get(
     session: requests.Session, url: str, headers: Mapping[str, str], timeout: tuple[float, float]
 ) -> requests.Response:
     try:
-        return session.get(url, headers=dict(headers), stream=True, allow_redirects=False, timeout=timeout)
-    except (requests.RequestException, ValueError) as error:
+        return call_within(
+            lambda: session.get(url, headers=dict(headers), stream=True, allow_redirects=False, timeout=timeout),
+            sum(timeout),
+        )
+    except (requests.RequestException, TimeoutError, ValueError) as error:
         reason = describe_connection_error(error)
     # Not in the except clause: the chained error holds the URL with its query string.
     raise WebError(f"{public_url(url)} can't be reached ({reason})")

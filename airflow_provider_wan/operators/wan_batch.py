@@ -24,7 +24,7 @@ from airflow_provider_wan.operators.assets import add_default_outlet, build_asse
 from airflow_provider_wan.operators.base import WanClipBaseOperator
 from airflow_provider_wan.traces import record_span
 from airflow_provider_wan.triggers.cancellation import ON_KILL_SECONDS, CancelPolicy
-from airflow_provider_wan.triggers.deferral import MIN_DEFERRAL_SECONDS, deferral_timeout
+from airflow_provider_wan.triggers.deferral import MIN_DEFERRAL_SECONDS, compute_end_time, deferral_timeout
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -192,9 +192,9 @@ class WanI2VBatchOperator(WanClipBaseOperator):
                 return estimate.as_result()
             from airflow_provider_wan.batch.run import BatchRun
 
-            now = time.time()
+            now, end_time = time.time(), compute_end_time(self.timeout, self.execution_timeout)
             run = BatchRun(build_batch(self, context), now)
-            run.start(now + self.timeout)
+            run.start(end_time)
             return self._run_cycle(context, run)
         except WanError as error:
             self._fail(error)

@@ -42,7 +42,7 @@ CONNECTION_REFRESH_SECONDS = 60.0
 # Concurrent polls: a slow service does not get ever more of them.
 MAX_POLLS_IN_FLIGHT = 16
 # A wait whose time is over gets a last poll if that is possible within this time.
-LAST_POLL_GRACE = 3.0
+LAST_POLL_GRACE = 2.0
 # How often to look for something to poll if nothing wakes the hub.
 IDLE_SECONDS = 5.0
 # Attempts to load the connection before its first use, and the first pause between them, which doubles.

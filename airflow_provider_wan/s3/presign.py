@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
 from airflow_provider_wan.api.errors import WanValidationError
+from airflow_provider_wan.api.network import NetworkSettings, call_within, describe_connection_error
 from airflow_provider_wan.api.redaction import public_url
 
 DEFAULT_LIFETIME = 6 * 3600
@@ -81,23 +82,29 @@ def presign(client: Any, bucket: str, key: str, *, content_type: str, lifetime: 
     return PresignedUrl(url, int(now) + seconds, shortened)
 
 
-def probe_url(url: str, size: int) -> None:
+def probe_url(url: str, size: int, network: NetworkSettings) -> None:
     """Fetch one byte through a presigned URL, as the API will, to find a wrong region or clock before it costs money.
 
     :param url: the URL.
     :param size: size of the object in bytes.
+    :param network: TLS, proxy and bypass. A client certificate is for the API only, and is not presented.
     :raises PresignError: if the URL does not lead to an object of that size.
     """
     import requests
 
     display_url = public_url(url)
     try:
-        with requests.Session() as session:
-            session.auth = lambda request: request  # otherwise requests would read ~/.netrc
-            with session.get(url, headers={"Range": "bytes=0-0"}, timeout=_PROBE_TIMEOUT, stream=True) as response:
-                status, content_range = response.status_code, response.headers.get("Content-Range", "")
-    except requests.RequestException as error:
-        raise PresignError(f"The presigned URL of {display_url} can't be fetched ({type(error).__name__})") from None
+        with (
+            replace(network, client_cert=None, client_key=None).open_session(url) as session,
+            call_within(
+                lambda: session.get(url, headers={"Range": "bytes=0-0"}, timeout=_PROBE_TIMEOUT, stream=True),
+                2 * _PROBE_TIMEOUT,
+            ) as response,
+        ):
+            status, content_range = response.status_code, response.headers.get("Content-Range", "")
+    except (requests.RequestException, TimeoutError) as error:
+        reason = describe_connection_error(error)
+        raise PresignError(f"The presigned URL of {display_url} can't be fetched ({reason})") from None
     if status not in (200, 206):
         raise PresignError(
             f"The presigned URL of {display_url} answers {status}: check region, clock and rights of the AWS connection"

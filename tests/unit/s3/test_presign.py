@@ -13,6 +13,7 @@ from botocore.config import Config
 from botocore.credentials import RefreshableCredentials
 
 from airflow_provider_wan.api.errors import WanValidationError
+from airflow_provider_wan.api.network import FROM_ENVIRONMENT
 from airflow_provider_wan.s3.presign import PresignError, presign, probe_url, validate_lifetime
 
 
@@ -66,5 +67,5 @@ def test_a_lifetime_that_no_signature_may_have_is_refused(seconds: int) -> None:
 
 def test_a_url_that_leads_nowhere_is_reported_without_its_signature() -> None:
     with pytest.raises(PresignError) as caught:
-        probe_url("http://127.0.0.1:9/b/k?X-Amz-Signature=secret", 5)
+        probe_url("http://127.0.0.1:9/b/k?X-Amz-Signature=secret", 5, FROM_ENVIRONMENT)
     assert "secret" not in str(caught.value)
