@@ -61,9 +61,8 @@ class WanRunNotifier(BaseNotifier):
         :param context: Airflow's context.
         """
         run: Any = context["dag_run"]
-        dag_id, run_id = (
-            run[name] if isinstance(run, Mapping) else getattr(run, name) for name in ("dag_id", "run_id")
-        )
+        # The callback of a deadline gets the run as Airflow's API describes it.
+        dag_id, run_id = (run["dag_id"], run["dag_run_id"]) if isinstance(run, Mapping) else (run.dag_id, run.run_id)
         address = f"{str(conf.get('api', 'base_url', fallback='')).rstrip('/')}{build_run_path(dag_id, run_id)}"
         if not self.task_ids:
             return f"{self.text}: {address}"

@@ -44,8 +44,8 @@ def test_a_run_is_reported_with_its_clips_their_cost_and_their_address(results: 
     assert notifier.message == f"Done: {sums}: {ADDRESS}"
 
 
-def test_the_callback_of_a_deadline_has_plain_values_and_no_task() -> None:
-    given: Any = {"dag_run": {"dag_id": "cats", "run_id": "manual__1+2"}}
+def test_the_callback_of_a_deadline_has_the_run_as_the_api_describes_it_and_no_task() -> None:
+    given: Any = {"dag_run": {"dag_id": "cats", "dag_run_id": "manual__1+2"}}
     notifier = Recorder(text="Late", context=given)
 
     async def wait() -> None:
