@@ -29,6 +29,7 @@ from airflow_provider_wan.api.record import RequestRecord, RequestStatus
 from airflow_provider_wan.batch.preparer import PreparedItem
 from airflow_provider_wan.batch.results import ItemStatus
 from airflow_provider_wan.batch.submitter import (
+    RETRY_DELAY,
     Accepted,
     AlreadyArchived,
     Deferred,
@@ -53,7 +54,7 @@ from airflow_provider_wan.ledger import (
     SubmitResult,
     WaitReason,
 )
-from airflow_provider_wan.ledger.entry import record_duplicate
+from airflow_provider_wan.ledger.entry import TaskReference, record_duplicate
 from airflow_provider_wan.ledger.stores.base import StoredDocument, StoredEntry
 from dev.testkit.ledger import ME, MY_RETRY, NOW, OTHER, a_claim, a_post
 
@@ -98,6 +99,10 @@ class MemoryStore:
             raise self.stored
         return self.stored and StoredEntry(self.stored, "1")
 
+    def replace(self, entry: Any, version: str) -> str:
+        self.stored = entry
+        return version
+
     def read_document(self, name: str) -> Any:
         return self.document
 
@@ -116,10 +121,20 @@ def submit(
     stored: Any = None,
 ) -> ItemSubmission:
     fake: Any = FakeSubmitter(result, pays=pays, stored=stored)
-    submitter = ItemSubmitter(
-        fake, FreeKeys(), owner=ME, scope="", prices={"720P": 0.1}, model="wan2.6-i2v", clock=lambda: NOW
+    return build_submitter(fake).submit(item, budget=budget or new_budget(), first_row=first_row)
+
+
+def build_submitter(fake: Any, *, archiver: Any = None, **more: Any) -> ItemSubmitter:
+    return ItemSubmitter(
+        fake,
+        archiver or FreeKeys(),
+        owner=ME,
+        scope="run:a",
+        prices={"720P": 0.1},
+        model="wan2.6-i2v",
+        clock=lambda: NOW,
+        **more,
     )
-    return submitter.submit(item, budget=budget or new_budget(), first_row=first_row)
 
 
 def new_budget() -> Budget:
@@ -178,10 +193,66 @@ def test_an_archived_clip_is_reused(make_item: MakeItem) -> None:
 
 
 def test_a_clip_that_was_paid_for_and_is_unknown_to_the_api_is_lost(make_item: MakeItem) -> None:
-    outcome = submit(make_item(), SubmitResult(entry(EntryState.SUCCEEDED), None, False)).outcome
+    item = make_item()
+    outcome = submit(item, SubmitResult(entry(EntryState.SUCCEEDED), None, False)).outcome
 
     assert isinstance(outcome, Finished)
-    assert (outcome.result.status, outcome.result.cost, outcome.transient) == (ItemStatus.LOST, 0.5, False)
+    result = outcome.result
+    assert (result.status, result.cost, result.request_id, outcome.transient) == (ItemStatus.LOST, 0.5, "r1", False)
+    assert "request r1 succeeded and was paid for" in str(result.error)
+
+
+def test_a_request_that_runs_and_can_not_be_polled_now_is_accepted_since_now_if_nobody_knows_when(
+    make_item: MakeItem,
+) -> None:
+    timeless = replace(entry(EntryState.SUBMITTED), submitted_at=None)
+
+    assert submit(make_item(), SubmitResult(timeless, None, False)).outcome == Accepted("r1", None, NOW)
+
+
+def test_a_made_clip_whose_record_is_there_is_accepted(make_item: MakeItem) -> None:
+    made = SubmitResult(entry(EntryState.SUCCEEDED), RECORD, False)
+
+    assert submit(make_item(), made).outcome == Accepted("r1", RECORD, NOW - 5.0)
+
+
+def test_a_clip_that_was_not_paid_for_here_is_recorded_as_reused_by_the_task(make_item: MakeItem) -> None:
+    given, paid = entry(EntryState.SUBMITTED, OTHER), entry(EntryState.SUBMITTED, ME)
+    for stored, paid_now, reuses in ((given, False, [ME.task]), (paid, True, []), (given, True, [])):
+        fake: Any = FakeSubmitter(SubmitResult(stored, RECORD, paid_now), stored=stored)
+        build_submitter(fake, reference=TaskReference("dag", "run")).submit(
+            make_item(), budget=new_budget(), first_row=True
+        )
+        found = fake.ledger.store.stored.reuses
+        assert [each.task for each in found] == reuses
+        assert all((each.dag_id, each.run_id) == ("dag", "run") for each in found)
+
+
+def test_the_ledger_is_asked_for_the_item_with_what_is_left_of_the_budget(make_item: MakeItem) -> None:
+    fake: Any = FakeSubmitter(SubmitResult(entry(EntryState.SUBMITTED), RECORD, True))
+    budget = Budget(fake.ledger.store, "task", 2.0)
+    item = make_item()
+    submitter = build_submitter(fake, reference=TaskReference("dag", "run"))
+    submitter.submit(item, budget=budget, first_row=True, deadline=NOW + 60.0)
+
+    (asked,) = fake.requests
+    assert (asked.request, asked.fingerprint, asked.owner, asked.scope) == (item.request, item.fingerprint, ME, "run:a")
+    assert (asked.prices, asked.max_cost, asked.deadline) == ({"720P": 0.1}, 2.0, NOW + 60.0)
+    assert asked.reference == TaskReference("dag", "run", source_uri="https://images.example.com/1.png")
+
+
+def test_a_key_that_is_occupied_is_named_before_anything_is_sent(make_item: MakeItem) -> None:
+    class Occupied(FreeKeys):
+        def check_free(self, item: PreparedItem, claim: Any) -> None:
+            raise WanBadRequestError(f"the key of row {item.row} holds another clip than {claim.fingerprint}")
+
+    fake: Any = FakeSubmitter(None, pays=True)
+    item = make_item(row=3)
+    submission = build_submitter(fake, archiver=Occupied()).submit(item, budget=new_budget(), first_row=True)
+
+    message = f"WanBadRequestError: the key of row 3 holds another clip than {a_claim(ME).fingerprint}"
+    rejected = item.build_result(ItemStatus.REJECTED, cost=0.0, error=message)
+    assert submission == ItemSubmission(item, Finished(rejected, False))
 
 
 @pytest.mark.parametrize(
@@ -190,17 +261,20 @@ def test_a_clip_that_was_paid_for_and_is_unknown_to_the_api_is_lost(make_item: M
 def test_a_refusal_pauses_and_costs_nothing(make_item: MakeItem, error: WanError | None, is_limit: bool) -> None:
     budget = new_budget()
     later = RetryLater(WaitReason.REFUSED, 5.0, a_claim(ME), error)
+    item = make_item()
 
-    assert submit(make_item(), later, pays=True, budget=budget).outcome == Refused(5.0, is_limit, error)
+    submission = submit(item, later, pays=True, budget=budget)
+    assert submission == ItemSubmission(item, Refused(5.0, is_limit, error), sent=True)
     assert budget.spent == 0.0
 
 
 def test_a_doubt_stays_reserved_and_keeps_its_slot(make_item: MakeItem) -> None:
     budget = new_budget()
-    submission = submit(make_item(), RetryLater(WaitReason.IN_DOUBT, 90.0, a_post(ME)), pays=True, budget=budget)
+    item = make_item()
+    submission = submit(item, RetryLater(WaitReason.IN_DOUBT, 90.0, a_post(ME)), pays=True, budget=budget)
 
-    assert submission.outcome == Deferred(90.0, in_doubt=True)
-    assert (budget.spent, submission.sent) == (0.5, True)
+    assert submission == ItemSubmission(item, Deferred(90.0, in_doubt=True), sent=True)
+    assert budget.spent == 0.5
 
 
 def test_the_claim_of_another_task_is_waited_for(make_item: MakeItem) -> None:
@@ -232,7 +306,8 @@ def test_a_row_whose_price_nobody_vouches_for_is_rejected_with_the_remedy(make_i
     "error", [WanAuthError("401"), WanCreditError("402"), WanNotFoundError("no such model"), LedgerUnsafeError("no")]
 )
 def test_what_concerns_all_rows_stops_the_batch(make_item: MakeItem, error: WanError) -> None:
-    assert submit(make_item(), error).outcome == StopBatch(error)
+    item = make_item()
+    assert submit(item, error) == ItemSubmission(item, StopBatch(error))
 
 
 def test_an_unknown_model_of_one_row_concerns_that_row_only(make_item: MakeItem) -> None:
@@ -249,21 +324,35 @@ def test_an_unusable_output_stops_the_batch_and_a_retry_can_help(make_item: Make
 
 
 @pytest.mark.parametrize(
-    ("error", "status", "transient", "left", "spent"),
+    ("error", "status", "message", "transient", "left", "spent"),
     [
-        (WanClipFailedError("no", True), ItemStatus.FAILED, False, EntryState.FAILED, 0.0),
-        (WanInDoubtError("?"), ItemStatus.IN_DOUBT, True, EntryState.IN_DOUBT, 0.5),
-        (WanBadRequestError("bad image"), ItemStatus.REJECTED, False, EntryState.FAILED, 0.0),
+        (WanClipFailedError("no", True), ItemStatus.FAILED, "no", False, EntryState.FAILED, 0.0),
+        (WanInDoubtError("?"), ItemStatus.IN_DOUBT, "?", True, EntryState.IN_DOUBT, 0.5),
+        (
+            WanBadRequestError("bad image"),
+            ItemStatus.REJECTED,
+            "WanBadRequestError: bad image",
+            False,
+            EntryState.FAILED,
+            0.0,
+        ),
     ],
 )
 def test_an_error_of_one_row_is_its_result_and_costs_what_its_entry_says(
-    make_item: MakeItem, error: WanError, status: ItemStatus, transient: bool, left: EntryState, spent: float
+    make_item: MakeItem,
+    error: WanError,
+    status: ItemStatus,
+    message: str,
+    transient: bool,
+    left: EntryState,
+    spent: float,
 ) -> None:
     budget = new_budget()
-    submission = submit(make_item(), error, pays=True, budget=budget, stored=replace(a_post(ME), state=left))
+    item = make_item()
+    submission = submit(item, error, pays=True, budget=budget, stored=replace(a_post(ME), state=left))
 
-    assert isinstance(submission.outcome, Finished)
-    assert (submission.outcome.result.status, submission.outcome.transient) == (status, transient)
+    result = item.build_result(status, cost=spent, error=message)
+    assert submission == ItemSubmission(item, Finished(result, transient), sent=True)
     assert budget.spent == spent
 
 
@@ -282,10 +371,14 @@ def test_a_transient_error_is_retried(
     make_item: MakeItem, error: WanError, fallback: ItemStatus | None, stored: Any, spent: float
 ) -> None:
     budget = new_budget()
-    submission = submit(make_item(), error, pays=True, budget=budget, stored=stored)
+    item = make_item()
+    submission = submit(item, error, pays=True, budget=budget, stored=stored)
 
-    assert isinstance(submission.outcome, RetryItem)
-    assert (submission.outcome.fallback and submission.outcome.fallback.status) == fallback
+    result = None
+    if fallback is not None:
+        cost = {"cost": 0.0} if fallback is ItemStatus.REJECTED else {}
+        result = item.build_result(fallback, error=f"{type(error).__name__}: {error}", **cost)
+    assert submission == ItemSubmission(item, RetryItem(RETRY_DELAY, error, result), sent=True)
     assert budget.spent == spent
 
 

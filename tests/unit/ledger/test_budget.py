@@ -14,6 +14,7 @@ import pytest
 
 from airflow_provider_wan.api.errors import WanBudgetError
 from airflow_provider_wan.ledger import Budget, LedgerCorruptError, LedgerUnavailableError
+from airflow_provider_wan.ledger.budget import BudgetState
 from airflow_provider_wan.ledger.entry import EntryState, record_duplicate
 from airflow_provider_wan.ledger.errors import ConflictError
 from airflow_provider_wan.ledger.stores.file import FileStore
@@ -165,6 +166,41 @@ def test_the_next_try_settles_and_releases_what_a_dead_process_left(files: FileS
     assert budget.spent == 2.5
 
 
+def test_the_next_try_commits_made_clips_whatever_else_is_reserved_before_them(files: FileStore) -> None:
+    dead = Budget(files, "task", 5.0)
+    charged_twice = record_duplicate(clip("a", a_post(ME), state=EntryState.ARCHIVED, request_id="r1"), "r9", 7, NOW)
+    dead.count_duplicates(charged_twice)
+    for name in ("gone", "running", "a"):
+        dead.reserve(clip(name))
+    files.create(charged_twice)
+    files.create(clip("running", a_post(ME), state=EntryState.SUBMITTED, request_id="r2"))
+
+    budget = Budget(files, "task", 5.0)
+    budget.recover()
+    budget.flush()
+    stored = BudgetState.from_json(files.read_document(budget._object).content, "task")
+    assert (stored.committed, sorted(stored.reserved)) == (0.5, ["duplicate r9", "gone", "running"])
+    assert stored.spent == 2.0
+
+
+def test_a_reservation_that_was_made_anew_since_it_was_read_is_not_released(files: FileStore) -> None:
+    Budget(files, "task").reserve(clip("a"))
+    late = Budget(files, "task")
+    late.load()
+    Budget(files, "task").reserve(clip("a", a_claim(MY_RETRY)))
+    late.release(clip("a", state=EntryState.FAILED))
+    late.flush()
+    late.load()
+    assert late.spent == 0.5
+
+
+def test_a_duplicate_charge_without_a_price_counts_nothing(files: FileStore) -> None:
+    budget = Budget(files, "task", 5.0)
+    unpriced = record_duplicate(clip("a", a_post(ME), cost_estimate=None), "r9", 7, NOW)
+    budget.count_duplicates(unpriced)
+    assert budget.spent == 0.0
+
+
 def test_a_duplicate_charge_is_counted_once_and_kept(files: FileStore) -> None:
     budget = Budget(files, "task", 5.0)
     budget.reserve(clip("a"))
@@ -237,6 +273,7 @@ def test_a_budget_that_changes_all_the_time_is_an_error_in_bounded_time(tmp_path
         b'{"version": 1, "committed": -1, "reserved": {}}',
         b'{"version": 1, "committed": true, "reserved": {}}',
         b'{"version": 1, "committed": NaN, "reserved": {}}',
+        b'{"version": 1, "committed": Infinity, "reserved": {}}',
         b'{"version": 1, "committed": 0, "reserved": {"a": 1}}',
         b'{"version": 1, "committed": 0, "reserved": []}',
     ],
