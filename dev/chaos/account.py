@@ -86,4 +86,4 @@ def _compare(
         key = (entry.archive_uri or "").removeprefix("s3://").partition("/")[2]
         if request_id in payloads and key in prompts:
             delivered[request_id] = {**payloads[request_id], "prompt": prompts[key]}
-    return tuple(map(str, find_violations(accepted, charges, ledger, delivered=delivered)))
+    return tuple(map(str, find_violations(accepted, charges, ledger, delivered=delivered, dump={})))

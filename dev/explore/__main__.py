@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import argparse
-import logging
 import os
 import random
 import sys
@@ -21,13 +20,13 @@ def main() -> int:
     os.environ.setdefault("AIRFLOW_HOME", tempfile.mkdtemp(prefix="airflow-"))
     from dev.explore.guard import nothing_real
     from dev.explore.plan import played_at_random
+    from dev.explore.seams import logs_collected
     from dev.explore.task import Broken
 
-    logging.disable(logging.CRITICAL)
     print(f"seed {options.seed}", flush=True)
     until, count, struck = time.monotonic() + options.seconds, 0, Counter[str]()
     try:
-        with nothing_real():
+        with logs_collected(), nothing_real():
             for played in played_at_random(options.seed):
                 count += 1
                 struck.update(played.boundaries())

@@ -9,11 +9,12 @@ at any time that the envelope of the documentation allows; and clocks are wrong 
 from __future__ import annotations
 
 import random
-import threading
 from collections.abc import Callable, Iterator
 from enum import StrEnum
 from functools import partial
 from typing import TypeVar
+
+from greenlet import greenlet
 
 from airflow_provider_wan.api.config import Account
 from airflow_provider_wan.api.errors import (
@@ -59,7 +60,7 @@ class ListLie(StrEnum):
 
 class Actor:
     """
-    One attempt: a thread that the scheduler runs from one boundary to the next.
+    One attempt: a greenlet that the scheduler runs from one boundary to the next.
 
     :param world: where it runs.
     :param task: name of the task instance.
@@ -84,10 +85,7 @@ class Actor:
         self._failure: BaseException | None = None
         self._fate = Fate.WORKS
         self._dying = False
-        self._go = threading.Semaphore(0)
-        self._back = threading.Semaphore(0)
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
+        self._greenlet = greenlet(self._run)
 
     @property
     def live(self) -> bool:
@@ -102,8 +100,8 @@ class Actor:
     def resume(self, fate: Fate = Fate.WORKS) -> None:
         """Let it go on to its next boundary."""
         self._fate = fate
-        self._go.release()
-        self._back.acquire()
+        self.world.crossings += 1
+        self._greenlet.switch()
         if self._failure is not None:
             raise self._failure
 
@@ -117,7 +115,6 @@ class Actor:
         if self.live:
             self._dying = True
             self.resume()
-            self._thread.join()
 
     def cross(self, name: str, act: Callable[[], T], error: Callable[[], Exception], *, writes: bool = False) -> T:
         """Wait at a boundary, then act or fail."""
@@ -135,8 +132,9 @@ class Actor:
     def pause(self, name: str, until: float = 0.0) -> Fate:
         """Wait until the scheduler lets this go on."""
         self.at, self.paused_at, self.wake_at = name, self.world.now, until
-        self._back.release()
-        self._go.acquire()
+        scheduler = self._greenlet.parent
+        assert scheduler is not None
+        scheduler.switch()
         if self._dying:
             raise ProcessDied
         return self._fate
@@ -150,7 +148,6 @@ class Actor:
         self.pause("sleep", self.world.now + max(seconds, 0.0))
 
     def _run(self) -> None:
-        self._go.acquire()
         try:
             if not self._dying:
                 self._submit()
@@ -162,7 +159,6 @@ class Actor:
             self._failure = failure
         finally:
             self.at = "ended"
-            self._back.release()
 
     def _submit(self) -> None:
         request = self.world.request
@@ -292,6 +288,7 @@ class ClaimWorld:
         self.posts: list[FlyingPost] = []
         self.refusals_received: list[FlyingPost] = []
         self.lie = ListLie.NONE
+        self.crossings = 0  # how often an attempt went on to its next boundary
 
     @property
     def live(self) -> list[Actor]:

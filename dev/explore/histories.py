@@ -15,7 +15,7 @@ from airflow_provider_wan.sandbox.job import JobOrigin
 from dev.explore.seams import Make, seams
 from dev.explore.stage import Stage, Switch
 from dev.explore.task import Broken, Task
-from dev.explore.world import Process, Strike, World, pretty
+from dev.explore.world import CONFIG, Process, Strike, World, pretty
 from dev.testkit.history import Violation, find_violations
 
 # Number of manual retries and clears after which the clip must exist. All faults have occurred long before.
@@ -281,12 +281,15 @@ def _find_violations(played: Played) -> list[Violation]:
     core = played.world.core
     # What the service refused itself, it lists as failed: an entry may name it.
     known = [job for job in core.jobs if job.origin in (JobOrigin.API, JobOrigin.REFUSED)]
+    outcomes = [outcome for task in played.tasks for outcome in task.outcomes]
     results = {task.result: task.asked for task in played.tasks if task.result}
     return find_violations(
         [{"request_id": job.request_id, "payload": job.payload} for job in known],
         [each for each in core.journal.list_charges() if each["origin"] == "api"],
         [stored.entry for stored in played.world.ledger.entries()],
         delivered=results,
+        dump={"the logs and XCom": "\n".join([*played.world.texts, *outcomes])},
+        keys=[CONFIG.api_key],
     )
 
 

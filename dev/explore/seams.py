@@ -39,13 +39,39 @@ from dev.explore.world import CONFIG, Process
 Make = Callable[..., Submitter]
 
 _running = threading.local()
-_SILENT = logging.Logger("explore", level=logging.CRITICAL + 1)
+_LOG = logging.getLogger("airflow_provider_wan.explored")
 
 
 def current_process() -> Process:
     """Return the process that this thread plays."""
     process: Process = _running.process
     return process
+
+
+class _WorldLog(logging.Handler):
+    """Keeps what a process logs in its world."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        process = getattr(_running, "process", None)
+        if process is not None:
+            process.world.texts.append(self.format(record))
+
+
+@contextmanager
+def logs_collected() -> Iterator[None]:
+    """Keep the provider's logs in the world of the process that writes them, and show them nowhere."""
+    logger = logging.getLogger("airflow_provider_wan")
+    handler = _WorldLog(logging.INFO)
+    before = logger.level, logger.propagate
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(before[0])
+        logger.propagate = before[1]
 
 
 @contextmanager
@@ -85,8 +111,8 @@ def seams(make: Make) -> Iterator[None]:
         stack.enter_context(patch.object(WanI2VTrigger, "_was_killed", _was_killed))
         stack.enter_context(patch.object(ledger, "Submitter", _submitter(make)))
         for kind in (WanI2VOperator, WanI2VTrigger):
-            stack.enter_context(patch.object(kind, "log", _SILENT))
-        stack.enter_context(patch.object(WanI2VTrigger, "logger", lambda *_: _SILENT))
+            stack.enter_context(patch.object(kind, "log", _LOG))
+        stack.enter_context(patch.object(WanI2VTrigger, "logger", lambda *_: _LOG))
         yield
 
 

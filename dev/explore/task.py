@@ -21,7 +21,7 @@ from airflow_provider_wan.triggers.wan import WanI2VTrigger
 from dev.explore.seams import run_async, running_as
 from dev.explore.world import Process, ProcessDied, Strike, World
 
-IMAGE = "https://images.example.com/cat.png?X-Amz-Signature=1"
+IMAGE = "https://images.example.com/cat.png?X-Amz-Signature=5d1c0ffee5d1c0ff"
 TIMEOUT = 1800.0
 POLL_INTERVAL = 200.0
 RESTART = 10.0
@@ -102,7 +102,8 @@ class Task:
                 self._known(str(deferred.trigger.request_id))
                 process.io("defer", lambda: None)
                 _, arguments = deferred.trigger.serialize()
-                self.trigger = json.loads(json.dumps(arguments))
+                self.world.texts.append(json.dumps(arguments))
+                self.trigger = json.loads(self.world.texts[-1])
                 if cleared_when_deferred:
                     self.outcomes.append("cleared")
                     return
@@ -114,13 +115,13 @@ class Task:
                 self._succeeded(process, json.loads(json.dumps(result)))
                 return
 
-    @staticmethod
-    def _triggered(process: Process, arguments: dict[str, Any]) -> dict[str, Any]:
+    def _triggered(self, process: Process, arguments: dict[str, Any]) -> dict[str, Any]:
         """Run the trigger as the triggerer does: where that dies, another one starts it anew."""
         while True:
             try:
                 event = run_async(process, anext(cast(AsyncGenerator[Any, None], WanI2VTrigger(**arguments).run())))
-                payload: dict[str, Any] = json.loads(json.dumps(event.payload))
+                self.world.texts.append(json.dumps(event.payload))
+                payload: dict[str, Any] = json.loads(self.world.texts[-1])
                 process.io("fire the event", lambda: None)
                 return payload
             except ProcessDied:
@@ -129,6 +130,7 @@ class Task:
 
     def _succeeded(self, process: Process, result: dict[str, Any]) -> None:
         process.io("return the result", lambda: None)
+        self.world.texts.append(json.dumps(result))
         self.result = str(result["request_id"])
         # The downstream task: WanToS3Operator, with its own retries.
         self.world.bucket[self.result] = self.run
@@ -157,7 +159,7 @@ class Task:
 
     def _context(self, process: Process) -> Any:
         def push(key: str, value: Any) -> None:
-            process.io("push an XCom", lambda: None)
+            process.io("push an XCom", lambda: self.world.texts.append(json.dumps({key: value})))
 
         ti = SimpleNamespace(
             dag_id="dag", run_id=self.run, task_id="clip", map_index=-1, try_number=process.try_number, xcom_push=push

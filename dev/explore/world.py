@@ -13,6 +13,7 @@ import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -58,6 +59,11 @@ class Strike:
     kind: Kind
 
 
+@lru_cache(maxsize=4096)
+def _parse_entry(text: str) -> LedgerEntry:
+    return LedgerEntry.from_json(text)
+
+
 class MemoryStore:
     """The ledger as text, with unique versions."""
 
@@ -69,7 +75,7 @@ class MemoryStore:
 
     def read(self, fingerprint: str) -> StoredEntry | None:
         found = self.objects.get(fingerprint)
-        return StoredEntry(LedgerEntry.from_json(found[0]), found[1]) if found else None
+        return StoredEntry(_parse_entry(found[0]), found[1]) if found else None
 
     def create(self, entry: LedgerEntry) -> str:
         if entry.fingerprint in self.objects:
@@ -113,6 +119,7 @@ class World:
         self.late = late
         self.ledger = MemoryStore()
         self.bucket: dict[str, str] = {}
+        self.texts: list[str] = []  # what people read of it: logs, errors, XCom, arguments and events of triggers
         self.nonces = 0
         self.random = random.Random(7)
         self._later: list[tuple[float, Callable[[], object]]] = []

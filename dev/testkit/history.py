@@ -15,6 +15,10 @@ from typing import Any
 
 from airflow_provider_wan.ledger.entry import LedgerEntry
 from airflow_provider_wan.ledger.fingerprint import hash_payload, normalize_payload
+from dev.leaks import Secrets
+
+# A shorter prompt is part of other words.
+MIN_PROMPT = 4
 
 
 class ViolationKind(StrEnum):
@@ -26,6 +30,7 @@ class ViolationKind(StrEnum):
     UNKNOWN_REQUEST = "a request that the service does not know"
     WRONG_PAYLOAD = "delivered is not what was asked for"
     TOO_MANY_POSTS = "more than one further POST for an attempt"
+    LEAK = "a secret where people read"
 
 
 @dataclass(frozen=True)
@@ -62,6 +67,8 @@ def find_violations(
     delivered: Mapping[str, Mapping[str, Any]] | None = None,
     posts: Iterable[SentPost] = (),
     finished: bool = True,
+    dump: Mapping[str, str] | None = None,
+    keys: Iterable[str] = (),
 ) -> list[Violation]:
     """
     Return the promises that a history breaks.
@@ -73,7 +80,11 @@ def find_violations(
         counts if the task chose one.
     :param posts: the paid POSTs that left, if they are known.
     :param finished: whether the history has ended; until then an entry in doubt accounts for a payment with its seed.
+    :param dump: place → text: logs, XCom and whatever else people read. The entries are added to it. None: it is not
+        searched for secrets.
+    :param keys: API keys and other secrets; the prompts and signatures of what was sent are known.
     """
+    accepted = list(accepted)
     payloads = {each["request_id"]: each["payload"] for each in accepted}
     charged = Counter(each["request_id"] for each in charges)
     ledger = list(entries)
@@ -86,6 +97,7 @@ def find_violations(
         *_check_entries(payloads, ledger, owners),
         *_check_delivered(payloads, delivered or {}),
         *_check_posts(posts, charged, ledger),
+        *(() if dump is None else _check_dump(dump, ledger, payloads.values(), keys)),
     ]
 
 
@@ -158,3 +170,24 @@ def _check_posts(
         if sum(numbers) > 1 + len(numbers) + free.get(fingerprint, 0):
             detail = f"clip {fingerprint}: {sum(numbers)} by {len(numbers)} attempts"
             yield Violation(ViolationKind.TOO_MANY_POSTS, detail)
+
+
+def _check_dump(
+    dump: Mapping[str, str],
+    ledger: Iterable[LedgerEntry],
+    payloads: Iterable[Mapping[str, Any]],
+    keys: Iterable[str],
+) -> Iterable[Violation]:
+    sent = {str(payload.get(name) or "").strip() for payload in payloads for name in ("prompt", "negative_prompt")}
+    prompts = sorted(text for text in sent if len(text) >= MIN_PROMPT)
+    texts = {**dump, **{f"entry {entry.fingerprint}": entry.to_json() for entry in ledger}}
+    secrets = Secrets(
+        {
+            **{f"key {number}": key for number, key in enumerate(keys, 1)},
+            **{f"prompt {number}": text for number, text in enumerate(prompts, 1)},
+        },
+        {},
+    )
+    for where, text in texts.items():
+        for leak in secrets.find(text, where):
+            yield Violation(ViolationKind.LEAK, str(leak))

@@ -8,16 +8,26 @@ from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 
 from airflow_provider_wan.sandbox.config import CancelMode
+from airflow_provider_wan.triggers.wan import WanI2VTrigger
 from dev.explore.explorer import Explorer
 from dev.explore.guard import RealIoError, nothing_real
 from dev.explore.histories import ACCEPTED, SCENARIOS, History, Sequel, play
 from dev.explore.plan import BOUNDARIES, explore, find_failure, played_at_random
 from dev.explore.stage import Switch
 from dev.explore.world import Kind, Strike
+
+
+def serialize_with_prompt(trigger: Any) -> Any:
+    path, arguments = serialize(trigger)
+    return path, {**arguments, "model": "a cat"}
+
+
+serialize = WanI2VTrigger.serialize
 
 
 def test_no_schedule_charges_twice_or_loses_a_clip(capsys: pytest.CaptureFixture[str]) -> None:
@@ -73,6 +83,15 @@ def test_histories_that_were_once_taken_for_broken_hold(
     named = next(each for each in SCENARIOS if each.name == scenario)
     with nothing_real():
         assert find_failure(History(named, sequel, (first,), seed=seed)) is None
+
+
+def test_the_texts_of_a_history_that_people_read_are_searched_for_secrets() -> None:
+    with nothing_real():
+        texts = "\n".join(play(History(ACCEPTED, Sequel.RETRY, (Strike(7, Kind.ERROR_AFTER),))).world.texts)
+        assert "is submitted, request" in texts  # a log
+        assert '"request_id"' in texts  # an XCom
+        with patch.object(WanI2VTrigger, "serialize", serialize_with_prompt):
+            assert "prompt 1 in the logs and XCom" in str(find_failure(History()))
 
 
 def test_an_io_call_past_the_boundaries_is_noticed(tmp_path: Path) -> None:

@@ -71,11 +71,13 @@ class World:
     def others(self, count: int) -> None:
         self.sandbox.call(lambda core: core.admin.seed(count, never=True))
 
-    def check_history(self) -> None:
+    def check_history(self, logs: str) -> None:
         """Check that ledger and service agree; entries may be in doubt. Each test counts its payments itself."""
         charges = [{"request_id": each["request_id"]} for each in self.paid]
         ledger = [stored.entry for stored in self.store.entries()]
-        found = find_violations(self.paid, charges, ledger, finished=False)
+        found = find_violations(
+            self.paid, charges, ledger, finished=False, dump={"the logs": logs}, keys=[self.sandbox.api_key]
+        )
         assert [each for each in found if each.kind is not ViolationKind.PAID_TWICE] == []
 
     @property
@@ -84,11 +86,11 @@ class World:
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
+def world(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> Iterator[World]:
     with SandboxServer(render="none", run_sigma=0.0) as sandbox:
         world = World(sandbox, tmp_path)
         yield world
-        world.check_history()
+        world.check_history(caplog.text)
 
 
 #: A worker's POST is accepted and its response lost; the worker dies; 120 others submit; the retry scans the list.

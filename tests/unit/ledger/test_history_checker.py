@@ -99,3 +99,23 @@ def test_an_attempt_that_repeats_after_two_absences_is_found() -> None:
     repeated = replace(PAID, repeats_after_absence=("a#1", "a#1"))
 
     assert kinds(accepted("r1"), charges("r1"), [repeated]) == {ViolationKind.TOO_MANY_POSTS}
+
+
+@pytest.mark.parametrize(
+    ("text", "leak"),
+    [
+        ("all is well with r1", []),
+        ("the prompt was: a cat", ["prompt 1 in a log"]),
+        ("Authorization: Bearer key-0123", ["key 1 in a log"]),
+        ("GET https://x.example/cat.png?X-Amz-Signature=5d1c0ffee", ["a signed URL in a log"]),
+    ],
+)
+def test_a_secret_where_people_read_is_found_and_not_repeated(text: str, leak: list[str]) -> None:
+    found = find_violations(accepted("r1"), charges("r1"), [PAID], dump={"a log": text}, keys=["key-0123"])
+    assert [(violation.kind, violation.detail) for violation in found] == [(ViolationKind.LEAK, each) for each in leak]
+
+
+def test_an_entry_that_holds_a_prompt_is_found() -> None:
+    leaky = replace(PAID, task_id="a cat")
+    found = find_violations(accepted("r1"), charges("r1"), [leaky], dump={})
+    assert [violation.detail for violation in found] == [f"prompt 1 in entry {PAID.fingerprint}"]
