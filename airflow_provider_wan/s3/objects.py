@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import datetime
 from typing import Any
+from xml.etree import ElementTree
 
 from botocore.exceptions import ClientError
 
@@ -64,12 +66,45 @@ def list_objects(
     :param until: last key of the list; None for no limit.
     :raises botocore.exceptions.ClientError: if S3 refuses the request.
     """
+    _read_lists_fast(client)
     start = {"StartAfter": after} if after else {}
     for page in client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix, **start):
         for item in page.get("Contents", ()):
             if until is not None and item["Key"] > until:
                 return
             yield item
+
+
+def _read_lists_fast(client: Any) -> None:
+    """Read the objects of lists without botocore's parser, which needs five times the CPU."""
+    events = getattr(getattr(client, "meta", None), "events", None)
+    if events is not None:
+        events.register("before-parse.s3.ListObjectsV2", _parse_contents, unique_id="wan-list-objects")
+
+
+def _parse_contents(response_dict: dict[str, Any], customized_response_dict: dict[str, Any], **_: Any) -> None:
+    """Move the objects of a page from its XML into its result. What is odd is left to botocore's parser."""
+    try:
+        root = ElementTree.fromstring(response_dict["body"])
+        if root.tag.rpartition("}")[2] != "ListBucketResult":
+            return
+        contents = [_parse_object(node) for node in root if node.tag.rpartition("}")[2] == "Contents"]
+    except (ElementTree.ParseError, ValueError, KeyError, TypeError):
+        return
+    if not contents:
+        return
+    root[:] = [node for node in root if node.tag.rpartition("}")[2] != "Contents"]
+    response_dict["body"] = ElementTree.tostring(root)
+    customized_response_dict["Contents"] = contents
+
+
+def _parse_object(node: ElementTree.Element) -> dict[str, Any]:
+    values: dict[str, Any] = {each.tag.rpartition("}")[2]: each.text or "" for each in node if len(each) == 0}
+    found: dict[str, Any] = {name: values[name] for name in ("Key", "ETag", "StorageClass") if name in values}
+    modified = datetime.fromisoformat(values["LastModified"])
+    if not found["Key"] or modified.tzinfo is None:
+        raise ValueError("an object without a key, or without the time zone of its time")
+    return {**found, "LastModified": modified, "Size": int(values["Size"])}
 
 
 def get_etag(response: dict[str, Any]) -> str:

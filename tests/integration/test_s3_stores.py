@@ -20,6 +20,7 @@ from airflow_provider_wan.media.image_fit import Fit, FitOptions
 from airflow_provider_wan.media.ingest import Delivery, MediaIngester, MediaKind
 from airflow_provider_wan.media.source import MediaSource
 from airflow_provider_wan.s3.multipart import PART_BYTES, ObjectWriter
+from airflow_provider_wan.s3.objects import _parse_contents, list_objects
 from dev.seaweed import SeaweedFS
 from dev.testkit.ledger import a_claim
 from dev.testkit.media_files import picture
@@ -261,3 +262,29 @@ def test_an_option_that_no_store_has_is_refused(seaweed: SeaweedFS, connect: Con
     connect(seaweed.endpoint_url, s3_options=options)
     with pytest.raises(WanValidationError, match="s3_options"):
         create_s3_client("aws_default")
+
+
+def test_a_list_holds_what_botocore_reads_of_it(seaweed: SeaweedFS) -> None:
+    client, plain = seaweed.client(), seaweed.client()
+    keys = ["a b", "a+b", "a&b<c>", "ä/ö ü", "plain.json", "q?x=1#2", "%41", "\u65e5\u672c"]
+    for number, key in enumerate(keys):
+        client.put_object(Bucket=BUCKET, Key=f"lists/{key}", Body=b"x" * number)
+    found = list(list_objects(client, BUCKET, "lists/"))
+    expected = plain.list_objects_v2(Bucket=BUCKET, Prefix="lists/")["Contents"]
+    names = ("Key", "ETag", "Size", "LastModified", "StorageClass")
+    assert [{name: each.get(name) for name in names} for each in found] == [
+        {name: each.get(name) for name in names} for each in expected
+    ]
+    assert sorted(each["Key"] for each in found) == sorted(f"lists/{key}" for key in keys)
+    assert list(list_objects(client, BUCKET, "lists/none/")) == []
+    with pytest.raises(client.exceptions.NoSuchBucket):
+        list(list_objects(client, "no-such-bucket", ""))
+
+
+@pytest.mark.parametrize("time", ["yesterday", "2026-11-28T22:00:00", ""])
+def test_a_list_that_is_odd_is_left_to_botocore(time: str) -> None:
+    body = f"<ListBucketResult><Contents><Key>a</Key><LastModified>{time}</LastModified><Size>1</Size></Contents>"
+    response: dict[str, Any] = {"body": f"{body}</ListBucketResult>".encode()}
+    before, customized = dict(response), dict[str, Any]()
+    _parse_contents(response_dict=response, customized_response_dict=customized)
+    assert (response, customized) == (before, {})
