@@ -14,11 +14,11 @@ for only has to be picked up.
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from airflow.sdk.definitions.retry_policy import RetryDecision, RetryPolicy
+from airflow.sdk.definitions.retry_policy import RetryAction, RetryDecision, RetryPolicy
 
-from airflow_provider_wan.api.errors import Retry, WanError
+from airflow_provider_wan.api.errors import Retry, WanCapacityError, WanCreditError, WanError, WanRateLimitError
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 RECONCILE_DELAY = timedelta(minutes=2)
 # Such a retry submits nothing: it only continues to wait, or downloads.
 RESUME_DELAY = timedelta(seconds=10)
+# What Airflow 3.4 waits for without using up a retry, until this long after the first time.
+RESCHEDULE_TIMEOUT = timedelta(days=1)
+BUSY_DELAY = timedelta(minutes=5)
+CREDIT_DELAY = timedelta(minutes=30)
 
 
 class WanRetryPolicy(RetryPolicy):
@@ -43,7 +47,13 @@ class WanRetryPolicy(RetryPolicy):
     ``LATER``                                   the task's own ``retry_delay``
     not an error of this provider               the task's own ``retry_delay``
     ==========================================  ================================================
+
+    On Airflow 3.4 and later, a 429, 503 or 402 does not use up a retry: the task is rescheduled until a day has passed,
+    as the API asks after a 429 or 503 or else after 5 minutes, and after 30 minutes if no credit is left.
     """
+
+    #: Whether this Airflow can run a task again without using up a retry.
+    can_reschedule: ClassVar[bool] = hasattr(RetryAction, "RESCHEDULE")
 
     def evaluate(
         self, exception: BaseException, try_number: int, max_tries: int, context: Context | None = None
@@ -59,6 +69,8 @@ class WanRetryPolicy(RetryPolicy):
         if not isinstance(exception, WanError):
             return RetryDecision.default()
         name = type(exception).__name__
+        if self.can_reschedule and isinstance(exception, WanRateLimitError | WanCapacityError | WanCreditError):
+            return self._reschedule(exception)
         match exception.retry:
             case Retry.NEVER:
                 return RetryDecision.fail(f"{name}: a retry would not help")
@@ -72,6 +84,16 @@ class WanRetryPolicy(RetryPolicy):
                 timedelta(seconds=float(retry_after)), f"{name}: the API asks to wait {retry_after:.0f} s"
             )
         return RetryDecision.default()
+
+    @staticmethod
+    def _reschedule(exception: WanError) -> RetryDecision:
+        retry_after = getattr(exception, "retry_after", None)
+        delay = CREDIT_DELAY if isinstance(exception, WanCreditError) else BUSY_DELAY
+        return RetryDecision.reschedule(  # type: ignore[attr-defined, no-any-return, unused-ignore]
+            delay if retry_after is None else timedelta(seconds=float(retry_after)),
+            reschedule_timeout=RESCHEDULE_TIMEOUT,
+            reason=f"{type(exception).__name__}: nothing was accepted, and nothing is paid",
+        )
 
     def serialize(self) -> dict[str, Any]:
         """Return nothing: the policy has no settings."""

@@ -119,7 +119,7 @@ class WanImageToVideoOperator(WanI2VOperator):
             self._parse_target()
             self.img_url = self._ingest()
         except WanError as error:
-            fail_task(error)
+            fail_task(error, getattr(self, "retry_policy", None))
         return super().execute(context)
 
     def get_openlineage_facets_on_complete(self, task_instance: Any) -> Any:
@@ -187,7 +187,7 @@ class WanImageToVideoOperator(WanI2VOperator):
                 set_attributes(size=clip.video.size, existing=clip.existing)
             self._open_submitter().ledger.record_archive(str(result["fingerprint"]), request_id, clip.uri, clip.sha256)
         except WanError as error:
-            fail_task(error)
+            fail_task(error, getattr(self, "retry_policy", None))
         self.log.info("Request %s: %s, %d bytes, %.1f s", request_id, clip.uri, clip.video.size, clip.video.seconds)
         from airflow_provider_wan.media.clip_record import VIDEO_TYPE
 

@@ -13,6 +13,7 @@ from airflow_provider_wan.api.errors import (
     WanClipCancelledError,
     WanClipFailedError,
     WanClipTimeoutError,
+    WanCreditError,
     WanError,
     WanResultError,
 )
@@ -118,15 +119,17 @@ def build_upstream_error(record: RequestRecord) -> AirflowFailException:
     )
 
 
-def fail_task(error: WanError) -> NoReturn:
+def fail_task(error: WanError, retry_policy: object = None) -> NoReturn:
     """Raise an error so that Airflow retries the task only if that can help.
 
     :param error: the error of the provider.
+    :param retry_policy: that of the task, which may wait until an account has credit again.
     :raises AirflowFailException: if a retry cannot help.
     :raises WanError: the error itself otherwise.
     """
     # Retry.RECONCILE is retried too: every submission goes through the ledger, which reconciles it first.
-    if error.retry is Retry.NEVER:
+    waits = isinstance(error, WanCreditError) and getattr(retry_policy, "can_reschedule", False)
+    if error.retry is Retry.NEVER and not waits:
         # The sentence says it all: a second traceback of the same error would bury it.
         raise AirflowFailException(f"{type(error).__name__}: {error}") from None
     raise error

@@ -116,7 +116,7 @@ class WanI2VOperator(WanClipBaseOperator):
             submit_result = self._submit_once(context, end_time)
             result = self._wait_for_result(context, submit_result, end_time)
         except WanError as error:
-            fail_task(error)
+            fail_task(error, getattr(self, "retry_policy", None))
         return self._finish(context, result)
 
     def execute_complete(self, context: Context, event: Mapping[str, Any]) -> Any:
@@ -141,7 +141,7 @@ class WanI2VOperator(WanClipBaseOperator):
                 result = self._wait_sync(request_id, end_time)
             clip = self._build_last_result(context, request_id, fingerprint, result)
         except WanError as error:
-            fail_task(error)
+            fail_task(error, getattr(self, "retry_policy", None))
         return self._finish(context, clip)
 
     def on_kill(self) -> None:
