@@ -104,7 +104,11 @@ def test_a_document_is_written_once_by_each_version_and_is_no_entry(store: Any) 
 
 def test_a_bucket_that_is_missing_is_an_error_and_not_an_empty_ledger(client: Any) -> None:
     store = open_store("s3://no-such-bucket/x", s3_client=lambda: client)
-    for call in (lambda: store.read(FINGERPRINT), lambda: list(store.entries())):
+    for call in (
+        lambda: store.read(FINGERPRINT),
+        lambda: list(store.entries()),
+        lambda: list(store.entries(modified_since=NOW)),
+    ):
         with pytest.raises(LedgerUnavailableError, match="no-such-bucket"):
             call()
 

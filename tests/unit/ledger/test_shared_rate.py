@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 import pytest
 
 from airflow_provider_wan.ledger import LedgerUnavailableError, shared_rate
+from airflow_provider_wan.ledger.errors import ConflictError
 from airflow_provider_wan.ledger.shared_rate import RateState, SharedRate
 from airflow_provider_wan.ledger.stores.file import FileStore
 from airflow_provider_wan.polling.throttle import RATE_MARGIN, RateLimiter
@@ -228,3 +229,42 @@ def test_a_process_that_is_gone_is_not_counted() -> None:
     state, _ = RateState().reserve("gone", 1, START, 0.2)
     state, _ = state.reserve("here", 1, START + shared_rate.PROCESS_TIMEOUT + 1.0, 0.2)
     assert set(state.processes) == {"here"}
+
+
+def build_rate(tmp_path: Path, store: Any = None) -> SharedRate:
+    return SharedRate(
+        store or FileStore(tmp_path / "ledger"), "limits/account", clock=lambda: START, monotonic=lambda: 0.0
+    )
+
+
+def test_slots_that_were_missed_are_not_made_up_for(tmp_path: Path) -> None:
+    spacing = RATE_MARGIN / RATE
+    rate = build_rate(tmp_path)
+    rate._reserve(4, spacing)
+    last = max(rate._slots)
+    assert rate.acquire(last + shared_rate.MAX_LATENESS + 1.0, RATE) != 0.0
+    assert not rate._slots
+
+
+def test_a_process_that_is_late_reserves_as_many_slots_as_before(tmp_path: Path) -> None:
+    per_second = 200.0
+    rate = build_rate(tmp_path)
+    rate._count = 4
+    rate._reserve(4, RATE_MARGIN / per_second)
+    rate._reserve = lambda count, spacing: None  # type: ignore[method-assign]
+    late = rate._slots[0] + 0.6 * shared_rate.MAX_LATENESS
+    assert [rate.acquire(late, per_second) for _ in range(2)] == [0.0, 0.0]
+    assert (len(rate._slots), rate._count) == (2, 4)
+
+
+def test_an_object_that_changes_all_the_time_leaves_the_process_its_share(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Contended(FileStore):
+        def write_document(self, name: str, content: bytes, version: str | None) -> str:
+            raise ConflictError("changed")
+
+    rate = build_rate(tmp_path, Contended(tmp_path / "ledger"))
+    rate._reserve(4, RATE_MARGIN / RATE)
+    assert not rate._slots
+    assert "times in a row" in caplog.text

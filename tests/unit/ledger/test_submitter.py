@@ -31,11 +31,13 @@ from airflow_provider_wan.ledger import (
     WaitReason,
 )
 from airflow_provider_wan.ledger import entry as entries
+from airflow_provider_wan.ledger import submitter as submitter_module
 from airflow_provider_wan.ledger.errors import LedgerRecordError
 from dev.testkit.ledger import FINGERPRINT, ME, MY_RETRY, NOW, OTHER, REQUEST, PreparedCall, a_claim
 from tests.unit.ledger.conftest import PRICES
 
 P = Policy()
+GRACE = submitter_module._DEADLINE_GRACE
 
 
 def entry_in(store: Any) -> Any:
@@ -455,4 +457,4 @@ def test_a_post_has_no_more_time_than_the_deadline_leaves_and_some_grace(submitt
     for number, deadline in enumerate((None, NOW + 1000, NOW + 10, NOW - 5)):
         submission = replace(build_submission(), fingerprint=f"clip{number}", deadline=deadline)
         assert submitter.try_submit(submission).paid_now
-    assert timeouts == [P.post_timeout, P.post_timeout, 14.0, 4.0]
+    assert timeouts == [P.post_timeout, P.post_timeout, 10.0 + GRACE, GRACE]

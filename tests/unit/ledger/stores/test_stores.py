@@ -24,7 +24,7 @@ from airflow_provider_wan.ledger import (
 from airflow_provider_wan.ledger.entry import VERSION, record_intent, submitted
 from airflow_provider_wan.ledger.errors import AlreadyExistsError, ConflictError
 from airflow_provider_wan.ledger.stores import file as file_module
-from airflow_provider_wan.ledger.stores.base import StoredEntry
+from airflow_provider_wan.ledger.stores.base import StoredEntry, read_entries
 from airflow_provider_wan.ledger.stores.file import FileStore
 from dev.testkit.ledger import FINGERPRINT, ME, NOW, OTHER, a_claim
 
@@ -293,3 +293,16 @@ def test_an_entry_that_is_deleted_before_its_age_is_read_is_left_out(
 
 def test_a_store_shows_where_it_is(store: Any, tmp_path: Path) -> None:
     assert repr(store) == f"FileStore('file://{tmp_path}/ledger')"
+
+
+def test_a_listing_that_is_left_early_reads_no_further() -> None:
+    read: list[str] = []
+
+    def read_one(name: str) -> StoredEntry:
+        read.append(name)
+        return StoredEntry(a_claim(fingerprint=name), "1")
+
+    listing: Any = read_entries([f"e{n}" for n in range(100)], read_one, "memory:", readers=2)
+    assert next(listing).entry.fingerprint == "e0"
+    listing.close()
+    assert len(read) < 10
