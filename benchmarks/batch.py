@@ -222,10 +222,12 @@ def dry_run(rows: int) -> dict[str, Any]:
         result = BatchTask(Folder(None, "none"), parameters).try_()
         os._exit(0 if result["items"] == rows else 1)
     _, status = os.waitpid(child, 0)
-    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1e3
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    peak = usage.ru_maxrss / 1e3
     figures = {
         "rows": rows,
         "seconds": round(time.monotonic() - began, 1),
+        "cpu_seconds": round(usage.ru_utime + usage.ru_stime, 1),
         "memory_most": round(peak, 1),
         "wrong": [] if status == 0 else ["the dry run has failed"],
     }

@@ -21,6 +21,8 @@ WAN27_DURATIONS = (2, 15)
 MAX_PROMPT_LENGTH = 1500
 MAX_NEGATIVE_PROMPT_LENGTH = 500
 MAX_SEED = 2**31 - 1
+#: Parameters of a payload that hold a prompt, whatever the model is.
+PROMPT_PARAMETERS = ("prompt", "negative_prompt", "text")
 
 
 class Resolution(StrEnum):
@@ -243,7 +245,7 @@ class RawRequest:
         except (TypeError, ValueError) as error:
             raise WanValidationError("payload", "***", f"must consist of JSON values ({error})") from None
         object.__setattr__(self, "payload", copied)
-        for name in ("prompt", "negative_prompt", "text"):
+        for name in PROMPT_PARAMETERS:
             register_prompt(copied.get(name))
         _check_seed(copied.get("seed"))
 

@@ -26,7 +26,7 @@ from airflow_provider_wan.batch.errors import CheckpointError
 from airflow_provider_wan.batch.results import ItemResult, ResultCounts
 from airflow_provider_wan.batch.throttle import ConcurrencyWindow
 from airflow_provider_wan.s3.multipart import ObjectWriter
-from airflow_provider_wan.s3.objects import list_objects, read_object
+from airflow_provider_wan.s3.objects import delete_object, list_objects, open_object, put_object, read_object
 from airflow_provider_wan.s3.uri import build_s3_uri
 
 if TYPE_CHECKING:
@@ -212,7 +212,7 @@ class CheckpointStore:
     def delete_parts(self) -> None:
         """Delete all parts."""
         for key in self._list_keys("parts/"):
-            self._client.delete_object(Bucket=self._bucket, Key=key)
+            delete_object(self._client, self._bucket, key)
 
     def merge_parts(self, manifest_id: str, last_row: int) -> None:
         """Write ``results.jsonl``, one line per row in order, and ``rejected.jsonl``, the rows without a clip.
@@ -257,7 +257,7 @@ class CheckpointStore:
         :param body: its content.
         :param content_type: its MIME type.
         """
-        self._client.put_object(Bucket=self._bucket, Key=self._prefix + name, Body=body, ContentType=content_type)
+        put_object(self._client, self._bucket, self._prefix + name, body, content_type)
 
     @contextlib.contextmanager
     def _open_writer(self, name: str) -> Iterator[ObjectWriter]:
@@ -271,8 +271,7 @@ class CheckpointStore:
         writer.commit({})
 
     def _read_lines(self, key: str) -> Iterator[bytes]:
-        body = self._client.get_object(Bucket=self._bucket, Key=key)["Body"]
-        with contextlib.closing(body):
+        with open_object(self._client, self._bucket, key) as (body, _):
             for line in body.iter_lines(64 * 1024, keepends=True):
                 if line.strip():
                     yield line if line.endswith(b"\n") else line + b"\n"

@@ -27,12 +27,13 @@ from airflow_provider_wan.batch.tables import Reader, find_reader, map_row
 from airflow_provider_wan.batch.webdataset import read_webdataset
 from airflow_provider_wan.media.object_storage import ObjectStorage, is_object_uri, require_storage
 from airflow_provider_wan.media.source import SourceMissingError
-from airflow_provider_wan.s3.objects import list_objects
+from airflow_provider_wan.s3.objects import find_object, list_objects, open_object
 from airflow_provider_wan.s3.uri import SCHEMES, build_s3_uri, is_s3_uri, parse_s3_uri, split_s3_uri
 
 IMAGE_TYPES = frozenset(
     (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".heic", ".heif", ".avif", ".jp2", ".j2k")
 )
+_COPY_BYTES = 1024 * 1024
 METADATA_IMAGE = "file_name"
 _METADATA_NAMES = frozenset(("metadata.jsonl", "metadata.csv", "metadata.parquet"))
 _RULE = (
@@ -250,7 +251,9 @@ class FileManifest:
         if is_s3_uri(self.uri):
             bucket, key = parse_s3_uri(self.uri, FIELD)
             with _explained(self.uri):
-                head = self.s3().head_object(Bucket=bucket, Key=key)
+                head = find_object(self.s3(), bucket, key)
+            if head is None:
+                raise SourceMissingError(f"The manifest {self.uri} can't be read: 404")
             version = f"{head['ETag']} {head['ContentLength']}"
         elif is_object_uri(self.uri):
             with _explained(self.uri):
@@ -283,16 +286,19 @@ class FileManifest:
                 yield file
             return
         with tempfile.TemporaryFile() as copy:
-            with _explained(self.uri), self._open_object() as body:
-                shutil.copyfileobj(body, copy, 1024 * 1024)
+            with _explained(self.uri):
+                self._copy_object(copy)
             copy.seek(0)
             yield copy
 
-    def _open_object(self) -> Any:
+    def _copy_object(self, copy: IO[bytes]) -> None:
         if is_object_uri(self.uri):
-            return require_storage(self.storage, FIELD, self.uri).open(self.uri)
+            with require_storage(self.storage, FIELD, self.uri).open(self.uri) as file:
+                shutil.copyfileobj(file, copy, _COPY_BYTES)
+            return
         bucket, key = parse_s3_uri(self.uri, FIELD)
-        return self.s3().get_object(Bucket=bucket, Key=key)["Body"]
+        with open_object(self.s3(), bucket, key) as (body, _):
+            shutil.copyfileobj(body, copy, _COPY_BYTES)
 
     def _resolve_image(self, row: RawRow) -> RawRow:
         """Return a row whose image, if it is a path, is relative to this file."""

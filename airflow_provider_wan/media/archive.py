@@ -46,7 +46,7 @@ from airflow_provider_wan.media.fetch import (
 from airflow_provider_wan.media.video import Mp4Checker, VideoInfo, check_clip
 from airflow_provider_wan.s3.errors import S3_ERRORS, S3ResponseError, describe_s3_error, get_error_code
 from airflow_provider_wan.s3.multipart import MultipartUpload, ObjectWriter
-from airflow_provider_wan.s3.objects import find_object, get_etag, read_object
+from airflow_provider_wan.s3.objects import find_object, get_etag, open_object, read_object
 from airflow_provider_wan.s3.uri import build_s3_uri, split_s3_uri
 
 DEFAULT_MAX_BYTES = 2 * 1024**3
@@ -288,8 +288,7 @@ class ClipArchive:
 
     def _verify(self, bucket: str, key: str, request_id: str, sha256: str | None) -> ArchivedClip | None:
         """Read the object in S3 itself. ``None`` when it is not whole, or not the one of that hash."""
-        answer = self._client.get_object(Bucket=bucket, Key=key)
-        with answer["Body"] as body:
+        with open_object(self._client, bucket, key) as (body, answer):
             try:
                 video, found = _read_through(iter(lambda: body.read(CHUNK_BYTES), b""))
             except WanResultError as error:

@@ -26,7 +26,7 @@ from airflow_provider_wan.s3.errors import (
     is_not_implemented,
     is_precondition_failure,
 )
-from airflow_provider_wan.s3.objects import find_object
+from airflow_provider_wan.s3.objects import delete_object, find_object, put_object
 from airflow_provider_wan.s3.uri import build_s3_uri
 
 #: A claim of this age, in seconds, was left by a task that died, and may be taken over.
@@ -166,7 +166,7 @@ class ArchiveKey:
         """
         if self._conditions.are_honoured and self._write_record(body):
             return
-        self._client.put_object(Bucket=self._bucket, Key=self._record_key, Body=body, ContentType=RECORD_TYPE)
+        put_object(self._client, self._bucket, self._record_key, body, RECORD_TYPE)
         maker = get_request_id(find_object(self._client, self._bucket, self._key))
         if maker not in (None, self._request_id):
             raise self._build_error(f"holds {self._describe_owner(maker)}")
@@ -211,7 +211,7 @@ class ArchiveKey:
             return
         with contextlib.suppress(Exception):
             if before is None:
-                self._client.delete_object(Bucket=self._bucket, Key=self._record_key)
+                delete_object(self._client, self._bucket, self._record_key)
             else:
                 write_if(self._client, self._bucket, self._record_key, before[0], version=self._record[1])
 

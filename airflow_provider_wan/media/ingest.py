@@ -218,12 +218,12 @@ class MediaIngester:
     def _put_once(self, bucket: str, key: str, content: _Content) -> None:
         """Write an object whose key is the hash of its content, if it does not exist."""
         from airflow_provider_wan.s3.errors import S3_ERRORS, describe_s3_error
-        from airflow_provider_wan.s3.objects import find_object
+        from airflow_provider_wan.s3.objects import find_object, put_object
 
         try:
             head = find_object(self._s3(), bucket, key, forbidden_is_absent=True)
             if head is None or head["ContentLength"] != len(content.data):
-                self._s3().put_object(Bucket=bucket, Key=key, Body=content.data, ContentType=content.content_type)
+                put_object(self._s3(), bucket, key, content.data, content.content_type)
             return
         except S3_ERRORS as error:
             message = describe_s3_error(error, build_s3_uri(bucket, key))

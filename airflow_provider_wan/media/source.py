@@ -134,16 +134,16 @@ class MediaSource:
 
     def _read_s3(self, client: Any, check: Callable[[int], None]) -> bytes:
         from airflow_provider_wan.s3.errors import S3ResponseError, get_error_code
+        from airflow_provider_wan.s3.objects import open_object
 
         bucket, key = split_s3_uri(self.text)
         try:
-            response = client.get_object(Bucket=bucket, Key=key)  # this does not read the body
+            with open_object(client, bucket, key) as (body, headers):
+                check(int(headers["ContentLength"]))
+                return _read_chunks(iter(lambda: body.read(CHUNK_BYTES), b""), check)
         except S3ResponseError as error:
             code = get_error_code(error) or "?"
             raise SourceMissingError(f"{self.public_uri} can't be read: {code}") from error
-        with response["Body"] as body:
-            check(int(response["ContentLength"]))
-            return _read_chunks(iter(lambda: body.read(CHUNK_BYTES), b""), check)
 
     def _read_storage(self, storage: ObjectStorage, check: Callable[[int], None]) -> bytes:
         try:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import contextmanager
 from dataclasses import fields
 from datetime import timedelta
 from functools import cached_property
@@ -17,7 +18,7 @@ from airflow_provider_wan.operators.arguments import parse_choice, parse_flag, p
 from airflow_provider_wan.triggers.cancellation import CancelPolicy
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from airflow.providers.common.compat.sdk import Context
 
@@ -81,7 +82,7 @@ class WanBaseOperator(BaseOperator):
 
 
 #: Fields that stay text, even if the DAG renders templates as native objects.
-TEXT_FIELDS = frozenset({"prompt", "negative_prompt"})
+TEXT_FIELDS = frozenset({"prompt", "negative_prompt", "idempotency_key"})
 
 
 class WanClipBaseOperator(WanBaseOperator):
@@ -190,14 +191,19 @@ class WanClipBaseOperator(WanBaseOperator):
         others = [name for name in fields_to_render if name not in texts]
         super()._do_render_template_fields(parent, others, context, jinja_env, seen_oids)
         if texts:
-            dag = self.get_dag()
-            text_env = jinja_env if dag is None else dag.get_template_env(force_sandboxed=True)
-            self._renders_text = True
-            try:
+            with self._rendering_text(jinja_env) as text_env:
                 super()._do_render_template_fields(parent, texts, context, text_env, seen_oids)
-            finally:
-                self._renders_text = False
         self._mask_secrets()
+
+    @contextmanager
+    def _rendering_text(self, jinja_env: Any) -> Iterator[Any]:
+        """Yield an environment whose templates render to text, even if those of the DAG render to native objects."""
+        dag = self.get_dag()
+        self._renders_text = True
+        try:
+            yield jinja_env if dag is None else dag.get_template_env(force_sandboxed=True)
+        finally:
+            self._renders_text = False
 
     def _render(self, template: Any, context: Any, dag: Any = None) -> Any:
         """Render a template, as text if its field is text."""

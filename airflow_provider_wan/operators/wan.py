@@ -14,7 +14,7 @@ from airflow.providers.common.compat.sdk import mask_secret
 from airflow_provider_wan.api.errors import WanBudgetError, WanError, WanResultGoneError, WanValidationError
 from airflow_provider_wan.api.record import RequestRecord, RequestStatus
 from airflow_provider_wan.api.redaction import register_prompt, url_query
-from airflow_provider_wan.api.request import RawRequest, WanRequest, build_clip_request
+from airflow_provider_wan.api.request import PROMPT_PARAMETERS, RawRequest, WanRequest, build_clip_request
 from airflow_provider_wan.links.wan import WanClipsLink
 from airflow_provider_wan.operators import ledger_context
 from airflow_provider_wan.operators.arguments import parse_clip_field, parse_seconds, parse_usd
@@ -454,6 +454,28 @@ class WanRequestOperator(WanI2VOperator):
         super().__init__(img_url="", model=model, **kwargs)
         self.payload = payload
         self.request_cost = request_cost
+
+    def render_template(
+        self, content: Any, context: Context, jinja_env: Any = None, seen_oids: set[int] | None = None
+    ) -> Any:
+        """Render a template; of the payload, prompts as text, and the others as the DAG says.
+
+        :param content: the template, or a collection of templates.
+        :param context: Airflow's context.
+        :param jinja_env: Jinja's environment.
+        :param seen_oids: ids of objects that are rendered.
+        """
+        is_payload = content is getattr(self, "payload", None)
+        if not is_payload or not isinstance(content, dict):
+            return super().render_template(content, context, jinja_env, seen_oids)
+        rendered = {}
+        for name, value in content.items():
+            if name in PROMPT_PARAMETERS and isinstance(value, str):
+                with self._rendering_text(jinja_env) as text_env:
+                    rendered[name] = super().render_template(value, context, text_env, seen_oids)
+            else:
+                rendered[name] = super().render_template(value, context, jinja_env, seen_oids)
+        return rendered
 
     def _mask_secrets(self) -> None:
         for query in filter(None, map(url_query, _find_texts(self.payload))):

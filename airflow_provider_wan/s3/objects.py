@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Objects on S3: find, list and read them. A client is always one of boto3."""
+"""Objects on S3: find, list, read, write and delete them. A client is always one of boto3."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from datetime import datetime
 from typing import Any
 from xml.etree import ElementTree
@@ -52,6 +53,44 @@ def read_object(
         raise
     with response["Body"] as body:
         return bytes(body.read(max_bytes))
+
+
+@contextmanager
+def open_object(client: Any, bucket: str, key: str) -> Iterator[tuple[Any, dict[str, Any]]]:
+    """Open an object, and yield the stream of its content, and its headers, as boto3 describes them.
+
+    :param client: a boto3 S3 client.
+    :param bucket: the bucket.
+    :param key: the object's key.
+    :raises botocore.exceptions.ClientError: if there is none, or S3 refuses the request.
+    """
+    response = client.get_object(Bucket=bucket, Key=key)  # this does not read the body
+    with closing(response["Body"]) as body:
+        yield body, response
+
+
+def put_object(client: Any, bucket: str, key: str, content: bytes, content_type: str) -> None:
+    """Write an object, over another one if there is one.
+
+    :param client: a boto3 S3 client.
+    :param bucket: the bucket.
+    :param key: the object's key.
+    :param content: its content.
+    :param content_type: its media type.
+    :raises botocore.exceptions.ClientError: if S3 refuses the request.
+    """
+    client.put_object(Bucket=bucket, Key=key, Body=content, ContentType=content_type)
+
+
+def delete_object(client: Any, bucket: str, key: str) -> None:
+    """Delete an object, if there is one.
+
+    :param client: a boto3 S3 client.
+    :param bucket: the bucket.
+    :param key: the object's key.
+    :raises botocore.exceptions.ClientError: if S3 refuses the request.
+    """
+    client.delete_object(Bucket=bucket, Key=key)
 
 
 def list_objects(

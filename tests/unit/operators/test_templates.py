@@ -3,13 +3,18 @@
 
 from __future__ import annotations
 
+import ast
 from typing import Any
 
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException
 from airflow.sdk import DAG
 
-from airflow_provider_wan.operators.wan import WanI2VOperator
+from airflow_provider_wan.api.errors import WanValidationError
+from airflow_provider_wan.operators.batch_setup import build_defaults
+from airflow_provider_wan.operators.image_to_video import WanImageToVideoOperator
+from airflow_provider_wan.operators.wan import WanI2VOperator, WanRequestOperator
+from airflow_provider_wan.operators.wan_batch import WanI2VBatchOperator
 from airflow_provider_wan.task_groups.wan import image_to_video
 from tests.unit.operators.conftest import IMAGE
 
@@ -39,17 +44,69 @@ def test_other_text_is_refused_before_the_payment(run: Any, api: Any, arguments:
     assert api.accepted() == []
 
 
-@pytest.mark.parametrize("prompt", ["2026", "[1, 2]", "1e3", "None", "{'a': 1}", "007"])
-def test_a_prompt_stays_text_where_templates_are_native(prompt: str) -> None:
+OPERATORS: dict[Any, dict[str, Any]] = {
+    WanI2VOperator: {"img_url": IMAGE},
+    WanImageToVideoOperator: {"source": "s3://b/a.png", "target": "s3://b/a.mp4"},
+    WanI2VBatchOperator: {"manifest": [IMAGE], "output_prefix": "s3://b/out/"},
+}
+
+
+@pytest.mark.parametrize("operator_class", OPERATORS)
+@pytest.mark.parametrize("text", ["2026", "[1, 2]", "1e3", "None", "{'a': 1}", "007"])
+def test_a_prompt_stays_text_where_templates_are_native(operator_class: Any, text: str) -> None:
+    fields = ("prompt", "negative_prompt", "idempotency_key")
     with DAG("dag", schedule=None, render_template_as_native_obj=True):
-        operator = WanI2VOperator(
-            task_id="clip", img_url=IMAGE, prompt="{{ text }}", negative_prompt="{{ text }}", duration="{{ 10 }}"
+        operator = operator_class(
+            task_id="clip",
+            duration="{{ 10 }}",
+            **OPERATORS[operator_class],
+            **dict.fromkeys(fields, "{{ text }}"),
         )
 
-    operator.render_template_fields({"text": prompt})  # type: ignore[typeddict-unknown-key]
+    operator.render_template_fields({"text": text})
 
-    assert (operator.prompt, operator.negative_prompt) == (prompt, prompt)
+    assert [getattr(operator, name) for name in fields] == [text] * 3
     assert operator.duration == 10
+
+
+@pytest.mark.parametrize("text", ["2026", "[1, 2]"])
+def test_the_prompt_of_a_raw_payload_stays_text_where_templates_are_native(text: str) -> None:
+    payload = {"prompt": "{{ text }}", "duration": "{{ 10 }}", "frames": ["{{ text }}"], "text": "fixed"}
+    with DAG("dag", schedule=None, render_template_as_native_obj=True):
+        operator = WanRequestOperator(task_id="clip", model="other", payload=payload)
+
+    operator.render_template_fields({"text": text})  # type: ignore[typeddict-unknown-key]
+
+    assert operator.payload == {"prompt": text, "duration": 10, "frames": [ast.literal_eval(text)], "text": "fixed"}
+
+
+def test_the_fields_of_another_model_are_read_as_their_types(run: Any, api: Any) -> None:
+    run.try_(model="wan2.7-i2v", duration="7", seed="7", watermark="true", prompt="2026")
+
+    (accepted,) = api.accepted()
+    payload = api.call(lambda core: core.jobs.get(accepted["request_id"])).payload
+    assert (payload["duration"], payload["seed"], payload["watermark"], payload["prompt"]) == (7, 7, True, "2026")
+
+
+def test_the_fields_of_a_batch_are_read_as_their_types() -> None:
+    operator = WanI2VBatchOperator(
+        task_id="clips",
+        manifest=[IMAGE],
+        output_prefix="s3://b/out/",
+        model="wan2.6-i2v",
+        duration="10",
+        seed="None",
+        audio="False",
+        prompt="2026",
+    )
+
+    defaults = build_defaults(operator)
+
+    assert (defaults["duration"], defaults["audio"], defaults["prompt"]) == (10, False, "2026")
+    assert "seed" not in defaults
+    operator.duration = "5.5"  # type: ignore[assignment]
+    with pytest.raises(WanValidationError, match=r"duration='5\.5'"):
+        build_defaults(operator)
 
 
 def test_a_task_group_has_the_three_steps() -> None:
