@@ -180,10 +180,10 @@ class SharedRate:
         if self._reserving_since is not None and now - self._reserving_since < LOST_AFTER:
             return
         self._reserving_since = now
-        if now - self._last_used <= 2.0 * spacing:
+        if now - self._last_used <= max(2.0 * spacing, MAX_LATENESS):
             seconds = MAX_RESERVED_SECONDS * min(1.0, _FEW_PROCESSES / max(1, self._processes))
             self._count = max(1, min(2 * self._count, int(seconds / spacing)))
-        elif not self._slots:
+        else:
             self._count = 1
         # A thread for each: an executor's would not survive a fork, and there is at most about one in a second.
         thread = threading.Thread(target=self._reserve, args=(self._count, spacing), name="wan-rate", daemon=True)

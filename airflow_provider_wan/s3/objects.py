@@ -146,6 +146,19 @@ def _parse_object(node: ElementTree.Element) -> dict[str, Any]:
     return {**found, "LastModified": modified, "Size": int(values["Size"])}
 
 
+def list_first_page(client: Any, bucket: str, prefix: str) -> tuple[list[dict[str, Any]], bool]:
+    """Return the first objects below a prefix, at most 1,000, and whether there are more.
+
+    :param client: a boto3 S3 client.
+    :param bucket: the bucket.
+    :param prefix: prefix of the keys.
+    :raises botocore.exceptions.ClientError: if S3 refuses the request.
+    """
+    _read_lists_fast(client)
+    page = client.list_objects_v2(Bucket=bucket, Prefix=prefix)
+    return page.get("Contents", []), bool(page.get("IsTruncated"))
+
+
 def get_etag(response: dict[str, Any]) -> str:
     """Return the ETag in a response, without quotes.
 

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from typing import Any
@@ -26,7 +26,7 @@ from airflow_provider_wan.ledger.stores.base import (
 )
 from airflow_provider_wan.s3.conditional import find_condition_fault, read_version, write_if
 from airflow_provider_wan.s3.errors import S3_ERRORS, get_error_code, get_http_status
-from airflow_provider_wan.s3.objects import list_objects
+from airflow_provider_wan.s3.objects import list_first_page, list_objects
 from airflow_provider_wan.s3.uri import build_s3_uri
 
 _PROBE = ".probe"
@@ -109,11 +109,11 @@ class S3Store:
             return (name for name, modified in self._names(after, until) if modified >= modified_since)
 
         try:
-            first_page = self._client.list_objects_v2(Bucket=self._bucket, Prefix=self._prefix)
+            items, has_more = list_first_page(self._client, self._bucket, self._prefix)
         except S3_ERRORS as error:
             raise self._unavailable("listed", error) from error
-        if not first_page.get("IsTruncated"):
-            yield from select()
+        if not has_more:
+            yield from (name for name, modified in self._parse_names(items) if modified >= modified_since)
             return
         bounds = ["", *(self._prefix + digit for digit in LIST_BOUNDS), None]
         with ThreadPoolExecutor(READERS, thread_name_prefix="wan-ledger-list") as pool:
@@ -122,12 +122,16 @@ class S3Store:
 
     def _names(self, after: str = "", until: str | None = None) -> Iterator[tuple[str, float]]:
         try:
-            for item in list_objects(self._client, self._bucket, self._prefix, after=after, until=until):
-                name = parse_entry_name(item["Key"].removeprefix(self._prefix))
-                if name is not None:
-                    yield name, item["LastModified"].timestamp()
+            items = list_objects(self._client, self._bucket, self._prefix, after=after, until=until)
+            yield from self._parse_names(items)
         except S3_ERRORS as error:
             raise self._unavailable("listed", error) from error
+
+    def _parse_names(self, items: Iterable[dict[str, Any]]) -> Iterator[tuple[str, float]]:
+        for item in items:
+            name = parse_entry_name(item["Key"].removeprefix(self._prefix))
+            if name is not None:
+                yield name, item["LastModified"].timestamp()
 
     def probe(self) -> None:
         """See :meth:`LedgerStore.probe`. It leaves one small object, ``.probe``, beside the entries."""

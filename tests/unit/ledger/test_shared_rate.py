@@ -246,7 +246,7 @@ def test_slots_that_were_missed_are_not_made_up_for(tmp_path: Path) -> None:
     assert not rate._slots
 
 
-def test_a_process_that_is_late_reserves_as_many_slots_as_before(tmp_path: Path) -> None:
+def test_a_process_that_uses_its_slots_a_little_late_counts_as_busy(tmp_path: Path) -> None:
     per_second = 200.0
     rate = build_rate(tmp_path)
     rate._count = 4
@@ -254,7 +254,7 @@ def test_a_process_that_is_late_reserves_as_many_slots_as_before(tmp_path: Path)
     rate._reserve = lambda count, spacing: None  # type: ignore[method-assign]
     late = rate._slots[0] + 0.6 * shared_rate.MAX_LATENESS
     assert [rate.acquire(late, per_second) for _ in range(2)] == [0.0, 0.0]
-    assert (len(rate._slots), rate._count) == (2, 4)
+    assert (len(rate._slots), rate._count) == (2, 8)
 
 
 def test_an_object_that_changes_all_the_time_leaves_the_process_its_share(
