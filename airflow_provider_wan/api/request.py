@@ -72,6 +72,10 @@ class WanRequest(Protocol):
 class ClipRequest(WanRequest, Protocol):
     """One request to a model whose rules are known."""
 
+    @property
+    def prompt(self) -> str:
+        """What happens in the clip."""
+
     def with_media(self, image_url: str, audio_url: str | None) -> ClipRequest:
         """Return a copy of the request with another image and sound."""
 
