@@ -26,6 +26,7 @@
      └── WanResultError              the clip exists, its file is unusable
           │                                                           paid: yes    retry: resumes at the download
           ├── WanResultRefusedError  a foreign host, or too large     paid: yes    retry: no
+          ├── WanResultMismatchError not what was asked for; kept     paid: yes    retry: no
           └── WanResultGoneError     403, 404, 410 at its host        paid: yes    retry: resumes at the download
 
 For a lookup, "paid: no" means that the lookup itself spends nothing; the request that it asks about may be paid for.
@@ -226,6 +227,12 @@ class WanResultError(WanError):
 
 class WanResultRefusedError(WanResultError):
     """The result is not downloaded: it is on a foreign host, or larger than allowed."""
+
+    retry = Retry.NEVER
+
+
+class WanResultMismatchError(WanResultError):
+    """The clip is not the one that was asked for, or its key holds another object. It is paid for, and kept."""
 
     retry = Retry.NEVER
 

@@ -196,6 +196,18 @@ def clean_text(text: str, max_length: int | None = None) -> str:
     return _UNENCODABLE.sub("\ufffd", text)[:max_length]
 
 
+def is_clean(value: Any) -> bool:
+    """Return whether a JSON-like value has no text that :func:`clean_text` would change.
+
+    :param value: any value; only text is judged, in lists and mappings as well.
+    """
+    if isinstance(value, str):
+        return _UNENCODABLE.search(value) is None
+    if isinstance(value, Mapping):
+        return all(is_clean(name) and is_clean(each) for name, each in value.items())
+    return not isinstance(value, list | tuple) or all(map(is_clean, value))
+
+
 def redact_value(value: Any) -> Any:
     """Apply :func:`redact` to every string inside a JSON-like value, except for prompts; other values stay as they are.
 

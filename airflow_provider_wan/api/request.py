@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Protocol
 from urllib.parse import urlsplit
 
 from airflow_provider_wan.api.errors import WanValidationError
-from airflow_provider_wan.api.redaction import register_prompt, strip_query
+from airflow_provider_wan.api.redaction import is_clean, register_prompt, strip_query
 
 DEFAULT_MODEL = "wan2.6-i2v"
 WAN27_MODEL = "wan2.7-i2v"
@@ -248,6 +248,7 @@ class RawRequest:
             copied = json.loads(json.dumps(dict(self.payload), allow_nan=False))
         except (TypeError, ValueError) as error:
             raise WanValidationError("payload", "***", f"must consist of JSON values ({error})") from None
+        _check_clean("payload", copied)
         object.__setattr__(self, "payload", copied)
         for name in PROMPT_PARAMETERS:
             register_prompt(copied.get(name))
@@ -355,6 +356,7 @@ def _check_url(field: str, value: object) -> None:
     rule = "must be an http or https URL that the API can fetch"
     if not isinstance(value, str) or not value.strip():
         raise WanValidationError(field, value, rule)
+    _check_clean(field, value)
     display = strip_query(value)
     try:
         parts = urlsplit(value)
@@ -396,6 +398,14 @@ def _check_text(name: str, value: object, limit: int) -> None:
         rule = f"must have at most {limit} characters, and has {len(value)}"
         # Not the text itself: it would go into logs.
         raise WanValidationError(name, "…", rule, "Shorten it")
+    _check_clean(name, value)
+
+
+def _check_clean(name: str, value: object) -> None:
+    # A service that echoes it could neither show this request nor list any other one.
+    if not is_clean(value):
+        rule = "must not contain half an emoji (a lone surrogate) or NUL"
+        raise WanValidationError(name, "…", rule, "Remove these characters, or repair how the text was read")
 
 
 def _check_choice(field: str, value: object, choices: type[StrEnum]) -> None:

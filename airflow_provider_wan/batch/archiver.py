@@ -3,14 +3,28 @@
 
 from __future__ import annotations
 
-from airflow_provider_wan.api.errors import WanResultError, WanValidationError
+import logging
+from collections.abc import Callable, Iterable
+
+from airflow_provider_wan.api.errors import WanResultError, WanResultGoneError, WanValidationError
 from airflow_provider_wan.api.record import RequestRecord
 from airflow_provider_wan.batch.preparer import PreparedItem
 from airflow_provider_wan.batch.results import ItemResult, ItemStatus
 from airflow_provider_wan.ledger import EntryState, Ledger, LedgerEntry
-from airflow_provider_wan.media.archive import ClipArchive, StoreError
+from airflow_provider_wan.ledger.recovery import (
+    LostClipError,
+    RequestGetter,
+    build_asked_clip,
+    get_result_again,
+    report_lost_clip,
+)
+from airflow_provider_wan.media.archive import ClipArchive, MismatchedClipError
 from airflow_provider_wan.media.clip_record import ArchivedClip
-from airflow_provider_wan.s3.uri import build_s3_uri
+from airflow_provider_wan.media.delivery import AskedClip
+from airflow_provider_wan.s3.errors import S3_ERRORS
+from airflow_provider_wan.s3.uri import build_s3_uri, split_s3_uri
+
+log = logging.getLogger(__name__)
 
 
 class Archiver:
@@ -18,13 +32,15 @@ class Archiver:
 
     :param archive: writes clips to S3.
     :param ledger: records where they are archived.
+    :param api: client for requests whose clip is no longer where the ledger says.
     :param bucket: bucket of the clips.
     :param prefix: prefix of the clips; empty, or ending in ``/``.
     """
 
-    def __init__(self, archive: ClipArchive, ledger: Ledger, bucket: str, prefix: str) -> None:
+    def __init__(self, archive: ClipArchive, ledger: Ledger, api: RequestGetter, bucket: str, prefix: str) -> None:
         self._archive = archive
         self._ledger = ledger
+        self._api = api
         self._bucket = bucket
         self._prefix = prefix
 
@@ -60,54 +76,102 @@ class Archiver:
         entry = self._ledger.record_result(item.fingerprint, record)
         if entry is not None and entry.state is EntryState.ARCHIVED:
             return self.reuse_archived(item, entry)
-        key = self.build_key(item)
-        try:
-            clip = self._archive.find(self._bucket, key, record.request_id, forbidden_is_absent=True)
-            if clip is None:
-                seconds = float(item.item.request.duration)
-                clip = self._archive.store(record, self._bucket, key, seconds=seconds, cost=item.cost)
-        except (WanResultError, WanValidationError) as error:
-            if error.retryable:
-                raise
-            message = f"{type(error).__name__}: {error}"
-            return item.build_result(ItemStatus.LOST, request_id=record.request_id, error=message)
-        self._ledger.record_archive(item.fingerprint, record.request_id, clip.uri, clip.sha256)
-        return self._build_result(item, clip)
+        return self._archive_clip(item, record.request_id, lambda: record, entry)
 
     def reuse_archived(self, item: PreparedItem, entry: LedgerEntry) -> ItemResult:
-        """Verify that a clip is where the ledger says, and copy it to this output if it is elsewhere.
+        """Find a clip where the ledger says that it is archived, and copy it to this output if it is elsewhere.
+
+        If it is no longer there, it is archived anew as long as the service has it.
 
         :param item: the item of the clip.
         :param entry: its entry, which says that it is archived.
         :returns: an archived or a lost clip.
-        :raises StoreError: if S3 refuses to read or write there.
+        :raises WanError: if another attempt may succeed; likewise the errors of botocore.
         """
-        uri, request_id, key = entry.archive_uri or "", str(entry.request_id), self.build_key(item)
         try:
-            elsewhere = uri != build_s3_uri(self._bucket, key)
-            clip = self._archive.find(self._bucket, key, request_id, forbidden_is_absent=elsewhere)
-            if clip is None and elsewhere:
-                clip = self._archive.copy(uri, self._bucket, key, request_id)
-        except StoreError:
-            raise
+            return self._archive_clip(
+                item, str(entry.request_id), lambda: get_result_again(self._api, entry), entry, entry.archive_uri
+            )
+        except LostClipError as error:
+            return item.build_result(ItemStatus.LOST, request_id=entry.request_id, error=str(error))
+        except WanResultGoneError as error:
+            raise report_lost_clip(entry, error) from error
+
+    def find_missing(self, results: Iterable[ItemResult]) -> set[int]:
+        """Return the rows whose archived clip is certainly no longer where an earlier try left it.
+
+        The clips are listed, not asked for one by one: there may be 100,000.
+
+        :param results: results of an earlier try.
+        """
+        keys: dict[int, tuple[str, str | None]] = {}
+        for result in results:
+            if result.status is ItemStatus.ARCHIVED and result.archive_uri is not None:
+                bucket, key = split_s3_uri(result.archive_uri)
+                if bucket == self._bucket:
+                    keys[result.row] = key, result.etag
+        try:
+            listed = self._archive.list_etags(self._bucket, self._prefix, {key for key, _ in keys.values()})
+        except S3_ERRORS as error:
+            log.warning("Whether the clips of earlier tries are still there can't be found out: %s", error)
+            return set()
+        return {
+            row for row, (key, etag) in keys.items() if key not in listed or (etag is not None and listed[key] != etag)
+        }
+
+    def _archive_clip(
+        self,
+        item: PreparedItem,
+        request_id: str,
+        fetch: Callable[[], RequestRecord],
+        entry: LedgerEntry | None,
+        source_uri: str | None = None,
+    ) -> ItemResult:
+        asked = AskedClip(float(item.item.request.duration), str(item.item.request.resolution), item.item.request.seed)
+        try:
+            clip = self._archive.archive(
+                self._bucket,
+                self.build_key(item),
+                request_id,
+                fetch,
+                sources=(source_uri,),
+                asked=asked if entry is None else build_asked_clip(entry),
+                cost=lambda record: item.cost,
+            )
+        except MismatchedClipError as error:
+            self._record(item, error.clip)
+            return item.build_result(
+                ItemStatus.LOST,
+                request_id=request_id,
+                cost=self._compute_cost(item),
+                archive_uri=error.clip.uri,
+                sha256=error.clip.sha256,
+                error=str(error),
+            )
         except (WanResultError, WanValidationError) as error:
+            if error.retryable:
+                raise
             message = f"{type(error).__name__}: {error}"
             return item.build_result(ItemStatus.LOST, request_id=request_id, error=message)
-        if clip is None:
-            message = (
-                f"{uri or 'No location'}: the ledger says that the clip of request {request_id} is archived there, but "
-                "it is missing. It was paid for; a new idempotency_key makes it again, for its price."
-            )
-            return item.build_result(ItemStatus.LOST, request_id=request_id, error=message)
-        return self._build_result(item, clip)
-
-    @staticmethod
-    def _build_result(item: PreparedItem, clip: ArchivedClip) -> ItemResult:
+        self._record(item, clip)
+        if clip.displaced:
+            log.warning("%s: %s", item.item.label, clip.displaced)
         return item.build_result(
             ItemStatus.ARCHIVED,
             archive_uri=clip.uri,
             sha256=clip.sha256,
+            etag=clip.etag,
             request_id=clip.request_id,
-            cost=item.cost if item.paid_here else 0.0,
+            cost=self._compute_cost(item),
             reused=not item.paid_here,
+            note=clip.displaced,
         )
+
+    def _record(self, item: PreparedItem, clip: ArchivedClip) -> None:
+        self._ledger.record_archive(
+            item.fingerprint, clip.request_id, clip.uri, clip.sha256, is_missing=self._archive.is_missing
+        )
+
+    @staticmethod
+    def _compute_cost(item: PreparedItem) -> float | None:
+        return item.cost if item.paid_here else 0.0

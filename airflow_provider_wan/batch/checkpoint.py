@@ -95,6 +95,7 @@ class Checkpoint:
     :param total_rows: rows of the manifest, if they were counted.
     :param cycles: number of deferral cycles of the present try.
     :param attempts: number of attempts of open rows, by row.
+    :param unclaimed: requests that were in flight when the manifest or the arguments changed.
     :param version: version of the format.
     """
 
@@ -118,6 +119,7 @@ class Checkpoint:
     total_rows: int | None = None
     cycles: int = 0
     attempts: dict[int, int] = field(default_factory=dict)
+    unclaimed: tuple[InFlightRecord, ...] = ()
     version: int = VERSION
 
     def to_json(self) -> bytes:

@@ -37,7 +37,7 @@ from airflow_provider_wan.batch.submitter import (
     RetryItem,
     StopBatch,
 )
-from airflow_provider_wan.ledger import LedgerEntry
+from airflow_provider_wan.ledger import LedgerEntry, LedgerUnavailableError
 from airflow_provider_wan.ledger.failures import FailureKind, classify_failure
 from airflow_provider_wan.polling.decision import StatusScan
 from airflow_provider_wan.s3.errors import S3_ERRORS
@@ -48,6 +48,8 @@ THREADS = 6
 # Attempts at an item in one run, and the seconds between them, multiplied by the number of attempts.
 MAX_ATTEMPTS = 3
 RETRY_DELAY = 20.0
+# While the ledger is unavailable, a row is attempted again at least this often.
+MAX_LEDGER_PAUSE = 240.0
 CHECKPOINT_INTERVAL = 15.0
 PROGRESS_INTERVAL = 30.0
 MAX_UNSAVED_RESULTS = 200
@@ -93,6 +95,7 @@ class BatchEngine:
         self._preparing: deque[tuple[Item, Future[PreparedItem | InvalidRow]]] = deque()
         self._archiving: dict[int, tuple[PreparedItem, str, Future[ItemResult]]] = {}
         self._unknown_since: dict[int, float] = {}
+        self._outages: dict[int, int] = {}
         self._over_budget = 0
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="wan-batch")
         # A thread of its own: a service that is silent must not delay a submission, nor a submission a poll.
@@ -236,7 +239,8 @@ class BatchEngine:
             except Exception as error:  # nothing about one clip may stop the others, which are paid for too
                 if not isinstance(error, (WanError, *S3_ERRORS)):
                     log.exception("%s: its clip cannot be archived", item.item.label)
-                attempts = self._attempts[row] = self._attempts.get(row, 0) + 1
+                attempts = self._attempts.get(row, 0) + (not isinstance(error, LedgerUnavailableError))
+                self._attempts[row] = attempts
                 message = f"{type(error).__name__}: {error}"
                 if attempts < MAX_ATTEMPTS:
                     log.warning("%s: its clip cannot be archived yet: %s", item.item.label, message)
@@ -250,7 +254,12 @@ class BatchEngine:
 
     def _save_if_due(self, now: float) -> None:
         if now >= self._checkpoint_at or len(self._run.unsaved_results) >= MAX_UNSAVED_RESULTS:
-            self._save(clean=False)
+            try:
+                self._save(clean=False)
+            except S3_ERRORS as error:
+                # No decision about money depends on it: what is not in it is asked of the ledger again.
+                log.warning("The checkpoint can't be written now, and is written later: %s", error)
+                self._checkpoint_at = now + CHECKPOINT_INTERVAL
         if now >= self._progress_at:
             self._log_progress()
 
@@ -331,12 +340,11 @@ class BatchEngine:
                     log.warning("%s The window is %d, and the next submission is in %.0f s.", error, size, pause)
             case Deferred(delay, in_doubt):
                 self._scheduler.defer(item, now + delay, in_doubt=in_doubt)
-            case RetryItem(delay, error, fallback):
+            case RetryItem(delay, error, ItemResult() as fallback):
                 if not self._retry(item, delay, error):
-                    if fallback is None:
-                        self._skip_and_stop(item, error)
-                    else:
-                        self._finish(fallback)
+                    self._finish(fallback)
+            case RetryItem(delay, error, _):
+                self._wait_for_ledger(item, delay, error)
             case StopBatch(error):
                 self._skip_and_stop(item, error)
         if submission.sent:
@@ -350,6 +358,13 @@ class BatchEngine:
         log.info("%s: %s; next attempt in %.0f s", item.item.label, error, delay * attempts)
         self._scheduler.defer(item, self._clock() + delay * attempts)
         return True
+
+    def _wait_for_ledger(self, item: PreparedItem, delay: float, error: WanError) -> None:
+        """Attempt an item again until the deadline, ever less often: an outage of the ledger is no fault of a row."""
+        outages = self._outages[item.row] = self._outages.get(item.row, 0) + 1
+        pause = min(delay * 2 ** min(outages - 1, 16), MAX_LEDGER_PAUSE)
+        log.warning("%s: %s; next attempt in %.0f s", item.item.label, error, pause)
+        self._scheduler.defer(item, self._clock() + pause)
 
     def _on_over_budget(self, item: PreparedItem) -> None:
         """Leave an item to a try with a larger budget."""
@@ -370,7 +385,12 @@ class BatchEngine:
             future = self._pool.submit(self._context.archiver.archive, item, record)
             self._archiving[item.row] = (item, record.request_id, future)
             return
-        entry = self._context.ledger.record_result(item.fingerprint, record)
+        try:
+            entry = self._context.ledger.record_result(item.fingerprint, record)
+        except LedgerUnavailableError as unavailable:
+            log.warning("%s: how its request ended can't be recorded now: %s", item.item.label, unavailable)
+            self._scheduler.add_in_flight(item, record.request_id, self._clock())
+            return
         if entry is not None:
             self._run.budget.count_duplicates(entry)
             self._run.budget.release(entry)
@@ -441,6 +461,7 @@ class BatchEngine:
         :param transient: for a row without a clip: whether a retry of the task can produce one.
         """
         self._attempts.pop(result.row, None)
+        self._outages.pop(result.row, None)
         self._unknown_since.pop(result.row, None)
         self._run.record_result(replace(result, ended_at=round(self._clock(), 1)), transient=transient)
         if result.status.is_final:

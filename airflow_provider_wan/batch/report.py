@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import posixpath
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -11,7 +12,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from airflow_provider_wan.api.errors import WanBudgetError, WanError
-from airflow_provider_wan.batch.checkpoint import CheckpointStore
+from airflow_provider_wan.batch.checkpoint import JSONL, CheckpointStore
 from airflow_provider_wan.batch.errors import WanBatchError
 from airflow_provider_wan.batch.preparer import SHEET_ROWS
 from airflow_provider_wan.batch.results import ItemResult, ItemStatus
@@ -19,6 +20,8 @@ from airflow_provider_wan.batch.run import BatchRun
 from airflow_provider_wan.media import contact_sheet
 from airflow_provider_wan.media.contact_sheet import Progress, Tile
 from airflow_provider_wan.s3.uri import split_s3_uri
+
+log = logging.getLogger(__name__)
 
 #: Number of the first rows on the picture of the contact sheet.
 PICTURE_ROWS = 120
@@ -38,6 +41,8 @@ class BatchSummary:
     :param video_seconds: seconds of archived video.
     :param cost: US dollars that this task has paid in all its tries.
     :param elapsed: seconds since the first try began.
+    :param unclaimed: requests that are paid for and that no row asks for any more, because the manifest or the
+        arguments were changed while they were in flight.
     :param folder: ``s3://`` prefix of the files.
     """
 
@@ -48,6 +53,7 @@ class BatchSummary:
     video_seconds: int
     cost: float
     elapsed: float
+    unclaimed: int
     folder: str
 
     def as_result(self) -> dict[str, Any]:
@@ -60,6 +66,8 @@ class BatchSummary:
             "rejected_uri": f"{self.folder}rejected.jsonl",
             "sheet": f"{self.folder}sheet.html",
         }
+        if self.unclaimed:
+            files["unclaimed_uri"] = f"{self.folder}unclaimed.jsonl"
         return {**values, **counts, **files}
 
 
@@ -80,11 +88,13 @@ def write_report(run: BatchRun, now: float, *, max_failed_fraction: float) -> tu
         video_seconds=run.counts.video_seconds,
         cost=run.budget.spent,
         elapsed=round(now - run.started_at, 1),
+        unclaimed=len(run.unclaimed),
         folder=store.uri,
     )
     error = batch_error(run, summary, max_failed_fraction)
     _write_contact_sheet(run, summary, now)
     run.write_results()
+    _report_unclaimed(run, summary)
     store.put("summary.json", json.dumps(summary.as_result(), indent=1).encode(), "application/json")
     run.save((), clean=True, done=error is None)
     if error is None:
@@ -116,6 +126,28 @@ def batch_error(run: BatchRun, summary: BatchSummary, max_failed_fraction: float
             run.counts.can_progress,
         )
     return None
+
+
+def _report_unclaimed(run: BatchRun, summary: BatchSummary) -> None:
+    """Name the requests that no row asks for any more: they are paid for, and their clips are in no bucket."""
+    if not run.unclaimed:
+        return
+    lines = [
+        json.dumps({"request_id": each.request_id, "fingerprint": each.fingerprint, "cost": each.cost, "row": each.row})
+        for each in run.unclaimed.values()
+    ]
+    run.context.store.put("unclaimed.jsonl", "".join(f"{line}\n" for line in lines).encode(), JSONL)
+    ids = [each.request_id for each in run.unclaimed.values()]
+    log.warning(
+        "%d requests were in flight when the manifest or the arguments changed, and no row asks for their clips any "
+        "more. They are paid for. Once they have ended, `wan-provider harvest --ledger %s --to %sunclaimed/` archives "
+        "them. They are listed in %sunclaimed.jsonl: %s",
+        len(ids),
+        run.context.ledger.store.uri,
+        summary.folder,
+        summary.folder,
+        ", ".join(ids[:100]),
+    )
 
 
 def _write_contact_sheet(run: BatchRun, summary: BatchSummary, now: float) -> None:

@@ -27,7 +27,7 @@ class ItemStatus(StrEnum):
     TIMEOUT = "timeout"
     """The request is still in flight; the next try waits for it again."""
     LOST = "lost"
-    """The clip was paid for, and its file is not available."""
+    """The clip was paid for, and its file is not available, or is not the clip that was asked for."""
 
     @property
     def is_final(self) -> bool:
@@ -42,8 +42,10 @@ class ItemResult:
     :param row: row number in the manifest.
     :param image: where the image is, without a query string.
     :param status: status of the row.
-    :param archive_uri: where the clip is archived.
+    :param archive_uri: where the clip is archived; of a lost clip that is not the one that was asked for: where it is
+        kept.
     :param sha256: SHA-256 of the clip.
+    :param etag: the object's ETag.
     :param seconds: requested seconds of video.
     :param resolution: requested resolution.
     :param cost: US dollars that this task paid for the clip.
@@ -51,6 +53,7 @@ class ItemResult:
     :param request_id: the API's id.
     :param fingerprint: key in the ledger.
     :param error: why there is no clip.
+    :param note: what is unusual about the clip, such as a key of its own.
     :param digest: hash of the row.
     :param ended_at: Unix seconds at which the row got this result.
     """
@@ -60,6 +63,7 @@ class ItemResult:
     status: ItemStatus
     archive_uri: str | None = None
     sha256: str | None = None
+    etag: str | None = None
     seconds: int | None = None
     resolution: str | None = None
     cost: float | None = None
@@ -67,12 +71,13 @@ class ItemResult:
     request_id: str | None = None
     fingerprint: str | None = None
     error: str | None = None
+    note: str | None = None
     digest: str | None = None
     ended_at: float | None = None
 
     def __post_init__(self) -> None:
         """Clean what comes from a row or from the API: a log that prints half an emoji would raise."""
-        for name in ("image", "error"):
+        for name in ("image", "error", "note"):
             value = getattr(self, name)
             if value is not None:
                 object.__setattr__(self, name, clean_text(value))

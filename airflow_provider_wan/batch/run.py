@@ -7,12 +7,19 @@ import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Protocol
 
 from airflow_provider_wan.api.errors import WanError, WanValidationError
 from airflow_provider_wan.api.record import RequestPage, RequestRecord
 from airflow_provider_wan.batch.archiver import Archiver
-from airflow_provider_wan.batch.checkpoint import Checkpoint, CheckpointStore, InFlightRecord, StopReason
+from airflow_provider_wan.batch.checkpoint import (
+    BLOCK_ROWS,
+    Checkpoint,
+    CheckpointStore,
+    InFlightRecord,
+    StopReason,
+)
 from airflow_provider_wan.batch.errors import WanBatchError
 from airflow_provider_wan.batch.manifest import Manifest
 from airflow_provider_wan.batch.preparer import ItemPreparer, PreparedItem
@@ -111,6 +118,7 @@ class BatchRun:
         self.total_rows: int | None = None
         self.cycles = 0
         self.attempts: dict[int, int] = {}
+        self.unclaimed: dict[str, InFlightRecord] = {}
         self.unsaved_results: list[ItemResult] = []
         self._manifest_id = ""
         self._parts = 0
@@ -135,24 +143,41 @@ class BatchRun:
         checkpoint = store.read()
         if checkpoint is not None:
             self.started_at = checkpoint.started_at
+            self.unclaimed = {each.fingerprint: each for each in checkpoint.unclaimed}
             self.budget.recover()
             log.info("Earlier tries have spent $%.2f, according to the ledger", self.budget.spent)
         if checkpoint is None or checkpoint.done or not self._matches(checkpoint, self._manifest_id):
             store.delete_parts()
         else:
             self._parts = checkpoint.parts
-            read = RowSet()
-            for result in store.read_parts(self._manifest_id, newest_first=True):
-                if result.row in read:
-                    continue
-                read.add(result.row)
-                if result.status.is_final:
+            finished = self._read_finished()
+            while block := list(islice(finished, BLOCK_ROWS)):
+                missing = self.context.archiver.find_missing(block)
+                if missing:
+                    log.warning(
+                        "%d clips of earlier tries are no longer in the bucket, or were replaced: their rows are "
+                        "evaluated again, which pays nothing: %s",
+                        len(missing),
+                        ", ".join(map(str, sorted(missing)[:100])),
+                    )
+                for result in block:
+                    if result.row in missing:
+                        continue
                     self._finished.add(result.row)
                     self.counts.add(result, transient=False)
                     self.items += 1
         self.total_rows = self._count_rows()
         self._source = self._read_rows()
         self.save((), clean=False)
+
+    def _read_finished(self) -> Iterator[ItemResult]:
+        """Yield the final results of earlier tries."""
+        read = RowSet()
+        for result in self.context.store.read_parts(self._manifest_id, newest_first=True):
+            if result.row not in read:
+                read.add(result.row)
+                if result.status.is_final:
+                    yield result
 
     def resume(self) -> bool:
         """Continue after a deferral cycle.
@@ -176,6 +201,7 @@ class BatchRun:
             self.stopped_by = WanBatchError(checkpoint.stop_reason.message, checkpoint.stop_reason.can_progress)
             self.scheduler.stopped = True
         self.attempts = dict(checkpoint.attempts)
+        self.unclaimed = {each.fingerprint: each for each in checkpoint.unclaimed}
         if checkpoint.window is not None:
             self.scheduler.window = checkpoint.window.with_ceiling(self.context.max_in_flight)
         self.counts = checkpoint.counts
@@ -197,12 +223,7 @@ class BatchRun:
             return True
         what = "manifest" if checkpoint.manifest_id != manifest_id else "arguments"
         log.warning("The %s changed since the checkpoint was written: every row is evaluated again", what)
-        if checkpoint.in_flight:
-            log.warning(
-                "These requests were in flight. They are paid for, and those that no row asks for any more are left to "
-                "`wan-provider harvest`: %s",
-                ", ".join(each.request_id for each in checkpoint.in_flight[:100]),
-            )
+        self.unclaimed |= {each.fingerprint: each for each in (*checkpoint.unclaimed, *checkpoint.in_flight)}
         return False
 
     def _reopen(self, checkpoint: Checkpoint) -> None:
@@ -297,7 +318,12 @@ class BatchRun:
         """
         self.counts.add(result, transient=transient)
         self.unsaved_results.append(result)
-        if result.fingerprint is not None and result.status in (ItemStatus.ARCHIVED, ItemStatus.LOST):
+        if result.fingerprint is None:
+            return
+        if result.status is not ItemStatus.REJECTED:
+            # A row asks for this clip again, so it is in the results.
+            self.unclaimed.pop(result.fingerprint, None)
+        if result.status in (ItemStatus.ARCHIVED, ItemStatus.LOST):
             self.budget.commit(result.fingerprint)
 
     def skip(self, row: int) -> None:
@@ -360,6 +386,7 @@ class BatchRun:
                 total_rows=self.total_rows,
                 cycles=self.cycles,
                 attempts=dict(self.attempts),
+                unclaimed=tuple(self.unclaimed.values()),
             )
         )
 

@@ -134,7 +134,7 @@ class RetryItem:
 
     :param delay: seconds before the second attempt.
     :param error: the error.
-    :param fallback: result of the row after too many attempts; None: the batch has to stop.
+    :param fallback: result of the row after too many attempts; None: it is attempted until the deadline.
     """
 
     delay: float

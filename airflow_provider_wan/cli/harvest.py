@@ -7,7 +7,7 @@ import argparse
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from airflow_provider_wan.api.errors import WanError, WanNotFoundError, WanResultGoneError
@@ -16,8 +16,7 @@ from airflow_provider_wan.cli.ledger import build_filter, find_modified_since
 from airflow_provider_wan.cli.output import print_json, print_table
 from airflow_provider_wan.ledger.entry import EntryState
 from airflow_provider_wan.s3.errors import S3_ERRORS
-from airflow_provider_wan.s3.objects import find_object
-from airflow_provider_wan.s3.uri import build_s3_uri, is_s3_uri, parse_s3_prefix, split_s3_uri
+from airflow_provider_wan.s3.uri import build_s3_uri, parse_s3_prefix
 
 if TYPE_CHECKING:
     from airflow_provider_wan.hooks.wan import WanHook
@@ -34,7 +33,7 @@ class Harvested:
     :param outcome: ``archived``, ``existing``, ``running``, ``not made``, ``gone`` or ``error``; ``to archive`` in a
         dry run.
     :param uri: where the clip is.
-    :param detail: why there is none.
+    :param detail: why there is none, or what is wrong with it.
     """
 
     fingerprint: str
@@ -54,7 +53,6 @@ class Harvester:
     :param hook: hook of the API's connection.
     :param ledger: the ledger.
     :param archive: writes the clips.
-    :param client: a boto3 S3 client.
     :param destination: bucket, and prefix that is empty or ends in ``/``.
     :param dry_run: whether nothing is written.
     """
@@ -64,7 +62,6 @@ class Harvester:
         hook: WanHook,
         ledger: Ledger,
         archive: ClipArchive,
-        client: Any,
         destination: tuple[str, str],
         *,
         dry_run: bool,
@@ -72,7 +69,6 @@ class Harvester:
         self._hook = hook
         self._ledger = ledger
         self._archive = archive
-        self._client = client
         self._bucket, self._prefix = destination
         self._dry_run = dry_run
 
@@ -89,8 +85,7 @@ class Harvester:
 
     def _is_missing(self, entry: LedgerEntry) -> bool:
         if entry.state is EntryState.ARCHIVED:
-            uri = entry.archive_uri or ""
-            return is_s3_uri(uri) and find_object(self._client, *split_s3_uri(uri)) is None
+            return self._archive.is_missing(entry.archive_uri, str(entry.request_id), entry.archive_sha256)
         return entry.state in (EntryState.SUBMITTED, EntryState.SUCCEEDED)
 
     def _harvest_request(self, entry: LedgerEntry, request_id: str, suffix: str) -> Harvested:
@@ -105,24 +100,32 @@ class Harvester:
 
     def _archive_request(self, entry: LedgerEntry, request_id: str, key: str, uri: str) -> Harvested:
         from airflow_provider_wan.api.record import RequestStatus
+        from airflow_provider_wan.ledger.recovery import build_asked_clip
+        from airflow_provider_wan.media.archive import MismatchedClipError
 
+        is_current = request_id == entry.request_id
         clip = self._archive.find(self._bucket, key, request_id)
-        outcome = "existing"
+        outcome, detail = "existing", None
         if clip is None:
             record = self._hook.get_request(request_id)
-            if not self._dry_run and request_id == entry.request_id:
+            if not self._dry_run and is_current:
                 self._ledger.record_result(entry.fingerprint, record)
             if record.status is not RequestStatus.SUCCESS:
                 ended = "not made" if record.status.is_terminal else "running"
                 return Harvested(entry.fingerprint, request_id, ended, detail=record.error or record.status_text)
             if self._dry_run:
                 return Harvested(entry.fingerprint, request_id, "to archive", uri)
-            seconds = float(entry.duration)
-            clip = self._archive.store(record, self._bucket, key, seconds=seconds, cost=entry.cost_estimate)
             outcome = "archived"
-        if not self._dry_run and request_id == entry.request_id:
-            self._ledger.record_archive(entry.fingerprint, request_id, clip.uri, clip.sha256)
-        return Harvested(entry.fingerprint, request_id, outcome, clip.uri)
+            asked = build_asked_clip(entry)
+            try:
+                clip = self._archive.store(record, self._bucket, key, asked=asked, cost=entry.cost_estimate)
+            except MismatchedClipError as error:
+                clip, detail = error.clip, str(error)
+        if not self._dry_run and is_current:
+            self._ledger.record_archive(
+                entry.fingerprint, request_id, clip.uri, clip.sha256, is_missing=self._archive.is_missing
+            )
+        return Harvested(entry.fingerprint, request_id, outcome, clip.uri, detail)
 
 
 def harvest(args: argparse.Namespace) -> int:
@@ -137,9 +140,9 @@ def harvest(args: argparse.Namespace) -> int:
 
     destination = parse_s3_prefix(args.to, "--to")
     store, hook = open_ledger_store(args), open_hook(args)
-    config, client = hook.config, create_s3_client(args.aws_conn_id)
-    archive = ClipArchive(client, ResultHosts.from_config(config))
-    harvester = Harvester(hook, Ledger(store), archive, client, destination, dry_run=args.dry_run)
+    config = hook.config
+    archive = ClipArchive(create_s3_client(args.aws_conn_id), ResultHosts.from_config(config))
+    harvester = Harvester(hook, Ledger(store), archive, destination, dry_run=args.dry_run)
     selects = build_filter(args)
     results: list[Harvested] = []
     others = 0

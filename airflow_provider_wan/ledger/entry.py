@@ -12,6 +12,7 @@ The ledger entry: what is known of one clip, and the only transitions that it ma
     claimed · in_doubt        ─submitted→      submitted                 accepted, or found in the list
     claimed · in_doubt        ─rejected→       failed                    nothing was accepted
     submitted                 ─succeeded→      succeeded ─archived→ archived
+    archived                  ─relocated→      archived              it is gone there, and was archived anew
     submitted                 ─failed→         failed
     submitted                 ─cancelled→      cancelled
     failed · cancelled · in_doubt · claimed  ─reclaim→  claimed          with proof; see rules.py
@@ -533,6 +534,12 @@ def archived(entry: LedgerEntry, uri: str, sha256: str) -> LedgerEntry:
     """Record where the clip is archived."""
     _only_from(entry, "archived", EntryState.SUCCEEDED)
     return replace(entry, state=EntryState.ARCHIVED, archive_uri=uri, archive_sha256=sha256)
+
+
+def relocated(entry: LedgerEntry, uri: str, sha256: str) -> LedgerEntry:
+    """Record where the clip was archived anew, because it is no longer where it was."""
+    _only_from(entry, "relocated", EntryState.ARCHIVED)
+    return replace(entry, archive_uri=uri, archive_sha256=sha256)
 
 
 def record_duplicate(entry: LedgerEntry, request_id: str, seed: int, now: float) -> LedgerEntry:

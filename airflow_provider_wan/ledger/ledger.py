@@ -20,6 +20,9 @@ log = logging.getLogger(__name__)
 
 _MAX_CONFLICTS = 20
 
+#: Says whether a clip is certainly not at an address: takes the URI, the request and the SHA-256 of the file.
+IsMissing = Callable[[str | None, str, str | None], bool]
+
 
 class Ledger:
     """
@@ -125,14 +128,19 @@ class Ledger:
             return entry
         return self._late_scan(entry.fingerprint) or entry
 
-    def record_archive(self, fingerprint: str, request_id: str, uri: str, sha256: str) -> LedgerEntry | None:
+    def record_archive(
+        self, fingerprint: str, request_id: str, uri: str, sha256: str, *, is_missing: IsMissing | None = None
+    ) -> LedgerEntry | None:
         """
         Record where the clip of a request was archived. Safe to repeat.
+
+        An address that the entry has already stays, unless the clip is certainly no longer there.
 
         :param fingerprint: key of the entry.
         :param request_id: the request that made the clip.
         :param uri: where it is archived.
         :param sha256: SHA-256 of the archived file.
+        :param is_missing: says whether the clip is certainly not at an address; None: the entry's address stays.
         :returns: the entry as it is then; None if there is none.
         """
         now = self._clock()
@@ -142,7 +150,19 @@ class Ledger:
                 return None
             if entry.state is EntryState.SUBMITTED:
                 entry = entries.succeeded(entry, now)
-            return entries.archived(entry, uri, sha256) if entry.state is EntryState.SUCCEEDED else None
+            if entry.state is EntryState.SUCCEEDED:
+                return entries.archived(entry, uri, sha256)
+            if entry.state is not EntryState.ARCHIVED or (entry.archive_uri, entry.archive_sha256) == (uri, sha256):
+                return None
+            # A clip that was just archived at the same address has replaced what was there.
+            if entry.archive_uri != uri and not (
+                is_missing is not None and is_missing(entry.archive_uri, request_id, entry.archive_sha256)
+            ):
+                return None
+            log.warning(
+                "Clip %s is no longer at %s; the ledger names %s from now on", fingerprint, entry.archive_uri, uri
+            )
+            return entries.relocated(entry, uri, sha256)
 
         return self._scan_late(self.update(fingerprint, change))
 
@@ -190,12 +210,13 @@ class Ledger:
 
         return self.update(claim.fingerprint, change)
 
-    def record_duplicates(self, fingerprint: str, request_ids: Sequence[str]) -> LedgerEntry | None:
+    def record_duplicates(self, fingerprint: str, request_ids: Sequence[str], *, is_over: bool) -> LedgerEntry | None:
         """
         Record the result of the late scan for a second request: duplicate charges, or none.
 
         :param fingerprint: key of the entry.
         :param request_ids: requests that were accepted beside the one that is waited for.
+        :param is_over: whether no other one can appear any more; if not, the list has to be scanned once more.
         :returns: the entry as it is then; None if there is none.
         """
         now = self._clock()
@@ -203,7 +224,7 @@ class Ledger:
         def change(entry: LedgerEntry) -> LedgerEntry:
             for request_id in request_ids:
                 entry = entries.record_duplicate(entry, request_id, entry.seed, now)
-            return entries.duplicates_scanned(entry)
+            return entries.duplicates_scanned(entry) if is_over else entry
 
         return self.update(fingerprint, change)
 

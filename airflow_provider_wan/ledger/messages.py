@@ -39,3 +39,20 @@ def permanent_failure_message(entry: LedgerEntry) -> str:
         f"Clip {entry.fingerprint} failed permanently as request {entry.request_id}: {reason}. Nothing was submitted "
         "again. Change the image or the parameters; or set a new idempotency_key to make the same clip again."
     )
+
+
+def lost_clip_message(entry: LedgerEntry, reason: str) -> str:
+    """
+    Return what was paid for and is lost, and what to do.
+
+    :param entry: the entry, which says that the clip is archived.
+    :param reason: why it can't be archived anew.
+    """
+    paid = entry.cost_estimate if entry.charged is None else entry.charged
+    cost = "an unknown amount" if paid is None else f"${paid:.2f}"
+    # The remedy comes first: the results of a batch shorten their messages.
+    return (
+        f"Clip {entry.fingerprint} is lost: request {entry.request_id} was paid for ({cost}), its file is no longer at "
+        f"{entry.archive_uri}, and it can't be archived anew. Nothing was paid now. Restore the object and clear this "
+        f"task; or set a new idempotency_key, which makes and pays for the clip again. Cause: {reason}"
+    )

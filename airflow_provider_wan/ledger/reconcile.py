@@ -138,7 +138,7 @@ def reconcile_entry(
     else:
         # After the list was read: whoever sent what it shows has recorded the intent by now.
         others = others.merge(OtherEntries.read(store, entry, since)) if ours else others
-        decided = _rank_given(entry, ours, others, policy)
+        decided = _rank_given(entry, ours, others, policy, now)
     if decided is not None:
         return decided
     if unclear:
@@ -366,7 +366,7 @@ def _rank_drawn(ours: Sequence[RequestRecord]) -> ReconcileResult | None:
 
 
 def _rank_given(
-    entry: LedgerEntry, ours: Sequence[RequestRecord], others: OtherEntries, policy: Policy
+    entry: LedgerEntry, ours: Sequence[RequestRecord], others: OtherEntries, policy: Policy, now: float
 ) -> ReconcileResult | None:
     """
     Decide for a user's seed, with which several entries may have sent the same payload.
@@ -379,7 +379,10 @@ def _rank_given(
     own = (entry.last_sent_at, entry.fingerprint)
     elders = [other for other in others.undecided if other < own]
     count = len(others.undecided) + 1
-    if elders:
+    # By then the list shows all that was accepted of any of them, whosever clock is wrong.
+    last_sent_at = max(moment for moment, _ in (own, *others.undecided))
+    is_confirmed = now - last_sent_at > policy.settling_time + policy.clock_margin
+    if elders and (candidates or timeless or not is_confirmed):
         reason = f"clip {elders[0][1]} with the same payload and seed is in doubt as well, and comes first"
         return ReconcileResult(Finding.UNDECIDED, reason=reason)
     if len(candidates) > max(count, entry.posts if count == 1 else count):
@@ -389,7 +392,8 @@ def _rank_given(
             reason=f"several requests have the same payload and seed: {several}",
             candidates=tuple(record.request_id for record in candidates),
         )
-    if candidates and len(candidates) >= count:
+    # Their payloads are equal, so it does not matter whose request the eldest adopts: the next one then finds none.
+    if candidates and (len(candidates) >= count or is_confirmed):
         duplicates = tuple(candidates[1:]) if count == 1 else ()
         return ReconcileResult(Finding.FOUND, candidates[0], duplicates=duplicates)
     if candidates:

@@ -219,7 +219,7 @@ ENTRY_RULES: tuple[EntryRule, ...] = (
     EntryRule(
         Decision.ARCHIVED,
         "`archived`",
-        "returns the archived clip",
+        "looks for the clip and returns it; if it is gone there, archives it anew from the service, or fails",
         "no",
         lambda s: s.has_state(EntryState.ARCHIVED),
     ),

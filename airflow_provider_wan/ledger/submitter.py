@@ -391,13 +391,16 @@ class Submitter:
             if stored is None or not stored.entry.duplicate_scan_due:
                 return stored.entry if stored else None
             entry = stored.entry
-            early = self._clock() - entry.last_sent_at < self._policy.absence_confirm_interval
-            if early or entry.account != self._api.account.id:
+            age = self._clock() - entry.last_sent_at
+            if age < self._policy.absence_confirm_interval or entry.account != self._api.account.id:
                 return entry
             duplicates = find_duplicates(self._api, self._store, entry, self._policy)
             if duplicates is None:
                 return entry
-            return self.ledger.record_duplicates(fingerprint, [record.request_id for record in duplicates])
+            # Our clock may be ahead of the sender's: what is found counts at once, and what is not found only later.
+            is_over = age >= self._policy.absence_confirm_interval + self._policy.clock_margin
+            request_ids = [record.request_id for record in duplicates]
+            return self.ledger.record_duplicates(fingerprint, request_ids, is_over=is_over)
         except WanError as error:
             log.warning("Clip %s: can't scan for a second request now: %s", fingerprint, error)
             return None

@@ -12,19 +12,27 @@ import contextlib
 import hashlib
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
 from typing import Any
 
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, wait_random_exponential
 
-from airflow_provider_wan.api.errors import WanResultError, WanResultRefusedError, WanValidationError
+from airflow_provider_wan.api.errors import (
+    WanResultError,
+    WanResultMismatchError,
+    WanResultRefusedError,
+    WanValidationError,
+)
 from airflow_provider_wan.api.record import RequestRecord
 from airflow_provider_wan.media.archive_key import (
     META_REQUEST,
     ArchiveKey,
     ConditionalWrites,
     KeyConflictError,
+    KeyOccupiedError,
+    build_own_key,
     get_request_id,
 )
 from airflow_provider_wan.media.clip_record import (
@@ -36,18 +44,18 @@ from airflow_provider_wan.media.clip_record import (
     parse_record,
     record_key,
 )
-from airflow_provider_wan.media.delivery import check_request, list_deviations
+from airflow_provider_wan.media.delivery import AskedClip, list_contradictions, list_deviations, mismatch_message
 from airflow_provider_wan.media.fetch import (
     CHUNK_BYTES,
     BrokenDownloadError,
     ResultHosts,
     open_result,
 )
-from airflow_provider_wan.media.video import Mp4Checker, VideoInfo, check_clip
+from airflow_provider_wan.media.video import Mp4Checker, VideoInfo
 from airflow_provider_wan.s3.errors import S3_ERRORS, S3ResponseError, describe_s3_error, get_error_code
 from airflow_provider_wan.s3.multipart import MultipartUpload, ObjectWriter
-from airflow_provider_wan.s3.objects import find_object, get_etag, open_object, read_object
-from airflow_provider_wan.s3.uri import build_s3_uri, split_s3_uri
+from airflow_provider_wan.s3.objects import find_object, get_etag, is_gone, list_objects, open_object, read_object
+from airflow_provider_wan.s3.uri import build_s3_uri, is_s3_uri, split_s3_uri
 
 DEFAULT_MAX_BYTES = 2 * 1024**3
 _ATTEMPTS = 4
@@ -59,6 +67,46 @@ log = logging.getLogger(__name__)
 
 class StoreError(WanResultError):
     """S3 refuses to read or write where a clip is archived."""
+
+
+class MismatchedClipError(WanResultMismatchError):
+    """The clip is not the one that was asked for. It is kept at a key of its own, with its record.
+
+    :param clip: the clip that is kept.
+    """
+
+    def __init__(self, clip: ArchivedClip) -> None:
+        self.clip = clip
+        super().__init__(mismatch_message(clip.request_id, clip.deviations, clip.uri))
+
+    def __reduce__(self) -> tuple[type[MismatchedClipError], tuple[ArchivedClip]]:
+        return type(self), (self.clip,)
+
+
+class _DeviationError(Exception):
+    """A downloaded video is not the one that was asked for, and was not stored."""
+
+
+class Presence(StrEnum):
+    """Whether a clip is where the ledger says."""
+
+    PRESENT = "present"
+    MISSING = "missing"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True)
+class PresenceCheck:
+    """What is at the address of a clip.
+
+    :param presence: whether the clip is there.
+    :param reason: why it is missing, or why that can't be found out.
+    :param clip: the clip, if it is there.
+    """
+
+    presence: Presence
+    reason: str = ""
+    clip: ArchivedClip | None = None
 
 
 class ClipArchive:
@@ -91,7 +139,7 @@ class ClipArchive:
             the bucket, counts as absent. :meth:`store` then still overwrites nothing.
         :return: the clip; ``None`` when :meth:`store` has to be called.
         :raises StoreError: when S3 refuses to tell.
-        :raises WanValidationError: when something else lies there, and ``replace`` is not set.
+        :raises KeyOccupiedError: when something else lies there, and ``replace`` is not set.
         """
         with _explain_s3_errors(bucket, key):
             return self._find(bucket, key, request_id, forbidden_is_absent)
@@ -116,38 +164,192 @@ class ClipArchive:
         head = find_object(self._client, bucket, key, forbidden_is_absent=True)
         return None if head is None else get_request_id(head) or ""
 
+    def check(self, uri: str | None, request_id: str, sha256: str | None) -> PresenceCheck:
+        """Look for a clip where the ledger says that it is archived.
+
+        Only S3's own word proves that it is gone: what can't be read (a 403, a store that does not answer) is unknown.
+
+        :param uri: where it was archived.
+        :param request_id: the request that made it.
+        :param sha256: SHA-256 of the file, if known.
+        """
+        if not uri or not is_s3_uri(uri):
+            return PresenceCheck(Presence.UNKNOWN, f"{uri or 'no address'} is not on S3")
+        bucket, key = split_s3_uri(uri)
+        try:
+            head = find_object(self._client, bucket, key)
+            if head is None:
+                # The 404 of a HEAD has no body, and may be that of a proxy.
+                if is_gone(self._client, bucket, key):
+                    return PresenceCheck(Presence.MISSING, "there is no object")
+                return PresenceCheck(Presence.UNKNOWN, "S3 does not say that there is no object")
+            recorded = self._read_record(bucket, key)
+            if recorded is not None and (recorded.request_id != request_id or sha256 not in (None, recorded.sha256)):
+                recorded = None
+            if recorded and (recorded.video.size, recorded.etag) == (head["ContentLength"], get_etag(head)):
+                clip: ArchivedClip | None = recorded
+            else:
+                clip = self._verify(bucket, key, request_id, recorded.sha256 if recorded else sha256)
+        except (*S3_ERRORS, OSError) as error:
+            return PresenceCheck(Presence.UNKNOWN, get_error_code(error) or type(error).__name__)
+        if clip is None:
+            return PresenceCheck(Presence.MISSING, "another object is there")
+        return PresenceCheck(
+            Presence.PRESENT, clip=replace(clip, existing=True, deviations=recorded.deviations if recorded else ())
+        )
+
+    def is_missing(self, uri: str | None, request_id: str, sha256: str | None) -> bool:
+        """Return whether a clip is certainly not where the ledger says.
+
+        :param uri: where it was archived.
+        :param request_id: the request that made it.
+        :param sha256: SHA-256 of the file, if known.
+        """
+        return self.check(uri, request_id, sha256).presence is Presence.MISSING
+
+    def list_etags(self, bucket: str, prefix: str, keys: Collection[str]) -> dict[str, str]:
+        """Return the ETags of those keys at which there is an object, without quotes.
+
+        :param bucket: the bucket.
+        :param prefix: prefix of all keys; what is between them is listed, too.
+        :param keys: the keys.
+        :raises botocore.exceptions.ClientError: if S3 refuses the request.
+        """
+        if not keys:
+            return {}
+        # The order of code points is that of UTF-8, which is S3's.
+        listed = list_objects(self._client, bucket, prefix, after=min(keys)[:-1], until=max(keys))
+        return {each["Key"]: get_etag(each) for each in listed if each["Key"] in keys}
+
+    def check_result(self, request: RequestRecord) -> None:
+        """Find out whether the result's host still has a file, without reading it.
+
+        :param request: a request that has succeeded.
+        :raises WanResultError: if it has not, or does not say; the errors are those of :meth:`store`.
+        """
+        with open_result(request.video_url or "", self._hosts, self.deadline):
+            pass
+
+    def archive(
+        self,
+        bucket: str,
+        key: str,
+        request_id: str,
+        fetch: Callable[[], RequestRecord],
+        *,
+        sources: Sequence[str | None] = (),
+        asked: AskedClip | None = None,
+        cost: Callable[[RequestRecord], float | None] = lambda record: None,
+    ) -> ArchivedClip:
+        """Find a clip at its key; or copy it there from where it was archived before; or download it.
+
+        If another object has the key, the clip is kept at a key of its own: it is paid for. Then its ``displaced`` says
+        why.
+
+        :param bucket: bucket of the clip.
+        :param key: key of the clip.
+        :param request_id: the request that made it.
+        :param fetch: returns the finished request with a fresh URL; called only if the clip has to be downloaded.
+        :param sources: ``s3://`` URIs at which the clip may be.
+        :param asked: what was asked for, as far as it is known.
+        :param cost: returns the US dollars that the request cost, for the record; None if they are unknown.
+        :raises MismatchedClipError: if the clip is not the one that was asked for; it is kept.
+        :raises StoreError: if S3 refuses to read or write there.
+        :raises WanResultError: as :meth:`store`.
+        """
+        try:
+            return self._archive(bucket, key, request_id, fetch, sources, asked, cost)
+        except KeyOccupiedError as error:
+            log.warning("The clip of request %s gets a key of its own: %s", request_id, error)
+            reason = str(error)
+        own_key = build_own_key(key, request_id)
+        clip = self._archive(bucket, own_key, request_id, fetch, sources, asked, cost)
+        return replace(clip, displaced=f"{reason}. The clip of request {request_id} is paid for: it is at {clip.uri}")
+
+    def _archive(
+        self,
+        bucket: str,
+        key: str,
+        request_id: str,
+        fetch: Callable[[], RequestRecord],
+        sources: Sequence[str | None],
+        asked: AskedClip | None,
+        cost: Callable[[RequestRecord], float | None],
+    ) -> ArchivedClip:
+        # Where the clip is said to be, a 403 does not mean that it was deleted.
+        is_expected = build_s3_uri(bucket, key) in sources
+        clip = self.find(bucket, key, request_id, forbidden_is_absent=not is_expected)
+        for uri in dict.fromkeys(filter(None, sources)):
+            if clip is None and uri != build_s3_uri(bucket, key) and is_s3_uri(uri):
+                clip = self.copy(uri, bucket, key, request_id)
+        if clip is None:
+            request = fetch()
+            clip = self.store(request, bucket, key, asked=asked, cost=cost(request))
+        if clip.deviations:
+            raise MismatchedClipError(clip)
+        return clip
+
     def store(
         self,
         request: RequestRecord,
         bucket: str,
         key: str,
         *,
-        seconds: float | None = None,
-        resolution: str | None = None,
-        seed: int | None = None,
+        asked: AskedClip | None = None,
         cost: float | None = None,
     ) -> ArchivedClip:
         """Archive a clip that :meth:`find` did not find.
 
         A video of this request that lies there without a record (the writer died between the two) is checked
-        where it is, and not downloaded again.
+        where it is, and not downloaded again. A clip that is not the one that was asked for is kept at a key of its
+        own: it is paid for.
 
         :param request: a finished request, with a result URL that was fetched just now.
-        :param bucket: where to; ``key`` likewise.
-        :param seconds: the duration that was asked for, where it is known; ``resolution`` and ``seed`` likewise.
+        :param bucket: bucket of the clip.
+        :param key: key of the clip.
+        :param asked: what was asked for, as far as it is known; the rest is taken from the API's echo.
         :param cost: US dollars, for the record.
-        :raises WanValidationError: as :meth:`find`.
+        :raises MismatchedClipError: if the clip is not the one that was asked for; it is kept.
+        :raises KeyOccupiedError: as :meth:`find`.
         :raises WanResultGoneError: when the host no longer has it.
-        :raises WanResultRefusedError: a foreign host, a file beyond ``max_bytes``, or the clip of a request that is not
-            the one that was asked for.
+        :raises WanResultRefusedError: a foreign host, or a file beyond ``max_bytes``.
         :raises WanResultError: when the file is cut off or no video, or could not be fetched for now.
         :raises StoreError: when S3 refuses it.
         """
         if not request.video_url:
             raise WanResultError(f"Request {request.request_id} is {request.status_text} without a result URL")
-        check_request(request, seconds=seconds, resolution=resolution, seed=seed)
-        echoed = request.payload.get("duration")
-        expected = seconds or (float(echoed) if isinstance(echoed, int | float) else None)
+        suffix = f"-{request.request_id}.mp4"
+        own_key = key if key.endswith(suffix) else build_own_key(key, request.request_id)
+        earlier = self.find(bucket, own_key, request.request_id, forbidden_is_absent=True)
+        if earlier is not None and earlier.deviations:
+            raise MismatchedClipError(earlier)
+        asked = asked or AskedClip()
+        faults = list_contradictions(request, asked)
+        if asked.seconds is None:
+            echoed = request.payload.get("duration")
+            seconds = float(echoed) if isinstance(echoed, int | float) and not isinstance(echoed, bool) else None
+            asked = replace(asked, seconds=seconds)
+        if not faults:
+            try:
+                return self._store_at(request, bucket, key, asked, cost, keep=None)
+            except _DeviationError:
+                log.warning("The clip of request %s is not the one that was asked for; it is kept", request.request_id)
+        raise MismatchedClipError(self._store_at(request, bucket, own_key, asked, cost, keep=faults))
+
+    def _store_at(
+        self,
+        request: RequestRecord,
+        bucket: str,
+        key: str,
+        asked: AskedClip,
+        cost: float | None,
+        *,
+        keep: Sequence[str] | None,
+    ) -> ArchivedClip:
+        """Archive a clip at a key.
+
+        :param keep: what else is wrong with the clip, which is kept however it deviates; None: it must not deviate.
+        """
         retrying = Retrying(
             stop=self._is_over,
             wait=wait_random_exponential(multiplier=0.5, max=_LONGEST_PAUSE),
@@ -155,21 +357,27 @@ class ClipArchive:
             before_sleep=lambda state: log.warning("%s; trying again", state.outcome and state.outcome.exception()),
             reraise=True,
         )
+
+        def mark(clip: ArchivedClip) -> ArchivedClip:
+            return replace(clip, deviations=(*(keep or ()), *list_deviations(clip.video, asked)))
+
         with _explain_s3_errors(bucket, key):
-            return self._write_once(
+            clip = self._write_once(
                 bucket,
                 key,
                 request.request_id,
-                lambda target: retrying(self._download, request, bucket, key, expected, target),
-                lambda clip: build_record(clip, request, cost, deviations=list_deviations(clip.video, resolution)),
+                lambda target: retrying(self._download, request, bucket, key, asked, target, keep is not None),
+                lambda clip: build_record(mark(clip), request, cost),
             )
+        return mark(clip)
 
     def copy(self, source_uri: str, bucket: str, key: str, request_id: str) -> ArchivedClip | None:
         """Copy a clip that was archived elsewhere before, within S3, with its record.
 
         :param source_uri: where it was archived.
         :return: the copy; ``None`` when it no longer lies there whole.
-        :raises WanValidationError: when something else lies at the key, and ``replace`` is not set.
+        :raises MismatchedClipError: when it is not the clip that was asked for.
+        :raises KeyOccupiedError: when something else lies at the key, and ``replace`` is not set.
         """
         source_bucket, source_key = split_s3_uri(source_uri)
         try:
@@ -182,6 +390,8 @@ class ClipArchive:
             return None
         if source is None or body is None:
             return None
+        if source.deviations:
+            raise MismatchedClipError(source)
         try:
             return self._write_once(
                 bucket,
@@ -248,7 +458,13 @@ class ClipArchive:
         return replace(source, bucket=bucket, key=key, etag=etag, existing=False)
 
     def _download(
-        self, request: RequestRecord, bucket: str, key: str, expected: float | None, target: ArchiveKey
+        self,
+        request: RequestRecord,
+        bucket: str,
+        key: str,
+        asked: AskedClip,
+        target: ArchiveKey,
+        keeps_deviations: bool,
     ) -> ArchivedClip:
         metadata = _request_metadata(request.request_id)
         writer = ObjectWriter(self._client, bucket, key, content_type=VIDEO_TYPE, metadata=metadata)
@@ -267,7 +483,10 @@ class ClipArchive:
                     f"{download.source_url}: {checker.size} of {download.length} bytes came: the clip is cut off"
                 )
             video = checker.finish()
-            check_clip(video, expected)
+            if not keeps_deviations and (faults := list_deviations(video, asked)):
+                if download.length is None and video.seconds < (asked.seconds or 0.0):
+                    raise BrokenDownloadError(f"{download.source_url}: the clip may be cut off: {'; '.join(faults)}")
+                raise _DeviationError
             sha256 = {_META_SHA256: digest.hexdigest()}
             etag = target.commit(lambda condition: writer.commit(sha256, condition))
         except BaseException:

@@ -43,6 +43,10 @@ class KeyConflictError(Exception):
     """The object at the key has changed since it was inspected."""
 
 
+class KeyOccupiedError(WanValidationError):
+    """Another request's clip, or a foreign object, lies at the key or is just being written there."""
+
+
 class ConditionalWrites:
     """Whether a server honours conditions on writes, as far as this process knows.
 
@@ -113,7 +117,7 @@ class ArchiveKey:
         """Inspect the object at the key.
 
         :returns: headers of this request's video, if it is there.
-        :raises WanValidationError: if another request's clip lies there or is just being written, or a foreign object.
+        :raises KeyOccupiedError: if another request's clip lies there or is just being written, or a foreign object.
         """
         # In this order: whoever writes between the two has replaced the record that was seen.
         self._record = read_version(self._client, self._bucket, self._record_key, forbidden_is_absent=True)
@@ -162,7 +166,7 @@ class ArchiveKey:
 
         :param body: the record.
         :raises KeyConflictError: if something else lies at the key now.
-        :raises WanValidationError: on a server without conditional writes: if the clip was overwritten meanwhile.
+        :raises KeyOccupiedError: on a server without conditional writes: if the clip was overwritten meanwhile.
         """
         if self._conditions.are_honoured and self._write_record(body):
             return
@@ -237,13 +241,22 @@ class ArchiveKey:
         owner = recorded.request_id if recorded and recorded.request_id != self._request_id else maker
         return f"the clip of request {owner}" if owner else "an object of another origin"
 
-    def _build_error(self, rule: str) -> WanValidationError:
+    def _build_error(self, rule: str) -> KeyOccupiedError:
         remedy = "Put the request id or the run id into the key"
         if self._overtaken:
             rule += f", which another task wrote at the same time as this one that of request {self._request_id}"
         elif not self._replace:
             remedy += ", or set replace=True to have it overwritten"
-        return WanValidationError("s3_key", build_s3_uri(self._bucket, self._key), rule, remedy)
+        return KeyOccupiedError("s3_key", build_s3_uri(self._bucket, self._key), rule, remedy)
+
+
+def build_own_key(key: str, request_id: str) -> str:
+    """Return the key at which a clip is kept that must not lie at the one it was meant for.
+
+    :param key: the key that it was meant for.
+    :param request_id: the request that made it.
+    """
+    return f"{key.removesuffix('.mp4')}-{request_id}.mp4"
 
 
 def get_request_id(head: Mapping[str, Any] | None) -> str | None:

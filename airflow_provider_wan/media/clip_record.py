@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -34,6 +34,8 @@ class ArchivedClip:
     :param etag: the object's ETag at the time of the check.
     :param video: what the video holds.
     :param existing: whether it lay there already, so that nothing was downloaded from the API's host.
+    :param deviations: how it differs from what was asked for; then it is kept at a key of its own.
+    :param displaced: why it is at a key of its own, if another object has the key that it was meant for.
     """
 
     request_id: str
@@ -43,6 +45,8 @@ class ArchivedClip:
     etag: str
     video: VideoInfo
     existing: bool = False
+    deviations: tuple[str, ...] = ()
+    displaced: str | None = None
 
     @property
     def uri(self) -> str:
@@ -64,9 +68,7 @@ def record_key(key: str) -> str:
     return key.removesuffix(".mp4") + ".json"
 
 
-def build_record(
-    clip: ArchivedClip, request: RequestRecord, cost: float | None, *, deviations: Sequence[str] = ()
-) -> bytes:
+def build_record(clip: ArchivedClip, request: RequestRecord, cost: float | None) -> bytes:
     """Put in words how a clip was made.
 
     URLs lose their query strings, which may be signatures. What JSON or UTF-8 can't represent is left out: nothing
@@ -75,7 +77,6 @@ def build_record(
     :param clip: the clip.
     :param request: the request that made it.
     :param cost: US dollars; ``None`` when unknown.
-    :param deviations: how the clip differs from what was asked for.
     :return: JSON in UTF-8.
     """
     seconds = None
@@ -103,7 +104,7 @@ def build_record(
         "codec": clip.video.codec,
         "has_audio": clip.video.has_audio,
         "fragmented": clip.video.fragmented,
-        "deviations": list(deviations),
+        "deviations": list(clip.deviations),
         "archived_at": _iso(datetime.now(UTC).timestamp()),
         "provider_version": __version__,
     }
@@ -151,9 +152,10 @@ def parse_record(body: bytes, bucket: str, key: str) -> ArchivedClip | None:
         )
         names = ("request_id", "sha256", "etag")
         request_id, sha256, etag = (str(document[name]) for name in names)
+        deviations = tuple(map(str, document.get("deviations") or ()))
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return None
-    return ArchivedClip(request_id, bucket, key, sha256, etag, video)
+    return ArchivedClip(request_id, bucket, key, sha256, etag, video, deviations=deviations)
 
 
 def _encode(document: Mapping[str, Any]) -> bytes:

@@ -241,15 +241,13 @@ class Mp4Checker:
         return video.ticks / video.timescale if video.timescale else 0.0
 
 
-def check_clip(info: VideoInfo, seconds: float | None) -> None:
-    """Compare a clip with its request.
+def is_of_length(info: VideoInfo, seconds: float) -> bool:
+    """Return whether a clip is as long as requested: within a second, or a tenth of the requested duration.
 
     :param info: properties of the clip.
-    :param seconds: requested duration; None if it is unknown.
-    :raises WanResultError: if they differ by more than a second and more than a tenth of the requested duration.
+    :param seconds: requested duration.
     """
-    if seconds is not None and abs(info.seconds - seconds) > max(1.0, seconds / 10):
-        raise WanResultError(f"The clip lasts {info.seconds:.2f} s, where {seconds:g} s were asked for")
+    return abs(info.seconds - seconds) <= max(1.0, seconds / 10)
 
 
 def _boxes(view: memoryview) -> Iterator[tuple[bytes, memoryview]]:

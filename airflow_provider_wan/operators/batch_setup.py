@@ -218,7 +218,7 @@ def build_batch(arguments: BatchArguments, context: Context) -> BatchContext:
     submitter = Submitter(client, ledger_store, log_level=logging.DEBUG)
     ledger = submitter.ledger
     clip_archive = ClipArchive(arguments.s3, ResultHosts.from_config(config))
-    archiver = Archiver(clip_archive, ledger, bucket, prefix)
+    archiver = Archiver(clip_archive, ledger, client, bucket, prefix)
     return BatchContext(
         manifest=open_manifest(arguments.manifest, lambda: arguments.s3, columns, storage),
         rows=parse_row_range(arguments.rows),

@@ -7,7 +7,7 @@ from datetime import timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
-from airflow_provider_wan.api.errors import WanError, WanValidationError
+from airflow_provider_wan.api.errors import WanError, WanResultMismatchError, WanValidationError
 from airflow_provider_wan.operators import ledger_context
 from airflow_provider_wan.operators.arguments import FITS, build_fit_options, parse_choice, parse_seconds
 from airflow_provider_wan.operators.assets import add_default_outlet, build_file_asset
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from airflow.providers.common.compat.sdk import Context
 
+    from airflow_provider_wan.api.record import RequestRecord
     from airflow_provider_wan.ledger import LedgerEntry
     from airflow_provider_wan.media.archive import ClipArchive
 
@@ -104,11 +105,7 @@ class WanImageToVideoOperator(WanI2VOperator):
     @cached_property
     def archive(self) -> ClipArchive:
         """The clips on the S3 of the AWS connection."""
-        from airflow_provider_wan.media.archive import ClipArchive
-        from airflow_provider_wan.media.fetch import ResultHosts
-
-        hosts = ResultHosts.from_config(self.hook.config)
-        return ClipArchive(self.s3, hosts, replace=self.replace)
+        return self._build_archive(replace_existing=self.replace)
 
     def execute(self, context: Context) -> Any:
         """Ingest the image, submit the request or resume it, wait for the clip, and archive it.
@@ -170,22 +167,59 @@ class WanImageToVideoOperator(WanI2VOperator):
             rule = f"holds {'another object' if not maker else f'the clip of request {maker}'}. Nothing was paid"
             raise WanValidationError("target", self.target, rule, "Choose another target, or set replace=True")
 
+    def _find_archived(self, entry: LedgerEntry) -> str | None:
+        """Return where an archived clip is: at the target, or where the ledger says.
+
+        :param entry: the clip's entry.
+        """
+        from airflow_provider_wan.media.archive_key import KeyOccupiedError
+
+        bucket, key = self._parse_target()
+        try:
+            if clip := self.archive.find(bucket, key, str(entry.request_id), forbidden_is_absent=True):
+                return clip.uri
+        except KeyOccupiedError as error:
+            self.log.info("%s", error)
+        return super()._find_archived(entry)
+
     def _archive(self, result: dict[str, Any]) -> dict[str, Any]:
         """Archive a finished clip, or find it where it is archived."""
+        from airflow_provider_wan.ledger.recovery import build_asked_clip
+        from airflow_provider_wan.media.archive import MismatchedClipError
+        from airflow_provider_wan.media.delivery import AskedClip
+
+        request_id, fingerprint = str(result["request_id"]), str(result["fingerprint"])
+
+        def fetch() -> RequestRecord:
+            record = self.hook.get_request(request_id)
+            mask_query(record.video_url)
+            return record
+
         try:
             bucket, key = self._parse_target()
-            request_id = str(result["request_id"])
-            with record_span("wan.archive", request_id=request_id) as set_attributes:
-                clip = self.archive.find(bucket, key, request_id, forbidden_is_absent=True)
-                if clip is None and result.get("archive_uri"):
-                    clip = self.archive.copy(str(result["archive_uri"]), bucket, key, request_id)
-                if clip is None:
-                    record = self.hook.get_request(request_id)
-                    mask_query(record.video_url)
-                    paid = result.get("cost_at_payment")
-                    clip = self.archive.store(record, bucket, key, seconds=result.get("seconds"), cost=paid)
-                set_attributes(size=clip.video.size, existing=clip.existing)
-            self._open_submitter().ledger.record_archive(str(result["fingerprint"]), request_id, clip.uri, clip.sha256)
+            ledger = self._open_submitter().ledger
+            stored = ledger.store.read(fingerprint)
+            try:
+                with record_span("wan.archive", request_id=request_id) as set_attributes:
+                    clip = self.archive.archive(
+                        bucket,
+                        key,
+                        request_id,
+                        fetch,
+                        sources=(result.get("archive_uri"), stored.entry.archive_uri if stored else None),
+                        asked=build_asked_clip(stored.entry) if stored else AskedClip(seconds=result.get("seconds")),
+                        cost=lambda record: result.get("cost_at_payment"),
+                    )
+                    set_attributes(size=clip.video.size, existing=clip.existing)
+            except MismatchedClipError as error:
+                found = error.clip
+                ledger.record_archive(
+                    fingerprint, request_id, found.uri, found.sha256, is_missing=self.archive.is_missing
+                )
+                raise
+            ledger.record_archive(fingerprint, request_id, clip.uri, clip.sha256, is_missing=self.archive.is_missing)
+            if clip.displaced:
+                raise WanResultMismatchError(clip.displaced)
         except WanError as error:
             fail_task(error, getattr(self, "retry_policy", None))
         self.log.info("Request %s: %s, %d bytes, %.1f s", request_id, clip.uri, clip.video.size, clip.video.seconds)

@@ -6,12 +6,20 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from datetime import timedelta
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 from airflow.providers.common.compat.sdk import mask_secret
 
-from airflow_provider_wan.api.errors import WanBudgetError, WanError, WanResultGoneError, WanValidationError
+from airflow_provider_wan.api.errors import (
+    WanBudgetError,
+    WanError,
+    WanResultGoneError,
+    WanResultRefusedError,
+    WanValidationError,
+)
 from airflow_provider_wan.api.record import RequestRecord, RequestStatus
 from airflow_provider_wan.api.redaction import register_prompt, url_query
 from airflow_provider_wan.api.request import PROMPT_PARAMETERS, RawRequest, WanRequest, build_clip_request
@@ -44,6 +52,7 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
     from airflow_provider_wan.ledger import LedgerEntry, SubmitResult, Submitter
+    from airflow_provider_wan.media.archive import ClipArchive
     from airflow_provider_wan.triggers.wan import WanI2VTrigger
 
 
@@ -68,8 +77,9 @@ class WanI2VOperator(WanClipBaseOperator):
     :returns: ``{"request_id", "status", "video_url", "thumbnail_url", "fingerprint", "seconds", "resolution",
         "model", "seed", "cost", "cost_at_payment", "reused", "archive_uri", "ledger_uri"}``; ``seconds`` is the
         clip's length. ``cost`` is in US dollars, by the price at the payment; it is 0 if the clip was ``reused``: then
-        another task paid ``cost_at_payment`` for it. If the ledger says that the clip is archived, ``video_url`` is
-        None: use ``archive_uri``.
+        another task paid ``cost_at_payment`` for it. If the ledger says that the clip is archived, and it is there,
+        ``video_url`` is None: use ``archive_uri``. If it is no longer there, ``video_url`` is the API's copy, and a
+        :class:`~airflow_provider_wan.transfers.wan_to_s3.WanToS3Operator` archives it anew.
     :raises AirflowFailException: if a retry cannot help.
     :raises WanError: if a retry can help. Its class says whether anything was paid.
     """
@@ -98,6 +108,18 @@ class WanI2VOperator(WanClipBaseOperator):
         self.on_doubt = on_doubt
         self._waiting_for: str | None = None
         self._result: dict[str, Any] | None = None
+        self._may_cancel = False
+
+    @cached_property
+    def archive(self) -> ClipArchive:
+        """The clips on the S3 of the AWS connection."""
+        return self._build_archive(replace_existing=False)
+
+    def _build_archive(self, *, replace_existing: bool) -> ClipArchive:
+        from airflow_provider_wan.media.archive import ClipArchive
+        from airflow_provider_wan.media.fetch import ResultHosts
+
+        return ClipArchive(self.s3, ResultHosts.from_config(self.hook.config), replace=replace_existing)
 
     def _mask_secrets(self) -> None:
         for value in (self.img_url, self.audio_url, self.last_frame, self.first_clip):
@@ -133,6 +155,8 @@ class WanI2VOperator(WanClipBaseOperator):
             self.hook.client.deadline = end_time
             result: RequestRecord | WanError | None = self._get_last_result(request_id)
             over = event.get("status") == WaitStatus.TIMEOUT or time.time() >= end_time
+            if not over and not (isinstance(result, RequestRecord) and result.is_final):
+                self._may_cancel = self._is_own_clip(context, fingerprint)
             if not over and isinstance(result, RequestRecord) and not result.status.is_terminal:
                 if event.get("status") != WaitStatus.ERROR:
                     self._defer(request_id, fingerprint, end_time, result)
@@ -145,8 +169,11 @@ class WanI2VOperator(WanClipBaseOperator):
         return self._finish(context, clip)
 
     def on_kill(self) -> None:
-        """Apply the cancel policy while the task waits in the worker."""
+        """Apply the cancel policy while the task waits in the worker. A clip of another task is never cancelled."""
         if self._waiting_for is None:
+            return
+        if not self._may_cancel:
+            self.log.info("Request %s is not cancelled: another task has paid for it", self._waiting_for)
             return
         try:
             record = self.hook.get_request(self._waiting_for)
@@ -295,10 +322,9 @@ class WanI2VOperator(WanClipBaseOperator):
 
         entry, record = submit_result.entry, submit_result.record
         request_id = str(entry.request_id)
+        self._may_cancel = ledger_context.is_paid_by(context, entry)
         if record is None and entry.state is not EntryState.SUBMITTED:
-            uri = ledger_context.resolve_ledger_uri(self.ledger_uri)
-            costs = self._build_costs(context, entry, entry.cost_estimate)
-            return _build_archived_result(entry) | {**costs, "ledger_uri": uri}
+            return self._reuse_archived(context, entry)
         result: RequestRecord | WanError | None = record
         if record is None or not record.is_final:
             submitted_at = record.created_at if record is not None else None
@@ -306,6 +332,51 @@ class WanI2VOperator(WanClipBaseOperator):
                 self._defer(request_id, entry.fingerprint, end_time, record)
             result = self._wait_sync(request_id, end_time, submitted_at)
         return self._build_last_result(context, request_id, entry.fingerprint, result, entry)
+
+    def _reuse_archived(self, context: Context, entry: LedgerEntry) -> dict[str, Any]:
+        """Return a clip that is archived; or, if it is no longer there, the one that the API still has."""
+        if not entry.archive_uri:
+            raise WanResultGoneError(
+                f"Request {entry.request_id} was finished and paid for, but the API knows it no more and the ledger "
+                "names no archive of it. If WanToS3Operator archived it, it still lies there, and only this task can't "
+                "tell; else a new idempotency_key makes the clip again, for its price."
+            )
+        if uri := self._find_archived(entry):
+            costs = self._build_costs(context, entry, entry.cost_estimate)
+            return _build_archived_result(entry, uri) | {
+                **costs,
+                "ledger_uri": ledger_context.resolve_ledger_uri(self.ledger_uri),
+            }
+        from airflow_provider_wan.ledger.recovery import get_result_again, report_lost_clip
+
+        record = get_result_again(self.hook.client, entry)
+        try:
+            self.archive.check_result(record)
+        except (WanResultGoneError, WanResultRefusedError) as error:
+            raise report_lost_clip(entry, error) from error
+        self.log.warning("Clip %s is no longer at %s: the API still has it", entry.fingerprint, entry.archive_uri)
+        return self._build_result(context, record, replace(entry, archive_uri=None), entry.fingerprint)
+
+    def _find_archived(self, entry: LedgerEntry) -> str | None:
+        """Return where an archived clip is; None if it is certainly not where the ledger says.
+
+        :param entry: the clip's entry.
+        :raises WanResultMismatchError: if it is there, and is not the clip that was asked for.
+        """
+        from airflow_provider_wan.media.archive import MismatchedClipError, Presence
+
+        check = self.archive.check(entry.archive_uri, str(entry.request_id), entry.archive_sha256)
+        if check.clip is not None and check.clip.deviations:
+            raise MismatchedClipError(check.clip)
+        if check.presence is Presence.UNKNOWN:
+            self.log.warning(
+                "Whether clip %s is still at %s can't be found out (%s); it is taken to be there. The AWS connection "
+                "needs s3:GetObject on it, and s3:ListBucket to see what is missing",
+                entry.fingerprint,
+                entry.archive_uri,
+                check.reason,
+            )
+        return None if check.presence is Presence.MISSING else entry.archive_uri
 
     def _build_last_result(
         self,
@@ -340,13 +411,25 @@ class WanI2VOperator(WanClipBaseOperator):
             wan_conn_id=self.wan_conn_id,
             poll_interval=self.poll_interval,
             not_before=time.time() + MIN_DEFERRAL_SECONDS,
-            cancel_policy=self.cancel_policy,
+            # Only the task that has paid may cancel: others may wait for the same clip.
+            cancel_policy=self.cancel_policy if self._may_cancel else CancelPolicy.NEVER,
             fingerprint=fingerprint,
             resolution=self.resolution,
             duration=parse_clip_field("duration", self.duration),
             submitted_at=submitted_at,
             model=self._list_model,
         )
+
+    def _is_own_clip(self, context: Context, fingerprint: str | None) -> bool:
+        """Return whether this task has paid for the clip; False if the ledger can't be read now."""
+        if fingerprint is None:
+            return False
+        try:
+            stored = self._open_submitter().ledger.store.read(fingerprint)
+        except WanError as error:
+            self.log.warning("Clip %s will not be cancelled: who has paid for it is unknown (%s)", fingerprint, error)
+            return False
+        return stored is not None and ledger_context.is_paid_by(context, stored.entry)
 
     def _defer(self, request_id: str, fingerprint: str | None, end_time: float, record: RequestRecord | None) -> None:
         submitted_at = record.created_at if record is not None else None
@@ -399,6 +482,11 @@ class WanI2VOperator(WanClipBaseOperator):
             self.log.info(
                 "Request %s took %.0f s at the service", record.request_id, record.updated_at - record.created_at
             )
+        if entry is not None:
+            from airflow_provider_wan.ledger.recovery import build_asked_clip
+            from airflow_provider_wan.media.delivery import check_request
+
+            check_request(record, build_asked_clip(entry))
         model = entry.model if entry else self.model or self.hook.config.model
         resolution = entry.resolution if entry else self.resolution
         seconds = entry.duration if entry else parse_clip_field("duration", self.duration)
@@ -514,13 +602,7 @@ def check_max_cost(claim: LedgerEntry, max_cost: float | None) -> None:
         )
 
 
-def _build_archived_result(entry: LedgerEntry) -> dict[str, Any]:
-    if not entry.archive_uri:
-        raise WanResultGoneError(
-            f"Request {entry.request_id} was finished and paid for, but the API knows it no more and the ledger "
-            "names no archive of it. If WanToS3Operator archived it, it still lies there, and only this task can't "
-            "tell; else a new idempotency_key makes the clip again, for its price."
-        )
+def _build_archived_result(entry: LedgerEntry, uri: str) -> dict[str, Any]:
     return {
         "request_id": entry.request_id,
         "status": RequestStatus.SUCCESS.value,
@@ -531,5 +613,5 @@ def _build_archived_result(entry: LedgerEntry) -> dict[str, Any]:
         "resolution": entry.resolution,
         "model": entry.model,
         "seed": entry.seed,
-        "archive_uri": entry.archive_uri,
+        "archive_uri": uri,
     }

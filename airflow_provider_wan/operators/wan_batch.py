@@ -82,8 +82,8 @@ class WanI2VBatchOperator(WanClipBaseOperator):
         all below a domain (templated). A host also has to be in ``[wan] result_hosts`` and in the connection's list,
         where those are set.
     :returns: ``items``, ``archived``, ``reused``, ``duplicate``, ``rejected``, ``failed``, ``in_doubt``, ``timeout``,
-        ``lost``, ``skipped``, ``video_seconds``, ``cost`` (US dollars, all tries), ``elapsed`` (seconds), and the
-        addresses ``folder``, ``results``, ``rejected_uri`` and ``sheet``; or the estimate.
+        ``lost``, ``skipped``, ``unclaimed``, ``video_seconds``, ``cost`` (US dollars, all tries), ``elapsed``
+        (seconds), and the addresses ``folder``, ``results``, ``rejected_uri`` and ``sheet``; or the estimate.
     :raises AirflowFailException: if a retry cannot help.
     :raises WanError: if a retry can help.
     """
@@ -219,13 +219,13 @@ class WanI2VBatchOperator(WanClipBaseOperator):
             self._fail(error)
 
     def on_kill(self) -> None:
-        """Apply the cancel policy while the task runs in the worker."""
+        """Apply the cancel policy while the task runs in the worker. Clips of other tasks are never cancelled."""
         policy, run = CancelPolicy(self.cancel_policy), self._batch_run
         if policy is CancelPolicy.NEVER or run is None:
             return
         deadline, cancelled = time.monotonic() + ON_KILL_SECONDS, 0
         in_flight = list(run.scheduler.in_flight.values())
-        for each in in_flight:
+        for each in (each for each in in_flight if each.item.paid_here):
             if time.monotonic() > deadline:
                 break
             try:
@@ -256,7 +256,8 @@ class WanI2VBatchOperator(WanClipBaseOperator):
         from airflow_provider_wan.operators.ledger_context import publish_ledger_uri
 
         # Fails before anything is paid for if the trigger cannot be serialized.
-        json.dumps(self._build_trigger(["0" * 36] * self.max_in_flight, run.end_time, None, 1).serialize())
+        request_ids = ["0" * 36] * self.max_in_flight
+        json.dumps(self._build_trigger(request_ids, run.end_time, None, 1, request_ids).serialize())
         self._batch_run = run
         self.hook.client.deadline = run.end_time
         WanSheetLink.persist(context, f"{run.context.store.uri}sheet.html")
@@ -280,15 +281,21 @@ class WanI2VBatchOperator(WanClipBaseOperator):
 
         request_ids = cycle.request_ids
         wake_after = compute_wake_count(len(request_ids), is_last=cycle.is_last)
+        followed = [each.request_id for each in run.scheduler.in_flight.values() if not each.item.paid_here]
         self.log.info("%d requests in flight: deferring until %d of them have ended", len(request_ids), wake_after)
         self.defer(
-            trigger=self._build_trigger(request_ids, run.end_time, cycle.wake_at, wake_after),
+            trigger=self._build_trigger(request_ids, run.end_time, cycle.wake_at, wake_after, followed),
             method_name="execute_complete",
             timeout=deferral_timeout(run.end_time),
         )
 
     def _build_trigger(
-        self, request_ids: Sequence[str], end_time: float, wake_at: float | None, wake_after: int
+        self,
+        request_ids: Sequence[str],
+        end_time: float,
+        wake_at: float | None,
+        wake_after: int,
+        followed_ids: Sequence[str],
     ) -> WanI2VBatchTrigger:
         from airflow_provider_wan.triggers.wan_batch import WanI2VBatchTrigger
 
@@ -302,6 +309,7 @@ class WanI2VBatchOperator(WanClipBaseOperator):
             poll_interval=self.poll_interval,
             not_before=time.time() + MIN_DEFERRAL_SECONDS,
             cancel_policy=self.cancel_policy,
+            followed_ids=followed_ids,
         )
 
     @staticmethod

@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 
 from botocore.exceptions import ClientError
 
-from airflow_provider_wan.s3.errors import is_not_found, may_be_absent
+from airflow_provider_wan.s3.errors import get_error_code, is_not_found, may_be_absent
 
 
 def find_object(client: Any, bucket: str, key: str, *, forbidden_is_absent: bool = False) -> dict[str, Any] | None:
@@ -53,6 +53,23 @@ def read_object(
         raise
     with response["Body"] as body:
         return bytes(body.read(max_bytes))
+
+
+def is_gone(client: Any, bucket: str, key: str) -> bool:
+    """Return whether S3 itself says that there is no such object.
+
+    :param client: a boto3 S3 client.
+    :param bucket: the bucket.
+    :param key: the object's key.
+    :raises botocore.exceptions.ClientError: if S3 refuses the request.
+    """
+    try:
+        with client.get_object(Bucket=bucket, Key=key, Range="bytes=0-0")["Body"]:
+            return False
+    except ClientError as error:
+        if get_error_code(error) in ("NoSuchKey", "NoSuchBucket"):
+            return True
+        raise
 
 
 @contextmanager

@@ -9,7 +9,13 @@ from datetime import timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_wan.api.errors import WanError, WanLookupError, WanResultGoneError, WanValidationError
+from airflow_provider_wan.api.errors import (
+    WanError,
+    WanLookupError,
+    WanResultGoneError,
+    WanResultMismatchError,
+    WanValidationError,
+)
 from airflow_provider_wan.api.request import DEFAULT_MODEL
 from airflow_provider_wan.operators.arguments import parse_seconds
 from airflow_provider_wan.operators.assets import add_default_outlet, build_file_asset, emit_asset_events
@@ -21,6 +27,7 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
     from airflow_provider_wan.api.record import RequestRecord
+    from airflow_provider_wan.ledger import Ledger, LedgerEntry
     from airflow_provider_wan.media.archive import ClipArchive
     from airflow_provider_wan.media.clip_record import ArchivedClip
 
@@ -43,9 +50,11 @@ class WanToS3Operator(WanBaseOperator):
     never receives the API key, and the clip's URL, which is fetched at each run, is never logged.
 
     If it runs again, it finds the clip by its record and downloads nothing. A clip that another run has archived is
-    copied within S3. A key that holds another request's clip (as after a rerun with another ``idempotency_key``) is
-    refused, because that one was paid for too: put ``{{ run_id }}`` or the request id into the key, or set
-    ``replace=True``.
+    copied within S3. A clip that is no longer where the ledger says is archived anew, and the ledger's address is
+    mended. A key that holds another request's clip (as after a rerun with another ``idempotency_key``) is not
+    overwritten, because that one was paid for too: this one is kept beside it, at a key that ends in its request id,
+    and the task fails and names it. Put ``{{ run_id }}`` or the request id into the key, or set ``replace=True``.
+    Likewise, a clip that is not the one that was asked for is kept beside the key, and the task fails.
 
     A process that is killed may leave parts of an upload, which are invisible and charged by S3: a lifecycle rule with
     ``AbortIncompleteMultipartUpload`` removes them.
@@ -68,7 +77,8 @@ class WanToS3Operator(WanBaseOperator):
         extra (templated).
     :returns: ``request_id``, ``uri``, ``record_uri``, ``sha256``, ``size`` (bytes), ``width``, ``height``,
         ``seconds``, ``content_type``, ``existing`` (whether it was archived before).
-    :raises AirflowFailException: if a retry cannot help: the clip failed for good, or is on a host that is not allowed.
+    :raises AirflowFailException: if a retry cannot help: the clip failed for good, is on a host that is not allowed,
+        is not the one that was asked for, or its key holds another object.
     :raises WanResultError: if the file can't be downloaded, is cut off or is not a video, and a retry may help.
     :raises WanLookupError: if the request is not finished.
     """
@@ -130,7 +140,7 @@ class WanToS3Operator(WanBaseOperator):
         from airflow_provider_wan.operators.task_result import build_clip_extra, fail_task
 
         try:
-            result = self._archive(context)
+            result = self._archive()
         except WanError as error:
             fail_task(error)
         upstream: Mapping[str, Any] = self.request_id if isinstance(self.request_id, Mapping) else {}
@@ -150,17 +160,23 @@ class WanToS3Operator(WanBaseOperator):
         request = name_request(self.hook.config.base_url, self._parse_request_id())
         return build_lineage([request], [(self._result or {}).get("uri")], self._result)
 
-    def _archive(self, context: Context) -> dict[str, Any]:
+    def _archive(self) -> dict[str, Any]:
+        from airflow_provider_wan.media.archive import MismatchedClipError
+
         request_id, bucket, key = self._parse_request_id(), *self._parse_target()
         upstream: Mapping[str, Any] = self.request_id if isinstance(self.request_id, Mapping) else {}
-        with record_span("wan.archive", request_id=request_id) as set_attributes:
-            clip = self.archive.find(bucket, key, request_id, forbidden_is_absent=True)
-            if clip is None and upstream.get("archive_uri"):
-                clip = self.archive.copy(str(upstream["archive_uri"]), bucket, key, request_id)
-            if clip is None:
-                clip = self._store(request_id, bucket, key, upstream)
-            set_attributes(size=clip.video.size, existing=clip.existing)
-        self._record_archive(context, upstream, clip)
+        ledger, fingerprint = self._open_ledger(upstream)
+        entry = self._read_entry(ledger, fingerprint, request_id)
+        try:
+            with record_span("wan.archive", request_id=request_id) as set_attributes:
+                clip = self._find_or_store(request_id, bucket, key, upstream, entry)
+                set_attributes(size=clip.video.size, existing=clip.existing)
+        except MismatchedClipError as error:
+            self._record_archive(ledger, fingerprint, error.clip)
+            raise
+        self._record_archive(ledger, fingerprint, clip)
+        if clip.displaced:
+            raise WanResultMismatchError(clip.displaced)
         self.log.info(
             "Request %s: %s, %d bytes, %.1f s, %d×%d, sha256 %s%s",
             *(request_id, clip.uri, clip.video.size, clip.video.seconds, clip.video.width, clip.video.height),
@@ -168,37 +184,73 @@ class WanToS3Operator(WanBaseOperator):
         )
         return _build_result(clip)
 
-    def _store(self, request_id: str, bucket: str, key: str, upstream: Mapping[str, Any]) -> ArchivedClip:
-        """Download the clip. A refusal is asked about again for a minute: one answer does not prove that it is gone."""
+    def _find_or_store(
+        self, request_id: str, bucket: str, key: str, upstream: Mapping[str, Any], entry: LedgerEntry | None
+    ) -> ArchivedClip:
+        """Find, copy or download the clip.
+
+        A refusal is asked about again for a minute: one answer does not prove that the clip is gone.
+        """
+        from airflow_provider_wan.ledger.recovery import build_asked_clip, report_lost_clip
+        from airflow_provider_wan.media.delivery import AskedClip
+
         end_time = compute_end_time(self.timeout, self.execution_timeout)
         self.hook.client.deadline = self.archive.deadline = end_time
         patient_until = min(end_time, time.time() + PATIENCE_SECONDS)
-        cost, seconds = upstream.get("cost"), upstream.get("seconds")
+        if entry is not None:
+            asked = build_asked_clip(entry)
+        else:
+            asked = AskedClip(seconds=upstream.get("seconds"), resolution=upstream.get("resolution"))
+        paid = upstream.get("cost_at_payment", upstream.get("cost"))
         pause = FIRST_PAUSE_SECONDS
         while True:
             try:
-                record = self._get_finished(request_id)
-                return self.archive.store(
-                    record, bucket, key, seconds=seconds, cost=self._compute_cost(record) if cost is None else cost
+                return self.archive.archive(
+                    bucket,
+                    key,
+                    request_id,
+                    lambda: self._get_finished(request_id),
+                    sources=(upstream.get("archive_uri"), entry.archive_uri if entry else None),
+                    asked=asked,
+                    cost=lambda record: self._compute_cost(record) if paid is None else paid,
                 )
             except (WanResultGoneError, _LookupFailedError) as error:
                 if time.time() + pause >= patient_until:
+                    if entry is not None and entry.archive_uri:
+                        raise report_lost_clip(entry, error) from error
                     raise (error if isinstance(error, WanResultGoneError) else WanLookupError(str(error))) from None
                 self.log.warning("Trying again in %.0f s: %s", pause, error)
             time.sleep(pause)
             pause = min(2 * pause, MAX_PAUSE_SECONDS)
 
-    def _record_archive(self, context: Context, upstream: Mapping[str, Any], clip: ArchivedClip) -> None:
-        """Record the location in the ledger, so that the clip is found after the API has forgotten it."""
+    def _open_ledger(self, upstream: Mapping[str, Any]) -> tuple[Ledger | None, str]:
+        """Return the ledger of the clip, if it is known, and the clip's fingerprint."""
         from airflow_provider_wan.ledger import Submitter
         from airflow_provider_wan.operators.ledger_context import find_ledger_uri, open_ledger
 
         uri = find_ledger_uri(self.ledger_uri or upstream.get("ledger_uri"))
         fingerprint = upstream.get("fingerprint")
         if uri is None or not isinstance(fingerprint, str):
-            return
-        ledger = Submitter(self.hook.client, open_ledger(uri, self.aws_conn_id, self.s3_options)).ledger
-        ledger.record_archive(fingerprint, clip.request_id, clip.uri, clip.sha256)
+            return None, ""
+        return Submitter(self.hook.client, open_ledger(uri, self.aws_conn_id, self.s3_options)).ledger, fingerprint
+
+    def _read_entry(self, ledger: Ledger | None, fingerprint: str, request_id: str) -> LedgerEntry | None:
+        """Return the clip's entry, as far as it can be read: the clip is archived all the same."""
+        from airflow_provider_wan.ledger import LedgerError
+
+        try:
+            stored = None if ledger is None else ledger.store.read(fingerprint)
+        except LedgerError as error:
+            self.log.warning("What the ledger says about request %s can't be read: %s", request_id, error)
+            return None
+        return stored.entry if stored is not None and stored.entry.request_id == request_id else None
+
+    def _record_archive(self, ledger: Ledger | None, fingerprint: str, clip: ArchivedClip) -> None:
+        """Record the location in the ledger, so that the clip is found after the API has forgotten it."""
+        if ledger is not None:
+            ledger.record_archive(
+                fingerprint, clip.request_id, clip.uri, clip.sha256, is_missing=self.archive.is_missing
+            )
 
     def _get_finished(self, request_id: str) -> RequestRecord:
         from airflow_provider_wan.api.record import RequestStatus

@@ -61,6 +61,7 @@ class WanI2VBatchTrigger(BaseTrigger):
     :param poll_interval: seconds between polls.
     :param not_before: Unix seconds before which no event is fired.
     :param cancel_policy: what happens when a user kills the task; see :class:`CancelPolicy`.
+    :param followed_ids: those of ``request_ids`` that another task has paid for: they are never cancelled.
     """
 
     def __init__(
@@ -74,6 +75,7 @@ class WanI2VBatchTrigger(BaseTrigger):
         poll_interval: float = 10.0,
         not_before: float = 0.0,
         cancel_policy: str = CancelPolicy.QUEUED,
+        followed_ids: Sequence[str] = (),
     ) -> None:
         super().__init__()
         self.request_ids = list(request_ids)
@@ -85,6 +87,7 @@ class WanI2VBatchTrigger(BaseTrigger):
         self.poll_interval = poll_interval
         self.not_before = not_before
         self.cancel_policy = CancelPolicy(cancel_policy)
+        self.followed_ids = list(followed_ids)
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return the class path and plain JSON values."""
@@ -100,6 +103,7 @@ class WanI2VBatchTrigger(BaseTrigger):
                 "poll_interval": self.poll_interval,
                 "not_before": self.not_before,
                 "cancel_policy": self.cancel_policy.value,
+                "followed_ids": self.followed_ids,
             },
         )
 
@@ -238,7 +242,7 @@ class WanI2VBatchTrigger(BaseTrigger):
         async with (await load_hook(self.wan_conn_id)).hub() as hub:
             scan = await self._scan(hub)
             for request_id, record in scan.records.items():
-                if self.cancel_policy.applies_to(record):
+                if request_id not in self.followed_ids and self.cancel_policy.applies_to(record):
                     yield await hub.cancel(request_id)
 
 

@@ -133,7 +133,7 @@ def _check_entries(
             yield Violation(ViolationKind.UNKNOWN_REQUEST, f"{request_id} of clip {several[0].fingerprint}")
     for entry in ledger:
         payload = payloads.get(entry.request_id or "")
-        if payload is not None and hash_payload(payload) != entry.payload_sha256:
+        if payload is not None and hash_payload(payload, entry.model) != entry.payload_sha256:
             yield Violation(ViolationKind.WRONG_PAYLOAD, f"{entry.request_id} of clip {entry.fingerprint}")
         twice = [attempt for attempt, times in Counter(entry.repeats_after_absence).items() if times > 1]
         if twice:

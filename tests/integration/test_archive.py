@@ -6,13 +6,15 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import pickle
 import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import boto3
 import pytest
-from botocore.exceptions import ClientError
+from botocore.exceptions import ClientError, EndpointConnectionError
 
 from airflow_provider_wan.api.errors import (
     WanError,
@@ -22,11 +24,14 @@ from airflow_provider_wan.api.errors import (
     WanValidationError,
 )
 from airflow_provider_wan.api.record import RequestRecord, RequestStatus
-from airflow_provider_wan.media.archive import ClipArchive, StoreError
+from airflow_provider_wan.media.archive import ClipArchive, MismatchedClipError, Presence, StoreError
+from airflow_provider_wan.media.delivery import AskedClip
 from airflow_provider_wan.media.fetch import BrokenDownloadError, ResultHosts
+from dev.seaweed import SeaweedFS
 from dev.testkit.media_files import padded, video
 from dev.testkit.result_host import ResultHost, body, cut, redirect, stall, status, unannounced
 from dev.testkit.s3_folder import BUCKET, Folder
+from dev.testkit.s3_proxy import S3Proxy
 
 CLIP = video(5)
 LONG = padded(CLIP, 20)  # three parts
@@ -36,6 +41,11 @@ LOCAL = ResultHosts(api_base_url="http://127.0.0.1:1/api")
 @pytest.fixture(autouse=True)
 def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("airflow_provider_wan.media.archive._LONGEST_PAUSE", 0.01)
+
+
+@pytest.fixture(scope="module")
+def wide() -> bytes:
+    return video(5, width=1280, height=720, audio=False)
 
 
 def finished(url: str, request_id: str = "req-1", **payload: Any) -> RequestRecord:
@@ -183,7 +193,7 @@ CUT_LONG = LONG[: 18 * 1024 * 1024]
         (body(CUT_LONG), WanResultError, "cut off"),
         (unannounced(CUT_LONG), WanResultError, "cut off"),
         (cut(LONG, 9_000_000), BrokenDownloadError, "broke after"),
-        (body(video(1)), WanResultError, "lasts 1.*5 s were asked for"),
+        (unannounced(video(1)), BrokenDownloadError, "may be cut off: it lasts 1.*5 s were asked for"),
         (status(302), WanResultError, "more than 3 times"),
         (redirect("file:///etc/passwd"), WanResultRefusedError, "neither http nor https"),
     ],
@@ -519,34 +529,162 @@ def test_behind_a_proxy_that_rewrites_etags_a_clip_is_archived_with_a_warning(
 @pytest.mark.parametrize(
     ("payload", "asked", "message"),
     [
-        ({"duration": 10}, {"seconds": 5.0}, "duration=10, and 5.0 was asked for"),
-        ({"resolution": "720p"}, {"resolution": "1080P"}, "resolution='720p'"),
-        ({"seed": 8}, {"seed": 7}, "seed=8, and 7"),
-        ({"seed": "8.0"}, {"seed": 7}, "seed"),
+        ({"duration": 10}, AskedClip(seconds=5.0), "duration=10, where 5.0 was asked for"),
+        ({"resolution": "720p"}, AskedClip(resolution="1080P"), "resolution='720p'"),
+        ({"seed": 8}, AskedClip(seed=7), "seed=8, where 7"),
+        ({"seed": "8.0"}, AskedClip(seed=7), "seed"),
+        ({"seed": 0}, AskedClip(seed=7), "seed=0"),
+        ({}, AskedClip(seconds=10.0), r"it lasts 5.\d+ s, where 10 s were asked for"),
+        ({"duration": "no number"}, AskedClip(seconds=10.0), r"it lasts 5.\d+ s, where 10 s were asked for"),
+        ({}, AskedClip(resolution="720P"), "it has 320x240 pixels, where 720P was asked for"),
     ],
 )
-def test_the_clip_of_a_request_that_was_not_asked_for_is_not_archived(
-    folder: Folder, host: ResultHost, payload: dict[str, Any], asked: dict[str, Any], message: str
+def test_a_clip_that_was_not_asked_for_is_kept_at_a_key_of_its_own_and_never_delivered(
+    folder: Folder, host: ResultHost, payload: dict[str, Any], asked: AskedClip, message: str
 ) -> None:
     record = finished(host.play(body(CLIP)), **payload)
-    with pytest.raises(WanResultRefusedError, match=message):
-        archive(folder).store(record, BUCKET, folder.key("a.mp4"), **asked)
-    assert folder.names() == []
+    engine = archive(folder)
+    for attempt in (
+        lambda: engine.store(record, BUCKET, folder.key("a.mp4"), asked=asked),
+        lambda: engine.store(record, BUCKET, folder.key("a.mp4"), asked=asked),
+        lambda: engine.copy(folder.uri("a-req-1.mp4"), BUCKET, folder.key("b.mp4"), "req-1"),
+        lambda: engine.archive(BUCKET, folder.key("a-req-1.mp4"), "req-1", lambda: record, asked=asked),
+    ):
+        with pytest.raises(MismatchedClipError, match=message) as caught:
+            attempt()
+        assert caught.value.clip.uri == folder.uri("a-req-1.mp4")
+        assert "paid for" in str(caught.value)
+        assert pickle.loads(pickle.dumps(caught.value)).clip == caught.value.clip
+
+    assert folder.names() == ["a-req-1.json", "a-req-1.mp4"]
+    assert folder.get("a-req-1.mp4") == CLIP
+    assert len(json.loads(folder.get("a-req-1.json"))["deviations"]) >= 1
+    assert len(host.seen) <= 2  # it is not downloaded again by a second try
 
 
 @pytest.mark.parametrize(
-    "payload", [{"duration": "5"}, {"duration": 5.0}, {"duration": None}, {"seed": "7.0"}, {"resolution": "720p"}]
+    "payload",
+    [
+        {"duration": "5"},
+        {"duration": 5.0},
+        {"duration": None},
+        {"duration": "five"},
+        {"seed": "7.0"},
+        {"seed": True},
+        {"resolution": "720p"},
+        {"resolution": "1280*720"},
+        {"resolution": None},
+    ],
 )
-def test_an_echo_in_another_form_is_no_contradiction(folder: Folder, host: ResultHost, payload: dict[str, Any]) -> None:
-    record = finished(host.play(body(CLIP)), **payload)
-    archive(folder).store(record, BUCKET, folder.key("a.mp4"), seconds=5.0, resolution="720P", seed=7)
-    assert json.loads(folder.get("a.json"))["deviations"] == ["320x240 pixels, where 720P was asked for"]
+def test_an_echo_in_another_form_is_no_contradiction(
+    folder: Folder, host: ResultHost, wide: bytes, payload: dict[str, Any]
+) -> None:
+    record = finished(host.play(body(wide)), **payload)
+    asked = AskedClip(5.0, "720P", 7)
+    archive(folder).store(record, BUCKET, folder.key("a.mp4"), asked=asked)
+    assert json.loads(folder.get("a.json"))["deviations"] == []
 
 
-def test_a_duration_that_was_asked_for_counts_more_than_what_the_api_says(folder: Folder, host: ResultHost) -> None:
-    record = finished(host.play(body(CLIP)), duration="no number")
-    with pytest.raises(WanResultError, match="10 s were asked for"):
-        archive(folder).store(record, BUCKET, folder.key("a.mp4"), seconds=10.0)
+def test_a_clip_whose_key_is_occupied_gets_one_of_its_own_and_is_found_there_again(
+    folder: Folder, host: ResultHost
+) -> None:
+    engine = archive(folder)
+    url = host.play(body(CLIP))
+    engine.store(finished(url), BUCKET, folder.key("a.mp4"))
+    other = finished(url, "req-2")
+
+    clips = [engine.archive(BUCKET, folder.key("a.mp4"), "req-2", lambda: other) for _ in range(2)]
+
+    assert [clip.uri for clip in clips] == [folder.uri("a-req-2.mp4")] * 2
+    assert [clip.existing for clip in clips] == [False, True]
+    assert all("holds the clip of request req-1" in str(clip.displaced) for clip in clips)
+    assert json.loads(folder.get("a.json"))["request_id"] == "req-1"
+    assert len(host.seen) == 2
+
+
+class TestCheck:
+    """Whether a clip is where the ledger says."""
+
+    @pytest.fixture
+    def stored(self, folder: Folder, host: ResultHost) -> Any:
+        return archive(folder).store(finished(host.play(body(LONG))), BUCKET, folder.key("a.mp4"))
+
+    def check(self, folder: Folder, stored: Any, **options: Any) -> Any:
+        return archive(folder, **options).check(stored.uri, "req-1", stored.sha256)
+
+    def test_a_clip_that_is_there_is_known_by_its_record(self, folder: Folder, stored: Any) -> None:
+        check = self.check(folder, stored)
+
+        assert (check.presence, check.clip) == (Presence.PRESENT, stored.as_existing())
+
+    def test_a_clip_without_its_record_is_known_by_its_bytes(self, folder: Folder, stored: Any) -> None:
+        folder.client.delete_object(Bucket=BUCKET, Key=folder.key("a.json"))
+
+        assert self.check(folder, stored).presence is Presence.PRESENT
+
+    def test_a_copy_with_another_etag_is_known_by_its_bytes(self, folder: Folder, stored: Any) -> None:
+        folder.put("a.mp4", LONG)
+
+        assert self.check(folder, stored).presence is Presence.PRESENT
+
+    def test_a_deleted_clip_is_missing(self, folder: Folder, stored: Any) -> None:
+        folder.client.delete_object(Bucket=BUCKET, Key=folder.key("a.mp4"))
+
+        assert self.check(folder, stored).presence is Presence.MISSING
+        assert archive(folder).is_missing(stored.uri, "req-1", stored.sha256)
+
+    @pytest.mark.parametrize("body", [LONG[:-100], video(1)], ids=["cut off", "another video"])
+    def test_another_object_in_its_place_is_a_missing_clip(self, folder: Folder, stored: Any, body: bytes) -> None:
+        folder.put("a.mp4", body)
+
+        assert self.check(folder, stored).presence is Presence.MISSING
+
+    def test_the_clip_of_another_request_in_its_place_is_a_missing_clip(
+        self, folder: Folder, stored: Any, host: ResultHost
+    ) -> None:
+        other = finished(host.play(body(CLIP), path="/other.mp4"), "req-2")
+        archive(folder, replace=True).store(other, BUCKET, folder.key("a.mp4"))
+
+        assert self.check(folder, stored).presence is Presence.MISSING
+
+    def test_a_missing_bucket_is_a_missing_clip(self, folder: Folder) -> None:
+        assert archive(folder).check("s3://no-such-bucket/a.mp4", "req-1", None).presence is Presence.MISSING
+
+    @pytest.mark.parametrize("uri", [None, "", "https://host/a.mp4"])
+    def test_an_address_that_is_not_on_s3_is_unknown(self, folder: Folder, uri: str | None) -> None:
+        assert archive(folder).check(uri, "req-1", None).presence is Presence.UNKNOWN
+
+    def test_a_403_without_the_right_to_list_is_unknown(self, folder: Folder, stored: Any, seaweed: SeaweedFS) -> None:
+        folder.client.delete_object(Bucket=BUCKET, Key=folder.key("a.mp4"))
+        keys = {"aws_access_key_id": seaweed.access_key, "aws_secret_access_key": seaweed.secret_key}
+        with S3Proxy(seaweed.port, may_list=False) as proxy:
+            client = boto3.client("s3", endpoint_url=proxy.url, region_name=seaweed.region, **keys)
+            check = ClipArchive(client, LOCAL).check(stored.uri, "req-1", stored.sha256)
+
+        assert (check.presence, check.reason) == (Presence.UNKNOWN, "403")
+
+    def test_a_404_that_may_be_that_of_a_proxy_is_unknown(self, folder: Folder, stored: Any) -> None:
+        def refuse(**_: Any) -> Any:
+            raise ClientError({"Error": {"Code": "404"}, "ResponseMetadata": {"HTTPStatusCode": 404}}, "GetObject")
+
+        client = Patched(folder.client, head_object=refuse, get_object=refuse)
+        assert ClipArchive(client, LOCAL).check(stored.uri, "req-1", None).presence is Presence.UNKNOWN
+
+    def test_a_store_that_does_not_answer_is_unknown(self, folder: Folder, stored: Any) -> None:
+        def fail(**_: Any) -> Any:
+            raise EndpointConnectionError(endpoint_url="http://s3")
+
+        check = ClipArchive(Patched(folder.client, head_object=fail), LOCAL).check(stored.uri, "req-1", None)
+
+        assert (check.presence, check.reason) == (Presence.UNKNOWN, "EndpointConnectionError")
+
+    def test_an_object_that_appears_meanwhile_is_unknown(self, folder: Folder, stored: Any) -> None:
+        def miss(**_: Any) -> Any:
+            raise ClientError({"Error": {"Code": "404"}, "ResponseMetadata": {"HTTPStatusCode": 404}}, "HeadObject")
+
+        check = ClipArchive(Patched(folder.client, head_object=miss), LOCAL).check(stored.uri, "req-1", None)
+
+        assert check.presence is Presence.UNKNOWN
 
 
 @pytest.mark.parametrize(

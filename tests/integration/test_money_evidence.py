@@ -13,7 +13,7 @@ import pytest
 from airflow_provider_wan.api.client import WanClient
 from airflow_provider_wan.api.config import WanConfig
 from airflow_provider_wan.api.errors import WanError, WanInDoubtError, WanRateLimitError
-from airflow_provider_wan.api.request import I2VRequest
+from airflow_provider_wan.api.request import I2VRequest, RawRequest, Wan27I2VRequest, WanRequest
 from airflow_provider_wan.ledger import Owner, Policy, Submitter, compute_fingerprint
 from airflow_provider_wan.ledger.stores.file import FileStore
 from airflow_provider_wan.sandbox import SandboxServer
@@ -48,7 +48,7 @@ class World:
         return self.sandbox.call(lambda core: core.now())
 
     def submit(
-        self, owner: Owner, request: I2VRequest = REQUEST, *, deadline: float | None = 1500.0, run: str = ""
+        self, owner: Owner, request: WanRequest = REQUEST, *, deadline: float | None = 1500.0, run: str = ""
     ) -> Any:
         submitter = Submitter(self.client, self.store, clock=self.now, monotonic=self.now, sleep=self.sleep)
         return submitter.submit_once(
@@ -58,7 +58,7 @@ class World:
             deadline=None if deadline is None else self.now() + deadline,
         )
 
-    def outcome(self, owner: Owner, request: I2VRequest = REQUEST, **more: Any) -> Any:
+    def outcome(self, owner: Owner, request: WanRequest = REQUEST, **more: Any) -> Any:
         try:
             return self.submit(owner, request, **more)
         except WanError as error:
@@ -87,7 +87,7 @@ class World:
 
 @pytest.fixture
 def world(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> Iterator[World]:
-    with SandboxServer(render="none", run_sigma=0.0) as sandbox:
+    with SandboxServer(render="none", run_sigma=0.0, models=("wan2.6-i2v", "wan2.7-i2v", RAW.model)) as sandbox:
         world = World(sandbox, tmp_path)
         yield world
         world.check_history(caplog.text)
@@ -282,3 +282,36 @@ def test_a_second_request_that_is_accepted_late_is_reported_and_counted(
     assert [past.request_id for past in again.duplicates] == [world.paid[0]["request_id"]]
     assert again.request_id == entry.request_id
     assert "paid for twice" in caplog.text
+
+
+WAN27 = Wan27I2VRequest("https://images.example.com/cat.png", prompt="a cat", resolution="720P", duration=4)
+RAW = RawRequest("kling-v3", {"image": "https://images.example.com/cat.png", "text": "a cat", "length": "long"}, 0.7)
+RAW_SEEDED = RawRequest("kling-v3", {"image": "https://images.example.com/cat.png", "seed": 7}, 0.7)
+
+
+@pytest.mark.parametrize("request_", [WAN27, RAW, RAW_SEEDED], ids=["wan2.7-i2v", "raw", "raw with its seed"])
+def test_a_lost_response_of_another_model_is_found_by_its_seed_and_not_paid_for_twice(
+    world: World, request_: Any
+) -> None:
+    world.age_account()
+    world.sandbox.inject("reset_after_accept")
+
+    first = world.submit(FIRST, request_)
+    again = world.submit(RETRY, request_)
+
+    assert first.entry.request_id == again.entry.request_id == world.paid[0]["request_id"]
+    assert not first.paid_now
+    assert len(world.paid) == 1
+
+
+@pytest.mark.parametrize("fault", [Fault.ECHO_WITHOUT_SEED, Fault.EMPTY_ECHO])
+def test_a_lost_response_of_a_raw_payload_that_can_not_be_recognized_stays_in_doubt(world: World, fault: Fault) -> None:
+    world.age_account()
+    world.sandbox.inject("reset_after_accept")
+    world.sandbox.inject(fault, count=None)
+
+    for owner in (FIRST, RETRY):
+        error = world.outcome(owner, RAW)
+        assert isinstance(error, WanInDoubtError)
+        assert "may be it" in str(error)
+    assert len(world.paid) == 1

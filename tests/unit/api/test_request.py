@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_wan.api.errors import Paid, WanValidationError
-from airflow_provider_wan.api.request import I2VRequest
+from airflow_provider_wan.api.request import I2VRequest, RawRequest
 
 URL = "https://images.example.com/cat.jpg"
 
@@ -43,6 +43,10 @@ def test_a_prompt_is_measured_in_characters_and_not_in_bytes() -> None:
     ("field", "value"),
     [
         ("prompt", "x" * 1501),
+        ("prompt", "half an emoji \ud83d"),
+        ("prompt", "NUL \x00 within"),
+        ("negative_prompt", "\udc00"),
+        ("img_url", "https://example.com/\ud83d.png"),
         ("prompt", None),
         ("prompt", 7),
         ("negative_prompt", "x" * 501),
@@ -113,3 +117,9 @@ def test_a_refusal_survives_the_way_between_processes() -> None:
     with pytest.raises(WanValidationError) as refused:
         I2VRequest(URL, duration=7)
     assert str(pickle.loads(pickle.dumps(refused.value))) == str(refused.value)
+
+
+@pytest.mark.parametrize("payload", [{"text": "\ud83d"}, {"\x00": 1}, {"deep": [{"a": ["\udc00"]}]}])
+def test_a_raw_payload_has_no_text_that_is_no_utf8(payload: dict[str, Any]) -> None:
+    with pytest.raises(WanValidationError, match=r"payload.*half an emoji.*Remove"):
+        RawRequest("kling-v3", payload)

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,10 @@ class FakeArchiver:
         self.errors: list[Exception] = []
         self.occupied: Exception | None = None
         self.archived: list[int] = []
+        self.missing: set[int] = set()
+
+    def find_missing(self, results: Iterable[ItemResult]) -> set[int]:
+        return self.missing
 
     def check_free(self, item: PreparedItem, claim: LedgerEntry) -> None:
         if self.occupied is not None:

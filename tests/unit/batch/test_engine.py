@@ -4,9 +4,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from botocore.exceptions import EndpointConnectionError
 
 from airflow_provider_wan.api.errors import (
     WanAuthError,
+    WanClipTimeoutError,
     WanCreditError,
     WanLookupError,
     WanRateLimitError,
@@ -14,6 +16,7 @@ from airflow_provider_wan.api.errors import (
 )
 from airflow_provider_wan.batch.engine import MAX_ATTEMPTS, EndOfCycle, poll_requests
 from airflow_provider_wan.batch.results import ItemStatus
+from airflow_provider_wan.ledger import LedgerUnavailableError
 from dev.testkit.ledger import Api
 from tests.unit.batch.conftest import Batch
 
@@ -351,3 +354,83 @@ def test_each_clip_that_ends_has_one_line_with_its_row_and_image(
     assert [line.split(" is ")[0] for line in sorted(lines)] == [
         f"Row {row} (https://images.example.com/{row}.png)" for row in (1, 2)
     ]
+
+
+class TestLedgerOutage:
+    """The ledger is unavailable for some minutes."""
+
+    def break_ledger(self, batch: Batch, monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+        read, until = batch.ledger_store.read, batch.clock() + seconds
+
+        def fail(fingerprint: str) -> Any:
+            if batch.clock() < until:
+                raise LedgerUnavailableError("S3 is away")
+            return read(fingerprint)
+
+        monkeypatch.setattr(batch.ledger_store, "read", fail)
+
+    @pytest.mark.parametrize("seconds", [30.0, 1200.0])
+    def test_rows_wait_for_it_and_are_submitted_once(
+        self, batch: Batch, monkeypatch: pytest.MonkeyPatch, seconds: float
+    ) -> None:
+        batch.add_rows(3)
+        batch.clock.on_sleep = lambda: finish_all(batch)
+        run = batch.start()
+        self.break_ledger(batch, monkeypatch, seconds)
+
+        batch.execute(run)
+
+        assert statuses(batch, run) == ["archived"] * 3
+        assert (len(batch.api.posts), run.budget.spent, run.stopped_by) == (3, 1.5, None)
+
+    def test_requests_that_end_meanwhile_are_archived_afterwards(
+        self, batch: Batch, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        batch.add_rows(3)
+        run = batch.start()
+        batch.execute(run, deferrable=True)
+        finish_all(batch)
+        batch.api.turn("r2", "failed", "internal error")
+        self.break_ledger(batch, monkeypatch, 600.0)
+        batch.archiver.errors = [LedgerUnavailableError("S3 is away")] * 20
+        batch.clock.on_sleep = lambda: finish_all(batch)
+
+        batch.execute(run)
+
+        assert statuses(batch, run) == ["archived"] * 3
+        assert len(batch.api.posts) == 4
+
+    def test_at_the_deadline_its_rows_are_left_to_the_next_try(
+        self, batch: Batch, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        batch.add_rows(2)
+        run = batch.start()
+        self.break_ledger(batch, monkeypatch, 10_000.0)
+
+        batch.execute(run)
+
+        assert (batch.api.posts, run.skipped) == ([], 2)
+        assert isinstance(run.stopped_by, WanClipTimeoutError)
+
+
+def test_a_checkpoint_that_can_not_be_written_for_a_while_does_not_stop_the_batch(
+    batch: Batch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batch.add_rows(3)
+    run = batch.start()
+    store, write = run.context.store, run.context.store.write
+    failures: list[Any] = []
+
+    def fail(checkpoint: Any) -> None:
+        if not checkpoint.clean and len(failures) < 5:
+            failures.append(checkpoint)
+            raise EndpointConnectionError(endpoint_url="http://s3")
+        write(checkpoint)
+
+    monkeypatch.setattr(store, "write", fail)
+    batch.clock.on_sleep = lambda: finish_all(batch) if len(failures) == 5 else None
+
+    batch.execute(run)
+
+    assert statuses(batch, run) == ["archived"] * 3
+    assert len(failures) == 5

@@ -49,7 +49,7 @@ def test_a_permanent_failure_alone_makes_a_retry_useless() -> None:
 
 
 def test_a_summary_names_every_status() -> None:
-    result = BatchSummary(3, {"archived": 2}, 0, 0, 10, 1.0, 2.0, "s3://b/x/").as_result()
+    result = BatchSummary(3, {"archived": 2}, 0, 0, 10, 1.0, 2.0, 0, "s3://b/x/").as_result()
 
     assert result["archived"] == 2
     assert all(result[status.value] == 0 for status in ItemStatus if status is not ItemStatus.ARCHIVED)

@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
 
 from airflow_provider_wan.api.errors import WanError, WanValidationError
+from airflow_provider_wan.batch.report import write_report
 from airflow_provider_wan.batch.results import ItemResult, ItemStatus
 from airflow_provider_wan.batch.rows import Item, parse_row_range
 from airflow_provider_wan.batch.run import merge_ranges
@@ -43,6 +45,43 @@ def test_only_the_selected_rows_are_read(batch: Batch) -> None:
 
     assert [row.row for row in read_all(run)] == [3, 4, 5]
     assert run.total_rows == 3
+
+
+def test_requests_in_flight_that_no_row_asks_for_any_more_are_reported(
+    batch: Batch, caplog: pytest.LogCaptureFixture
+) -> None:
+    batch.add_rows(3)
+    batch.execute(batch.start(), deferrable=True)
+    lost = {record.request_id for record in batch.api.records if record.request_id.startswith("r")}
+    batch.rows = ["https://images.example.com/1.png", "https://images.example.com/9.png"]
+    for _ in range(2):  # a second failed try must not forget them
+        run = batch.start()
+        read_all(run)
+        fingerprint = next(iter(run.unclaimed))
+        run.save((), clean=True)
+    assert {each.request_id for each in run.unclaimed.values()} == lost
+
+    run.record_result(ItemResult(1, None, ItemStatus.ARCHIVED, fingerprint=fingerprint), transient=False)
+    summary, _ = write_report(run, batch.clock(), max_failed_fraction=1.0)
+
+    result = summary.as_result()
+    assert result["unclaimed"] == 2
+    lines = run.context.store.get("unclaimed.jsonl").splitlines()
+    assert {json.loads(line)["request_id"] for line in lines} < lost
+    assert f"wan-provider harvest --ledger {batch.ledger_store.uri}" in caplog.text
+    assert result["unclaimed_uri"].endswith("unclaimed.jsonl")
+
+
+def test_a_row_whose_clip_is_gone_since_is_read_again(batch: Batch) -> None:
+    batch.add_rows(2)
+    run = batch.start()
+    read_all(run)
+    for row in (1, 2):
+        run.record_result(ItemResult(row, None, ItemStatus.ARCHIVED, seconds=5), transient=False)
+    run.save((), clean=True)
+    batch.archiver.missing = {2}
+
+    assert [found.row for found in read_all(batch.start())] == [2]
 
 
 def test_the_next_try_keeps_final_results_and_reads_the_others_again(batch: Batch) -> None:

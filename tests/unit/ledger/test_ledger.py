@@ -37,6 +37,63 @@ def test_recording_a_result_twice_changes_nothing(submit: Any, api: Any, submitt
     assert submitter.ledger.record_result("unknown", done) is None
 
 
+class TestArchive:
+    """Where a clip is archived."""
+
+    @pytest.fixture
+    def ledger(self, store: Any) -> Ledger:
+        store.create(entries.archived(entries.succeeded(entries.submitted(a_post(), "r1", NOW), NOW), "s3://b/a", "aa"))
+        return Ledger(store, lambda: NOW)
+
+    @pytest.mark.parametrize(
+        ("uri", "sha256", "is_missing", "expected"),
+        [
+            ("s3://b/a", "aa", True, ("s3://b/a", "aa")),
+            ("s3://b/b", "bb", True, ("s3://b/b", "bb")),
+            ("s3://b/b", "bb", False, ("s3://b/a", "aa")),
+            ("s3://b/a", "bb", False, ("s3://b/a", "bb")),
+        ],
+        ids=["again", "it is gone", "it is alive", "it was replaced at the same address"],
+    )
+    def test_an_address_is_changed_only_if_the_clip_is_no_longer_there(
+        self, ledger: Ledger, store: Any, uri: str, sha256: str, is_missing: bool, expected: Any
+    ) -> None:
+        asked: list[Any] = []
+
+        def check(*given: Any) -> bool:
+            asked.append(given)
+            return is_missing
+
+        entry = ledger.record_archive(FINGERPRINT, "r1", uri, sha256, is_missing=check)
+
+        assert entry == entry_in(store)
+        assert (entry.state, entry.archive_uri, entry.archive_sha256) == (EntryState.ARCHIVED, *expected)
+        assert asked in ([], [("s3://b/a", "r1", "aa")])
+
+    def test_without_a_check_an_address_stays(self, ledger: Ledger, store: Any) -> None:
+        ledger.record_archive(FINGERPRINT, "r1", "s3://b/b", "bb")
+        assert entry_in(store).archive_uri == "s3://b/a"
+
+    def test_the_clip_of_an_earlier_request_changes_nothing(self, ledger: Ledger, store: Any) -> None:
+        ledger.record_archive(FINGERPRINT, "r0", "s3://b/b", "bb", is_missing=lambda *_: True)
+        assert entry_in(store).archive_uri == "s3://b/a"
+
+    def test_an_address_that_another_task_mends_meanwhile_is_checked_again(self, ledger: Ledger, store: Any) -> None:
+        asked: list[str | None] = []
+
+        def check(uri: str | None, *_: Any) -> bool:
+            asked.append(uri)
+            if len(asked) == 1:
+                stored = store.read(FINGERPRINT)
+                store.replace(entries.relocated(stored.entry, "s3://b/c", "cc"), stored.version)
+            return uri == "s3://b/a"
+
+        ledger.record_archive(FINGERPRINT, "r1", "s3://b/b", "bb", is_missing=check)
+
+        assert asked == ["s3://b/a", "s3://b/c"]
+        assert entry_in(store).archive_uri == "s3://b/c"
+
+
 def test_an_update_is_applied_to_the_entry_that_won_the_race(store: Any) -> None:
     version = store.create(a_claim())
     replaced: list[str] = []
@@ -128,7 +185,7 @@ def test_each_duplicate_charge_is_counted_and_logged_once(store: Any, caplog: py
     store.create(entries.submitted(a_post(ME), "r1", NOW))
     ledger = Ledger(store, lambda: NOW)
     for request_ids in (["r2"], ["r2", "r3"], ["r1"]):
-        ledger.record_duplicates(FINGERPRINT, request_ids)
+        ledger.record_duplicates(FINGERPRINT, request_ids, is_over=True)
     messages = [record.getMessage() for record in caplog.records if "paid for twice" in record.getMessage()]
     assert [message.partition("request ")[2].split()[0] for message in messages] == ["r2", "r3"]
-    assert ledger.record_duplicates("unknown", ["r2"]) is None
+    assert ledger.record_duplicates("unknown", ["r2"], is_over=True) is None

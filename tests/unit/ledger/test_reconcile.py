@@ -15,7 +15,7 @@ from airflow_provider_wan.ledger.fingerprint import hash_payload
 from airflow_provider_wan.ledger.reconcile import Finding, find_duplicates, reconcile_entry
 from airflow_provider_wan.ledger.rules import Policy
 from airflow_provider_wan.ledger.stores.file import FileStore
-from dev.testkit.ledger import NOW, OTHER, REQUEST, Api, a_claim, a_post
+from dev.testkit.ledger import FINGERPRINT, NOW, OTHER, REQUEST, Api, a_claim, a_post
 
 P = Policy()
 SENT = REQUEST.with_seed(7).to_payload()
@@ -138,6 +138,50 @@ def test_one_request_of_two_entries_in_doubt_is_nobodys_until_one_is_decided(api
     api.add(SENT, created_at=NOW + 1)
     for entry in (mine, other):
         assert scan(api, store, entry).finding is Finding.UNDECIDED
+
+
+CONFIRMED = P.settling_time + P.clock_margin
+
+
+class TestTwins:
+    """Two entries in doubt with one payload and one user's seed: neither may wait for the other for ever."""
+
+    @pytest.fixture
+    def elder(self, store: Any) -> Any:
+        store.create(entry := in_doubt(a_post(drawn=False), "reset", NOW))
+        return entry
+
+    @pytest.fixture
+    def younger(self, store: Any, elder: Any) -> Any:
+        store.create(entry := a_post(OTHER, drawn=False, fingerprint="other", now=NOW + 5))
+        return entry
+
+    def test_the_elder_adopts_the_only_request_once_no_other_can_appear(
+        self, api: Any, store: Any, elder: Any, younger: Any
+    ) -> None:
+        ours = api.add(SENT, created_at=NOW + 1)
+        assert scan(api, store, elder, now=NOW + 5 + CONFIRMED).finding is Finding.UNDECIDED
+        assert scan(api, store, elder, now=NOW + 6 + CONFIRMED).record == ours
+
+    def test_the_younger_is_absent_after_the_elder_has_adopted_the_only_request(
+        self, api: Any, store: Any, elder: Any, younger: Any
+    ) -> None:
+        ours = api.add(SENT, created_at=NOW + 1)
+        assert scan(api, store, younger, now=NOW + 6 + CONFIRMED).finding is Finding.UNDECIDED
+        store.replace(submitted(elder, ours.request_id, NOW), store.read(FINGERPRINT).version)
+        assert scan(api, store, younger, now=NOW + 6 + CONFIRMED).finding is Finding.ABSENT
+
+    def test_if_nothing_was_accepted_the_younger_does_not_wait_for_an_elder_that_never_comes_back(
+        self, api: Any, store: Any, elder: Any, younger: Any
+    ) -> None:
+        assert scan(api, store, younger, now=NOW + 5 + CONFIRMED).finding is Finding.UNDECIDED
+        assert scan(api, store, younger, now=NOW + 6 + CONFIRMED).finding is Finding.ABSENT
+
+    def test_a_request_without_a_time_keeps_the_younger_waiting(
+        self, api: Any, store: Any, elder: Any, younger: Any
+    ) -> None:
+        api.add(SENT, created_at=None)
+        assert scan(api, store, younger, now=NOW + 6 + CONFIRMED).finding is Finding.UNDECIDED
 
 
 @pytest.mark.parametrize("status", ["failed", "cancelled"])

@@ -270,7 +270,7 @@ def test_a_second_request_that_appears_after_reconciliation_is_recorded_and_coun
     assert submit().paid_now
     late = api.add(api.posts[0], created_at=NOW + 400)
     assert submitter.ledger.record_result(FINGERPRINT, api.turn("r1", "success")).duplicate_scan_due
-    clock.now += P.absence_confirm_interval
+    clock.now += P.absence_confirm_interval + P.clock_margin
     entry = submitter.ledger.record_result(FINGERPRINT, api.get_request("r1"))
     assert [(past.request_id, past.cost) for past in entry.duplicates] == [(late.request_id, 0.5)]
     assert not entry.duplicate_scan_due
@@ -286,6 +286,7 @@ def test_the_late_scan_stays_due_while_the_list_can_not_be_read(
     api.list_error = WanLookupError("HTTP 502")
     assert submitter.scan_for_duplicates(FINGERPRINT).duplicate_scan_due
     api.list_error = None
+    clock.now += P.clock_margin
     assert not submitter.scan_for_duplicates(FINGERPRINT).duplicate_scan_due
 
 
@@ -438,6 +439,23 @@ def test_the_late_scan_of_an_archived_clip_is_made_by_the_next_task_that_asks_fo
     assert (got.entry, got.record) == (entry_in(store), None)
 
 
+@pytest.mark.parametrize("ahead", [0.0, P.clock_margin])
+def test_a_clock_that_is_ahead_does_not_end_the_late_scan_too_early(
+    submit: Any, submitter: Any, api: Any, store: Any, clock: Any, ahead: float
+) -> None:
+    api.answers = [("accepted", LOST)]
+    submit()
+    clock.now += P.absence_confirm_interval - 1 + ahead
+    assert submitter.scan_for_duplicates(FINGERPRINT).duplicate_scan_due
+    late = api.add(api.posts[0])
+
+    clock.now += 1
+    entry = submitter.scan_for_duplicates(FINGERPRINT)
+
+    assert [past.request_id for past in entry.duplicates] == [late.request_id]
+    assert entry.duplicate_scan_due is (ahead == 0.0)
+
+
 def test_the_late_scan_finds_nothing_to_do_where_none_is_due(submit: Any, submitter: Any, api: Any) -> None:
     assert submitter.scan_for_duplicates("unknown") is None
     entry = submit().entry
@@ -478,7 +496,7 @@ def test_the_late_scan_of_a_clip_that_is_waited_for_is_made_before_it_is_returne
 ) -> None:
     api.answers = [("accepted", LOST)]
     submit()
-    clock.now += P.absence_confirm_interval
+    clock.now += P.absence_confirm_interval + P.clock_margin
     api.turn("r1", "success")
     got = submit(MY_RETRY)
     assert (got.entry.state, got.entry.duplicate_scan_due) == (EntryState.SUCCEEDED, False)

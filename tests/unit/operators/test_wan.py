@@ -16,7 +16,7 @@ from airflow.providers.common.compat.sdk import AirflowFailException, TaskDeferr
 
 from airflow_provider_wan.api import errors
 from airflow_provider_wan.hooks.wan import WanHook
-from airflow_provider_wan.ledger import open_store
+from airflow_provider_wan.ledger import LedgerUnavailableError, open_store
 from airflow_provider_wan.ledger.entry import record_duplicate
 from airflow_provider_wan.operators.ledger_context import build_owner
 from airflow_provider_wan.operators.wan import WanI2VOperator, check_max_cost
@@ -380,6 +380,7 @@ class TestKill:
     """The worker's side: where the task waits in the worker."""
 
     def kill_while_it_is(self, status: Any, run: Any, api: Any, monkeypatch: Any, **arguments: Any) -> Any:
+        """Return the number of cancellations."""
         operator = run.operator(deferrable=False, **arguments)
 
         def kill() -> None:
@@ -416,6 +417,60 @@ class TestKill:
     def test_a_kill_before_anything_was_submitted_asks_nothing(self, run: Any, api: Any) -> None:
         run.operator().on_kill()
         assert api.journal() == []
+
+    def test_a_clip_that_another_run_has_paid_for_is_not_cancelled(
+        self, run: Any, api: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        api.inject("never_runs")
+        with pytest.raises(errors.WanClipTimeoutError):
+            run.try_(timeout=0.3, reuse="content")
+        other = replace(run, run_id="run-2", try_number=0)
+
+        killed = self.kill_while_it_is("queued", other, api, monkeypatch, cancel_policy="always", reuse="content")
+
+        assert killed == 0
+        assert len(api.accepted()) == 1
+
+
+class TestCancelPolicyOfTheTrigger:
+    """The triggerer's side: what the trigger may cancel."""
+
+    def defer(self, step: Any) -> TaskDeferred:
+        with pytest.raises(TaskDeferred) as deferred:
+            step()
+        return deferred.value
+
+    def test_the_task_that_paid_may_cancel_and_a_follower_never(self, run: Any, api: Any) -> None:
+        follower = replace(run, run_id="run-2")
+        api.inject("never_runs")
+
+        for each, policy in ((run, "always"), (follower, "never")):
+            operator = each.operator(reuse="content", cancel_policy="always")
+            first = self.defer(lambda operator=operator, each=each: operator.execute(each.context()))
+            event = {
+                "status": "due",
+                "request_id": first.trigger.request_id,
+                "fingerprint": first.trigger.fingerprint,
+                "end_time": first.trigger.end_time,
+            }
+            resumed = each.operator(reuse="content", cancel_policy="always")
+            again = self.defer(
+                lambda each=each, event=event, resumed=resumed: resumed.execute_complete(each.context(), event)
+            )
+
+            assert [deferred.trigger.cancel_policy.value for deferred in (first, again)] == [policy, policy]
+        assert len(api.accepted()) == 1
+
+    def test_a_ledger_that_does_not_answer_means_that_nothing_is_cancelled(
+        self, run: Any, api: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def fail(*_: Any) -> Any:
+            raise LedgerUnavailableError("away")
+
+        operator = run.operator()
+        assert not operator._is_own_clip(run.context(), None)
+        monkeypatch.setattr("airflow_provider_wan.ledger.stores.file.FileStore.read", fail)
+        assert not operator._is_own_clip(run.context(), "0" * 64)
 
 
 # --- URLs that the API is to fetch -----------------------------------------------------------------

@@ -4,11 +4,16 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from airflow.providers.common.compat.sdk import TaskDeferred
 
 from airflow_provider_wan.api.errors import WanValidationError
+from airflow_provider_wan.api.record import RequestRecord, RequestStatus
+from airflow_provider_wan.batch.engine import EndOfCycle
 from airflow_provider_wan.operators.assets import build_asset
 from airflow_provider_wan.operators.batch_setup import build_defaults
 from airflow_provider_wan.operators.wan_batch import WanI2VBatchOperator, list_datasets
@@ -78,6 +83,39 @@ def test_lineage_reads_the_manifest_or_the_images_folders_and_writes_clips_and_r
         [{"image": "s3://b/in/a.png"}, "s3://b/in/b.png", {"image": "/disk/c.png"}], "s3://b/c/", None
     )
     assert listed == ["s3://b/in"]
+
+
+class TestKill:
+    """A batch is killed while one request is its own, and one is another task's that it follows."""
+
+    @pytest.fixture
+    def killed(self) -> Any:
+        cancelled: list[str] = []
+
+        def cancel(request_id: str) -> bool:
+            cancelled.append(request_id)
+            return True
+
+        record = RequestRecord("own", RequestStatus.QUEUED, "queued")
+        each = {
+            row: SimpleNamespace(request_id=name, item=SimpleNamespace(paid_here=name == "own"))
+            for row, name in enumerate(("own", "followed"), 1)
+        }
+        killed = operator(cancel_policy="always")
+        killed.__dict__["hook"] = SimpleNamespace(get_request=lambda request_id: record, cancel=cancel)
+        killed._batch_run = SimpleNamespace(scheduler=SimpleNamespace(in_flight=each), end_time=time.time() + 60)
+        return SimpleNamespace(operator=killed, cancelled=cancelled)
+
+    def test_the_worker_cancels_only_its_own(self, killed: Any) -> None:
+        killed.operator.on_kill()
+
+        assert killed.cancelled == ["own"]
+
+    def test_the_trigger_gets_those_that_it_may_not_cancel(self, killed: Any) -> None:
+        with pytest.raises(TaskDeferred) as deferred:
+            killed.operator._defer(killed.operator._batch_run, EndOfCycle(("own", "followed"), None, is_last=False))
+
+        assert deferred.value.trigger.followed_ids == ["followed"]
 
 
 def test_importing_it_needs_no_library_of_http_s3_or_pictures() -> None:

@@ -184,3 +184,18 @@ async def test_on_kill_cancels_only_where_a_user_killed_it(
 
     deleted = [call for call in api.journal() if call["method"] == "DELETE"]
     assert len(deleted) == cancelled
+
+
+async def test_requests_that_another_task_has_paid_for_are_never_cancelled(
+    api: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = submit(api, 4)
+    monkeypatch.setattr(RuntimeTaskInstance, "get_task_states", staticmethod(lambda **_: {"run": {}}))
+    _, arguments = trigger(ids, cancel_policy="always", followed_ids=ids[1:]).serialize()
+    waiting: Any = WanI2VBatchTrigger(**json.loads(json.dumps(arguments)))
+    waiting.task_instance = SimpleNamespace(dag_id="dag", task_id="task", run_id="run", map_index=-1)
+
+    await waiting.on_kill()
+
+    deleted = [call["path"] for call in api.journal() if call["method"] == "DELETE"]
+    assert deleted == [f"/requests/{ids[0]}"]
