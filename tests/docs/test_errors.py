@@ -15,7 +15,8 @@ import pytest
 from airflow_provider_wan.api import errors as api_errors
 from airflow_provider_wan.api.errors import WanError
 from airflow_provider_wan.ledger import errors as ledger_errors
-from airflow_provider_wan.media import fetch
+from airflow_provider_wan.ledger import recovery
+from airflow_provider_wan.media import archive, fetch
 from dev.docs.pages import ROOT, rows
 
 PAGE = ROOT / "docs" / "reference" / "errors.md"
@@ -49,7 +50,7 @@ def documented() -> dict[str, tuple[str, str]]:
 
 def test_every_error_has_a_row_that_says_whether_it_is_paid_and_whether_a_retry_helps() -> None:
     expected = {}
-    for module in (api_errors, ledger_errors, fetch):
+    for module in (api_errors, ledger_errors, fetch, archive, recovery):
         for error in defined(module):
             retry = "yes" if error.retry in (api_errors.Retry.LATER, api_errors.Retry.RESUME) else "no"
             expected[error.__name__] = (error.paid.value, SPECIAL.get(error.__name__, retry))
