@@ -4,7 +4,7 @@ One rate for all processes of an account, in one small object beside the ledger.
 
 The object says when the next request may be sent. A process reserves slots by moving that time on, by
 compare-and-set, and sends one request in each slot. So the rate holds whoever dies: a reserved slot that is not used is
-lost, and nothing has to be given back. A process that needs many slots reserves up to a second of them at a time.
+lost, and nothing has to be given back. A process that needs many slots reserves up to two seconds of them at a time.
 
 A store that is away never stops the polls of what is paid for: each process then takes a share of the rate.
 """
@@ -31,9 +31,9 @@ log = logging.getLogger(__name__)
 
 VERSION = 1
 #: Seconds of the rate that one reservation takes at most, with few processes.
-MAX_RESERVED_SECONDS = 1.0
+MAX_RESERVED_SECONDS = 2.0
 #: Processes beyond which each reserves less, so that the line does not become longer.
-_FEW_PROCESSES = 10
+_FEW_PROCESSES = 5
 #: Seconds after which a process that reserves nothing is no longer counted.
 PROCESS_TIMEOUT = 60.0
 #: Reservations further ahead than this, and than the line of all processes, come from a wrong clock.
@@ -215,7 +215,9 @@ class SharedRate:
     def _reserve_in_store(self, count: int, spacing: float) -> tuple[float, ...]:
         for _ in range(_MAX_CONFLICTS):
             begun = self._monotonic()
-            state, version = self._known if self._known is not None else self._read()
+            # What this process wrote last is outdated if there are others: the write would be refused.
+            is_alone = self._known is not None and len(self._known[0].processes) == 1
+            state, version = self._known if self._known is not None and is_alone else self._read()
             now = self._clock()
             if not state.is_plausible(now, spacing):
                 # The clock that is wrong may be this one: the time of the others is left as it is.

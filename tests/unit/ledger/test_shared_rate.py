@@ -128,7 +128,8 @@ def test_slots_of_a_process_that_dies_are_lost_and_hold_up_nobody(world: World) 
     world.run(30.0, [living])
 
     assert world.most_in_a_second() <= RATE
-    assert len(world.sent) - before >= 0.95 * RATE * 29.0
+    # It may have reserved twice.
+    assert len(world.sent) - before >= 0.95 * RATE * (30.0 - 2 * shared_rate.MAX_RESERVED_SECONDS)
 
 
 def test_a_process_that_needs_few_slots_leaves_the_rest_to_the_others(world: World) -> None:
