@@ -16,7 +16,7 @@ import io
 import json
 import logging
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import PurePosixPath
@@ -31,6 +31,7 @@ log = logging.getLogger(__name__)
 MAX_LINE = 1_000_000  # bytes of a line of JSON
 #: Characters of one record of a CSV, quoted line breaks included. A quote that is never closed ends there.
 MAX_RECORD = 32_000_000
+MAX_ROW_BYTES = 100_000_000  # of a row of Parquet, unpacked
 _DELIMITERS = (",", ";", "\t", "|")
 _NOT_UTF8 = "is not UTF-8"
 _UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
@@ -431,6 +432,12 @@ def read_parquet(file: IO[bytes], columns: ColumnMapping = BY_NAME) -> Iterator[
         size = _FILES_BATCH
     for group in range(opened.num_row_groups):
         end = number + opened.metadata.row_group(group).num_rows
+        row_bytes = _average_row_bytes(opened.metadata.row_group(group), used)
+        if row_bytes > MAX_ROW_BYTES:
+            while number < end:
+                number += 1
+                yield RawRow(number, {}, f"has {row_bytes} bytes, and at most {MAX_ROW_BYTES} are read")
+            continue
         try:
             for batch in opened.iter_batches(size, row_groups=[group], columns=used, use_threads=False):
                 for values in _iterate_batch(batch):
@@ -443,6 +450,13 @@ def read_parquet(file: IO[bytes], columns: ColumnMapping = BY_NAME) -> Iterator[
             while number < end:
                 number += 1
                 yield RawRow(number, {}, f"cannot be read: {error}"[:300])
+
+
+def _average_row_bytes(group: Any, used: Collection[str]) -> int:
+    """Return how many bytes a row of a row group has in the columns that are used, once it is unpacked."""
+    columns = (group.column(index) for index in range(group.num_columns))
+    size = sum(each.total_uncompressed_size for each in columns if each.path_in_schema.partition(".")[0] in used)
+    return size // group.num_rows if group.num_rows else 0
 
 
 def _holds_files(arrow_type: Any) -> bool:

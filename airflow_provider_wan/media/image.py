@@ -189,6 +189,8 @@ def _open_heif(data: bytes, field: str) -> Image.Image:
 
 
 def _seek(image: Image.Image, frame: int, field: str) -> None:
+    if image.format == "PSD" and frame == 0:
+        return  # its layers are counted from 1, and the whole is open
     count = int(getattr(image, "n_frames", 1))
     try:
         image.seek(frame)

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_wan.api.errors import WanValidationError
+from airflow_provider_wan.batch import tables
 from airflow_provider_wan.batch.columns import ColumnMapping
 from airflow_provider_wan.batch.manifest import ListManifest, count_rows, open_manifest
 from airflow_provider_wan.batch.rows import InvalidRow, Item, parse_row
@@ -417,3 +418,22 @@ def test_a_local_folder_of_images_is_a_manifest(tmp_path: Path) -> None:
     images = [row.values["image"] for row in open_manifest(f"file://{tmp_path}/", no_s3).rows()]
 
     assert sorted(images) == sorted([str(tmp_path / "a/c.JPG"), str(tmp_path / "b.png")])
+
+
+def test_rows_of_parquet_that_unpack_to_a_vast_size_are_set_aside(monkeypatch: pytest.MonkeyPatch) -> None:
+    arrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    monkeypatch.setattr(tables, "MAX_ROW_BYTES", 100_000)
+    buffer = io.BytesIO()
+    with parquet.ParquetWriter(buffer, arrow.schema([("image", arrow.string())]), compression="zstd") as writer:
+        for text in ("a.jpg", "x" * 1_000_000, "b.jpg"):
+            writer.write_table(arrow.table({"image": [text]}))
+    buffer.seek(0)
+
+    rows = list(tables.read_parquet(buffer))
+
+    assert len(buffer.getvalue()) < 10_000
+    assert [row.number for row in rows] == [1, 2, 3]
+    assert [row.values.get("image") for row in rows] == ["a.jpg", None, "b.jpg"]
+    assert "at most 100000 are read" in str(rows[1].fault)

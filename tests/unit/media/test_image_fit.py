@@ -336,3 +336,12 @@ def test_a_large_image_is_fitted_within_2_seconds_and_500_mb() -> None:
     assert image.size == (2000, 1778)
     assert time.process_time() - began < 4  # of a machine that is busy; 1 s of an idle one
     assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024 < 500
+
+
+def test_the_only_picture_of_a_photoshop_file_is_its_frame_0() -> None:
+    header = struct.pack(">4sH6xHIIHH", b"8BPS", 1, 3, 400, 400, 8, 3)
+    data = header + struct.pack(">IIIH", 0, 0, 0, 0) + bytes([200]) * 3 * 400 * 400
+
+    assert fit_image(data, FitOptions(frame=0)).info.format == "PNG"
+    with pytest.raises(WanValidationError, match="frame 5"):
+        fit_image(data, FitOptions(frame=5))
