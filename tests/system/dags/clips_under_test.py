@@ -13,6 +13,7 @@ from airflow.sdk.definitions.deadline import (  # type: ignore[attr-defined]
 )
 
 from airflow_provider_wan.notifications.wan import WanRunNotifier
+from airflow_provider_wan.operators.image_to_video import WanImageToVideoOperator
 from airflow_provider_wan.operators.wan import WanI2VOperator
 from airflow_provider_wan.transfers.s3_to_wan import S3ToWanOperator
 from airflow_provider_wan.transfers.wan_to_s3 import WanToS3Operator
@@ -61,5 +62,27 @@ def patient_clip() -> None:
     )
 
 
+@dag(schedule=None, params=PARAMS | {"ledger": Param("", type="string")})
+def company_clip() -> None:
+    """From a bucket to a bucket, in a network and a store with rules of their own."""
+    WanImageToVideoOperator(
+        task_id="clip",
+        source="{{ params.image }}",
+        target="{{ params.target }}",
+        prompt="{{ params.prompt }}",
+        resolution="720P",
+        wan_conn_id="wan_company",
+        aws_conn_id="aws_company",
+        ledger_uri="{{ params.ledger }}",
+        s3_options={"ServerSideEncryption": "AES256"},
+        result_hosts=["127.0.0.1"],
+        max_cost=1.0,
+        deferrable=True,
+        poll_interval=2,
+        timeout=timedelta(minutes=2),
+    )
+
+
 blocking_clip()
+company_clip()
 patient_clip()
