@@ -44,6 +44,7 @@ MASK = "***"
 _MIN_KEY_RUN = 12
 _MIN_PROMPT_RUN = 20
 _MIN_PROMPT = 4
+_QUOTE_BEFORE, _QUOTE_AFTER = r"(?<=[\"'`“‘«„])", r"(?=\\?[\"'`”’»“])"
 _MAX_KEYS = 64
 _MAX_PROMPTS = 512
 
@@ -77,7 +78,8 @@ def register_secret(value: str) -> None:
 def register_prompt(text: object) -> None:
     """Remember a prompt of this process, to be removed from every text; only the newest ones are retained.
 
-    :param text: the prompt; texts of fewer than 4 characters reveal nothing and are ignored.
+    :param text: the prompt; texts of fewer than 4 characters reveal nothing and are ignored. One of a
+        single word is removed only where it is quoted.
     """
     if isinstance(text, str) and len(text.strip()) >= _MIN_PROMPT:
         _register(_prompts, text.strip(), _MAX_PROMPTS)
@@ -124,7 +126,10 @@ def _redact_plain(text: str, keys: Iterable[str], prompts: Iterable[str]) -> str
     text = _JWT.sub(MASK, _BEARER.sub(rf"\1{MASK}", text))
     for prompt in prompts:
         if len(prompt) < _MIN_PROMPT_RUN:
-            text = re.sub(rf"(?<!\w){re.escape(prompt)}(?!\w)", MASK, text, flags=re.IGNORECASE)
+            # A reason may well have the word "fail" by itself. Only in quotes is it a repetition of the prompt.
+            several_words = len(prompt.split()) > 1
+            before, after = (r"(?<!\w)", r"(?!\w)") if several_words else (_QUOTE_BEFORE, _QUOTE_AFTER)
+            text = re.sub(f"{before}{re.escape(prompt)}{after}", MASK, text, flags=re.IGNORECASE)
         else:
             text = _mask_shared(text, prompt, _MIN_PROMPT_RUN)
     return text

@@ -107,6 +107,23 @@ def test_a_text_without_a_secret_stays_as_it_is(text: str) -> None:
     assert redact(text) == text
 
 
+@pytest.mark.parametrize(
+    ("prompt", "text", "expected"),
+    [
+        ("fail", "Backend: fail to download media", "Backend: fail to download media"),
+        ("error", 'error: {"prompt": "error", "code": 3}', 'error: {"prompt": "***", "code": 3}'),
+        ("Cat", r"bad payload {\"prompt\": \"cat\"}", r"bad payload {\"prompt\": \"cat\"}"),
+        ("Neon", r"bad payload {\"prompt\": \"Neon\"}", 'bad payload {"prompt": "***"}'),
+        ("Neon", "the prompt 'neon' is refused; a neon sign", "the prompt '***' is refused; a neon sign"),
+        ("a red bike", "no: a red bike is refused", "no: *** is refused"),
+    ],
+)
+def test_a_prompt_of_one_word_is_taken_out_in_quotes_only_and_blanks_no_reason(
+    prompt: str, text: str, expected: str
+) -> None:
+    assert redact(text, prompts=[prompt]) == expected
+
+
 def test_a_part_of_a_secret_is_taken_out_as_well() -> None:
     assert not marks(redact(f"unknown key {KEY[:24]}…"))
     assert "lighthouse" not in redact(f"the prompt '{PROMPT[:40]}…' is refused")
