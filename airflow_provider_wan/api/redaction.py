@@ -44,7 +44,7 @@ MASK = "***"
 _MIN_KEY_RUN = 12
 _MIN_PROMPT_RUN = 20
 _MIN_PROMPT = 4
-_QUOTE_BEFORE, _QUOTE_AFTER = r"(?<=[\"'`“‘«„])", r"(?=\\?[\"'`”’»“])"
+_QUOTATION_BEFORE, _QUOTATION_AFTER = r"(?<=[\"'`“‘«„])", r"(?=\\?[\"'`”’»“])"
 _MAX_KEYS = 64
 _MAX_PROMPTS = 512
 
@@ -128,7 +128,7 @@ def _redact_plain(text: str, keys: Iterable[str], prompts: Iterable[str]) -> str
         if len(prompt) < _MIN_PROMPT_RUN:
             # A reason may well have the word "fail" by itself. Only in quotes is it a repetition of the prompt.
             several_words = len(prompt.split()) > 1
-            before, after = (r"(?<!\w)", r"(?!\w)") if several_words else (_QUOTE_BEFORE, _QUOTE_AFTER)
+            before, after = (r"(?<!\w)", r"(?!\w)") if several_words else (_QUOTATION_BEFORE, _QUOTATION_AFTER)
             text = re.sub(f"{before}{re.escape(prompt)}{after}", MASK, text, flags=re.IGNORECASE)
         else:
             text = _mask_shared(text, prompt, _MIN_PROMPT_RUN)

@@ -310,6 +310,7 @@ class WanI2VBatchOperator(WanClipBaseOperator):
             not_before=time.time() + MIN_DEFERRAL_SECONDS,
             cancel_policy=self.cancel_policy,
             followed_ids=followed_ids,
+            model=self.model,
         )
 
     @staticmethod

@@ -138,12 +138,16 @@ class Hub:
         """
         return await self._call(lambda client: client.get_request(request_id))
 
-    async def list_page(self, limit: int, offset: int) -> RequestPage:
-        """Get one page of the account's requests of the connection's model, within the connection's rate.
+    async def list_page(self, limit: int, offset: int, model: str | None = None) -> RequestPage:
+        """Get one page of the account's requests of a model, within the connection's rate.
+
+        :param limit: number of requests.
+        :param offset: number of requests to skip.
+        :param model: the model id; ``None`` for the connection's.
 
         :raises WanError: as :meth:`AsyncWanClient.list_requests`.
         """
-        return await self._call(lambda client: client.list_requests(limit=limit, offset=offset))
+        return await self._call(lambda client: client.list_requests(model_id=model, limit=limit, offset=offset))
 
     async def cancel(self, request_id: str) -> bool:
         """Ask for a cancellation, once.

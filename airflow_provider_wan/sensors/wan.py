@@ -73,6 +73,8 @@ class WanRequestSensor(BaseSensorOperator):
         self.wan_conn_id = wan_conn_id
         self.deferrable = deferrable
         self._end_time = math.inf
+        #: Model by which the API's list shows the request; None for the connection's.
+        self._model: str | None = None
 
     def execute(self, context: Context) -> Any:
         """Poll once, then defer; or poke, if not deferrable."""
@@ -94,6 +96,7 @@ class WanRequestSensor(BaseSensorOperator):
             poll_interval=self.poke_interval,
             not_before=time.time() + MIN_DEFERRAL_SECONDS,
             cancel_policy=CancelPolicy.NEVER,
+            model=self._model,
         )
         self.defer(
             trigger=trigger,
@@ -110,6 +113,7 @@ class WanRequestSensor(BaseSensorOperator):
         except WanError as error:
             self.log.warning("Polling again in %s s: %s", self.poke_interval, error)
             return PokeReturnValue(is_done=False)
+        self._model = record.model
         return self._evaluate(record)
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> Any:

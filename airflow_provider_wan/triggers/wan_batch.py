@@ -62,6 +62,7 @@ class WanI2VBatchTrigger(BaseTrigger):
     :param not_before: Unix seconds before which no event is fired.
     :param cancel_policy: what happens when a user kills the task; see :class:`CancelPolicy`.
     :param followed_ids: those of ``request_ids`` that another task has paid for: they are never cancelled.
+    :param model: model by which the API's list shows the requests; ``None`` for the connection's.
     """
 
     def __init__(
@@ -76,6 +77,7 @@ class WanI2VBatchTrigger(BaseTrigger):
         not_before: float = 0.0,
         cancel_policy: str = CancelPolicy.QUEUED,
         followed_ids: Sequence[str] = (),
+        model: str | None = None,
     ) -> None:
         super().__init__()
         self.request_ids = list(request_ids)
@@ -88,6 +90,7 @@ class WanI2VBatchTrigger(BaseTrigger):
         self.not_before = not_before
         self.cancel_policy = CancelPolicy(cancel_policy)
         self.followed_ids = list(followed_ids)
+        self.model = model
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return the class path and plain JSON values."""
@@ -104,6 +107,7 @@ class WanI2VBatchTrigger(BaseTrigger):
                 "not_before": self.not_before,
                 "cancel_policy": self.cancel_policy.value,
                 "followed_ids": self.followed_ids,
+                "model": self.model,
             },
         )
 
@@ -221,7 +225,13 @@ class WanI2VBatchTrigger(BaseTrigger):
 
     def _build_target(self, request_id: str, first_poll: float) -> PollTarget:
         return PollTarget(
-            request_id, self.end_time, first_poll, self.poll_interval, not_found_grace=0.0, needs_file=False
+            request_id,
+            self.end_time,
+            first_poll,
+            self.poll_interval,
+            not_found_grace=0.0,
+            needs_file=False,
+            model=self.model,
         )
 
     async def _scan(self, hub: Hub) -> StatusScan:
@@ -231,7 +241,7 @@ class WanI2VBatchTrigger(BaseTrigger):
         while (poll := scan.next_poll()) is not None:
             try:
                 if poll.request_id is None:
-                    scan.on_page(await hub.list_page(poll.limit, poll.offset))
+                    scan.on_page(await hub.list_page(poll.limit, poll.offset, self.model))
                 else:
                     scan.on_record(poll, await hub.get_request(poll.request_id))
             except WanError as error:

@@ -124,3 +124,12 @@ def test_a_timeout_is_the_sensor_s_own_and_softly_a_skip(connection: Any) -> Non
             sensor(deferrable=True).execute_complete(context(), event)
         with pytest.raises(AirflowSkipException):
             sensor(deferrable=True, soft_fail=True).resume_execution("execute_complete", {"event": event}, context())
+
+
+def test_the_trigger_reads_the_list_by_the_model_of_the_request(connection: Any) -> None:
+    record = {"request_id": "r1", "status": "queued", "model": "wan2.7-i2v"}
+    with WireServer([wire.answers(200, record)]) as server:
+        connection(server.url)
+        with pytest.raises(TaskDeferred) as deferred:
+            WanRequestSensor(task_id="t", request_id="r1", deferrable=True).execute({})
+    assert deferred.value.trigger.serialize()[1]["model"] == "wan2.7-i2v"

@@ -199,3 +199,10 @@ async def test_requests_that_another_task_has_paid_for_are_never_cancelled(
 
     deleted = [call["path"] for call in api.journal() if call["method"] == "DELETE"]
     assert deleted == [f"/requests/{ids[0]}"]
+
+
+def test_the_list_is_read_by_the_model_of_the_batch() -> None:
+    trigger = WanI2VBatchTrigger(["r1"], end_time=2e9, model="wan2.7-i2v")
+    _, arguments = trigger.serialize()
+    assert arguments["model"] == "wan2.7-i2v"
+    assert trigger._build_target("r1", 0.0).model == "wan2.7-i2v"
