@@ -137,11 +137,11 @@ def measure(server: GalleryServer, count: int, folder: Path) -> None:
             for name, (url, selector) in pages.items():
                 started = time.monotonic()
                 browser.get(url)
-                _wait(browser, selector)
+                _wait(browser, selector, 180)
                 painted = _first_paint(browser)
                 if selector == "iframe":
                     browser.switch_to.frame(browser.find_element("tag name", "iframe"))
-                    _wait(browser, ".card")
+                    _wait(browser, ".card", 180)
                     browser.switch_to.default_content()
                 elapsed = time.monotonic() - started
                 print(f"{count}, {attempt}: {name}: first paint after {painted:.0f} ms, content after {elapsed:.1f} s")
