@@ -21,6 +21,7 @@ from tenacity import RetryCallState, Retrying, retry_if_exception_type, wait_ran
 
 from airflow_provider_wan.api.errors import (
     WanResultError,
+    WanResultGoneError,
     WanResultMismatchError,
     WanResultRefusedError,
     WanValidationError,
@@ -283,8 +284,16 @@ class ClipArchive:
             if clip is None and uri != build_s3_uri(bucket, key) and is_s3_uri(uri):
                 clip = self.copy(uri, bucket, key, request_id)
         if clip is None:
-            request = fetch()
-            clip = self.store(request, bucket, key, asked=asked, cost=cost(request))
+            try:
+                request = fetch()
+                clip = self.store(request, bucket, key, asked=asked, cost=cost(request))
+            except WanResultGoneError as error:
+                # It is lost only if it is certainly at none of the addresses: a copy may also fail for now.
+                for uri in filter(None, sources):
+                    if not self.is_missing(uri, request_id, None):
+                        message = f"{uri} can't be copied now, and the service no longer has the clip"
+                        raise StoreError(f"{message}. It is paid for: a retry copies it, and pays nothing") from error
+                raise
         if clip.deviations:
             raise MismatchedClipError(clip)
         return clip

@@ -216,7 +216,9 @@ class WanToS3Operator(WanBaseOperator):
                 )
             except (WanResultGoneError, _LookupFailedError) as error:
                 if time.time() + pause >= patient_until:
-                    if entry is not None and entry.archive_uri:
+                    if entry is not None and self.archive.is_missing(
+                        entry.archive_uri, request_id, entry.archive_sha256
+                    ):
                         raise report_lost_clip(entry, error) from error
                     raise (error if isinstance(error, WanResultGoneError) else WanLookupError(str(error))) from None
                 self.log.warning("Trying again in %.0f s: %s", pause, error)

@@ -602,6 +602,23 @@ def test_a_clip_whose_key_is_occupied_gets_one_of_its_own_and_is_found_there_aga
     assert len(host.seen) == 2
 
 
+def test_a_clip_that_can_not_be_copied_now_is_not_lost(folder: Folder, host: ResultHost) -> None:
+    source = archive(folder).store(finished(host.play(body(CLIP))), BUCKET, folder.key("a.mp4"))
+
+    def refuse(**_: Any) -> Any:
+        raise ClientError({"Error": {"Code": "SlowDown"}, "ResponseMetadata": {"HTTPStatusCode": 503}}, "CopyPart")
+
+    def gone() -> RequestRecord:
+        raise WanResultGoneError("the API no longer knows the request")
+
+    engine = ClipArchive(Patched(folder.client, upload_part_copy=refuse), LOCAL)
+    with pytest.raises(StoreError, match="can't be copied now"):
+        engine.archive(BUCKET, folder.key("b.mp4"), "req-1", gone, sources=(source.uri,))
+    folder.client.delete_object(Bucket=BUCKET, Key=folder.key("a.mp4"))
+    with pytest.raises(WanResultGoneError, match="no longer knows"):
+        engine.archive(BUCKET, folder.key("b.mp4"), "req-1", gone, sources=(source.uri,))
+
+
 class TestCheck:
     """Whether a clip is where the ledger says."""
 
