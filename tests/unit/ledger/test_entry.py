@@ -294,3 +294,13 @@ def test_the_last_tasks_that_were_given_a_clip_are_named_and_all_are_counted() -
             f"task{entries.MAX_REUSES + 1}", NOW + entries.MAX_REUSES + 1, "dag", f"run{entries.MAX_REUSES + 1}"
         ),
     )
+
+
+def test_a_later_try_of_a_task_whose_name_holds_a_number_sign_supersedes_the_earlier_one() -> None:
+    first = Owner("dag/manual#1/clip/-1", 1, "a")
+    assert replace(first, try_number=2).supersedes(str(first))
+    assert not replace(first, task="dag/manual#2/clip/-1", try_number=2).supersedes(str(first))
+
+
+def test_a_cancelled_request_says_so() -> None:
+    assert entries.cancelled(entries.submitted(a_post(), "r1", NOW), NOW).outcome == Outcome("cancelled", False, NOW)
