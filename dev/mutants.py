@@ -23,7 +23,6 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / ".run" / "mutation"
-PAGE = ROOT / "docs" / "explanation" / "proof.md"
 COPIED = ("airflow_provider_wan", "dev", "tests")
 LEAST_SCORE = 90.0
 # What mutmut records for a mutant that no test noticed, and for one that no test reaches.
@@ -115,7 +114,6 @@ def main() -> int:
     parser.add_argument("names", nargs="*", help="names of mutants, with *; default: all that have no result")
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--report", action="store_true", help="only report what was found so far")
-    parser.add_argument("--write", action="store_true", help="write the table into docs/explanation/proof.md")
     options = parser.parse_args()
     if not options.report:
         copy_project()
@@ -127,9 +125,6 @@ def main() -> int:
     print(f"{table}\n\nThe changes that no test noticed: {survivors.relative_to(ROOT)}")
     if waiting := sum(score.waiting for score in scores):
         print(f"{waiting} mutants have no result yet.")
-    if options.write:
-        page = re.sub(r"(?s)(<!-- mutants -->\n).*?(<!-- end -->)", rf"\g<1>{table}\n\g<2>", PAGE.read_text())
-        PAGE.write_text(page)
     total, noticed = sum(score.total for score in scores), sum(score.noticed for score in scores)
     return 0 if not waiting and 100 * noticed >= LEAST_SCORE * total else 1
 
