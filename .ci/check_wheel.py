@@ -9,6 +9,8 @@ from importlib.metadata import distribution, entry_points
 
 import airflow_provider_wan
 
+EXTRAS = ("airflow_provider_wan.sandbox", "airflow_provider_wan.operators.lineage")
+
 wheel = distribution("airflow-provider-wan")
 files = {str(file) for file in wheel.files or ()}
 assert "airflow_provider_wan/py.typed" in files, "py.typed is not in the wheel"
@@ -18,8 +20,8 @@ assert all(name.endswith(".dist-info") for name in folders), f"the wheel brings 
 
 imported = 0
 for module in pkgutil.walk_packages(airflow_provider_wan.__path__, "airflow_provider_wan."):
-    # The sandbox has an extra of its own.
-    if module.name.startswith("airflow_provider_wan.sandbox") or module.name.endswith("__main__"):
+    # The sandbox has an extra of its own, and only the provider openlineage asks for the lineage.
+    if module.name.startswith(EXTRAS) or module.name.endswith("__main__"):
         continue
     importlib.import_module(module.name)
     imported += 1
