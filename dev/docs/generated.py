@@ -54,7 +54,7 @@ def prices() -> str:
     from airflow_provider_wan.api.pricing import DEFAULT_PRICES
     from airflow_provider_wan.api.request import DURATIONS
 
-    config = WanConfig(api_key="key")
+    config = WanConfig(api_key="tests-key-1f9d3b")
     rows = []
     for resolution, price in DEFAULT_PRICES.items():
         clips = [f"${config.cost(resolution, seconds):.2f}" for seconds in DURATIONS]

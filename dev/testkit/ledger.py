@@ -19,7 +19,7 @@ from airflow_provider_wan.ledger.rules import Policy
 
 NOW = 1_700_000_000.0
 REQUEST = I2VRequest(img_url="https://images.example.com/cat.png?sig=1", prompt="a cat", resolution="720P")
-ACCOUNT = WanConfig(api_key="key", base_url="https://api.example.com/queue").account
+ACCOUNT = WanConfig(api_key="tests-key-1f9d3b", base_url="https://api.example.com/queue").account
 FINGERPRINT = compute_fingerprint(REQUEST)
 ME = Owner("dag/run/clip/-1", 1, "me")
 MY_RETRY = Owner("dag/run/clip/-1", 2, "me again")

@@ -28,7 +28,7 @@ from dev.explore.world import MemoryStore
 from dev.testkit.history import ViolationKind
 
 P = Policy()
-OTHER_ACCOUNT = WanConfig(api_key="key", base_url="https://other.example.com/queue").account
+OTHER_ACCOUNT = WanConfig(api_key="tests-key-1f9d3b", base_url="https://other.example.com/queue").account
 
 
 class ConnectsAfterIntent(Submitter):

@@ -360,7 +360,7 @@ class TestBatch:
             row = other.rows()[0]
             assert row["status"] == "lost"
             assert "is lost: request" in row["error"]
-            assert "idempotency_key" in row["error"]
+            assert "idempotency_key" in row["error"], row["error"]
             assert sandbox.accepted() == []
             return
         result = other.try_(output_prefix=folder.uri("others/"))

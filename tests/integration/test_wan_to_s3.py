@@ -224,7 +224,7 @@ MEASURE = """
 import json, resource, sys
 from airflow.providers.amazon.aws.hooks.s3 import S3Hook
 from airflow_provider_wan.transfers.wan_to_s3 import WanToS3Operator
-operator = WanToS3Operator(task_id="archive", request_id="big", s3_key=sys.argv[1])
+operator = WanToS3Operator(task_id="archive", request_id="big", s3_key=sys.argv[1], outlets=[])
 operator.archive, S3Hook("aws_default").get_conn().list_buckets()
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 result = operator.execute({})
@@ -236,7 +236,7 @@ print(json.dumps({"added_megabytes": added / 1024, **result}))
 def test_a_result_of_1_gb_is_archived_in_less_than_100_mb_of_added_memory(
     folder: Folder, host: ResultHost, wan_connection: Callable[..., None]
 ) -> None:
-    wan_connection(host.url("/api"), "key")
+    wan_connection(host.url("/api"), "tests-key-1f9d3b")
     pieces = 1024
     clip = video(5) + box(b"free", bytes(pieces * 2**20))[:8]
     url = host.play(body(clip, repeated=(bytes(2**20), pieces)))

@@ -50,8 +50,8 @@ def stats(monkeypatch: pytest.MonkeyPatch) -> FakeStats:
 
 
 def test_calls_are_counted_by_kind_and_response(stats: FakeStats) -> None:
-    with SandboxServer(api_key="key", render="none") as sandbox:
-        config = WanConfig(base_url=sandbox.base_url, api_key="key")
+    with SandboxServer(api_key="tests-key-1f9d3b", render="none") as sandbox:
+        config = WanConfig(base_url=sandbox.base_url, api_key="tests-key-1f9d3b")
         transport = HttpTransport(config)
         sandbox.inject("capacity_503")
         transport.send(build_submit_request(sandbox.base_url, REQUEST))

@@ -23,7 +23,7 @@ REQUEST = I2VRequest("https://images.example.com/cat.jpg", prompt="a cat")
 
 
 def build_client(url: str) -> WanClient:
-    return WanClient(WanConfig(api_key="key", base_url=url))
+    return WanClient(WanConfig(api_key="tests-key-1f9d3b", base_url=url))
 
 
 @pytest.fixture

@@ -247,7 +247,9 @@ def test_an_entry_of_another_account_is_neither_used_nor_changed(submit: Any, ap
     with pytest.raises(WanInDoubtError):
         submit()
     before = entry_in(store)
-    api.account = WanConfig(api_key="key", base_url="https://other.example.com/queue", organization_id="acme").account
+    api.account = WanConfig(
+        api_key="tests-key-1f9d3b", base_url="https://other.example.com/queue", organization_id="acme"
+    ).account
     api.list_error, api.records = None, []
     with pytest.raises(LedgerAccountError, match=r"api\.example\.com.*other\.example\.com.*acme.*idempotency_key"):
         submit(MY_RETRY)
@@ -469,7 +471,7 @@ def test_the_late_scan_leaves_the_clip_of_another_account_alone(
     api.answers = [("accepted", LOST)]
     submit()
     clock.now += P.absence_confirm_interval
-    api.account = WanConfig(api_key="key", base_url="https://other.example.com/queue").account
+    api.account = WanConfig(api_key="tests-key-1f9d3b", base_url="https://other.example.com/queue").account
     pages = len(api.pages)
     assert submitter.scan_for_duplicates(FINGERPRINT).duplicate_scan_due
     assert len(api.pages) == pages
