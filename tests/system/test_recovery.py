@@ -74,7 +74,7 @@ def test_a_request_that_runs_is_left_alone_by_a_kill_and_picked_up_by_a_clear(
         wait_for("the trigger to see it run", lambda: "is processing" in run.log("generate"), seconds=60)
         run.mark("generate", "failed")
         assert run.end() == "failed"
-        wait_for("the kill", lambda: "left to be picked up" in run.log("generate"), seconds=60)
+        wait_for("the kill", lambda: "a later attempt resumes it" in run.log("generate"), seconds=60)
         assert status(stack, request_id) == "processing"
         harness.force(request_id, "success")
         run.clear("generate", "archive")
