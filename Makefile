@@ -31,7 +31,7 @@ $(shell mkdir -p "$(TMPDIR)")
 # $(1): environment, $(2): what to install
 define add
 	$(1)/bin/python -m pip install --quiet uv && \
-		$(1)/bin/python -m uv pip install --quiet --python $(1)/bin/python $(2) || \
+		$(1)/bin/python -m uv pip install --quiet --compile-bytecode --python $(1)/bin/python $(2) || \
 		$(1)/bin/python -m pip install --quiet $(2)
 endef
 
@@ -102,7 +102,7 @@ ON_FLOOR := $(foreach each,cli dags decorators hooks links notifications operato
 	$(foreach each,get_provider_info metrics retry traces,tests/unit/test_$(each).py) \
 	$(foreach each,image_to_video s3_to_wan task_decorator wan_to_s3,tests/integration/test_$(each).py)
 # The longest, whose parts the others show too, and those that watch no part of Airflow.
-NOT_ON_FLOOR := $(foreach each,backfill batches company_network component leaks money pods,--ignore tests/system/test_$(each).py)
+NOT_ON_FLOOR := $(foreach each,backfill batches company_network component gallery leaks money pods recovery,--ignore tests/system/test_$(each).py)
 
 .PHONY: test-floor
 test-floor: $(FLOOR_READY) ## Run the tests that Airflow has a part in on the oldest one that is supported
