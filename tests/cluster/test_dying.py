@@ -138,7 +138,7 @@ def test_a_triggerer_that_lost_its_trigger_while_it_stood_still_does_not_cancel_
         wait_for("it to look", lambda: "is queued" in run.log("generate"), seconds=60)
         with frozen(cluster, first):
             wait_for_holder(cluster, run, other_than=first)
-        wait_for("the kill of the lost trigger", lambda: "its task still waits for it" in run.log("generate"), seconds=60)
+        wait_for("the kill of the lost trigger", lambda: "task still waits for it" in run.log("generate"), seconds=60)
         assert status(cluster, request_id) == "queued"
         harness.force(request_id, "success")
         assert run.end(180) == "success"
