@@ -232,7 +232,7 @@ class WanResultRefusedError(WanResultError):
 
 
 class WanResultMismatchError(WanResultError):
-    """The clip is not the one that was asked for, or its key holds another object. It is paid for, and kept."""
+    """The clip is not the one that was asked for, or its key holds another object. It is paid for: see its text."""
 
     retry = Retry.NEVER
 

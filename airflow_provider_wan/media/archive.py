@@ -139,7 +139,7 @@ class ClipArchive:
         :param forbidden_is_absent: whether a 403, S3's response for an absent object to credentials that may not list
             the bucket, counts as absent. :meth:`store` then still overwrites nothing.
         :return: the clip; ``None`` when :meth:`store` has to be called.
-        :raises StoreError: when S3 refuses to tell.
+        :raises StoreError: when S3 refuses to answer.
         :raises KeyOccupiedError: when something else lies there, and ``replace`` is not set.
         """
         with _explain_s3_errors(bucket, key):

@@ -66,7 +66,7 @@ def check_request(record: RequestRecord, asked: AskedClip) -> None:
 def list_deviations(video: VideoInfo, asked: AskedClip) -> list[str]:
     """Return how a video differs from what was asked for.
 
-    The API scales the sides to the aspect of the image, so only the number of pixels tells the resolution.
+    The API scales the sides to the aspect of the image, so only the number of pixels shows the resolution.
 
     :param video: what the file holds.
     :param asked: what was asked for.

@@ -40,7 +40,7 @@ def is_not_found(error: Exception) -> bool:
 
 
 def may_be_absent(error: Exception) -> bool:
-    """Return whether there is no such object, or S3 does not tell because the credentials may not list the bucket.
+    """Return whether there is no such object, or S3 does not say so because the credentials may not list the bucket.
 
     :param error: what a read raised.
     """
