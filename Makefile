@@ -19,6 +19,9 @@ CLUSTER_READY := $(VENV)/.cluster-ready
 FLOOR_READY := $(FLOOR_VENV)/.ready
 BENCH_READY := $(BENCH_VENV)/.ready
 DOCS_READY := $(VENV)/.docs-ready
+# Named apart, since a comma would end the argument of a call.
+CLUSTER_EXTRAS := -e '.[dev,cluster]'
+DOCS_EXTRAS := -e '.[dev,docs]'
 
 export TMPDIR := $(CURDIR)/.run/tmp
 export AIRFLOW_HOME := $(CURDIR)/.run/airflow
@@ -57,12 +60,12 @@ $(FLOOR_READY): pyproject.toml
 
 $(CLUSTER_READY): $(READY)
 	@echo "Adding what the cluster needs to $(VENV)."
-	@$(call add,$(VENV),-e '.[dev,cluster]')
+	@$(call add,$(VENV),$(CLUSTER_EXTRAS))
 	@touch $@
 
 $(DOCS_READY): $(READY)
 	@echo "Adding what the documentation needs to $(VENV)."
-	@$(call add,$(VENV),-e '.[dev,docs]')
+	@$(call add,$(VENV),$(DOCS_EXTRAS))
 	@touch $@
 
 $(BENCH_READY): pyproject.toml
