@@ -88,7 +88,11 @@ stop: ## Stop a demo that was left up
 
 SIDE_BY_SIDE := -n 4 --dist loadfile --no-loadscope-reorder --durations 15
 
-# System tests come after the others. Two processes share them, each with one Airflow: most of their time is waiting.
+# Those that hold a deadline by the real clock.
+TIMED := tests/integration/test_deadlines.py tests/integration/test_batch_deadlines.py
+
+# System tests come after the others, with those that watch the clock. Two processes share them, each with one Airflow:
+# most of their time is waiting.
 # $(1): environment, $(2): folder for temporary files, $(3): what to run side by side, $(4): what after it
 define run_tests
 	@$(if $(ARGS),$(1)/bin/python -m pytest --basetemp=.run/$(2) $(ARGS),\
@@ -98,7 +102,7 @@ endef
 
 .PHONY: test
 test: $(READY) ## Run all tests: unit, sandbox, integration and system (ARGS="-k name" for some)
-	$(call run_tests,$(VENV),pytest,--ignore tests/system)
+	$(call run_tests,$(VENV),pytest,--ignore tests/system $(addprefix --ignore ,$(TIMED)),$(TIMED))
 
 # What leans on Airflow; the floors below it don't import it.
 ON_FLOOR := $(foreach each,cli dags decorators hooks links notifications operators plugins sensors transfers triggers,$(wildcard tests/unit/$(each))) \

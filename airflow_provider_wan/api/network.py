@@ -186,10 +186,10 @@ def _build_adapter(context: ssl.SSLContext) -> requests.adapters.HTTPAdapter:
 def call_within(call: Callable[[], T], seconds: float) -> T:
     """Return what a blocking call returns, if it does so in time.
 
-    The timeouts of requests begin anew with each byte, so a head that drips would be waited for without end. A call
-    that takes too long is left to a daemon thread.
+    The timeouts of requests begin anew with each byte, so a head that drips would be waited for without end; a name
+    lookup has none. A call that takes too long is left to a daemon thread.
 
-    :param call: sends a request, and returns its response.
+    :param call: connects, or sends a request and returns its response.
     :param seconds: total time limit.
     :raises TimeoutError: if the call takes longer.
     """

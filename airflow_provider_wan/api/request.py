@@ -21,6 +21,8 @@ WAN27_DURATIONS = (2, 15)
 MAX_PROMPT_LENGTH = 1500
 MAX_NEGATIVE_PROMPT_LENGTH = 500
 MAX_SEED = 2**31 - 1
+#: Arguments that name files, of all models.
+MEDIA_ARGUMENTS = ("img_url", "audio_url", "last_frame", "first_clip")
 #: Parameters of a payload that hold a prompt, whatever the model is.
 PROMPT_PARAMETERS = ("prompt", "negative_prompt", "text")
 
@@ -42,9 +44,8 @@ class ShotType(StrEnum):
 class WanRequest(Protocol):
     """One request to any model of the queue."""
 
-    #: Fields of the payload that hold the image and the sound; ``None`` if it is unknown which they are.
-    IMAGE_FIELD: ClassVar[str | None]
-    AUDIO_FIELD: ClassVar[str | None]
+    #: Fields of the payload that hold URLs of files, by the arguments' names; empty if it is unknown which they are.
+    MEDIA_FIELDS: ClassVar[Mapping[str, str]]
 
     @property
     def model(self) -> str:
@@ -76,8 +77,8 @@ class ClipRequest(WanRequest, Protocol):
     def prompt(self) -> str:
         """What happens in the clip."""
 
-    def with_media(self, image_url: str, audio_url: str | None) -> ClipRequest:
-        """Return a copy of the request with another image and sound."""
+    def with_media(self, urls: Mapping[str, str]) -> ClipRequest:
+        """Return a copy of the request with other URLs of its files, by the arguments' names."""
 
 
 @dataclass(frozen=True)
@@ -101,8 +102,7 @@ class I2VRequest:
     Source: GMI Cloud, request queue API, model ``wan2.6-i2v``.
     """
 
-    IMAGE_FIELD: ClassVar[str | None] = "img_url"
-    AUDIO_FIELD: ClassVar[str | None] = "audio_url"
+    MEDIA_FIELDS: ClassVar[Mapping[str, str]] = {"img_url": "img_url", "audio_url": "audio_url"}
 
     img_url: str = field(repr=False)
     prompt: str = field(default="", repr=False)
@@ -142,9 +142,9 @@ class I2VRequest:
         """Return a copy of the request with another seed."""
         return replace(self, seed=seed)
 
-    def with_media(self, image_url: str, audio_url: str | None) -> I2VRequest:
-        """Return a copy of the request with another image and sound."""
-        return replace(self, img_url=image_url, audio_url=audio_url)
+    def with_media(self, urls: Mapping[str, str]) -> I2VRequest:
+        """Return a copy of the request with other URLs of its files, by the arguments' names."""
+        return replace(self, **_name_media(I2VRequest, urls))
 
 
 @dataclass(frozen=True)
@@ -171,8 +171,12 @@ class Wan27I2VRequest:
     Source: GMI Cloud, request queue API, model ``wan2.7-i2v``.
     """
 
-    IMAGE_FIELD: ClassVar[str | None] = "first_frame"
-    AUDIO_FIELD: ClassVar[str | None] = "driving_audio"
+    MEDIA_FIELDS: ClassVar[Mapping[str, str]] = {
+        "img_url": "first_frame",
+        "audio_url": "driving_audio",
+        "last_frame": "last_frame",
+        "first_clip": "first_clip",
+    }
 
     first_frame: str | None = field(default=None, repr=False)
     last_frame: str | None = field(default=None, repr=False)
@@ -214,9 +218,9 @@ class Wan27I2VRequest:
         """Return a copy of the request with another seed."""
         return replace(self, seed=seed)
 
-    def with_media(self, image_url: str, audio_url: str | None) -> Wan27I2VRequest:
-        """Return a copy of the request with another image and sound."""
-        return replace(self, first_frame=image_url, driving_audio=audio_url)
+    def with_media(self, urls: Mapping[str, str]) -> Wan27I2VRequest:
+        """Return a copy of the request with other URLs of its files, by the arguments' names."""
+        return replace(self, **_name_media(Wan27I2VRequest, urls))
 
 
 @dataclass(frozen=True)
@@ -231,8 +235,7 @@ class RawRequest:
     :raises WanValidationError: naming the invalid field.
     """
 
-    IMAGE_FIELD: ClassVar[str | None] = None
-    AUDIO_FIELD: ClassVar[str | None] = None
+    MEDIA_FIELDS: ClassVar[Mapping[str, str]] = {}
 
     model: str
     payload: Mapping[str, Any] = field(repr=False)
@@ -290,11 +293,8 @@ MODELS: Mapping[str, type[I2VRequest] | type[Wan27I2VRequest]] = {
 
 # Parameters of only some models, with the value that says nothing.
 _NEUTRAL: Mapping[str, object] = {
-    "audio_url": None,
     "shot_type": ShotType.SINGLE,
     "audio": True,
-    "last_frame": None,
-    "first_clip": None,
 }
 
 
@@ -316,23 +316,29 @@ def get_request_class(model: object) -> type[I2VRequest] | type[Wan27I2VRequest]
     return found
 
 
-def build_clip_request(model: str, image_url: str, audio_url: str | None, **parameters: Any) -> ClipRequest:
-    """Return the request to a model with an image and a sound under the names that the model has for them.
+def build_clip_request(model: str, media: Mapping[str, str | None], **parameters: Any) -> ClipRequest:
+    """Return the request to a model, with its files under the names that the model has for them.
 
     :param model: the model id.
-    :param image_url: http(s) URL of the image.
-    :param audio_url: http(s) URL of the sound.
+    :param media: http(s) URLs by ``img_url``, ``audio_url``, ``last_frame`` and ``first_clip``.
     :param parameters: other parameters. One that the model does not have must say nothing, such as ``audio=True``.
     :raises WanValidationError: naming the invalid field.
     """
     cls = get_request_class(model)
+    urls = {name: url for name, url in media.items() if url is not None}
     known = {each.name for each in fields(cls)}
-    for name, value in parameters.items():
-        if name not in known and value != _NEUTRAL.get(name, object()):
-            raise WanValidationError(name, value, f"is no parameter of {model}", "It would be ignored, and paid for")
+    unknown = [(name, strip_query(url)) for name, url in urls.items() if name not in cls.MEDIA_FIELDS]
+    unknown += [
+        (name, value) for name, value in parameters.items() if name not in known and value != _NEUTRAL.get(name, cls)
+    ]
+    for name, value in unknown:
+        raise WanValidationError(name, value, f"is no parameter of {model}", "It would be ignored, and paid for")
     retained = {name: value for name, value in parameters.items() if name in known}
-    media: dict[str, Any] = {str(cls.IMAGE_FIELD): image_url, str(cls.AUDIO_FIELD): audio_url}
-    return cls(model=model, **media, **retained)
+    return cls(model=model, **_name_media(cls, {"img_url": media.get("img_url"), **urls}), **retained)
+
+
+def _name_media(cls: type[WanRequest], urls: Mapping[str, Any]) -> dict[str, Any]:
+    return {cls.MEDIA_FIELDS[name]: url for name, url in urls.items()}
 
 
 def _build_payload(request: I2VRequest | Wan27I2VRequest) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 import h11
 
-from airflow_provider_wan.api.network import describe_connection_error
+from airflow_provider_wan.api.network import call_within, describe_connection_error
 from airflow_provider_wan.api.wire import MAX_BODY, HttpRequest, HttpResponse, TransportError
 
 if TYPE_CHECKING:
@@ -180,30 +180,30 @@ def _count_addresses(connection: Any) -> int:
 
 
 def _connect_within(timeout: float, connect: Callable[[], None], connection: Any) -> None:
-    """Run ``connect`` in a thread that is given up at the deadline: a name look-up has no timeout of its own."""
-    failure: list[BaseException] = []
-    lock = threading.Lock()
-    abandoned = False
+    """Connect before the deadline, or close the connection, whenever it comes about."""
+    abandoned = threading.Event()
+
+    def close() -> None:
+        with contextlib.suppress(Exception):
+            connection.close()
 
     def run() -> None:
         try:
             connect()
-        except BaseException as error:
-            failure.append(error)
-        with lock:
-            if abandoned or failure:
-                with contextlib.suppress(Exception):
-                    connection.close()
+        except BaseException:
+            close()
+            raise
+        if abandoned.is_set():
+            close()
 
-    thread = threading.Thread(target=run, name="wan-connect", daemon=True)
-    thread.start()
-    thread.join(timeout)
-    with lock:
-        abandoned = thread.is_alive()
-    if abandoned:
-        raise TransportError("ConnectTimeout", sent=False)
-    if failure:
-        raise TransportError(describe_connection_error(failure[0]), sent=False) from None
+    try:
+        call_within(run, timeout)
+    except TimeoutError:
+        abandoned.set()
+        close()
+        raise TransportError("ConnectTimeout", sent=False) from None
+    except BaseException as error:
+        raise TransportError(describe_connection_error(error), sent=False) from None
 
 
 def _is_closed(sock: Any) -> bool:

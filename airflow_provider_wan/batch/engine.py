@@ -465,8 +465,9 @@ class BatchEngine:
         self._unknown_since.pop(result.row, None)
         self._run.record_result(replace(result, ended_at=round(self._clock(), 1)), transient=transient)
         if result.status.is_final:
-            where, cost = result.archive_uri or result.error, result.cost or 0.0
-            paid = "reused" if result.reused else f"${cost:.2f}"
+            where = result.archive_uri or result.error
+            known = "at a price that is not known" if result.cost is None else f"${result.cost:.2f}"
+            paid = "reused" if result.reused else known
             log.info("Row %d (%s) is %s: %s, %s", result.row, result.image, result.status.value, where, paid)
             return
         log.warning("Row %d (%s) is %s: %s", result.row, result.image, result.status.value, result.error)

@@ -167,7 +167,7 @@ def _estimate_run_seconds(item: Item) -> float:
 
 def _fingerprint(item: Item, scope: str) -> str | None:
     """Return the fingerprint of an item whose media are identified by their URLs; None for other items."""
-    if item.image.origin is not Origin.WEB or (item.audio is not None and item.audio.origin is not Origin.WEB):
+    if any(each.origin is not Origin.WEB for each in (item.image, *item.media.values())):
         return None
     return compute_fingerprint(item.request, scope=scope, idempotency_key=item.idempotency_key)
 

@@ -15,9 +15,9 @@ from airflow_provider_wan.api.request import WanRequest
 from airflow_provider_wan.batch.results import ItemResult, ItemStatus
 from airflow_provider_wan.batch.rows import InvalidRow, Item
 from airflow_provider_wan.ledger import EntryState, LedgerError, LedgerStore, compute_fingerprint
-from airflow_provider_wan.media.ingest import MediaIngester, MediaKind
+from airflow_provider_wan.media.ingest import IngestedMedia, MediaIngester, MediaKind
 from airflow_provider_wan.media.source import MediaSource, Origin, SourceMissingError
-from airflow_provider_wan.media.url_probe import UrlKind, UrlProbe
+from airflow_provider_wan.media.url_probe import KINDS, UrlKind, UrlProbe
 from airflow_provider_wan.s3.presign import PresignError
 
 if TYPE_CHECKING:
@@ -130,31 +130,29 @@ class ItemPreparer:
         return InvalidRow(item.row, item.image.public_uri, f"row {item.row}: {reason}")
 
     def _prepare_once(self, item: Item) -> PreparedItem:
-        image_url, image_sha256, image_expires_at = self._ingest_media(item.image, MediaKind.IMAGE, item)
-        audio_url, audio_sha256, audio_expires_at = None, None, None
-        if item.audio is not None:
-            audio_url, audio_sha256, audio_expires_at = self._ingest_media(item.audio, MediaKind.AUDIO, item)
-        request = item.with_urls(image_url, audio_url)
+        ingested = {
+            name: self._ingest_media(source, KINDS[name], item)
+            for name, source in {"img_url": item.image, **item.media}.items()
+            if source.origin is not Origin.WEB
+        }
+        request = item.request.with_media({name: each.url for name, each in ingested.items()})
         fingerprint = compute_fingerprint(
             request,
             scope=self._scope,
-            image_sha256=image_sha256,
-            audio_sha256=audio_sha256,
+            # The bytes after fitting depend on a library's version, so the original identifies the image.
+            media_sha256={name: each.source_sha256 for name, each in ingested.items()},
             idempotency_key=item.idempotency_key,
         )
         self._probe_urls(item, fingerprint)
-        expiries = [expiry for expiry in (image_expires_at, audio_expires_at) if expiry is not None]
+        expiries = [each.expires_at for each in ingested.values() if each.expires_at is not None]
         # It may be prepared again, hours later: the content of its image is retained, but not in memory.
-        retained = replace(item, image=item.image.spool())
+        media = {name: each.spool() for name, each in item.media.items()}
+        retained = replace(item, image=item.image.spool(), media=media)
         return PreparedItem(retained, fingerprint, request, min(expiries, default=None))
 
-    def _ingest_media(self, source: MediaSource, kind: MediaKind, item: Item) -> tuple[str, str | None, float | None]:
-        if source.origin is Origin.WEB:
-            return source.text, None, None
-        on_content = self._save_thumbnail(item) if kind is MediaKind.IMAGE and item.row <= SHEET_ROWS else None
-        ingested = self._ingest.ingest(source, kind, on_content)
-        # The bytes after fitting depend on a library's version, so the original identifies the image.
-        return ingested.url, ingested.source_sha256, ingested.expires_at
+    def _ingest_media(self, source: MediaSource, kind: UrlKind, item: Item) -> IngestedMedia:
+        on_content = self._save_thumbnail(item) if source is item.image and item.row <= SHEET_ROWS else None
+        return self._ingest.ingest(source, MediaKind(kind.value), on_content)
 
     def _probe_urls(self, item: Item, fingerprint: str) -> None:
         """Check what the API is to fetch, if the clip is still to be paid for: the link of an old one may have expired.
@@ -162,12 +160,12 @@ class ItemPreparer:
         :raises WanValidationError: if the API can't use it.
         :raises WanUrlProbeError: if there is no answer now.
         """
-        sources = (("image", item.image, UrlKind.IMAGE), ("audio_url", item.audio, UrlKind.AUDIO))
-        urls = [(name, each.text, kind) for name, each, kind in sources if each and each.origin is Origin.WEB]
+        sources = {"img_url": item.image, **item.media}
+        urls = {name: each.text for name, each in sources.items() if each.origin is Origin.WEB}
         if self._probe is None or not urls or not self._is_payment_due(fingerprint):
             return
-        for name, url, kind in urls:
-            self._probe.check(name, url, kind)
+        for name, url in urls.items():
+            self._probe.check("image" if name == "img_url" else name, url, KINDS[name])
 
     def _is_payment_due(self, fingerprint: str) -> bool:
         try:

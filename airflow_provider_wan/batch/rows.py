@@ -17,15 +17,17 @@ from urllib.parse import urlsplit
 from airflow_provider_wan.api.errors import WanValidationError
 from airflow_provider_wan.api.redaction import redact
 from airflow_provider_wan.api.request import DEFAULT_MODEL, ClipRequest, build_clip_request
-from airflow_provider_wan.batch.values import NAME, convert_value, parse_cell
+from airflow_provider_wan.batch.values import IMAGES, NAME, convert_value, parse_cell
 from airflow_provider_wan.ledger.fingerprint import normalize_payload, parse_idempotency_key
 from airflow_provider_wan.media.source import MediaSource, Origin
 
 IMAGE_COLUMNS = ("image", "img_url")
 AUDIO_COLUMNS = ("audio_file", "audio_url")
+#: Columns of other files, of models that have them.
+OTHER_MEDIA = ("last_frame", "first_clip")
 NAME_COLUMN = NAME
 IDEMPOTENCY_COLUMN = "idempotency_key"
-#: Columns, other than those of the image and the sound, that are fields of the payload.
+#: Columns, other than those of files, that are fields of the payload.
 PARAMETERS = (
     "prompt",
     "negative_prompt",
@@ -38,7 +40,7 @@ PARAMETERS = (
     "seed",
     "model",
 )
-COLUMNS = (*IMAGE_COLUMNS, *AUDIO_COLUMNS, NAME_COLUMN, IDEMPOTENCY_COLUMN, *PARAMETERS)
+COLUMNS = (*IMAGE_COLUMNS, *AUDIO_COLUMNS, *OTHER_MEDIA, NAME_COLUMN, IDEMPOTENCY_COLUMN, *PARAMETERS)
 # Replaces a URL that is known only after the ingest, so that everything else can be validated before it.
 _PLACEHOLDER = "https://image.invalid/"
 _NAME = re.compile(r"[^\x00-\x1f\x7f\\\ud800-\udfff]{1,200}")
@@ -68,7 +70,7 @@ class Item:
 
     :param row: row number.
     :param image: where the image is.
-    :param audio: where the sound is, or None.
+    :param media: where its other files are, by the arguments' names: ``audio_url``, ``last_frame``, ``first_clip``.
     :param name: name of the clip below the output prefix, without ``.mp4``; None: derived from the image's name and
         the clip's fingerprint.
     :param request: the request, with placeholders for media that are not ingested yet.
@@ -78,7 +80,7 @@ class Item:
 
     row: int
     image: MediaSource = field(repr=False)
-    audio: MediaSource | None = field(repr=False)
+    media: Mapping[str, MediaSource] = field(repr=False)
     name: str | None
     request: ClipRequest = field(repr=False)
     digest: str
@@ -93,14 +95,6 @@ class Item:
     def stem(self) -> str:
         """Name of the image, reduced to characters that are safe in a key."""
         return build_stem(self.image.text if self.image.origin is not Origin.WEB else urlsplit(self.image.text).path)
-
-    def with_urls(self, image_url: str, audio_url: str | None) -> ClipRequest:
-        """Return the request with the URLs of the ingested media.
-
-        :param image_url: URL of the image.
-        :param audio_url: URL of the sound, or None.
-        """
-        return self.request.with_media(image_url, audio_url)
 
 
 def build_stem(path: str) -> str:
@@ -150,8 +144,12 @@ def _build_item(raw: RawRow, values: dict[str, Any], defaults: Mapping[str, Any]
         columns = ", ".join(raw.values) or "no columns"
         raise WanValidationError("image", None, f"must name the image; the row has {columns}")
     image = _parse_media("image", image_text)
-    audio_text = _pick_column(values, AUDIO_COLUMNS) or defaults.get("audio_url")
-    audio = None if audio_text is None else _parse_media("audio_url", audio_text)
+    given = {"audio_url": _pick_column(values, AUDIO_COLUMNS) or defaults.get("audio_url")}
+    given |= {name: values.get(name) for name in OTHER_MEDIA}
+    media = {name: _parse_media(name, value) for name, value in given.items() if value is not None}
+    if "first_clip" in media and media["first_clip"].origin is not Origin.WEB:
+        value = media["first_clip"].public_uri
+        raise WanValidationError("first_clip", value, "must be an http or https URL that the API can fetch")
     parameters = {name: value for name, value in defaults.items() if name in PARAMETERS and value is not None}
     for name in PARAMETERS:
         if name in values:
@@ -159,16 +157,19 @@ def _build_item(raw: RawRow, values: dict[str, Any], defaults: Mapping[str, Any]
             parameters[name] = parse_cell(name, value) if isinstance(value, str) and not raw.typed else value
     request = build_clip_request(
         parameters.pop("model", DEFAULT_MODEL),
-        image.text if image.origin is Origin.WEB else _PLACEHOLDER,
-        None if audio is None else audio.text if audio.origin is Origin.WEB else _PLACEHOLDER,
+        {
+            name: each.text if each.origin is Origin.WEB else _PLACEHOLDER
+            for name, each in {"img_url": image, **media}.items()
+        },
         **parameters,
     )
     clip_name = _validate_name(values.get(NAME_COLUMN))
     key = parse_idempotency_key(values.get(IDEMPOTENCY_COLUMN)) or defaults.get(IDEMPOTENCY_COLUMN)
     payload = normalize_payload(request.to_payload(), request.model)
-    identity = [image.public_uri, audio and audio.public_uri, clip_name, key, request.model, payload]
+    uris = {name: each.public_uri for name, each in media.items()}
+    identity = [image.public_uri, uris, clip_name, key, request.model, payload]
     digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
-    return Item(raw.number, image, audio, clip_name, request, digest, key)
+    return Item(raw.number, image, media, clip_name, request, digest, key)
 
 
 @lru_cache(maxsize=256)
@@ -205,7 +206,7 @@ def _parse_media(name: str, value: Any) -> MediaSource:
     if isinstance(value, Mapping) and "bytes" in value:  # as the library datasets stores images
         path = str(value.get("path") or path)
         content = value["bytes"] if value["bytes"] is not None else value.get("path")
-    if isinstance(content, bytes) and name == "image":
+    if isinstance(content, bytes) and name in IMAGES:
         return MediaSource.embed(content, path)
     try:
         return MediaSource.parse(content)

@@ -14,7 +14,7 @@ from airflow_provider_wan.api.errors import WanValidationError
 
 INTEGERS = frozenset({"duration", "seed"})
 BOOLEANS = frozenset({"prompt_extend", "audio", "watermark"})
-IMAGES = frozenset({"image", "img_url"})
+IMAGES = frozenset({"image", "img_url", "last_frame"})
 TEXTS = frozenset({"prompt", "negative_prompt"})
 NAME = "name"  # "NA" and "null" are names
 #: What pandas, NumPy, Spark and spreadsheets write for a missing value.

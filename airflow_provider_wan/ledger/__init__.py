@@ -7,7 +7,7 @@ How the layers above use it::
     store = open_store("s3://bucket/ledger", s3_client=S3Hook(aws_conn_id).get_conn)   # or file:///folder
 
     scope = build_scope(reuse, run=f"{dag_id}/{run_id}")
-    fingerprint = compute_fingerprint(request, scope=scope, image_sha256=…, audio_sha256=…, idempotency_key=…)
+    fingerprint = compute_fingerprint(request, scope=scope, media_sha256=…, idempotency_key=…)
     owner = Owner(task=f"{dag_id}/{run_id}/{task_id}/{map_index}", try_number=try_number, nonce=uuid4().hex)
 
     submitter = Submitter(client, store)

@@ -93,8 +93,7 @@ def compute_fingerprint(
     request: WanRequest,
     *,
     scope: str = "",
-    image_sha256: str | None = None,
-    audio_sha256: str | None = None,
+    media_sha256: Mapping[str, str] | None = None,
     idempotency_key: str | None = None,
 ) -> str:
     """
@@ -102,22 +101,23 @@ def compute_fingerprint(
 
     :param request: the request, with the user's seed or without one.
     :param scope: from :func:`build_scope`.
-    :param image_sha256: SHA-256 of the image's bytes, if known; otherwise the URL is used, without what only signs it.
-    :param audio_sha256: likewise of the audio.
+    :param media_sha256: SHA-256 of the bytes of its files, by the arguments' names (``img_url``, ``audio_url``,
+        ``last_frame``, ``first_clip``), as far as they are known; otherwise a URL is used, without what only signs it.
     :param idempotency_key: from :func:`parse_idempotency_key`; another key is another clip.
     :raises WanValidationError: if a hash is not a SHA-256.
     """
-    for field, digest in (("image_sha256", image_sha256), ("audio_sha256", audio_sha256)):
-        if digest is not None and not _SHA256.fullmatch(digest):
-            raise WanValidationError(field, digest, "must be 64 lower-case hex digits")
-    parameters = request.to_payload()
-    image_url, audio_url = (
-        None if name is None else parameters.pop(name, None) for name in (request.IMAGE_FIELD, request.AUDIO_FIELD)
-    )
-    image = _media_identity(image_url, image_sha256) if image_url is not None else None
-    audio = _media_identity(audio_url, audio_sha256) if audio_url is not None else None
-    parameters = normalize_payload(parameters, request.model)
-    return _hash_json([_FORMAT, request.model, image, audio, parameters, scope, idempotency_key])
+    digests = media_sha256 or {}
+    payload = request.to_payload()
+    parameters = normalize_payload(payload, request.model)
+    identities: dict[str, str | None] = {"img_url": None, "audio_url": None}
+    for name, field in request.MEDIA_FIELDS.items():
+        identity = _identify_media(name, payload.get(field), digests.get(name))
+        if name in identities:
+            parameters.pop(field, None)
+            identities[name] = identity
+        elif name in digests and field in parameters:
+            parameters[field] = identity
+    return _hash_json([_FORMAT, request.model, *identities.values(), parameters, scope, idempotency_key])
 
 
 def hash_payload(payload: Mapping[str, Any], model: str = DEFAULT_MODEL) -> str:
@@ -158,8 +158,14 @@ def _identify_urls(value: Any) -> Any:
     return value
 
 
-def _media_identity(url: str, digest: str | None) -> str:
-    return f"sha256:{digest}" if digest else f"url:{identity_url(url)}"
+def _identify_media(name: str, url: str | None, digest: str | None) -> str | None:
+    if url is None:
+        return None
+    if digest is None:
+        return f"url:{identity_url(url)}"
+    if not _SHA256.fullmatch(digest):
+        raise WanValidationError(f"media_sha256[{name!r}]", digest, "must be 64 lower-case hex digits")
+    return f"sha256:{digest}"
 
 
 def _hash_json(value: object) -> str:

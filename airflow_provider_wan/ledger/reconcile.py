@@ -463,8 +463,8 @@ def _contradicts(entry: LedgerEntry, request: WanRequest | None, record: Request
 def _has_same_content(request: WanRequest, payload: Mapping[str, Any]) -> bool:
     """Return whether every field of an echo is what would be sent, though written in another way."""
     sent = normalize_payload(request.to_payload(), request.model)
-    is_raw = request.IMAGE_FIELD is None
-    needed = {request.IMAGE_FIELD} & set(sent) or set(sent) - {"seed"}
+    is_raw = not request.MEDIA_FIELDS
+    needed = {request.MEDIA_FIELDS.get("img_url", "")} & set(sent) or set(sent) - {"seed"}
 
     def is_equal(name: str, listed: Any) -> bool:
         if is_raw and name not in sent:

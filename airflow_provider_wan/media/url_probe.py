@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import re
 import struct
-import threading
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from urllib.parse import urlsplit
@@ -19,7 +17,7 @@ import requests
 import urllib3
 
 from airflow_provider_wan.api.errors import WanUrlProbeError, WanValidationError
-from airflow_provider_wan.api.network import NetworkSettings, describe_connection_error
+from airflow_provider_wan.api.network import NetworkSettings, call_within, describe_connection_error
 from airflow_provider_wan.api.redaction import public_url
 from airflow_provider_wan.media.audio import MAX_AUDIO_BYTES
 from airflow_provider_wan.media.fetch import break_off
@@ -53,6 +51,15 @@ class UrlKind(StrEnum):
     VIDEO = "video"
 
 
+#: What the URLs of a clip's files must lead to, by the arguments' names.
+KINDS = {
+    "img_url": UrlKind.IMAGE,
+    "audio_url": UrlKind.AUDIO,
+    "last_frame": UrlKind.IMAGE,
+    "first_clip": UrlKind.VIDEO,
+}
+
+
 @dataclass(frozen=True)
 class UrlProbe:
     """Probes URLs; safe to use from several threads.
@@ -78,7 +85,11 @@ class UrlProbe:
         """
         seconds = PROBE_SECONDS if deadline is None else min(PROBE_SECONDS, max(1.0, deadline - time.time()))
         until = time.time() + seconds
-        head = _run_within(seconds, lambda: self._fetch_head(name, url, kind, until), public_url(url))
+        try:
+            head = call_within(lambda: self._fetch_head(name, url, kind, until), seconds)
+        except TimeoutError:
+            reason = f"{public_url(url)} takes longer than {seconds:.0f} s"
+            raise WanUrlProbeError(_describe_failure(reason)) from None
         _check_type(name, head, kind)
         limit = {UrlKind.IMAGE: MAX_IMAGE_BYTES, UrlKind.AUDIO: MAX_AUDIO_BYTES}.get(kind)
         if limit is not None and head.size is not None and head.size > limit:
@@ -161,27 +172,6 @@ def _check_status(name: str, response: requests.Response, url: str) -> None:
 
 def _describe_failure(reason: str) -> str:
     return f"A URL that the API is to fetch can't be probed: {reason}. Nothing was paid. {_SWITCH}"
-
-
-def _run_within(seconds: float, fetch: Callable[[], _Head], display_url: str) -> _Head:
-    """Run in a thread that is given up at the deadline: a name look-up has no timeout of its own."""
-    heads: list[_Head] = []
-    errors: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            heads.append(fetch())
-        except BaseException as error:
-            errors.append(error)
-
-    thread = threading.Thread(target=run, name="wan-probe", daemon=True)
-    thread.start()
-    thread.join(seconds)
-    if errors:
-        raise errors[0]
-    if not heads:
-        raise WanUrlProbeError(_describe_failure(f"{display_url} takes longer than {seconds:.0f} s"))
-    return heads[0]
 
 
 # --- types --------------------------------------------------------------------------------------

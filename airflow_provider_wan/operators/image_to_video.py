@@ -7,14 +7,13 @@ from datetime import timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
-from airflow_provider_wan.api.errors import WanError, WanResultMismatchError, WanValidationError
+from airflow_provider_wan.api.errors import WanError, WanValidationError
 from airflow_provider_wan.operators import ledger_context
 from airflow_provider_wan.operators.arguments import FITS, build_fit_options, parse_choice, parse_seconds
 from airflow_provider_wan.operators.assets import add_default_outlet, build_file_asset
 from airflow_provider_wan.operators.base import mask_query
 from airflow_provider_wan.operators.task_result import fail_task
 from airflow_provider_wan.operators.wan import WanI2VOperator
-from airflow_provider_wan.traces import record_span
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
     from airflow_provider_wan.api.record import RequestRecord
     from airflow_provider_wan.ledger import LedgerEntry
     from airflow_provider_wan.media.archive import ClipArchive
+    from airflow_provider_wan.media.clip_record import ArchivedClip
 
 
 class WanImageToVideoOperator(WanI2VOperator):
@@ -182,11 +182,18 @@ class WanImageToVideoOperator(WanI2VOperator):
             self.log.info("%s", error)
         return super()._find_archived(entry)
 
+    def _check_result(self, record: RequestRecord, entry: LedgerEntry) -> None:
+        """Leave the check to the archive, which keeps a clip that is not the one that was asked for.
+
+        :param record: the request.
+        :param entry: the clip's entry.
+        """
+
     def _archive(self, result: dict[str, Any]) -> dict[str, Any]:
         """Archive a finished clip, or find it where it is archived."""
         from airflow_provider_wan.ledger.recovery import build_asked_clip
-        from airflow_provider_wan.media.archive import MismatchedClipError
         from airflow_provider_wan.media.delivery import AskedClip
+        from airflow_provider_wan.operators.archiving import archive_and_record, describe_archived_clip
 
         request_id, fingerprint = str(result["request_id"]), str(result["fingerprint"])
 
@@ -195,53 +202,31 @@ class WanImageToVideoOperator(WanI2VOperator):
             mask_query(record.video_url)
             return record
 
-        try:
-            bucket, key = self._parse_target()
-            ledger = self._open_submitter().ledger
+        def store() -> ArchivedClip:
             stored = ledger.store.read(fingerprint)
-            try:
-                with record_span("wan.archive", request_id=request_id) as set_attributes:
-                    clip = self.archive.archive(
-                        bucket,
-                        key,
-                        request_id,
-                        fetch,
-                        sources=(result.get("archive_uri"), stored.entry.archive_uri if stored else None),
-                        asked=build_asked_clip(stored.entry) if stored else AskedClip(seconds=result.get("seconds")),
-                        cost=lambda record: result.get("cost_at_payment"),
-                    )
-                    set_attributes(size=clip.video.size, existing=clip.existing)
-            except MismatchedClipError as error:
-                found = error.clip
-                ledger.record_archive(
-                    fingerprint, request_id, found.uri, found.sha256, is_missing=self.archive.is_missing
-                )
-                raise
-            ledger.record_archive(fingerprint, request_id, clip.uri, clip.sha256, is_missing=self.archive.is_missing)
-            if clip.displaced:
-                raise WanResultMismatchError(clip.displaced)
+            return self.archive.archive(
+                *self._parse_target(),
+                request_id,
+                fetch,
+                sources=(result.get("archive_uri"), stored.entry.archive_uri if stored else None),
+                asked=build_asked_clip(stored.entry) if stored else AskedClip(seconds=result.get("seconds")),
+                cost=lambda record: result.get("cost_at_payment"),
+            )
+
+        try:
+            ledger = self._open_submitter().ledger
+            clip = archive_and_record(
+                self.archive, store, request_id=request_id, ledger=ledger, fingerprint=fingerprint
+            )
         except WanError as error:
             fail_task(error, getattr(self, "retry_policy", None))
-        self.log.info("Request %s: %s, %d bytes, %.1f s", request_id, clip.uri, clip.video.size, clip.video.seconds)
-        from airflow_provider_wan.media.clip_record import VIDEO_TYPE
-
-        return result | {
-            "archive_uri": clip.uri,
-            "uri": clip.uri,
-            "record_uri": clip.record_uri,
-            "sha256": clip.sha256,
-            "size": clip.video.size,
-            "width": clip.video.width,
-            "height": clip.video.height,
-            "content_type": VIDEO_TYPE,
-            "existing": clip.existing,
-            "ledger_uri": ledger_context.resolve_ledger_uri(self.ledger_uri),
-        }
+        ledger_uri = ledger_context.resolve_ledger_uri(self.ledger_uri)
+        return result | {"archive_uri": clip.uri, "ledger_uri": ledger_uri} | describe_archived_clip(clip)
 
     def _parse_target(self) -> tuple[str, str]:
+        from airflow_provider_wan.operators.archiving import validate_clip_key
         from airflow_provider_wan.s3.uri import parse_s3_uri
 
         bucket, key = parse_s3_uri(self.target, "target")
-        if key.endswith(("/", ".json")):
-            raise WanValidationError("target", self.target, "must name a file, and not one in .json: the record's")
+        validate_clip_key("target", self.target, key)
         return bucket, key

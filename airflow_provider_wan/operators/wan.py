@@ -22,7 +22,13 @@ from airflow_provider_wan.api.errors import (
 )
 from airflow_provider_wan.api.record import RequestRecord, RequestStatus
 from airflow_provider_wan.api.redaction import register_prompt, url_query
-from airflow_provider_wan.api.request import PROMPT_PARAMETERS, RawRequest, WanRequest, build_clip_request
+from airflow_provider_wan.api.request import (
+    MEDIA_ARGUMENTS,
+    PROMPT_PARAMETERS,
+    RawRequest,
+    WanRequest,
+    build_clip_request,
+)
 from airflow_provider_wan.links.wan import WanClipsLink
 from airflow_provider_wan.operators import ledger_context
 from airflow_provider_wan.operators.arguments import parse_clip_field, parse_seconds, parse_usd
@@ -122,7 +128,7 @@ class WanI2VOperator(WanClipBaseOperator):
         return ClipArchive(self.s3, ResultHosts.from_config(self.hook.config), replace=replace_existing)
 
     def _mask_secrets(self) -> None:
-        for value in (self.img_url, self.audio_url, self.last_frame, self.first_clip):
+        for value in (getattr(self, name) for name in MEDIA_ARGUMENTS):
             url = value.get("url") if isinstance(value, Mapping) else value
             if query := url_query(url):
                 mask_secret(query)
@@ -196,8 +202,7 @@ class WanI2VOperator(WanClipBaseOperator):
 
     def _list_sources(self) -> list[str | None]:
         """Return the URIs of the clip's files."""
-        names = ("img_url", "audio_url", "last_frame", "first_clip")
-        media = (MediaRef.parse(name, parse_clip_field(name, getattr(self, name))) for name in names)
+        media = (MediaRef.parse(name, parse_clip_field(name, getattr(self, name))) for name in MEDIA_ARGUMENTS)
         return [each.source_uri or each.url for each in media if each.url]
 
     def _finish(self, context: Context, result: dict[str, Any]) -> dict[str, Any]:
@@ -218,14 +223,13 @@ class WanI2VOperator(WanClipBaseOperator):
 
         config = self.hook.config
         request, media = self._build_request()
-        image, audio = media[:2] if media else (None, None)
+        image = media[0] if media else None
         submitter = self._open_submitter()
         scope = build_scope(self.reuse, run=ledger_context.run_name(context))
         fingerprint = compute_fingerprint(
             request,
             scope=scope,
-            image_sha256=image.sha256 if image else None,
-            audio_sha256=audio.sha256 if audio else None,
+            media_sha256={each.field: each.sha256 for each in media if each.sha256 is not None},
             idempotency_key=parse_idempotency_key(self.idempotency_key),
         )
 
@@ -281,11 +285,10 @@ class WanI2VOperator(WanClipBaseOperator):
         return submit_result
 
     def _probe_url(self, ref: MediaRef, end_time: float) -> None:
-        from airflow_provider_wan.media.url_probe import UrlKind, UrlProbe
+        from airflow_provider_wan.media.url_probe import KINDS, UrlProbe
 
-        kinds = {"audio_url": UrlKind.AUDIO, "first_clip": UrlKind.VIDEO}
         probe = UrlProbe(self.hook.config.base_url, self.hook.config.network)
-        probe.check(ref.field, ref.url, kinds.get(ref.field, UrlKind.IMAGE), end_time)
+        probe.check(ref.field, ref.url, KINDS[ref.field], end_time)
 
     def _check_claim(self, claim: LedgerEntry) -> None:
         """Raise an error if a clip must not be paid for.
@@ -294,17 +297,15 @@ class WanI2VOperator(WanClipBaseOperator):
         """
 
     def _build_request(self) -> tuple[WanRequest, tuple[MediaRef, ...]]:
-        """Return the request, and its files: first its image and its sound."""
-        names = ("img_url", "audio_url", "last_frame", "first_clip")
-        media = tuple(MediaRef.parse(name, parse_clip_field(name, getattr(self, name))) for name in names)
+        """Return the request, and its files, the image first."""
+        media = tuple(MediaRef.parse(name, parse_clip_field(name, getattr(self, name))) for name in MEDIA_ARGUMENTS)
         values = {
             name: parse_clip_field(name, getattr(self, name))
             for name in CLIP_FIELDS
             if name not in ("audio_url", "model")
         }
-        values |= {each.field: each.url for each in media[2:]}
-        request = build_clip_request(self.model or self.hook.config.model, media[0].url, media[1].url, **values)
-        return request, media
+        urls = {each.field: each.url for each in media}
+        return build_clip_request(self.model or self.hook.config.model, urls, **values), media
 
     @property
     def _list_model(self) -> str | None:
@@ -342,8 +343,10 @@ class WanI2VOperator(WanClipBaseOperator):
                 "tell; else a new idempotency_key makes the clip again, for its price."
             )
         if uri := self._find_archived(entry):
+            from airflow_provider_wan.operators.archiving import build_archived_result
+
             costs = self._build_costs(context, entry, entry.cost_estimate)
-            return _build_archived_result(entry, uri) | {
+            return build_archived_result(entry, uri) | {
                 **costs,
                 "ledger_uri": ledger_context.resolve_ledger_uri(self.ledger_uri),
             }
@@ -363,20 +366,9 @@ class WanI2VOperator(WanClipBaseOperator):
         :param entry: the clip's entry.
         :raises WanResultMismatchError: if it is there, and is not the clip that was asked for.
         """
-        from airflow_provider_wan.media.archive import MismatchedClipError, Presence
+        from airflow_provider_wan.operators.archiving import find_archived_clip
 
-        check = self.archive.check(entry.archive_uri, str(entry.request_id), entry.archive_sha256)
-        if check.clip is not None and check.clip.deviations:
-            raise MismatchedClipError(check.clip)
-        if check.presence is Presence.UNKNOWN:
-            self.log.warning(
-                "Whether clip %s is still at %s can't be found out (%s); it is taken to be there. The AWS connection "
-                "needs s3:GetObject on it, and s3:ListBucket to see what is missing",
-                entry.fingerprint,
-                entry.archive_uri,
-                check.reason,
-            )
-        return None if check.presence is Presence.MISSING else entry.archive_uri
+        return find_archived_clip(self.archive, entry)
 
     def _build_last_result(
         self,
@@ -483,10 +475,7 @@ class WanI2VOperator(WanClipBaseOperator):
                 "Request %s took %.0f s at the service", record.request_id, record.updated_at - record.created_at
             )
         if entry is not None:
-            from airflow_provider_wan.ledger.recovery import build_asked_clip
-            from airflow_provider_wan.media.delivery import check_request
-
-            check_request(record, build_asked_clip(entry))
+            self._check_result(record, entry)
         model = entry.model if entry else self.model or self.hook.config.model
         resolution = entry.resolution if entry else self.resolution
         seconds = entry.duration if entry else parse_clip_field("duration", self.duration)
@@ -501,6 +490,17 @@ class WanI2VOperator(WanClipBaseOperator):
             archive_uri=entry.archive_uri if entry else None,
             ledger_uri=ledger_context.resolve_ledger_uri(self.ledger_uri),
         )
+
+    def _check_result(self, record: RequestRecord, entry: LedgerEntry) -> None:
+        """Raise an error if a finished request is not the one that was asked for.
+
+        :param record: the request.
+        :param entry: the clip's entry.
+        """
+        from airflow_provider_wan.ledger.recovery import build_asked_clip
+        from airflow_provider_wan.media.delivery import check_request
+
+        check_request(record, build_asked_clip(entry))
 
     def _estimate_cost(self, resolution: str, seconds: float, model: str) -> float | None:
         return self.hook.config.cost(resolution, seconds, model)
@@ -600,18 +600,3 @@ def check_max_cost(claim: LedgerEntry, max_cost: float | None) -> None:
             f"max_cost=${max_cost:.2f}: ${duplicates:.2f} of it are spent on duplicate charges of this clip, which "
             f"would cost ${claim.cost_estimate or 0.0:.2f} more. Nothing was paid."
         )
-
-
-def _build_archived_result(entry: LedgerEntry, uri: str) -> dict[str, Any]:
-    return {
-        "request_id": entry.request_id,
-        "status": RequestStatus.SUCCESS.value,
-        "video_url": None,
-        "thumbnail_url": None,
-        "fingerprint": entry.fingerprint,
-        "seconds": entry.duration,
-        "resolution": entry.resolution,
-        "model": entry.model,
-        "seed": entry.seed,
-        "archive_uri": uri,
-    }

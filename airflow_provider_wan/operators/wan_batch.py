@@ -53,8 +53,8 @@ class WanI2VBatchOperator(WanClipBaseOperator):
     :param manifest: the rows: a list of mappings or of image addresses; the address of a ``.jsonl``, ``.json``,
         ``.csv``, ``.tsv``, ``.parquet`` or ``.tar`` file, which may be compressed, on S3, ``gs://``, ``abfs://`` or a
         shared disk; or a folder, whose address ends in ``/``, for every image below it, or else for the rows of all
-        such files below it (templated). A row has a column ``image``, and may have ``name``, ``audio_url`` and one for
-        each field of the payload.
+        such files below it (templated). A row has a column ``image``, and may have ``name``, those of other
+        files, and one for each field of the payload.
     :param output_prefix: ``s3://bucket/prefix/`` for the clips, the results and the contact sheet (templated).
     :param rows: first and last row number of this task, counted from 1; default: all rows (templated).
     :param columns: names of the columns in the manifest by fields, such as ``{"image": "URL", "prompt": "TEXT"}``;

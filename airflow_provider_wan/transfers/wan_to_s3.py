@@ -13,14 +13,12 @@ from airflow_provider_wan.api.errors import (
     WanError,
     WanLookupError,
     WanResultGoneError,
-    WanResultMismatchError,
     WanValidationError,
 )
 from airflow_provider_wan.api.request import DEFAULT_MODEL
 from airflow_provider_wan.operators.arguments import parse_seconds
 from airflow_provider_wan.operators.assets import add_default_outlet, build_file_asset, emit_asset_events
 from airflow_provider_wan.operators.base import WanBaseOperator, mask_query
-from airflow_provider_wan.traces import record_span
 from airflow_provider_wan.triggers.deferral import compute_end_time
 
 if TYPE_CHECKING:
@@ -161,28 +159,20 @@ class WanToS3Operator(WanBaseOperator):
         return build_lineage([request], [(self._result or {}).get("uri")], self._result)
 
     def _archive(self) -> dict[str, Any]:
-        from airflow_provider_wan.media.archive import MismatchedClipError
+        from airflow_provider_wan.operators.archiving import archive_and_record, describe_archived_clip
 
         request_id, bucket, key = self._parse_request_id(), *self._parse_target()
         upstream: Mapping[str, Any] = self.request_id if isinstance(self.request_id, Mapping) else {}
         ledger, fingerprint = self._open_ledger(upstream)
         entry = self._read_entry(ledger, fingerprint, request_id)
-        try:
-            with record_span("wan.archive", request_id=request_id) as set_attributes:
-                clip = self._find_or_store(request_id, bucket, key, upstream, entry)
-                set_attributes(size=clip.video.size, existing=clip.existing)
-        except MismatchedClipError as error:
-            self._record_archive(ledger, fingerprint, error.clip)
-            raise
-        self._record_archive(ledger, fingerprint, clip)
-        if clip.displaced:
-            raise WanResultMismatchError(clip.displaced)
-        self.log.info(
-            "Request %s: %s, %d bytes, %.1f s, %d×%d, sha256 %s%s",
-            *(request_id, clip.uri, clip.video.size, clip.video.seconds, clip.video.width, clip.video.height),
-            *(clip.sha256, "; it lay there already" if clip.existing else ""),
+        clip = archive_and_record(
+            self.archive,
+            lambda: self._find_or_store(request_id, bucket, key, upstream, entry),
+            request_id=request_id,
+            ledger=ledger,
+            fingerprint=fingerprint,
         )
-        return _build_result(clip)
+        return {"request_id": request_id, "seconds": clip.video.seconds, **describe_archived_clip(clip)}
 
     def _find_or_store(
         self, request_id: str, bucket: str, key: str, upstream: Mapping[str, Any], entry: LedgerEntry | None
@@ -247,13 +237,6 @@ class WanToS3Operator(WanBaseOperator):
             return None
         return stored.entry if stored is not None and stored.entry.request_id == request_id else None
 
-    def _record_archive(self, ledger: Ledger | None, fingerprint: str, clip: ArchivedClip) -> None:
-        """Record the location in the ledger, so that the clip is found after the API has forgotten it."""
-        if ledger is not None:
-            ledger.record_archive(
-                fingerprint, clip.request_id, clip.uri, clip.sha256, is_missing=self.archive.is_missing
-            )
-
     def _get_finished(self, request_id: str) -> RequestRecord:
         from airflow_provider_wan.api.record import RequestStatus
         from airflow_provider_wan.operators.task_result import build_upstream_error
@@ -295,6 +278,7 @@ class WanToS3Operator(WanBaseOperator):
         return value
 
     def _parse_target(self) -> tuple[str, str]:
+        from airflow_provider_wan.operators.archiving import validate_clip_key
         from airflow_provider_wan.s3.uri import build_s3_uri, parse_s3_uri
 
         if "://" in self.s3_key:
@@ -305,23 +289,5 @@ class WanToS3Operator(WanBaseOperator):
             bucket, key = parse_s3_uri(build_s3_uri(self.s3_bucket, self.s3_key.lstrip("/")), "s3_key")
         else:
             raise WanValidationError("s3_key", self.s3_key, "must be s3://bucket/key.mp4, or s3_bucket must be set")
-        if key.endswith(("/", ".json")):
-            raise WanValidationError("s3_key", self.s3_key, "must name a file, and not one in .json: the record's")
+        validate_clip_key("s3_key", self.s3_key, key)
         return bucket, key
-
-
-def _build_result(clip: ArchivedClip) -> dict[str, Any]:
-    from airflow_provider_wan.media.clip_record import VIDEO_TYPE
-
-    return {
-        "request_id": clip.request_id,
-        "uri": clip.uri,
-        "record_uri": clip.record_uri,
-        "sha256": clip.sha256,
-        "size": clip.video.size,
-        "width": clip.video.width,
-        "height": clip.video.height,
-        "seconds": clip.video.seconds,
-        "content_type": VIDEO_TYPE,
-        "existing": clip.existing,
-    }

@@ -61,17 +61,17 @@ class _WorldLog(logging.Handler):
 def logs_collected() -> Iterator[None]:
     """Keep the provider's logs in the world of the process that writes them, and show them nowhere."""
     logger = logging.getLogger("airflow_provider_wan")
-    handler = _WorldLog(logging.INFO)
-    before = logger.level, logger.propagate
-    logger.addHandler(handler)
+    before = logger.handlers, logger.level, logger.propagate
+    # pytest's handlers, which keep all records, are taken away too.
+    logger.handlers = [_WorldLog(logging.INFO)]
     logger.setLevel(logging.INFO)
     logger.propagate = False
     try:
         yield
     finally:
-        logger.removeHandler(handler)
-        logger.setLevel(before[0])
-        logger.propagate = before[1]
+        logger.handlers = before[0]
+        logger.setLevel(before[1])
+        logger.propagate = before[2]
 
 
 @contextmanager
@@ -94,6 +94,7 @@ def seams(make: Make) -> Iterator[None]:
         sleep=lambda seconds: current_process().sleep(seconds),
     )
     with ExitStack() as stack:
+        stack.enter_context(logs_collected())
         for module in (operator_module, trigger_module, hub_module, deferral_module, client_module):
             stack.enter_context(patch.object(module, "time", clock))
         stack.enter_context(patch.object(ledger_context, "open_ledger", lambda *_: current_process().store()))

@@ -99,3 +99,23 @@ def test_a_coco_dataset_in_other_object_storage_becomes_clips(folder: Folder, sa
     assert prompts(sandbox) == ["one"]
     (rejected,) = (row for row in job.rows() if row["status"] == "rejected")
     assert (rejected["row"], rejected["image"]) == (2, "gs://coco/images/2.png")
+
+
+def test_rows_of_wan27_have_a_last_frame_from_a_bucket(folder: Folder, sandbox: SandboxServer) -> None:
+    first, last = (folder.put(f"in/{side}.jpg", picture(480, side)) for side in (640, 641))
+    rows = [
+        {"image": first, "last_frame": last, "duration": 2},
+        {"image": first, "last_frame": f"{last}.gone", "duration": 2},
+    ]
+    job = BatchTask(folder, {"manifest": rows, "model": "wan2.7-i2v"})
+
+    result = job.try_(max_failed_fraction=0.5)
+
+    assert (result["archived"], result["rejected"]) == (1, 1)
+    (accepted,) = sandbox.accepted()
+    (payload,) = sandbox.call(lambda core: [core.jobs.get(accepted["request_id"]).payload])
+    assert payload["first_frame"].startswith("http")
+    assert payload["last_frame"].startswith("http")
+    assert payload["last_frame"] != payload["first_frame"]
+    (rejected,) = (row for row in job.rows() if row["status"] == "rejected")
+    assert "641.jpg.gone" in rejected["error"]

@@ -9,25 +9,21 @@ from __future__ import annotations
 
 import threading
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import conf
 
-from airflow_provider_wan.ledger.errors import LedgerError
 from airflow_provider_wan.plugins.gallery.clips import Clip
 from airflow_provider_wan.plugins.gallery.index import ClipIndex, KnownLedger
 
 if TYPE_CHECKING:
-    from airflow_provider_wan.ledger import LedgerEntry, LedgerStore
+    from airflow_provider_wan.ledger import LedgerEntry
 
-READERS = 16
 # Of the ledgers that tasks have named, so many are read: those that were used last.
 MAX_LEDGERS = 200
-_CHUNK = 500
 
 
 def aws_conn_id() -> str | None:
@@ -108,8 +104,10 @@ class LedgerReader:
         :param ledger: the ledger.
         :param modified_since: Unix seconds; those not written since are left out.
         """
-        for clip in _read_clips(ledger.uri, modified_since):
-            yield replace(clip, ledger=ledger.tag)
+        from airflow_provider_wan.ledger import open_store
+
+        for stored in open_store(ledger.uri, s3_client=s3_client).entries(modified_since=modified_since):
+            yield replace(build_clip(stored.entry), ledger=ledger.tag)
 
 
 def list_named_ledgers() -> list[KnownLedger]:
@@ -137,40 +135,3 @@ def list_named_ledgers() -> list[KnownLedger]:
             dag_ids[uri].add(dag_id)
             last_used.setdefault(uri, time.timestamp())
     return [KnownLedger(uri, frozenset(dags), last_used[uri]) for uri, dags in dag_ids.items()]
-
-
-def _read_clips(uri: str, modified_since: float | None) -> Iterator[Clip]:
-    from airflow_provider_wan.ledger import open_store
-
-    store = open_store(uri, s3_client=s3_client)
-    if modified_since is not None:
-        for stored in store.entries(modified_since=modified_since):
-            yield build_clip(stored.entry)
-        return
-    with ThreadPoolExecutor(READERS, thread_name_prefix="wan-gallery") as pool:
-        yield from _read_all(pool, uri, store.fingerprints())
-
-
-def _read_all(pool: ThreadPoolExecutor, uri: str, fingerprints: Iterable[str]) -> Iterator[Clip]:
-    """Read entries side by side: one after the other, a large ledger on S3 takes minutes."""
-    from airflow_provider_wan.ledger import open_store
-
-    stores = threading.local()
-
-    def read(fingerprint: str) -> Clip | None:
-        if not hasattr(stores, "store"):
-            stores.store = open_store(uri, s3_client=s3_client)
-        store: LedgerStore = stores.store
-        try:
-            stored = store.read(fingerprint)
-        except LedgerError:
-            return None
-        return build_clip(stored.entry) if stored is not None else None
-
-    chunk: list[str] = []
-    for fingerprint in fingerprints:
-        chunk.append(fingerprint)
-        if len(chunk) == _CHUNK:
-            yield from filter(None, pool.map(read, chunk))
-            chunk = []
-    yield from filter(None, pool.map(read, chunk))

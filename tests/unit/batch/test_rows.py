@@ -62,6 +62,19 @@ def test_a_likely_typo_is_found_and_other_columns_are_ignored() -> None:
     assert suggest_column(("image", "customer", "tags")) is None
 
 
+def test_a_row_of_a_model_with_more_files_may_name_them() -> None:
+    values = {"model": "wan2.7-i2v", "last_frame": "s3://bucket/end.png", "first_clip": "https://x.example/a.mp4"}
+    item = parse({"image": IMAGE, **values})
+
+    assert [each.text for each in item.media.values()] == ["s3://bucket/end.png", "https://x.example/a.mp4"]
+    assert item.digest != parse({"image": IMAGE, **values, "last_frame": "s3://bucket/other.png"}).digest
+    assert (
+        "first_clip='s3://bucket/a.mp4': must be an http"
+        in parse({"image": IMAGE, "first_clip": "s3://bucket/a.mp4"}).reason
+    )
+    assert "last_frame" in parse({"image": IMAGE, "last_frame": "https://x.example/end.png"}).reason
+
+
 def test_an_idempotency_key_of_a_row_makes_it_another_clip_than_its_image_twice() -> None:
     rows = [{"image": "s3://b/a.png", "idempotency_key": key} for key in (None, "", "take 2", "take 2", 3)]
     items = [parse_row(RawRow(number, row), {}) for number, row in enumerate(rows, 1)]

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_wan.api.errors import WanValidationError
+from airflow_provider_wan.api.request import Wan27I2VRequest
 from airflow_provider_wan.ledger import build_scope, compute_fingerprint
 from airflow_provider_wan.ledger.fingerprint import hash_payload, parse_idempotency_key
 from dev.testkit.ledger import REQUEST
@@ -28,8 +29,12 @@ def test_images_that_differ_in_a_query_parameter_are_different_clips() -> None:
 def test_the_same_bytes_elsewhere_are_the_same_clip_if_their_hash_is_known() -> None:
     elsewhere = replace(REQUEST, img_url="https://elsewhere.example.com/dog.png")
     assert compute_fingerprint(elsewhere) != compute_fingerprint(REQUEST)
-    assert compute_fingerprint(elsewhere, image_sha256="a" * 64) == compute_fingerprint(REQUEST, image_sha256="a" * 64)
-    assert compute_fingerprint(REQUEST, image_sha256="b" * 64) != compute_fingerprint(REQUEST, image_sha256="a" * 64)
+    assert compute_fingerprint(elsewhere, media_sha256={"img_url": "a" * 64}) == compute_fingerprint(
+        REQUEST, media_sha256={"img_url": "a" * 64}
+    )
+    assert compute_fingerprint(REQUEST, media_sha256={"img_url": "b" * 64}) != compute_fingerprint(
+        REQUEST, media_sha256={"img_url": "a" * 64}
+    )
 
 
 @pytest.mark.parametrize(
@@ -55,8 +60,24 @@ def test_any_other_parameter_is_another_clip(change: dict[str, Any]) -> None:
 
 def test_audio_counts_by_its_bytes_like_the_image() -> None:
     one, two = (replace(REQUEST, audio_url=f"https://x.example/{name}.mp3") for name in "ab")
-    assert compute_fingerprint(one, audio_sha256="a" * 64) == compute_fingerprint(two, audio_sha256="a" * 64)
+    assert compute_fingerprint(one, media_sha256={"audio_url": "a" * 64}) == compute_fingerprint(
+        two, media_sha256={"audio_url": "a" * 64}
+    )
     assert compute_fingerprint(one) != compute_fingerprint(two)
+
+
+def test_every_file_counts_by_its_bytes_if_their_hash_is_known() -> None:
+    for argument, field in Wan27I2VRequest.MEDIA_FIELDS.items():
+        one, two = (
+            Wan27I2VRequest(**{"first_frame": "https://x.example/i.png", field: f"https://x.example/{name}"})
+            for name in ("a", "b")
+        )
+        digests = {argument: "a" * 64}
+        assert compute_fingerprint(one) != compute_fingerprint(two)
+        assert compute_fingerprint(one, media_sha256=digests) == compute_fingerprint(two, media_sha256=digests)
+        assert compute_fingerprint(one, media_sha256=digests) != compute_fingerprint(
+            one, media_sha256={argument: "b" * 64}
+        )
 
 
 def _clip(reuse: str, run: str, key: str | None = None) -> str:
@@ -105,8 +126,8 @@ def test_the_fingerprint_of_a_clip_is_stable_across_versions() -> None:
 
 @pytest.mark.parametrize("digest", ["", "A" * 64, "a" * 63, "sha256:" + "a" * 64])
 def test_an_invalid_hash_is_refused(digest: Any) -> None:
-    with pytest.raises(WanValidationError, match="image_sha256"):
-        compute_fingerprint(REQUEST, image_sha256=digest)
+    with pytest.raises(WanValidationError, match="media_sha256"):
+        compute_fingerprint(REQUEST, media_sha256={"img_url": digest})
 
 
 @pytest.mark.parametrize(("reuse", "run"), [("always", "d/1"), ("never", "d/1"), ("run", "")])
