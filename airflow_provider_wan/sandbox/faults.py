@@ -91,6 +91,7 @@ class Fault(StrEnum):
     ECHO_WITHOUT_SEED = "echo_without_seed"
     ECHO_ELABORATED = "echo_elaborated"
     ECHO_IMAGE_MOVED = "echo_image_moved"
+    ECHO_OTHER_DURATION = "echo_other_duration"
     MODEL_DIFFERS = "model_differs"
     FILED_ELSEWHERE = "filed_elsewhere"
     # GET /requests/{id}: one per call.

@@ -78,6 +78,8 @@ def _echo(job: SandboxJob) -> dict[str, Any]:
         payload["prompt"] = f"In soft morning light, {payload.get('prompt', '')}, cinematic"
     if Fault.ECHO_IMAGE_MOVED in job.shapes:
         payload["img_url"] = f"https://storage.service.example/{job.request_id}.png"
+    if Fault.ECHO_OTHER_DURATION in job.shapes:
+        payload["duration"] = 10 if payload.get("duration") == 5 else 5
     return payload
 
 

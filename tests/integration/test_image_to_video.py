@@ -76,6 +76,20 @@ def test_a_second_try_and_another_run_pay_for_nothing(
     assert (other["uri"], other["sha256"], other["cost"]) == (folder.uri("clips/b.mp4"), first["sha256"], 0.0)
 
 
+def test_a_clip_that_contradicts_the_request_is_kept_beside_the_target_and_not_delivered(
+    task: ClipTask, folder: Folder, sandbox: SandboxServer, tmp_path: Path
+) -> None:
+    sandbox.inject("echo_other_duration", 1)
+
+    with pytest.raises(AirflowFailException, match=r"duration=10, where 5.* was asked for"):
+        task.run()
+
+    (accepted,) = sandbox.accepted()
+    assert "clips/a.mp4" not in folder.names()
+    (stored,) = open_store(f"file://{tmp_path}/ledger").entries()
+    assert stored.entry.archive_uri == folder.uri(f"clips/a-{accepted['request_id']}.mp4")
+
+
 def test_a_target_that_holds_another_clip_is_refused_before_the_payment(task: ClipTask, sandbox: SandboxServer) -> None:
     task.run()
 
