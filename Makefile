@@ -161,7 +161,7 @@ bench-batch: $(READY) ## Measure a batch of 1,000 images: loop, deferrable, kill
 	@WAN_FULL_BACKFILL=1 $(VENV)/bin/python -m pytest -s --timeout 7200 --basetemp=.run/pytest tests/system/test_backfill.py
 
 .PHONY: explore
-explore: $(READY) ## Let processes die at random moments of random histories (ARGS="--seed 7 --seconds 600")
+explore: $(READY) ## Let processes die at random moments of random histories (ARGS="--seed 7 --seconds 600"), or at all boundaries of a fixed set (ARGS=--fixed)
 	@$(VENV)/bin/python -m dev.explore $(ARGS)
 
 .PHONY: explore-claims

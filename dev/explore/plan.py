@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The histories to explore: a fixed set for every test run, and random ones without end."""
+"""The histories to explore: a fixed set, and random ones without end."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 from typing import Any, cast
 
@@ -21,6 +21,7 @@ from dev.explore.histories import (
     SCENARIOS,
     History,
     Played,
+    Scenario,
     Sequel,
     play,
 )
@@ -59,8 +60,8 @@ KEY_SCENARIOS = (ACCEPTED, RESET_ACCEPTED, RESET_LATE, RESET_REFUSED, BUSY, FAIL
 DEATH = Kind.DIE_AFTER
 
 
-def explore(explorer: Explorer) -> None:
-    """Explore all histories with one fault for each scenario, and those with two for the most different scenarios."""
+def explore_one_fault(explorer: Explorer) -> None:
+    """Explore every scenario with one fault at every boundary."""
     for scenario in SCENARIOS:
         explorer.one_fault(History(scenario), Kind)
         explorer.one_fault(History(scenario, deferrable=False), (DEATH, Kind.TERM_BEFORE))
@@ -73,17 +74,30 @@ def explore(explorer: Explorer) -> None:
         explorer.back_only(History(scenario, Sequel.CLEAR_AT_ONCE))
         explorer.one_fault(History(scenario, Sequel.ZOMBIE, cancel=CancelMode.IGNORED), (Kind.SLOW,))
         explorer.one_fault(History(scenario, Sequel.SECOND_WORKER, cancel=CancelMode.IGNORED), (Kind.SLOW,))
-    for scenario in KEY_SCENARIOS:
+
+
+def explore_two_faults(explorer: Explorer, scenarios: Collection[Scenario] = KEY_SCENARIOS) -> None:
+    """
+    Explore the scenarios that differ most with two faults or two processes.
+
+    :param scenarios: those of :data:`KEY_SCENARIOS` that are explored.
+    """
+
+    def chosen(*given: Scenario) -> list[Scenario]:
+        return [each for each in given if each in scenarios]
+
+    for scenario in chosen(*KEY_SCENARIOS):
         explorer.two_faults(History(scenario), DEATH, DEATH)
-    for scenario in (ACCEPTED, RESET_ACCEPTED, RESET_LATE, RESET_REFUSED, BUSY):
+    for scenario in chosen(ACCEPTED, RESET_ACCEPTED, RESET_LATE, RESET_REFUSED, BUSY):
         explorer.two_faults(History(scenario, Sequel.SECOND_RUN), DEATH, DEATH)
-    for scenario in (ACCEPTED, RESET_ACCEPTED, RESET_REFUSED):
+    for scenario in chosen(ACCEPTED, RESET_ACCEPTED, RESET_REFUSED):
         explorer.two_faults(History(scenario), Kind.ERROR_AFTER, DEATH)
         explorer.two_in_one_try(History(scenario), Kind.ERROR_AFTER, DEATH)
         explorer.two_at_once(History(scenario, Sequel.SECOND_WORKER))
         explorer.two_at_once(History(scenario, Sequel.ZOMBIE))
-    explorer.fault_at_once(History(ACCEPTED, Sequel.SECOND_WORKER), DEATH)
-    explorer.fault_at_once(History(ACCEPTED, Sequel.ZOMBIE), DEATH)
+    for scenario in chosen(ACCEPTED):
+        explorer.fault_at_once(History(scenario, Sequel.SECOND_WORKER), DEATH)
+        explorer.fault_at_once(History(scenario, Sequel.ZOMBIE), DEATH)
 
 
 def at_random(seed: int) -> Iterator[History]:
