@@ -225,7 +225,8 @@ wheel: $(READY) ## Build the wheel and import it in an empty environment
 	@rm -rf dist .run/wheel-venv
 	@$(VENV)/bin/python -m build --wheel --outdir dist . > .run/build.log 2>&1 || { cat .run/build.log >&2; exit 1; }
 	@$(PYTHON) -m venv .run/wheel-venv
-	@.run/wheel-venv/bin/python -m pip install --quiet dist/*.whl
+	@$(VENV)/bin/python -m uv pip install --quiet --python .run/wheel-venv/bin/python dist/*.whl || \
+		.run/wheel-venv/bin/python -m pip install --quiet dist/*.whl
 	@cd .run && wheel-venv/bin/python ../.ci/check_wheel.py
 	@rm -rf .run/wheel-venv
 
