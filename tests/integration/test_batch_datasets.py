@@ -49,6 +49,32 @@ def test_a_parquet_with_the_pictures_inside_becomes_clips(folder: Folder, sandbo
     assert rejected["image"].startswith("c.jpg")
 
 
+def test_a_parquet_of_pandas_with_floats_and_timestamps_becomes_clips(folder: Folder, sandbox: SandboxServer) -> None:
+    pandas = pytest.importorskip("pandas")
+    images = [folder.put(f"in/{number}.jpg", picture(480, 640 + number)) for number in range(3)]
+    frame = pandas.DataFrame(
+        {
+            "image": images,
+            "prompt": ["one", None, "three"],
+            "duration": [5.0, float("nan"), 7.5],
+            "seed": pandas.array([7, None, 9], dtype="Int64"),
+            "taken": pandas.to_datetime([1, 2, None], unit="ns"),
+            "tags": [{"a": [1]}, None, {"a": []}],
+        }
+    )
+    buffer = io.BytesIO()
+    frame.to_parquet(buffer)
+    job = BatchTask(folder, {"manifest": folder.put("frame.parquet", buffer.getvalue())})
+
+    result = job.try_(max_failed_fraction=0.5)
+
+    assert (result["archived"], result["rejected"]) == (2, 1)
+    assert prompts(sandbox) == ["", "one"]
+    (rejected,) = (row for row in job.rows() if row["status"] == "rejected")
+    assert rejected["row"] == 3
+    assert "duration=7.5" in rejected["error"]
+
+
 def test_a_webdataset_shard_becomes_clips(folder: Folder, sandbox: SandboxServer) -> None:
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:
