@@ -1,9 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 import time
 from types import SimpleNamespace
 from typing import Any
@@ -116,16 +113,3 @@ class TestKill:
             killed.operator._defer(killed.operator._batch_run, EndOfCycle(("own", "followed"), None, is_last=False))
 
         assert deferred.value.trigger.followed_ids == ["followed"]
-
-
-def test_importing_it_needs_no_library_of_http_s3_or_pictures() -> None:
-    heavy = ["requests", "aiohttp", "boto3", "PIL", "av", "pyarrow", "airflow_provider_wan.batch.engine"]
-    check = (
-        "import json, sys; before = set(sys.modules); import airflow_provider_wan.operators.wan_batch; "
-        f"print(json.dumps([m for m in {heavy} if m in sys.modules and m not in before]))"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", f"import airflow.sdk; {check}"], capture_output=True, text=True, check=True
-    )
-
-    assert json.loads(done.stdout.splitlines()[-1]) == []
