@@ -96,18 +96,21 @@ TIMED := tests/integration/test_deadlines.py tests/integration/test_batch_deadli
 # $(1): environment, $(2): folder for temporary files, $(3): what to run side by side, $(4): what after it
 define run_tests
 	@$(if $(ARGS),$(1)/bin/python -m pytest --basetemp=.run/$(2) $(ARGS),\
-		$(1)/bin/python -m pytest --basetemp=.run/$(2) $(SIDE_BY_SIDE) $(3) && \
-		$(1)/bin/python -m pytest --basetemp=.run/$(2) -n 2 --dist loadfile --durations 15 tests/system $(4))
+		$(1)/bin/python -m pytest --basetemp=.run/$(2) -m 'not nightly' $(SIDE_BY_SIDE) $(3) && \
+		$(1)/bin/python -m pytest --basetemp=.run/$(2) -m 'not nightly' -n 2 --dist loadfile --durations 15 tests/system $(4))
 endef
 
 .PHONY: test
-test: $(READY) ## Run all tests: unit, sandbox, integration and system (ARGS="-k name" for some)
+test: $(READY) ## Run the tests: unit, sandbox, integration and system (ARGS="-k name" for some)
 	$(call run_tests,$(VENV),pytest,--ignore tests/system $(addprefix --ignore ,$(TIMED)),$(TIMED))
+
+.PHONY: test-nightly
+test-nightly: $(READY) ## Run the tests that take minutes each, which show more of what the others show too
+	@$(VENV)/bin/python -m pytest --basetemp=.run/pytest-nightly -m nightly --durations 15 $(or $(ARGS),tests)
 
 # What leans on Airflow; the floors below it don't import it.
 ON_FLOOR := $(foreach each,cli dags decorators hooks links notifications operators plugins sensors transfers triggers,$(wildcard tests/unit/$(each))) \
-	$(foreach each,get_provider_info metrics retry traces,tests/unit/test_$(each).py) \
-	$(foreach each,image_to_video s3_to_wan task_decorator wan_to_s3,tests/integration/test_$(each).py)
+	$(foreach each,get_provider_info metrics retry traces,tests/unit/test_$(each).py) tests/integration/test_task_decorator.py
 # The longest, whose parts the others show too, and those that watch no part of Airflow.
 NOT_ON_FLOOR := $(foreach each,backfill batches company_network component gallery leaks money pods recovery,--ignore tests/system/test_$(each).py)
 
@@ -161,7 +164,7 @@ bench-batch: $(READY) ## Measure a batch of 1,000 images: loop, deferrable, kill
 	@WAN_FULL_BACKFILL=1 $(VENV)/bin/python -m pytest -s --timeout 7200 --basetemp=.run/pytest tests/system/test_backfill.py
 
 .PHONY: explore
-explore: $(READY) ## Let processes die at random moments of random histories (ARGS="--seed 7 --seconds 600"), or at all boundaries of a fixed set (ARGS=--fixed)
+explore: $(READY) ## Let processes die at random moments of random histories (ARGS="--seed 7 --seconds 600")
 	@$(VENV)/bin/python -m dev.explore $(ARGS)
 
 .PHONY: explore-claims

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``python -m dev.explore``: play random histories until the time is over or one fails, or all of the fixed set."""
+"""``python -m dev.explore``: play random histories until the time is over or one fails."""
 
 from __future__ import annotations
 
@@ -16,22 +16,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="explore", description=__doc__)
     parser.add_argument("--seed", type=int, default=random.randrange(2**31))
     parser.add_argument("--seconds", type=float, default=600.0)
-    parser.add_argument("--fixed", action="store_true", help="all histories of the fixed set instead (20 minutes)")
     options = parser.parse_args()
     os.environ.setdefault("AIRFLOW_HOME", tempfile.mkdtemp(prefix="airflow-"))
-    from dev.explore.explorer import Explorer
     from dev.explore.guard import nothing_real
-    from dev.explore.plan import explore_one_fault, explore_two_faults, played_at_random
+    from dev.explore.plan import played_at_random
     from dev.explore.seams import logs_collected
     from dev.explore.task import Broken
 
-    if options.fixed:
-        explorer = Explorer()
-        with logs_collected(), nothing_real():
-            explore_one_fault(explorer)
-            explore_two_faults(explorer)
-        print(explorer.coverage.format())
-        return 0
     print(f"seed {options.seed}", flush=True)
     until, count, struck = time.monotonic() + options.seconds, 0, Counter[str]()
     try:

@@ -95,6 +95,7 @@ def test_deferral_cycles_make_the_same_as_the_loop_and_store_no_secret(
     assert len(json.dumps(job.events)) < 200 * len(job.events)
 
 
+@pytest.mark.nightly
 def test_a_batch_that_is_killed_again_and_again_pays_once_for_each_clip(
     folder: Folder, busy: SandboxServer, tmp_path: Path
 ) -> None:

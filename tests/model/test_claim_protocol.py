@@ -14,11 +14,17 @@ from dev.model.search import Expected, Search, missing_tools, run_search
 
 needs_spin = pytest.mark.skipif(missing_tools() is not None, reason=missing_tools() or "")
 # Left to `make model`: these take the longest, or repeat what others show.
-QUICK = [s for s in SEARCHES if s.group != "sum" and "LIST_HIDES" not in s.defines and "WORKERS=3" not in s.defines]
+TESTED = [s for s in SEARCHES if s.group != "sum" and "LIST_HIDES" not in s.defines and "WORKERS=3" not in s.defines]
+FIGURES = json.loads((ROOT / "docs/explanation/model.json").read_text("utf-8"))
+STATES = {tuple(figure["defines"]): figure["states"] for figure in FIGURES}
 
 
 @needs_spin
-@pytest.mark.parametrize("search", QUICK, ids=lambda s: f"{s.group}: {s.title}")
+@pytest.mark.parametrize(
+    "search",
+    [pytest.param(s, marks=pytest.mark.nightly if STATES[s.defines] > 200_000 else ()) for s in TESTED],
+    ids=lambda search: f"{search.group}: {search.title}",
+)
 def test_spin_finds_what_is_expected(search: Search, tmp_path: Path) -> None:
     assert run_search(search, tmp_path).found is search.expected
 
@@ -30,12 +36,11 @@ def test_every_safeguard_and_every_bound_is_expected_to_matter() -> None:
 
 
 def test_the_page_has_the_figures_of_these_searches() -> None:
-    figures = json.loads((ROOT / "docs/explanation/model.json").read_text("utf-8"))
     page = (ROOT / "docs/explanation/model.md").read_text("utf-8")
-    assert [{k: f[k] for k in ("group", "title", "defines")} for f in figures] == [
+    assert [{k: f[k] for k in ("group", "title", "defines")} for f in FIGURES] == [
         {"group": s["group"], "title": s["title"], "defines": list(s["defines"])} for s in map(asdict, SEARCHES)
     ]
-    for figure in figures:
+    for figure in FIGURES:
         assert f"| {figure['title']} | {figure['found']} | {figure['states']:,} |" in page
 
 

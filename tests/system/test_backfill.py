@@ -22,6 +22,7 @@ from dev.stack import ROOT, Stack
 from dev.testkit.airflow_harness import BUCKET, AirflowHarness
 from dev.testkit.batch_runs import crops
 
+pytestmark = pytest.mark.nightly
 DAG = "wan_dataset_backfill"
 FULL = bool(os.environ.get("WAN_FULL_BACKFILL"))
 DAYS, IMAGES, DISTINCT = (14, 20, 100) if FULL else (4, 5, 8)

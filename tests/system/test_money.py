@@ -61,6 +61,7 @@ def test_whatever_dies_each_clip_is_paid_for_once_and_archived(
         assert inspect(tmp_path / f"{n}.mp4").seconds == pytest.approx(5, abs=0.2)
 
 
+@pytest.mark.nightly
 def test_forty_clips_that_are_done_at_once_are_forty_successes_and_forty_charges(
     harness: AirflowHarness, api: SandboxServer
 ) -> None:
