@@ -28,6 +28,8 @@ export AIRFLOW_HOME := $(CURDIR)/.run/airflow
 export PIP_CACHE_DIR ?= $(CURDIR)/.run/pip-cache
 export UV_CACHE_DIR ?= $(CURDIR)/.run/uv-cache
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# Each task of Airflow is a process of its own, which would compile this package anew.
+unexport PYTHONDONTWRITEBYTECODE
 $(shell mkdir -p "$(TMPDIR)")
 
 # uv resolves what pip takes minutes for; where only pip is configured for the index, pip does it.
