@@ -43,12 +43,14 @@ def open_ledger_store(args: argparse.Namespace) -> DocumentStore:
     :param args: parsed command line.
     :raises WanValidationError: if there is none.
     """
-    from airflow_provider_wan.operators.ledger_context import open_ledger, resolve_ledger_uri
+    from airflow_provider_wan.hooks.s3_client import create_s3_client
+    from airflow_provider_wan.ledger import open_store
+    from airflow_provider_wan.operators.ledger_context import resolve_ledger_uri
 
     uri = resolve_ledger_uri(args.ledger)
     if uri.startswith("file://") and not Path(uri.removeprefix("file://")).is_dir():
         raise WanValidationError("--ledger", uri, "is not a folder: no task has written a ledger there yet")
-    return open_ledger(uri, args.aws_conn_id)
+    return open_store(uri, s3_client=lambda: create_s3_client(args.aws_conn_id))
 
 
 def open_hook(args: argparse.Namespace) -> WanHook:

@@ -196,9 +196,11 @@ def _run(name: str, check: Callable[[], str | tuple[CheckStatus, str]]) -> Check
 
 
 def _check_ledger(args: argparse.Namespace) -> str:
-    from airflow_provider_wan.operators.ledger_context import open_ledger, resolve_ledger_uri
+    from airflow_provider_wan.hooks.s3_client import create_s3_client
+    from airflow_provider_wan.ledger import open_store
+    from airflow_provider_wan.operators.ledger_context import resolve_ledger_uri
 
-    store = open_ledger(resolve_ledger_uri(args.ledger), args.aws_conn_id)
+    store = open_store(resolve_ledger_uri(args.ledger), s3_client=lambda: create_s3_client(args.aws_conn_id))
     store.probe()
     next(store.fingerprints(), None)
     return f"{store.uri}: readable, writable, and conditional writes are honoured"

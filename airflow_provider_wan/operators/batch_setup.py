@@ -133,7 +133,9 @@ def open_batch_ledger(arguments: BatchArguments) -> DocumentStore:
     :param arguments: the operator.
     :raises WanValidationError: if ``reuse`` needs a ledger, and none is set.
     """
-    return ledger_context.open_ledger(resolve_batch_ledger_uri(arguments), arguments.aws_conn_id, arguments.s3_options)
+    from airflow_provider_wan.ledger import open_store
+
+    return open_store(resolve_batch_ledger_uri(arguments), s3_client=lambda: arguments.s3)
 
 
 def build_budget_name(arguments: BatchArguments, context: Context) -> str:

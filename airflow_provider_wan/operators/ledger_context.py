@@ -12,15 +12,11 @@ from uuid import UUID, uuid4
 from airflow.providers.common.compat.sdk import conf
 
 from airflow_provider_wan.api.errors import WanValidationError
-from airflow_provider_wan.hooks.s3_client import create_s3_client
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from airflow.providers.common.compat.sdk import Context
 
     from airflow_provider_wan.ledger import LedgerEntry, Owner, TaskReference
-    from airflow_provider_wan.ledger.stores.base import DocumentStore
 
 #: XCom of a task whose ledger is not the deployment's: by it, the gallery finds the task's clips.
 LEDGER_XCOM_KEY = "wan_ledger_uri"
@@ -86,18 +82,6 @@ def runs_on_one_machine() -> bool:
         return False
     executors = _list_executors(conf.get("core", "executor", fallback="") or "")
     return bool(executors) and all(map(_is_local_executor, executors))
-
-
-def open_ledger(uri: str, aws_conn_id: str | None, s3_options: Mapping[str, Any] | None = None) -> DocumentStore:
-    """Open a ledger.
-
-    :param uri: ``s3://bucket/prefix`` or ``file:///folder``.
-    :param aws_conn_id: the connection for ``s3://``.
-    :param s3_options: options of a task for everything that is written to S3.
-    """
-    from airflow_provider_wan.ledger import open_store
-
-    return open_store(uri, s3_client=lambda: create_s3_client(aws_conn_id, s3_options))
 
 
 def task_name(context: Context) -> str:

@@ -313,10 +313,10 @@ class WanI2VOperator(WanClipBaseOperator):
         return None if self.model in (None, self.hook.config.model) else self.model
 
     def _open_submitter(self) -> Submitter:
-        from airflow_provider_wan.ledger import Submitter
+        from airflow_provider_wan.ledger import Submitter, open_store
 
         uri = ledger_context.resolve_ledger_uri(self.ledger_uri)
-        return Submitter(self.hook.client, ledger_context.open_ledger(uri, self.aws_conn_id, self.s3_options))
+        return Submitter(self.hook.client, open_store(uri, s3_client=lambda: self.s3))
 
     def _wait_for_result(self, context: Context, submit_result: SubmitResult, end_time: float) -> Any:
         from airflow_provider_wan.ledger.entry import EntryState

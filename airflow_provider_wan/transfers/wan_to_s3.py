@@ -119,12 +119,11 @@ class WanToS3Operator(WanBaseOperator):
     @cached_property
     def archive(self) -> ClipArchive:
         """The clips on the S3 of the AWS connection."""
-        from airflow_provider_wan.hooks.s3_client import create_s3_client
         from airflow_provider_wan.media.archive import ClipArchive
         from airflow_provider_wan.media.fetch import ResultHosts
 
         return ClipArchive(
-            create_s3_client(self.aws_conn_id, self.s3_options),
+            self.s3,
             ResultHosts.from_config(self.hook.config),
             max_bytes=self.max_bytes,
             replace=self.replace,
@@ -217,14 +216,14 @@ class WanToS3Operator(WanBaseOperator):
 
     def _open_ledger(self, upstream: Mapping[str, Any]) -> tuple[Ledger | None, str]:
         """Return the ledger of the clip, if it is known, and the clip's fingerprint."""
-        from airflow_provider_wan.ledger import Submitter
-        from airflow_provider_wan.operators.ledger_context import find_ledger_uri, open_ledger
+        from airflow_provider_wan.ledger import Submitter, open_store
+        from airflow_provider_wan.operators.ledger_context import find_ledger_uri
 
         uri = find_ledger_uri(self.ledger_uri or upstream.get("ledger_uri"))
         fingerprint = upstream.get("fingerprint")
         if uri is None or not isinstance(fingerprint, str):
             return None, ""
-        return Submitter(self.hook.client, open_ledger(uri, self.aws_conn_id, self.s3_options)).ledger, fingerprint
+        return Submitter(self.hook.client, open_store(uri, s3_client=lambda: self.s3)).ledger, fingerprint
 
     def _read_entry(self, ledger: Ledger | None, fingerprint: str, request_id: str) -> LedgerEntry | None:
         """Return the clip's entry, as far as it can be read: the clip is archived all the same."""

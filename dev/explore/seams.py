@@ -24,7 +24,6 @@ from airflow_provider_wan.api.wire import HttpRequest, HttpResponse
 from airflow_provider_wan.hooks import wan as hook_module
 from airflow_provider_wan.hooks.wan import WanHook
 from airflow_provider_wan.ledger import Submitter
-from airflow_provider_wan.operators import ledger_context
 from airflow_provider_wan.operators import wan as operator_module
 from airflow_provider_wan.operators.wan import WanI2VOperator
 from airflow_provider_wan.polling import hub as hub_module
@@ -97,7 +96,7 @@ def seams(make: Make) -> Iterator[None]:
         stack.enter_context(logs_collected())
         for module in (operator_module, trigger_module, hub_module, deferral_module, client_module):
             stack.enter_context(patch.object(module, "time", clock))
-        stack.enter_context(patch.object(ledger_context, "open_ledger", lambda *_: current_process().store()))
+        stack.enter_context(patch.object(ledger, "open_store", lambda *_, **__: current_process().store()))
         stack.enter_context(patch.object(WanHook, "client", property(lambda _: current_process().client())))
         stack.enter_context(patch.object(WanHook, "config", CONFIG))
         stack.enter_context(patch.object(WanHook, "_connect", _connect))
