@@ -84,8 +84,7 @@ def one(seed: int, count: int, trouble_seconds: float, seconds: float) -> SeedRe
 def _read_ledger(cluster: Cluster) -> list[LedgerEntry]:
     """Return all entries: of the mapped tasks, and of the batch, which may have a ledger of its own."""
     uris = (f"s3://{cluster.bucket}/ledger", f"s3://{cluster.bucket}/chaos/batch/_ledger")
-    client = cluster.s3_client()
-    return [stored.entry for uri in uris for stored in open_store(uri, s3_client=client).entries()]
+    return [stored.entry for uri in uris for stored in open_store(uri, s3_client=cluster.s3_client).entries()]
 
 
 def main() -> int:
