@@ -93,13 +93,13 @@ SIDE_BY_SIDE := -n 4 --dist loadfile --no-loadscope-reorder --durations 15
 # Those that hold a deadline by the real clock.
 TIMED := tests/integration/test_deadlines.py tests/integration/test_batch_deadlines.py
 
-# System tests come after the others, with those that watch the clock. Two processes share them, each with one Airflow:
+# System tests come after the others, with those that watch the clock. Three processes share them, each with one Airflow:
 # most of their time is waiting.
 # $(1): environment, $(2): folder for temporary files, $(3): what to run side by side, $(4): what after it
 define run_tests
 	@$(if $(ARGS),$(1)/bin/python -m pytest --basetemp=.run/$(2) $(ARGS),\
 		$(1)/bin/python -m pytest --basetemp=.run/$(2) -m 'not nightly' $(SIDE_BY_SIDE) $(3) && \
-		$(1)/bin/python -m pytest --basetemp=.run/$(2) -m 'not nightly' -n 2 --dist loadfile --durations 15 tests/system $(4))
+		$(1)/bin/python -m pytest --basetemp=.run/$(2) -m 'not nightly' -n 3 --dist loadfile --durations 15 tests/system $(4))
 endef
 
 .PHONY: test
@@ -114,7 +114,7 @@ test-nightly: $(READY) ## Run the tests that take minutes each, which show more 
 ON_FLOOR := $(foreach each,cli dags decorators hooks links notifications operators plugins sensors transfers triggers,$(wildcard tests/unit/$(each))) \
 	$(foreach each,get_provider_info metrics retry traces,tests/unit/test_$(each).py) tests/integration/test_task_decorator.py
 # The longest, whose parts the others show too, and those that watch no part of Airflow.
-NOT_ON_FLOOR := $(foreach each,backfill batches company_network component gallery leaks money pods recovery,--ignore tests/system/test_$(each).py)
+NOT_ON_FLOOR := $(foreach each,backfill batches company_network component gallery leaks money one_clip pods recovery,--ignore tests/system/test_$(each).py)
 
 .PHONY: test-floor
 test-floor: $(FLOOR_READY) ## Run the tests that Airflow has a part in on the oldest one that is supported

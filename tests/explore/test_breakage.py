@@ -44,6 +44,7 @@ def explore(make: Any = Submitter, *, scenarios: Any = (ACCEPTED, RESET_ACCEPTED
         explorer.one_fault(History(scenarios[0], sequel, cancel=CancelMode.IGNORED), ONE)
 
 
+@pytest.mark.nightly
 def test_with_everything_in_place_nothing_is_found() -> None:
     explore()
 

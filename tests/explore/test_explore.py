@@ -16,8 +16,8 @@ from airflow_provider_wan.sandbox.config import CancelMode
 from airflow_provider_wan.triggers.wan import WanI2VTrigger
 from dev.explore.explorer import Explorer
 from dev.explore.guard import RealIoError, nothing_real
-from dev.explore.histories import ACCEPTED, SCENARIOS, History, Sequel, play
-from dev.explore.plan import BOUNDARIES, KEY_SCENARIOS, explore_one_fault, find_failure, played_at_random
+from dev.explore.histories import ACCEPTED, RESET_ACCEPTED, SCENARIOS, History, Sequel, play
+from dev.explore.plan import BOUNDARIES, explore_one_fault, find_failure, played_at_random
 from dev.explore.stage import Switch
 from dev.explore.world import Kind, Strike
 
@@ -33,7 +33,7 @@ serialize = WanI2VTrigger.serialize
 def test_no_schedule_with_one_fault_charges_twice_or_loses_a_clip(capsys: pytest.CaptureFixture[str]) -> None:
     explorer = Explorer()
     with nothing_real():
-        explore_one_fault(explorer, KEY_SCENARIOS)
+        explore_one_fault(explorer, (ACCEPTED, RESET_ACCEPTED))
     coverage = explorer.coverage
     with capsys.disabled():
         print(f"\n{coverage.format()}")
