@@ -36,7 +36,7 @@ $(shell mkdir -p "$(TMPDIR)")
 # $(1): environment, $(2): what to install
 define add
 	$(1)/bin/python -m pip install --quiet uv && \
-		$(1)/bin/python -m uv pip install --quiet --compile-bytecode --python $(1)/bin/python $(2) || \
+		$(1)/bin/python -m uv pip install --quiet --python $(1)/bin/python $(2) || \
 		$(1)/bin/python -m pip install --quiet $(2)
 endef
 
@@ -111,7 +111,7 @@ test-nightly: $(READY) ## Run the tests that take minutes each, which show more 
 	@$(VENV)/bin/python -m pytest --basetemp=.run/pytest-nightly -m nightly --durations 15 $(or $(ARGS),tests)
 
 # What leans on Airflow; the floors below it don't import it.
-ON_FLOOR := $(foreach each,cli dags decorators hooks links notifications operators plugins sensors transfers triggers,$(wildcard tests/unit/$(each))) \
+ON_FLOOR := $(foreach each,dags decorators hooks operators plugins sensors transfers triggers,$(wildcard tests/unit/$(each))) \
 	$(foreach each,get_provider_info metrics retry traces,tests/unit/test_$(each).py) tests/integration/test_task_decorator.py
 # The longest, whose parts the others show too, and those that watch no part of Airflow.
 NOT_ON_FLOOR := $(foreach each,backfill batches company_network component gallery leaks money one_clip pods recovery,--ignore tests/system/test_$(each).py)

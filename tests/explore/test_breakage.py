@@ -126,7 +126,7 @@ class WithoutPollingFirst(Submitter):
         WithoutSecondScan,
         WithoutLease,
         WithoutFence,
-        WithoutHaste,
+        pytest.param(WithoutHaste, marks=pytest.mark.nightly),
         WithoutPollingFirst,
     ],
 )
