@@ -93,13 +93,13 @@ SIDE_BY_SIDE := -n 4 --dist loadfile --no-loadscope-reorder --durations 15
 # Those that hold a deadline by the real clock.
 TIMED := tests/integration/test_deadlines.py tests/integration/test_batch_deadlines.py
 
-# System tests come after the others, with those that watch the clock. Three processes share them, each with one Airflow:
+# System tests come after the others, with those that watch the clock. Two processes share them, each with one Airflow:
 # most of their time is waiting.
 # $(1): environment, $(2): folder for temporary files, $(3): what to run side by side, $(4): what after it
 define run_tests
 	@$(if $(ARGS),$(1)/bin/python -m pytest --basetemp=.run/$(2) $(ARGS),\
 		$(1)/bin/python -m pytest --basetemp=.run/$(2) -m 'not nightly' $(SIDE_BY_SIDE) $(3) && \
-		$(1)/bin/python -m pytest --basetemp=.run/$(2) -m 'not nightly' -n 3 --dist loadfile --durations 15 tests/system $(4))
+		$(1)/bin/python -m pytest --basetemp=.run/$(2) -m 'not nightly' -n 2 --dist loadfile --durations 15 tests/system $(4))
 endef
 
 .PHONY: test

@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 import re
+import time
 from typing import Any
 
 import pytest
 
 from airflow_provider_wan.links.wan import build_run_path
+from airflow_provider_wan.triggers.deferral import MIN_DEFERRAL_SECONDS
 from dev.component import wait_for
 from dev.stack import Stack
 from dev.testkit.airflow_harness import BUCKET, AirflowHarness, DagRunHandle
@@ -138,6 +140,8 @@ def test_clips_are_published_after_a_person_has_approved_them(harness: AirflowHa
     wait_for("the question", is_waiting, seconds=120, every=0.5, parts=list(stack.components.values()))
     published = {"Bucket": BUCKET, "Prefix": "published/"}
     assert s3.list_objects_v2(**published)["KeyCount"] == 0
+    # As a person would: Airflow fails a task that goes on before the scheduler has seen its worker end.
+    time.sleep(MIN_DEFERRAL_SECONDS)
     answer = f"/dags/{run.dag_id}/dagRuns/{run.run_id}/taskInstances/approve/-1/hitlDetails"
     stack.airflow.call("PATCH", answer, json={"chosen_options": ["Approve"]})
 
