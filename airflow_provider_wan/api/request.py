@@ -327,12 +327,12 @@ def build_clip_request(model: str, media: Mapping[str, str | None], **parameters
     cls = get_request_class(model)
     urls = {name: url for name, url in media.items() if url is not None}
     known = {each.name for each in fields(cls)}
-    unknown = [(name, strip_query(url)) for name, url in urls.items() if name not in cls.MEDIA_FIELDS]
-    unknown += [
-        (name, value) for name, value in parameters.items() if name not in known and value != _NEUTRAL.get(name, cls)
-    ]
-    for name, value in unknown:
-        raise WanValidationError(name, value, f"is no parameter of {model}", "It would be ignored, and paid for")
+    unknown = {name: url for name, url in urls.items() if name not in cls.MEDIA_FIELDS} | {
+        name: value for name, value in parameters.items() if name not in known and value != _NEUTRAL.get(name, object())
+    }
+    for name, value in unknown.items():
+        display = strip_query(value) if isinstance(value, str) else value
+        raise WanValidationError(name, display, f"is no parameter of {model}", "It would be ignored, and paid for")
     retained = {name: value for name, value in parameters.items() if name in known}
     return cls(model=model, **_name_media(cls, {"img_url": media.get("img_url"), **urls}), **retained)
 

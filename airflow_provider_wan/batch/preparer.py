@@ -139,7 +139,7 @@ class ItemPreparer:
         fingerprint = compute_fingerprint(
             request,
             scope=self._scope,
-            # The bytes after fitting depend on a library's version, so the original identifies the image.
+            # The bytes after fitting depend on a library's version, so the original identifies the file.
             media_sha256={name: each.source_sha256 for name, each in ingested.items()},
             idempotency_key=item.idempotency_key,
         )

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_wan.api.errors import Paid, WanValidationError
-from airflow_provider_wan.api.request import I2VRequest, RawRequest
+from airflow_provider_wan.api.request import I2VRequest, RawRequest, build_clip_request
 
 URL = "https://images.example.com/cat.jpg"
 
@@ -123,3 +123,11 @@ def test_a_refusal_survives_the_way_between_processes() -> None:
 def test_a_raw_payload_has_no_text_that_is_no_utf8(payload: dict[str, Any]) -> None:
     with pytest.raises(WanValidationError, match=r"payload.*half an emoji.*Remove"):
         RawRequest("kling-v3", payload)
+
+
+@pytest.mark.parametrize("value", ["https://images.example.com/end.png?Signature=drawn", "", 5])
+def test_a_file_that_the_model_does_not_take_is_refused_whatever_its_value_is(value: Any) -> None:
+    with pytest.raises(WanValidationError, match="is no parameter of") as caught:
+        build_clip_request("wan2.6-i2v", {"img_url": "https://images.example.com/cat.png", "last_frame": value})
+    assert caught.value.field == "last_frame"
+    assert "Signature" not in str(caught.value)
