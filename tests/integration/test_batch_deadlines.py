@@ -16,6 +16,8 @@ from dev.testkit.s3_folder import Folder
 
 # The most by which a batch may exceed its timeout, including writing the results.
 GRACE = 5.0
+# The delay of a slow response, which comes long after the timeout of any batch here.
+SLOW = 40.0
 
 
 def elapsed(job: BatchTask) -> float:
@@ -50,6 +52,7 @@ def test_a_401_on_some_polls_does_not_end_a_batch(
 def test_a_batch_keeps_its_timeout_and_submits_all_its_rows_while_polls_get_no_response(
     folder: Folder, sandbox: SandboxServer, silent: tuple[str, ...]
 ) -> None:
+    sandbox.call(lambda core: core.configure(slow_seconds=SLOW))
     for fault in silent:
         sandbox.inject(fault, None)
     job = BatchTask(folder, {"manifest": upload(folder, 6)})
@@ -67,6 +70,7 @@ def test_a_batch_keeps_its_timeout_and_submits_all_its_rows_while_polls_get_no_r
 def test_a_batch_keeps_its_timeout_while_submissions_get_no_response(
     folder: Folder, sandbox: SandboxServer, fault: str
 ) -> None:
+    sandbox.call(lambda core: core.configure(slow_seconds=SLOW))
     sandbox.inject(fault, None)
     job = BatchTask(folder, {"manifest": upload(folder, 4)})
 
