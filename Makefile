@@ -155,6 +155,10 @@ test-containers: $(CLUSTER_READY) ## Test docker-compose.yml and the Dockerfile 
 chaos: $(CLUSTER_READY) ## Let services die and the API fail while 200 clips are made (ARGS="--seed 1 2 3")
 	@$(VENV)/bin/python -m dev.chaos $(ARGS)
 
+.PHONY: load
+load: $(CLUSTER_READY) ## Hold 2,000 clips in flight at once on the cluster, and measure what each service takes (some 20 minutes)
+	@$(VENV)/bin/python -m dev.load $(ARGS)
+
 .PHONY: env
 env: ## Write .env for docker-compose.yml, with drawn secrets
 	@$(or $(PYTHON),python3) -m dev.compose.variables
