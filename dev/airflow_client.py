@@ -101,6 +101,10 @@ class AirflowClient:
         else:
             self.call("POST", "/connections", json=body)
 
+    def put_pool(self, name: str, slots: int, *, include_deferred: bool) -> None:
+        """Make a pool. :param include_deferred: whether deferred tasks take slots too."""
+        self.call("POST", "/pools", json={"name": name, "slots": slots, "include_deferred": include_deferred})
+
     def put_variable(self, key: str, value: str) -> None:
         self.call("POST", "/variables", json={"key": key, "value": value})
 

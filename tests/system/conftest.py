@@ -15,7 +15,7 @@ from dev.testkit.airflow_harness import BUCKET, AirflowHarness
 
 DAGS = (
     *("wan_image_to_video", "wan_single_clip", "wan_manifest_batch"),
-    *("blocking_clip", "patient_clip", "many_clips", "quick_clips", "batch_of_clips", "company_clip"),
+    *("blocking_clip", "patient_clip", "many_clips", "quick_clips", "batch_of_clips", "company_clip", "limited_clips"),
 )
 
 

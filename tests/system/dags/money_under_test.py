@@ -88,6 +88,49 @@ def batch_of_clips() -> None:
     )
 
 
+@dag(schedule=None, params={"image": Param(type="string"), "output": Param(type="string")}, max_active_tasks=64)
+def limited_clips() -> None:
+    """Batches and single clips that share one limit of requests in flight."""
+
+    @task
+    def batches() -> list[dict[str, Any]]:
+        params = get_current_context()["params"]
+        return [
+            {
+                "output_prefix": f"{params['output']}{batch}/",
+                "manifest": [
+                    {"image": params["image"], "name": f"{row}", "prompt": f"batch {batch} row {row}"}
+                    for row in range(6)
+                ],
+            }
+            for batch in range(3)
+        ]
+
+    WanI2VBatchOperator.partial(
+        task_id="batch",
+        wan_conn_id="wan_money",
+        resolution="720P",
+        max_in_flight=3,
+        poll_interval=1,
+        deferrable=True,
+        pool="wan_account",
+        pool_slots=3,
+        timeout=timedelta(minutes=5),
+    ).expand_kwargs(batches())
+    WanI2VOperator.partial(
+        task_id="single",
+        wan_conn_id="wan_money",
+        img_url="{{ params.image }}",
+        resolution="720P",
+        ledger_uri="s3://wan-media/ledger-of-limited",
+        deferrable=True,
+        poll_interval=1,
+        pool="wan_account",
+        timeout=timedelta(minutes=5),
+    ).expand(prompt=[f"single {number}" for number in range(4)])
+
+
 many_clips()
 quick_clips()
 batch_of_clips()
+limited_clips()
