@@ -14,6 +14,7 @@ import atexit
 import contextlib
 import json
 import os
+import re
 import secrets
 import shutil
 import signal
@@ -245,6 +246,24 @@ class SeaweedFS:
         # SeaweedFS puts these beside the folder that it was given, and leaves them there.
         for service, port in self._grpc.items():
             Path(f"/tmp/seaweedfs-{service}-grpc-{port}.sock").unlink(missing_ok=True)
+
+
+def set_read_only(master: str, filer: str, bucket: str, read_only: bool) -> None:
+    """Let every write to a bucket fail with 500, as on a full disk, or succeed again.
+
+    :param master: ``host:port.grpc-port`` of the master.
+    :param filer: the same of the filer.
+    :raises SeaweedError: when the server does not take it.
+    """
+    change = "-readOnly -apply" if read_only else "-delete -apply"
+    commands = f"lock\nfs.configure -locationPrefix=/buckets/{bucket}/ {change}\nunlock\nexit\n"
+    shell = [str(_weed()), "shell", f"-master={master}", f"-filer={filer}"]
+    try:
+        done = subprocess.run(shell, input=commands, capture_output=True, text=True, timeout=15, check=True)
+    except subprocess.SubprocessError as error:
+        raise SeaweedError(f"SeaweedFS could not be configured: {error}") from error
+    if '"locations"' not in done.stdout or bool(re.search(r'"readOnly":\s*true', done.stdout)) is not read_only:
+        raise SeaweedError(f"SeaweedFS was not configured: {done.stdout[-500:]}{done.stderr[-500:]}")
 
 
 def _weed() -> Path:

@@ -10,10 +10,13 @@ import sys
 import time
 from pathlib import Path
 
+import libfaketime
+
 from airflow_provider_wan.ledger.entry import LedgerEntry
 from airflow_provider_wan.ledger.stores import open_store
 from dev.chaos.account import account
-from dev.chaos.plan import draw
+from dev.chaos.network import Network
+from dev.chaos.plan import CLOCKS, PARTITIONS, draw
 from dev.chaos.play import Player, clips, count_states
 from dev.chaos.report import SeedResult, page, picture
 from dev.cluster import FOLDER, Cluster
@@ -35,7 +38,11 @@ def one(seed: int, count: int, trouble_seconds: float, seconds: float) -> SeedRe
         print(f"{time.monotonic() - began:6.1f} s  {text}", flush=True)
 
     say(f"seed {seed}: starting the cluster …")
-    with Cluster(FOLDER.with_name("chaos-cluster"), variables=VARIABLES) as cluster:
+    installed = Cluster(FOLDER.with_name("chaos-cluster"), variables=VARIABLES, relayed=tuple(PARTITIONS))
+    places, components = installed.engine.places, installed.engine.components
+    for name, seconds_ahead in CLOCKS.items():
+        components[name].env.update(set_clock(seconds_ahead))
+    with Network(places.routes, places.ports) as network, installed as cluster:
         cluster.wait_for_dags(MAPPED, BATCH)
         (body,) = crops(1, seed=seed)
         cluster.s3_client().put_object(Bucket=cluster.bucket, Key="chaos-images/one.jpg", Body=body)
@@ -43,8 +50,7 @@ def one(seed: int, count: int, trouble_seconds: float, seconds: float) -> SeedRe
         asked = {MAPPED: ("mapped", mapped), BATCH: ("batch", count - mapped)}
         wanted: dict[str, str] = {}
         runs: dict[str, str] = {}
-        player = Player(cluster, (), say)
-        player.configure_api()
+        Player(cluster, network, (), say).configure_api()
         for dag_id, (word, number) in asked.items():
             prefix = f"chaos/{word}"
             wanted |= {f"{word} {each}": f"{prefix}/{each}.mp4" for each in range(number)}
@@ -56,7 +62,7 @@ def one(seed: int, count: int, trouble_seconds: float, seconds: float) -> SeedRe
         enough = f"the first {early} requests"
         wait_for(enough, lambda: len(cluster.sandbox_admin("accepted")["accepted"]) >= early, seconds=240, every=1)
         say(f"{early} clips are submitted")
-        course = Player(cluster, draw(seed, trouble_seconds), say).play(runs, seconds=seconds)
+        course = Player(cluster, network, draw(seed, trouble_seconds), say).play(runs, seconds=seconds)
         cluster.engine.wait_healthy("api-server", "sandbox", "s3")
         states, retries, bad = count_states(cluster, runs)
         counts = account(
@@ -79,6 +85,12 @@ def one(seed: int, count: int, trouble_seconds: float, seconds: float) -> SeedRe
     for text in (*counts.twice, *counts.lost, *counts.violations):
         say(f"NOT GOOD: {text}")
     return result
+
+
+def set_clock(seconds_ahead: float) -> dict[str, str]:
+    """Return the environment in which a process finds the time of day changed, but not the time that it measures."""
+    library = Path(libfaketime.__file__).parent / "vendor" / "libfaketime" / "src" / "libfaketime.so.1"
+    return {"LD_PRELOAD": str(library), "FAKETIME": f"{seconds_ahead:+.0f}s", "DONT_FAKE_MONOTONIC": "1"}
 
 
 def _read_ledger(cluster: Cluster) -> list[LedgerEntry]:

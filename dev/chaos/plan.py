@@ -6,6 +6,8 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
 
 # How often each service is killed, and how long it is down at least and at most (seconds).
 DEATHS: Mapping[str, tuple[int, float, float]] = {
@@ -21,6 +23,16 @@ DEATHS: Mapping[str, tuple[int, float, float]] = {
     "postgres": (1, 2, 8),
     "s3": (1, 30, 30),
 }
+# How long a service reaches nothing but the API, at least and at most (seconds). Airflow gives the tasks of a silent
+# worker to another try after 30 s, and the clips of a silent triggerer to the other one after 15 s.
+PARTITIONS: Mapping[str, tuple[float, float]] = {
+    "worker": (20, 60),
+    "worker-transfers": (20, 60),
+    "triggerer-1": (20, 60),
+}
+# Seconds by which the clock of a service is wrong.
+CLOCKS: Mapping[str, float] = {"worker": 45.0, "worker-transfers": -45.0}
+SLOW_SECONDS = 0.3
 REFUSALS = {"rate_limit_429": 0.4, "capacity_503": 0.4, "get_429": 0.3, "list_429": 0.3}
 RESETS = {
     "reset_before_accept": 0.05,
@@ -35,6 +47,16 @@ BROKEN_DOWNLOADS = {"result_reset": 20}
 CLOCK_SKEW = 120.0
 
 
+class Effect(Enum):
+    """What a fault does."""
+
+    KILLED = "killed"
+    CUT_OFF = "cut off its network"
+    SLOW = "slow"
+    FULL = "full"
+    FAULTY = "faulty"
+
+
 @dataclass(frozen=True)
 class Trouble:
     """A fault that begins and ends.
@@ -42,7 +64,8 @@ class Trouble:
     :param at: seconds after a tenth of the clips was submitted.
     :param seconds: how long it lasts.
     :param name: name in logs and plots.
-    :param service: the service that is killed; None if the API misbehaves.
+    :param service: the service that has it.
+    :param effect: what it does to the service.
     :param rates: rate of each fault of the API.
     :param strikes: number of calls that get each fault.
     """
@@ -50,7 +73,8 @@ class Trouble:
     at: float
     seconds: float
     name: str
-    service: str | None = None
+    service: str
+    effect: Effect = Effect.KILLED
     rates: Mapping[str, float] = field(default_factory=dict)
     strikes: Mapping[str, int] = field(default_factory=dict)
 
@@ -70,8 +94,21 @@ def draw(seed: int, seconds: float) -> list[Trouble]:
             begins = turn * share + rng.uniform(0, max(0.0, share - away))
             plan.append(Trouble(round(begins, 1), round(away, 1), f"{service} killed", service=service))
     refused = rng.uniform(0, seconds / 2 - 60)
-    plan.append(Trouble(round(refused, 1), 60.0, "API answers 429 and 503", rates=REFUSALS))
+    plan.append(_faulty_api(refused, 60.0, "API answers 429 and 503", rates=REFUSALS))
     reset = rng.uniform(seconds / 2, seconds - 45)
-    lossy = Trouble(round(reset, 1), 45.0, "API resets, hangs, loses answers", rates=RESETS, strikes=BROKEN_DOWNLOADS)
-    plan.append(lossy)
+    plan.append(_faulty_api(reset, 45.0, "API resets, hangs, loses answers", rates=RESETS, strikes=BROKEN_DOWNLOADS))
+    for service, (least, most) in PARTITIONS.items():
+        away = rng.uniform(least, most)
+        name = f"{service} cut off"
+        plan.append(Trouble(_begin(rng, seconds, away), round(away, 1), name, service, Effect.CUT_OFF))
+    plan.append(Trouble(_begin(rng, seconds, 40.0), 40.0, "S3 slow", "s3", Effect.SLOW))
+    plan.append(Trouble(_begin(rng, seconds, 30.0), 30.0, "S3 full", "s3", Effect.FULL))
     return sorted(plan, key=lambda each: each.at)
+
+
+def _begin(rng: random.Random, seconds: float, away: float) -> float:
+    return round(rng.uniform(0, seconds - away), 1)
+
+
+def _faulty_api(at: float, seconds: float, name: str, **faults: Mapping[str, Any]) -> Trouble:
+    return Trouble(round(at, 1), seconds, name, "sandbox", Effect.FAULTY, **faults)

@@ -12,9 +12,11 @@ from typing import Any
 import requests
 from botocore.exceptions import BotoCoreError, ClientError
 
-from dev.chaos.plan import CLOCK_SKEW, Trouble
+from dev.chaos.network import Network
+from dev.chaos.plan import CLOCK_SKEW, SLOW_SECONDS, Effect, Trouble
 from dev.cluster import Cluster
 from dev.component import StackError
+from dev.seaweed import SeaweedError, set_read_only
 
 SAMPLE_SECONDS = 4.0
 FINAL = frozenset({"success", "failed"})
@@ -46,17 +48,20 @@ class Course:
 class Player:
     """Play the faults of a plan at their times.
 
+    :param network: the relays of the services that are cut off.
     :param say: called with each message.
     """
 
-    def __init__(self, cluster: Cluster, plan: Sequence[Trouble], say: Callable[[str], None]) -> None:
+    def __init__(self, cluster: Cluster, network: Network, plan: Sequence[Trouble], say: Callable[[str], None]) -> None:
         self._cluster = cluster
+        self._network = network
         self._coming = list(plan)
         self._going: list[tuple[Trouble, float]] = []
         self._say = say
         self._began = time.monotonic()
         self._api_knows = False
         self._unsent_faults: list[tuple[str, int]] = []
+        self._is_full = False
         self.course = Course()
 
     @property
@@ -103,33 +108,67 @@ class Player:
     def _step(self) -> None:
         if not self._api_knows:
             self.configure_api()
-        engine = self._cluster.engine
+        self._configure_s3()
         for trouble, began in list(self._going):
             if self.now < began + trouble.seconds:
                 continue
             self._going.remove((trouble, began))
             self.course.played.append((trouble, began, self.now))
-            if trouble.service:
-                engine.start(trouble.service)
-            if trouble.service == "sandbox" or trouble.rates:
-                # A restarted sandbox has lost its faults.
-                self._api_knows = False
+            self._end(trouble)
             self._say(f"{trouble.name}: over")
         while self._coming and self._coming[0].at <= self.now:
             trouble = self._coming.pop(0)
-            if trouble.service and any(each.service == trouble.service for each, _ in self._going):
+            if any((each.service, each.effect) == (trouble.service, trouble.effect) for each, _ in self._going):
                 continue
             self._say(f"{trouble.name}, for {trouble.seconds:.0f} s")
             began = self.now
-            if trouble.service:
+            self._begin(trouble)
+            self._going.append((trouble, began))
+
+    def _begin(self, trouble: Trouble) -> None:
+        match trouble.effect:
+            case Effect.KILLED:
                 try:
-                    engine.kill(trouble.service)
+                    self._cluster.engine.kill(trouble.service)
                 except StackError as error:
                     self._say(str(error))
-            else:
+            case Effect.CUT_OFF:
+                self._network.cut_off(trouble.service)
+            case Effect.SLOW:
+                self._network.slow_down(trouble.service, SLOW_SECONDS)
+            case Effect.FAULTY:
                 self._api_knows = False
                 self._unsent_faults += trouble.strikes.items()
-            self._going.append((trouble, began))
+
+    def _end(self, trouble: Trouble) -> None:
+        match trouble.effect:
+            case Effect.KILLED:
+                self._cluster.engine.start(trouble.service)
+                if trouble.service == "sandbox":
+                    # It has lost its faults.
+                    self._api_knows = False
+            case Effect.CUT_OFF:
+                self._network.reconnect(trouble.service)
+            case Effect.SLOW:
+                self._network.slow_down(trouble.service, 0.0)
+            case Effect.FAULTY:
+                self._api_knows = False
+
+    def _configure_s3(self) -> None:
+        """Let S3 refuse all writes, or none, as soon as it is there."""
+        full = any(trouble.effect is Effect.FULL for trouble, _ in self._going)
+        if full == self._is_full or not self._cluster.engine.components["s3"].running:
+            return
+        engine = self._cluster.engine
+        master, filer = (
+            f"{engine.address('s3', http)}.{engine.address('s3', grpc).rpartition(':')[2]}"
+            for http, grpc in ((9333, 19333), (8888, 18888))
+        )
+        try:
+            set_read_only(master, filer, self._cluster.bucket, full)
+            self._is_full = full
+        except SeaweedError as error:
+            self._say(f"S3 cannot be configured yet: {error}")
 
     def _sample(self) -> None:
         try:

@@ -9,15 +9,19 @@ from pathlib import Path
 from typing import Any
 
 from dev.chaos.account import Account
+from dev.chaos.plan import Effect
 from dev.chaos.play import Course
 
 HEAD = """\
 # Chaos tests
 
 `make chaos` makes clips through a mapped DAG and a batch DAG on the [cluster](how-to/cluster.md) while faults occur:
-services are killed with SIGKILL and come back, S3 is unavailable for 30 s, the API answers 429 and 503 for a minute,
-resets connections, loses responses, and its clock is two minutes ahead of Airflow's. A seed determines the time of each
-fault. Clips and charges are counted at the sandbox and in the bucket, not in Airflow.
+services are killed with SIGKILL and come back, both workers and a triggerer are cut off from S3 and from the rest of
+Airflow for up to a minute while they go on running, S3 is unavailable for 30 s, full for 30 s and slow for 40 s, the
+API answers 429 and 503 for a minute, resets connections and loses responses. The API's clock is two minutes ahead of
+Airflow's, the clock of one worker 45 s ahead, and that of the other one 45 s behind. A seed determines the time of each
+fault. Clips and charges are counted at the sandbox and in the bucket, not in Airflow, and the history checker compares
+both with the ledger.
 
 ```bash
 make chaos ARGS="--seed 1 2 3 --write docs"
@@ -30,6 +34,13 @@ The command succeeds only if every clip is in the bucket, no clip was paid for t
 The API accepts more requests than there are clips, because it cannot fetch images while S3 is unavailable. Such a
 request fails, is not charged, and is submitted again.
 """
+COLOURS = {
+    Effect.KILLED: "tab:red",
+    Effect.CUT_OFF: "tab:purple",
+    Effect.SLOW: "tab:brown",
+    Effect.FULL: "tab:brown",
+    Effect.FAULTY: "tab:orange",
+}
 COLUMNS = (
     "seed", "clips", "accepted by the API", "charges", "in the bucket", "paid twice", "paid and lost",
     "task retries", "services killed", "automatic restarts", "time",
@@ -52,7 +63,7 @@ class SeedResult:
 
     def row(self) -> str:
         """Return the row of the table."""
-        killed = sum(trouble.service is not None for trouble, _, _ in self.course.played)
+        killed = sum(trouble.effect is Effect.KILLED for trouble, _, _ in self.course.played)
         figures = (
             self.seed, self.account.wanted, self.account.accepted, self.account.charged, self.account.archived,
             len(self.account.twice), len(self.account.lost), self.retries, killed, self.restarts,
@@ -96,7 +107,7 @@ def picture(result: SeedResult, path: Path) -> None:
     above.set_title(f"Seed {result.seed}: {result.account.wanted} clips, {result.account.charged} charges")
     above.legend(loc="lower right")
     for trouble, began, ended in course.played:
-        colour = "tab:red" if trouble.service else "tab:orange"
+        colour = COLOURS[trouble.effect]
         below.barh(names.index(trouble.name), max(ended - began, 1.0), left=began, color=colour)
     below.set_yticks(range(len(names)), names, fontsize=8)
     below.set_xlabel("seconds since a tenth of the clips was submitted")

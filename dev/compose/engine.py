@@ -7,7 +7,7 @@ import contextlib
 import subprocess
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from dev.airflow_home import clean_environment
@@ -30,12 +30,15 @@ class Engine:
     :param services: from :func:`dev.compose.model.load`.
     :param folder: holds all that they write.
     :param base: what the compose file's relative paths are relative to.
+    :param relayed: services that reach the others through relays, which someone else runs.
     """
 
-    def __init__(self, services: Mapping[str, Service], folder: Path, base: Path) -> None:
+    def __init__(
+        self, services: Mapping[str, Service], folder: Path, base: Path, relayed: Collection[str] = ()
+    ) -> None:
         self.services = dict(services)
         self.folder = folder.resolve()
-        self.places = Places(services, self.folder, base)
+        self.places = Places(services, self.folder, base, relayed)
         self.components = {name: self._component(service) for name, service in services.items()}
         self.restarts: list[tuple[float, str]] = []
         self._done = {name: threading.Event() for name in services}

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from dev.compose.images import Image, find_image
@@ -22,15 +22,22 @@ class Places:
 
     :param folder: holds a root for each service, and the named volumes.
     :param base: what the compose file's relative paths are relative to.
+    :param relayed: services that reach the others through relays, which someone else runs.
+    :ivar routes: (relayed service, other service, its port) → port of the relay.
     """
 
-    def __init__(self, services: Mapping[str, Service], folder: Path, base: Path) -> None:
+    def __init__(
+        self, services: Mapping[str, Service], folder: Path, base: Path, relayed: Collection[str] = ()
+    ) -> None:
         self._services = services
         self._folder = folder
         self._base = base
         self._images = {name: find_image(service.image) for name, service in services.items()}
         wanted = [(name, port) for name, service in services.items() for port in service.ports]
-        self.ports = dict(zip(wanted, free_ports(len(wanted)), strict=True))
+        passing = [(client, name, port) for client in relayed for name, port in wanted if name != client]
+        free = free_ports(len(wanted) + len(passing))
+        self.ports = dict(zip(wanted, free, strict=False))
+        self.routes = dict(zip(passing, free[len(wanted) :], strict=True))
 
     def image(self, service: Service) -> Image:
         return self._images[service.name]
@@ -57,12 +64,13 @@ class Places:
 
     def text(self, service: Service, text: str) -> str:
         """Translate a value of the service's environment, or a word of its command."""
-        for name, port in self.ports:
-            text = re.sub(rf"(?<![\w.-]){re.escape(name)}:{port}(?!\d)", f"{HERE}:{self.ports[name, port]}", text)
+        for (name, port), found in self.ports.items():
+            there = self.routes.get((service.name, name, port), found)
+            text = re.sub(rf"(?<![\w.-]){re.escape(name)}:{port}(?!\d)", f"{HERE}:{there}", text)
         for port in service.ports:
-            found = str(self.ports[service.name, port])
+            own = str(self.ports[service.name, port])
             # Skip what has just become another service's address.
-            text = re.sub(rf"(?<![\w.])(?<!{re.escape(HERE)}:){port}(?![\w.])", found, text)
+            text = re.sub(rf"(?<![\w.])(?<!{re.escape(HERE)}:){port}(?![\w.])", own, text)
         text = text.replace("0.0.0.0", HERE)
         targets = [str(mount.target) for mount in service.mounts]
         for place in (*targets, *self.image(service).homes):

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from airflow_provider_wan.ledger.entry import submitted
 from dev.chaos.account import account
-from dev.chaos.plan import DEATHS, draw
+from dev.chaos.plan import DEATHS, PARTITIONS, Effect, draw
 from dev.testkit.ledger import NOW, a_post
 
 WANTED = {"a": "x/a.mp4", "b": "x/b.mp4"}
@@ -22,7 +22,9 @@ def test_a_seed_always_draws_the_same_plan_and_another_another() -> None:
 def test_every_plan_has_every_trouble_within_its_time() -> None:
     for seed in range(50):
         plan = draw(seed, 240)
-        assert {each.service for each in plan} == {*DEATHS, None}
+        assert {each.service for each in plan if each.effect is Effect.KILLED} == {*DEATHS}
+        assert {each.service for each in plan if each.effect is Effect.CUT_OFF} == {*PARTITIONS}
+        assert {each.effect for each in plan} == {*Effect}
         assert all(each.at >= 0 and each.end <= 240.2 for each in plan)
         assert any(each.service == "s3" and each.seconds == 30 for each in plan)
 
