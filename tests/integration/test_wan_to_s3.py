@@ -233,11 +233,11 @@ print(json.dumps({"added_megabytes": added / 1024, **result}))
 """
 
 
-def test_a_result_of_1_gb_is_archived_in_less_than_100_mb_of_added_memory(
-    folder: Folder, host: ResultHost, wan_connection: Callable[..., None]
+@pytest.mark.parametrize("pieces", [300, pytest.param(1024, marks=pytest.mark.nightly)])
+def test_a_result_of_many_megabytes_is_archived_in_less_than_100_mb_of_added_memory(
+    folder: Folder, host: ResultHost, wan_connection: Callable[..., None], pieces: int
 ) -> None:
     wan_connection(host.url("/api"), "tests-key-1f9d3b")
-    pieces = 1024
     clip = video(5) + box(b"free", bytes(pieces * 2**20))[:8]
     url = host.play(body(clip, repeated=(bytes(2**20), pieces)))
     answer = {

@@ -100,18 +100,18 @@ def test_a_batch_whose_task_and_triggerer_die_pays_once_for_each_clip(
     harness: AirflowHarness, stack: Stack, s3: Any, api: SandboxServer
 ) -> None:
     api.call(lambda core: core.configure(speed=12.0, concurrency=4))
-    put_images(s3, "mortal", 16, 9)
+    put_images(s3, "mortal", 12, 9)
     conf = {"manifest": f"s3://{BUCKET}/mortal/", "output": f"s3://{BUCKET}/survivors/"}
     run = DagRunHandle(harness, "batch_of_clips", stack.airflow.trigger("batch_of_clips", conf=conf))
-    with Killer(stack, run, tasks=5, triggerers=3) as killer:
+    with Killer(stack, run, tasks=3, triggerers=2) as killer:
         assert run.end(300) == "success"
     print(f"{killer.tasks} tasks killed, {killer.triggerers} triggerers killed")
 
     result = run.result("clips")
     assert killer.tasks >= 2
-    assert result["archived"] == len(api.accepted()) == len(charges_by_request(api)) == 16
-    assert result["cost"] == 8.0
-    assert sum(name.endswith(".mp4") for name in keys(s3, "survivors/")) == 16
+    assert result["archived"] == len(api.accepted()) == len(charges_by_request(api)) == 12
+    assert result["cost"] == 6.0
+    assert sum(name.endswith(".mp4") for name in keys(s3, "survivors/")) == 12
 
 
 def test_batches_and_single_clips_of_one_pool_never_exceed_its_requests_in_flight(

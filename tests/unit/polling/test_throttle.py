@@ -106,7 +106,7 @@ class Service:
         return None
 
 
-@pytest.mark.parametrize("waiting", [4, 300])
+@pytest.mark.parametrize("waiting", [4, 40])
 def test_by_the_clock_of_the_loop_no_two_requests_begin_nearer_than_the_rate_allows(
     monkeypatch: pytest.MonkeyPatch, waiting: int
 ) -> None:
