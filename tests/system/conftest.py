@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_wan.sandbox import SandboxServer
+from dev import leaks
 from dev.stack import ROOT, Stack
 from dev.testkit.airflow_harness import BUCKET, AirflowHarness
 
@@ -21,7 +22,7 @@ DAGS = (
 
 @pytest.fixture(scope="session")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """Start the stack with the example Dags, the tests' Dags and an empty bucket."""
+    """Start the stack with the example Dags, the tests' Dags and an empty bucket; at the end, no secret lies about."""
     options = {"triggerer": {"job_heartbeat_sec": "2", "triggerer_health_check_threshold": "15"}}
     folders = {"dags": ROOT / "dags", "tests": Path(__file__).with_name("dags")}
     folder = tmp_path_factory.mktemp("stack")
@@ -29,6 +30,16 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         stack.s3_client().create_bucket(Bucket=BUCKET)
         stack.wait_for_dags(*DAGS)
         yield stack
+        assert find_leaks(stack) == []
+
+
+def find_leaks(stack: Stack) -> list[leaks.Leak]:
+    """Search the database, all logs and the ledger for what all tests together have given to Airflow and the API."""
+    keys = {"the API key": stack.api_key, "the S3 secret key": stack.s3_keys[1]}
+    prompts = {each["payload"].get("prompt") for each in stack.sandbox_admin("accepted")["accepted"]}
+    secrets = leaks.Secrets(keys, {f"the prompt {each}": each for each in prompts if each}, frozenset({"ingest"}))
+    found = leaks.scan_database(stack.home.database, stack.home.fernet_key, secrets)
+    return found + leaks.scan_files([stack.logs, stack.home.logs, stack.home.path / "wan-ledger"], secrets)
 
 
 @pytest.fixture(scope="session")

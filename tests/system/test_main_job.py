@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from airflow_provider_wan.ledger.entry import EntryState
+from airflow_provider_wan.ledger.stores import open_store
 from dev import leaks
 from dev.clips import faults, inspect
 from dev.component import wait_for
@@ -98,6 +100,13 @@ def test_each_clip_is_charged_once_at_the_price_that_was_foretold(seen: Seen, ha
         prompt = (PHOTOS / f"{name}.txt").read_text(encoding="utf-8").strip()
         assert harness.accepted(prompt) == [made["request_id"]]
         assert charges[made["request_id"]] == pytest.approx(made["cost"]) == pytest.approx(0.5)
+
+
+def test_with_localexecutor_the_ledger_is_a_folder_below_airflow_home(seen: Seen, stack: Stack) -> None:
+    entries = [stored.entry for stored in open_store(f"file://{stack.home.path}/wan-ledger").entries()]
+
+    made = {seen.run.result("clip.generate", IMAGES.index(name))["request_id"] for name in GOOD}
+    assert made <= {entry.request_id for entry in entries if entry.state is EntryState.ARCHIVED}
 
 
 def test_the_triggerers_log_names_each_request(seen: Seen, stack: Stack) -> None:
