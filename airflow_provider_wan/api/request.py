@@ -348,10 +348,7 @@ def _build_payload(request: I2VRequest | Wan27I2VRequest) -> dict[str, Any]:
     }
 
 
-_TYPED_REMEDY = (
-    "A Jinja template renders to text: pass typed values through XComArgs, "
-    "or set render_template_as_native_obj=True on the Dag"
-)
+_TYPED_REMEDY = "Pass an integer or a boolean, not text. Operators parse rendered templates themselves"
 
 
 def _join(values: tuple[object, ...]) -> str:

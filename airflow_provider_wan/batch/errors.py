@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
-from airflow_provider_wan.api.errors import Retry, WanError
+from typing import ClassVar
+
+from airflow_provider_wan.api.errors import Paid, Retry, WanError
 
 
 class WanBatchError(WanError):
@@ -12,6 +14,8 @@ class WanBatchError(WanError):
     :param message: what happened, and what to do.
     :param can_progress: whether a retry can make progress.
     """
+
+    paid: ClassVar[Paid] = Paid.MAYBE
 
     def __init__(self, message: str, can_progress: bool) -> None:
         self.can_progress = can_progress
@@ -28,6 +32,8 @@ class CheckpointError(WanBatchError):
     :param uri: where the checkpoint is stored.
     :param reason: what is wrong with it.
     """
+
+    paid = Paid.NO
 
     def __init__(self, uri: str, reason: str) -> None:
         self.uri = uri

@@ -14,8 +14,9 @@ import pytest
 
 from airflow_provider_wan.api import errors as api_errors
 from airflow_provider_wan.api.errors import WanError
+from airflow_provider_wan.batch import errors as batch_errors
 from airflow_provider_wan.ledger import errors as ledger_errors
-from airflow_provider_wan.ledger import recovery
+from airflow_provider_wan.ledger import manual_resolution, recovery
 from airflow_provider_wan.media import archive, fetch
 from dev.docs.pages import ROOT, rows
 
@@ -27,9 +28,14 @@ HEADINGS = (
     "The request was accepted, and there is no clip",
     "The clip was made, and its file is not good",
     "The ledger",
+    "Batch and manual resolution",
 )
 # Whether a retry helps depends on the case, or on the ledger.
-SPECIAL = {"WanClipFailedError": "unless permanent", "WanInDoubtError": "through the ledger"}
+SPECIAL = {
+    "WanClipFailedError": "unless permanent",
+    "WanInDoubtError": "through the ledger",
+    "WanBatchError": "if it can make progress",
+}
 # Airflow's own messages.
 FOREIGN = {"isn't defined"}
 
@@ -50,7 +56,7 @@ def documented() -> dict[str, tuple[str, str]]:
 
 def test_every_error_has_a_row_that_says_whether_it_is_paid_and_whether_a_retry_helps() -> None:
     expected = {}
-    for module in (api_errors, ledger_errors, fetch, archive, recovery):
+    for module in (api_errors, ledger_errors, fetch, archive, recovery, batch_errors, manual_resolution):
         for error in defined(module):
             retry = "yes" if error.retry in (api_errors.Retry.LATER, api_errors.Retry.RESUME) else "no"
             expected[error.__name__] = (error.paid.value, SPECIAL.get(error.__name__, retry))
@@ -104,10 +110,10 @@ def test_a_message_that_the_code_does_not_give_would_be_noticed() -> None:
 
 def test_the_example_of_a_refusal_is_what_the_refusal_says() -> None:
     from airflow_provider_wan.api.errors import WanValidationError
-    from airflow_provider_wan.api.request import I2VRequest
+    from airflow_provider_wan.operators.arguments import parse_clip_field
 
     with pytest.raises(WanValidationError) as refusal:
-        I2VRequest(img_url="https://images.example.com/cat.jpg", duration="five")  # type: ignore[arg-type]
+        parse_clip_field("duration", "five")
     page = (ROOT / "docs" / "reference" / "operators.md").read_text(encoding="utf-8")
     example = re.search(r"`(duration='five'[^`]+)`", page)
     assert example
