@@ -1,4 +1,4 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Apache Airflow provider for the wan2.6-i2v image-to-video request-queue API."""
+"""Apache Airflow provider that turns images into videos with the request-queue API of GMI Cloud."""
 
 __version__ = "0.1.0"

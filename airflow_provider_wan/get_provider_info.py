@@ -16,7 +16,7 @@ def get_provider_info() -> dict[str, Any]:
     return {
         "package-name": "airflow-provider-wan",
         "name": _INTEGRATION,
-        "description": "Turns images into videos with the wan2.6-i2v request-queue API.",
+        "description": "Turns images into videos with the request-queue API of GMI Cloud (wan2.6-i2v, wan2.7-i2v).",
         "versions": [__version__],
         "integrations": [{"integration-name": _INTEGRATION, "external-doc-url": _LINK, "tags": ["service"]}],
         "operators": [
@@ -57,7 +57,7 @@ def get_provider_info() -> dict[str, Any]:
         ],
         "config": {
             "wan": {
-                "description": "The wan2.6-i2v provider.",
+                "description": "Settings of airflow-provider-wan.",
                 "options": {
                     "ledger_uri": {
                         "description": "Location of the ledger for tasks that set none: s3://bucket/prefix, or "

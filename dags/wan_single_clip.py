@@ -57,7 +57,7 @@ from airflow_provider_wan.transfers.wan_to_s3 import WanToS3Operator
             type="string",
             enum=["720P", "1080P"],
             values_display={"720P": "720P, $0.10 a second", "1080P": "1080P, $0.15 a second"},
-            description="List prices; those of the connection are the ones that count",
+            description="List prices; prices of the task or of [wan] replace them",
             section="Video and cost",
         ),
         "duration": Param(
@@ -88,8 +88,7 @@ def wan_single_clip() -> None:
     # [END dag]
 
     # [START typed]
-    # A template such as "{{ params.duration }}" would hand the operator the text "5". A task's output keeps its type:
-    # an integer stays an integer, a switch stays a switch.
+    # A task's output keeps its type. A template such as "{{ params.duration }}" works too: its text is parsed.
     @task(multiple_outputs=True)
     def form() -> dict[str, Any]:
         params = get_current_context()["params"]

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The wan2.6-i2v request-queue API, without Airflow."""
+"""The request-queue API, without Airflow."""

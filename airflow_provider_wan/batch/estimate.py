@@ -66,7 +66,9 @@ class BatchEstimate:
 
 
 def _format_usd(amount: float | None) -> str:
-    return "an unknown amount (the connection has no price)" if amount is None else f"${amount:.2f}"
+    if amount is None:
+        return "an unknown amount (no price is known: set prices of the task, or [wan] prices)"
+    return f"${amount:.2f}"
 
 
 def estimate_batch(

@@ -114,7 +114,8 @@ def reconcile(args: argparse.Namespace) -> int:
         return 0
     if result.finding is Finding.ABSENT:
         print(
-            "Not in the API's list. The next attempt scans the list twice, and then submits; --absent skips the scans."
+            "Not in the API's list. The next attempt scans the list twice, and then submits; --absent records the "
+            "absence now, after one more scan."
         )
         return 0
     print(f"{result.finding.value.capitalize()}: {result.reason}.")
@@ -142,7 +143,7 @@ def build_parser() -> argparse.ArgumentParser:
             "--ledger",
             metavar="URI",
             help="s3://… or file:///…; default: as for a task that names none ([wan] ledger_uri, or wan-ledger below "
-            "AIRFLOW_HOME). The default of a batch is <output_prefix>/_ledger",
+            "AIRFLOW_HOME). Without [wan] ledger_uri, that of a batch is <output_prefix>/_ledger",
         )
         command.add_argument("--aws-conn-id", default="aws_default", help="AWS connection (default: %(default)s)")
         return command
@@ -166,7 +167,8 @@ def build_parser() -> argparse.ArgumentParser:
         "unarchived",
         list_unarchived,
         "list clips that are paid for, or may be, and are not archived",
-        "These are in the state submitted, succeeded or in_doubt. `harvest` archives them.",
+        "These are in the state submitted, succeeded or in_doubt. `harvest` archives those that are made; "
+        "`reconcile` resolves those in doubt.",
     )
     _add_filters(unarchived)
     unarchived.add_argument(
@@ -191,7 +193,7 @@ def build_parser() -> argparse.ArgumentParser:
         "sum up what clips cost, by Dag, run or day",
         "`estimate` is the price of all requests, `charged` that of the clips that are made and of duplicate charges, "
         "`open` that of requests in flight or in doubt, and `saved` that of clips that were reused. Prices are those "
-        "of the connection at the payment; the service's bill is authoritative.",
+        "in use at the payment; the service's bill is authoritative.",
     )
     spend.add_argument("--since", metavar="TIME", help="7d, 12h, or 2026-11-25 (UTC); default: from the beginning")
     spend.add_argument("--until", metavar="TIME", help="likewise; default: now")

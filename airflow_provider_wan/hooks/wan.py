@@ -49,11 +49,11 @@ T = TypeVar("T")
 
 
 class WanHook(BaseHook):
-    """Interact with the wan2.6-i2v request-queue API.
+    """Interact with the request-queue API.
 
-    The connection's password is the API key and its host the base URL. Organization id, model, status requests per
-    second, result hosts and prices are in its extra. What a task or ``[wan]`` of Airflow's configuration says of the
-    last four has the last word: :mod:`airflow_provider_wan.hooks.limits`.
+    The connection's password is the API key and its host the base URL. Everything else is in its extra. The arguments
+    of a task and ``[wan]`` of Airflow's configuration take precedence for prices, result hosts, model and rate:
+    :mod:`airflow_provider_wan.hooks.limits`.
 
     :param wan_conn_id: id of a connection of type ``wan``.
     :param prices: the task's prices: US dollars per second of video.

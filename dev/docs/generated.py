@@ -201,7 +201,9 @@ def arguments(name: str) -> Callable[[], str]:
             declared |= {
                 parameter.name: parameter
                 for parameter in inspect.signature(each.__init__).parameters.values()
-                if parameter.kind is inspect.Parameter.KEYWORD_ONLY and parameter.name not in declared
+                if parameter.kind is inspect.Parameter.KEYWORD_ONLY
+                and parameter.name not in declared
+                and (name, parameter.name) not in ABSENT
             }
         rows = []
         for parameter in declared.values():
@@ -267,6 +269,8 @@ DEFAULTS = {
     ("WanRequestSensor", "deferrable"): "`[operators] default_deferrable`",
     ("WanToS3Operator", "max_bytes"): "2 GiB",
 }
+# Arguments of a base class that the operator itself sets.
+ABSENT = {("WanImageToVideoOperator", "img_url")}
 # Arguments that a base class documents.
 MEANINGS = {("WanRequestSensor", "timeout"): "seconds, or a timedelta, until the sensor gives up."}
 
