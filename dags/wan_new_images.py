@@ -2,8 +2,9 @@
 """Start a run whenever new images arrive.
 
 Images are put into ``s3://<bucket>/incoming/``. A run waits for the first one, makes a clip of each that is there, and
-moves the images to ``s3://<bucket>/done/``; then the next run waits. What is in ``incoming`` is what is to be done, so
-nothing has to be remembered, and an image that failed is tried again. The sensor takes a worker for a moment a minute.
+moves the images to ``s3://<bucket>/done/``, or to ``s3://<bucket>/failed/`` if they were rejected or their requests
+failed; then the next run waits. What is in ``incoming`` is what is to be done. To try a failed image again, move it
+back. The sensor takes a worker for a moment a minute.
 
 The bucket is the Airflow Variable ``wan_bucket`` (``wan-media`` when it is not set), the connections are
 ``aws_default`` and ``wan_default``.
@@ -12,6 +13,7 @@ The bucket is the Airflow Variable ``wan_bucket`` (``wan-media`` when it is not 
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from pathlib import PurePosixPath
 from typing import Any
 
 from airflow.providers.amazon.aws.sensors.s3 import S3KeySensor
@@ -33,10 +35,16 @@ BUCKET = "{{ var.value.get('wan_bucket', 'wan-media') }}"
     doc_md=__doc__,
 )
 def wan_new_images() -> None:
+    def has_image(files: list[dict[str, Any]], **context: Any) -> bool:
+        from airflow_provider_wan.batch.manifest import is_image
+
+        return any(is_image(PurePosixPath(each["Key"])) for each in files)
+
     new_images = S3KeySensor(
         task_id="new_images",
-        bucket_key=f"s3://{BUCKET}/incoming/*.jpg",
+        bucket_key=f"s3://{BUCKET}/incoming/*",
         wildcard_match=True,
+        check_fn=has_image,
         mode="reschedule",
         poke_interval=timedelta(minutes=1),
         timeout=timedelta(days=1),
@@ -61,7 +69,7 @@ def wan_new_images() -> None:
 
     @task(retries=3)
     def move(summary: dict[str, Any]) -> list[str]:
-        """Move the images whose clips are archived; the others stay, and the next run tries them again."""
+        """Move the images that are done and those that failed. The next run waits for the others again."""
         import json
 
         from airflow.providers.amazon.aws.hooks.s3 import S3Hook
@@ -69,12 +77,13 @@ def wan_new_images() -> None:
         s3, bucket = S3Hook(aws_conn_id="aws_default"), Variable.get("wan_bucket", default="wan-media")
         key = summary["results"].removeprefix(f"s3://{bucket}/")
         rows = map(json.loads, s3.read_key(key, bucket).splitlines())
-        done = {row["image"] for row in rows if row["status"] in ("archived", "duplicate")}
-        for source in sorted(done):
+        folders = {"archived": "done/", "duplicate": "done/", "rejected": "failed/", "failed": "failed/"}
+        moved = {row["image"]: folders[row["status"]] for row in rows if row["status"] in folders}
+        for source, folder in sorted(moved.items()):
             image = source.removeprefix(f"s3://{bucket}/")
-            s3.copy_object(image, image.replace("incoming/", "done/", 1), bucket, bucket)
+            s3.copy_object(image, image.replace("incoming/", folder, 1), bucket, bucket)
             s3.delete_objects(bucket, image)
-        return sorted(done)
+        return sorted(moved)
 
     new_images >> clips
     move(clips.output)

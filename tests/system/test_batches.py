@@ -147,9 +147,11 @@ def test_the_event_of_a_partitions_clips_has_its_key_and_the_summary(
 
 def test_new_images_start_a_run_that_moves_them_away(harness: AirflowHarness, stack: Stack, s3: Any) -> None:
     put_images(s3, "incoming", 1, 11)
+    s3.put_object(Bucket=BUCKET, Key="incoming/bad.png", Body=b"not an image")
     run = DagRunHandle(harness, "wan_new_images", stack.airflow.trigger("wan_new_images"))
 
     assert run.end(180) == "success"
     assert keys(s3, "incoming/") == set()
     assert keys(s3, "done/") == {"00.jpg"}
+    assert keys(s3, "failed/") == {"bad.png"}
     assert run.result("clips")["archived"] == 1
