@@ -3,7 +3,7 @@
 
 Clips go to ``s3://<bucket>/drafts/<run>/``. The task ``approve`` waits for a person, who finds the clips in the tab
 *Clips* of the run and approves or rejects them in *Required Actions*. Approved clips are copied to
-``s3://<bucket>/published/``. A run that is not over after four hours raises an alert.
+``s3://<bucket>/published/<run>/``. A run that is not over after four hours raises an alert.
 
 The bucket is the Airflow Variable ``wan_bucket`` (``wan-media`` when it is not set), the connections are
 ``aws_default`` and ``wan_default``.
@@ -14,6 +14,7 @@ from __future__ import annotations
 from datetime import timedelta
 from pathlib import PurePosixPath
 from typing import Any
+from urllib.parse import urlsplit
 
 from airflow.providers.standard.operators.hitl import ApprovalOperator
 from airflow.sdk import Param, dag, get_current_context, task
@@ -84,7 +85,8 @@ def wan_approved_clips() -> None:
     def clip(image: str, folder: str) -> dict[str, Any]:
         """Return the arguments of the clip. A retry calls this again, so it must return the same."""
         prompt = get_current_context()["params"]["prompt"]
-        return {"source": image, "prompt": prompt, "target": f"{folder}/{PurePosixPath(image).stem}.mp4"}
+        name = PurePosixPath(urlsplit(image).path).name
+        return {"source": image, "prompt": prompt, "target": f"{folder}/{name}.mp4"}
 
     clips = clip.partial(folder=f"s3://{BUCKET}/drafts/{{{{ run_id }}}}").expand(image=list_images())
     # [END taskflow]
@@ -102,13 +104,14 @@ def wan_approved_clips() -> None:
         from airflow.providers.amazon.aws.hooks.s3 import S3Hook
 
         s3 = S3Hook(aws_conn_id="aws_default")
+        folder = f"published/{get_current_context()['run_id']}"
         published = []
         for each in made:
             for uri in (each["uri"], each["record_uri"]):
                 bucket, _, key = uri.removeprefix("s3://").partition("/")
                 name = PurePosixPath(key).name
-                s3.copy_object(key, f"published/{name}", bucket, bucket)
-                published.append(f"s3://{bucket}/published/{name}")
+                s3.copy_object(key, f"{folder}/{name}", bucket, bucket)
+                published.append(f"s3://{bucket}/{folder}/{name}")
         return published
 
     clips >> approve >> publish(clips)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 r"""Every day, turn the images of the day before into clips: one task a day, however many images it has.
 
-Images lie at ``s3://<bucket>/datasets/images/<day>/``, clips go to ``s3://<bucket>/datasets/clips/<day>/``, with the
+Images are at ``s3://<bucket>/datasets/images/<day>/``, clips go to ``s3://<bucket>/datasets/clips/<day>/``, with the
 results (``results.jsonl``), what was rejected and why (``rejected.jsonl``) and a contact sheet below ``_batch/``.
 
 Past days are made on purpose, and the days may share images: with ``reuse="content"`` each distinct image is paid for

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every day, turn the images of the day before into clips.
 
-Images lie at ``s3://<bucket>/images/<day>/``, clips go to ``s3://<bucket>/clips/<day>/<name>.mp4``, each with a record
+Images are at ``s3://<bucket>/images/<day>/``, clips go to ``s3://<bucket>/clips/<day>/<name>.mp4``, each with a record
 of how it was made beside it (``.json``). The day is the start of the run's data interval, so a backfill over past days
 works like any other run.
 
@@ -61,6 +61,7 @@ IMAGE_TYPES = {".jpg", ".jpeg", ".png", ".bmp", ".webp"}
             section="Clips",
         ),
         "duration": Param(5, type="integer", enum=[5, 10, 15], description="Seconds of each clip", section="Clips"),
+        "max_cost": Param(1.0, type="number", minimum=0, description="US dollars for each clip", section="Clips"),
     },
     tags=["wan", "example"],
     doc_md=__doc__,
@@ -89,8 +90,8 @@ def wan_image_to_video() -> None:
                 f"{len(images)} images below s3://{bucket}/{prefix}: a mapped group takes 1024 (max_map_length). "
                 "Split the day into several prefixes."
             )
-        # What lies there is done, and paid for: a second run of the day makes only what is missing. To have clips made
-        # anew, move the old ones away and start a run.
+        # Existing clips are skipped: a second run of the day makes only what is missing. To have clips made anew, move
+        # the old ones away and start a run.
         done = set(s3.list_keys(bucket_name=bucket, prefix=f"{params['clips_prefix']}/{day}/") or [])
         names = Counter(key.with_suffix("") for key in images)
         found = []
@@ -110,6 +111,7 @@ def wan_image_to_video() -> None:
                     "prompt": prompt,
                     "resolution": params["resolution"],
                     "duration": params["duration"],
+                    "max_cost": params["max_cost"],
                 }
             )
         return found
@@ -118,7 +120,9 @@ def wan_image_to_video() -> None:
 
     # [START group]
     @task_group
-    def clip(source: str, fitted: str, target: str, prompt: str, resolution: str, duration: int) -> None:
+    def clip(
+        source: str, fitted: str, target: str, prompt: str, resolution: str, duration: int, max_cost: float
+    ) -> None:
         """One image. Each group stands alone: an image that fails does not hold back the clips of the others."""
         ingest = S3ToWanOperator(
             task_id="ingest",
@@ -137,6 +141,7 @@ def wan_image_to_video() -> None:
             prompt=prompt,
             resolution=resolution,
             duration=duration,
+            max_cost=max_cost,
             deferrable=True,
             timeout=timedelta(hours=2),
             # A retry first looks the clip up in the ledger, and resumes a request that was paid for.
