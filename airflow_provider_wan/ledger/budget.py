@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-What a task has spent, in all its tries and processes together, and how much of its limit is left.
+What a task has spent, in all its attempts and processes together, and how much of its limit is left.
 
 A budget is one object beside the entries, written by compare-and-set. A clip's cost is **reserved** in it after the
 clip is claimed and before the intent to send is recorded; so two processes together can't exceed the limit, even if
 neither knows of the other. A reservation is **committed** when the clip is made, and **released** when the entry shows
-that the API does not charge. A process that dies leaves a reservation, which the next try commits or releases.
+that the API does not charge. A process that dies leaves a reservation, which the next attempt commits or releases.
 
 Each reservation has a token of its own, and is released only by that token, read before the entry was: a reservation
 that another process made meanwhile stays. Committing and releasing can wait, since they never exceed the limit; they
@@ -114,7 +114,7 @@ class Budget:
     The budget of one task; for one thread of each process.
 
     :param store: the ledger's store.
-    :param name: name of the budget: the same in all tries of a task, and of no other task.
+    :param name: name of the budget: the same in all attempts of a task, and of no other task.
     :param limit: limit in US dollars; None: no limit, and the spending is only counted.
     :param sleep: waits the given seconds.
     """

@@ -116,7 +116,7 @@ class TaskReference:
     Where in Airflow a clip was asked for. It informs people, and is never part of a name.
 
     :param dag_id: id of the Dag.
-    :param run_id: id of the dag run.
+    :param run_id: id of the Dag run.
     :param task_id: id of the task.
     :param map_index: index of the mapped task instance; None if it is not mapped.
     :param source_uri: ``s3://`` or ``http(s)://`` URI of the image; None if only its bytes are known.
@@ -183,7 +183,7 @@ class ReuseRecord:
     :param task: name of the task instance.
     :param at: Unix seconds.
     :param dag_id: id of the Dag.
-    :param run_id: id of the dag run.
+    :param run_id: id of the Dag run.
     """
 
     __pydantic_config__: ClassVar[dict[str, bool]] = _STRICT
@@ -205,7 +205,7 @@ class LedgerEntry:
     :param account_name: address and organisation of the account, for people.
     :param key_id: short hash of the API key; it is only compared.
     :param model: model id as sent.
-    :param scope: where the clip is shared: a dag run, a task instance, or everywhere (empty).
+    :param scope: where the clip is shared: a Dag run, a task instance, or everywhere (empty).
     :param owner: the :class:`Owner` of the last claim, as text.
     :param claimed_at: Unix seconds of the claim, by the owner's clock.
     :param renewed_at: Unix seconds of the owner's last sign of life.
@@ -232,7 +232,7 @@ class LedgerEntry:
     :param archive_sha256: SHA-256 of the archived clip.
     :param model_family: the registry's name for the model's kind of payload; None for a raw payload.
     :param dag_id: see :class:`TaskReference`, as the following.
-    :param run_id: id of the dag run.
+    :param run_id: id of the Dag run.
     :param task_id: id of the task.
     :param map_index: index of the mapped task instance.
     :param source_uri: URI of the image, without a query.

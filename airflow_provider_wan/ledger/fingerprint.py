@@ -7,7 +7,7 @@ The same content has the same fingerprint within its scope:
 =========== =========== =====================================================================
 ``reuse``   scope       effect
 =========== =========== =====================================================================
-``run``     the dag run each dag run pays for its own clip; all tasks of a run share it
+``run``     the Dag run each Dag run pays for its own clip; all tasks of a run share it
 ``content`` none        a clip is paid for once, for all runs and Dags that share the ledger
 =========== =========== =====================================================================
 
@@ -53,7 +53,7 @@ def build_scope(reuse: str, *, run: str) -> str:
     Return the scope of a ``reuse``.
 
     :param reuse: ``run`` or ``content``.
-    :param run: name of the dag run, such as ``dag_id/run_id``.
+    :param run: name of the Dag run, such as ``dag_id/run_id``.
     :raises WanValidationError: if ``reuse`` is neither of the two, or the name it needs is empty.
     """
     if reuse not in tuple(Reuse):
@@ -62,7 +62,7 @@ def build_scope(reuse: str, *, run: str) -> str:
     if reuse == Reuse.CONTENT:
         return ""
     if not run:
-        raise WanValidationError("reuse", reuse, "needs the name of the dag run, which is empty")
+        raise WanValidationError("reuse", reuse, "needs the name of the Dag run, which is empty")
     return f"{reuse}:{run}"
 
 

@@ -49,11 +49,11 @@ def confirm_absence(api: RequestReader, ledger: Ledger, stored: StoredEntry, pol
     """
     entry = stored.entry
     _check_in_doubt(api, entry)
-    silent = now - entry.renewed_at
+    silent = max(now - entry.renewed_at, 0.0)
     if entry.state is EntryState.CLAIMED and silent < policy.lease:
         raise ResolutionRefusedError(
-            f"The owner of the clip, {entry.owner}, showed a sign of life {max(silent, 0.0):.0f} s ago, and may be "
-            f"sending it. Wait until {policy.lease:.0f} s have passed without one, or end that task."
+            f"The owner of the clip, {entry.owner}, renewed its claim {silent:.0f} s ago and may be sending it. "
+            f"Try again in {policy.lease - silent:.0f} s, or end that task."
         )
     age = now - entry.last_sent_at
     if age < policy.settling_time:
@@ -98,24 +98,30 @@ def adopt_request(
     if match is Match.NO or match is Match.SEED_ONLY:
         raise ResolutionRefusedError(
             f"Request {record.request_id} is not this clip's: its seed or payload is not what was sent (seed "
-            f"{entry.seed}, {entry.resolution}, {entry.duration} s)."
+            f"{entry.seed}, {entry.resolution}, {entry.duration} s). Check the id."
         )
     earliest = get_first_sent_at(entry) - policy.clock_margin
     if record.created_at is not None and record.created_at < earliest:
         raise ResolutionRefusedError(
-            f"Request {record.request_id} is not this clip's: it is older than the submission."
+            f"Request {record.request_id} is not this clip's: it is older than the submission. Check the id."
         )
     if record.request_id in entry.request_ids:
-        raise ResolutionRefusedError(f"Request {record.request_id} is an earlier one of this clip, and has ended.")
+        raise ResolutionRefusedError(
+            f"Request {record.request_id} is an earlier one of this clip, and has ended. Let the next attempt decide."
+        )
     if record.request_id in OtherEntries.read(ledger.store, entry, None).request_ids:
-        raise ResolutionRefusedError(f"Request {record.request_id} belongs to another clip of the ledger.")
+        raise ResolutionRefusedError(
+            f"Request {record.request_id} belongs to another clip of the ledger. Check the id."
+        )
     return _record(ledger, stored, entries.submitted(entry, record.request_id, record.created_at or now, found=True))
 
 
 def _check_in_doubt(api: RequestReader, entry: LedgerEntry) -> None:
     check_account(entry, api.account)
     if not entry.may_have_been_sent:
-        raise ResolutionRefusedError(f"Clip {entry.fingerprint} is {entry.state.value}, not in doubt.")
+        raise ResolutionRefusedError(
+            f"Clip {entry.fingerprint} is {entry.state.value}, not in doubt. There is nothing to resolve."
+        )
 
 
 def _record(ledger: Ledger, stored: StoredEntry, entry: LedgerEntry) -> LedgerEntry:

@@ -33,11 +33,11 @@ class Policy:
     """
     Times, in seconds, and limits of submitting and reconciling.
 
-    :param lease: a claim is alive if its owner showed a sign of life within this time. Longer than connecting, one
-        write of the ledger and the POST take.
+    :param lease: a claim is alive if its owner renewed it within this time. Longer than connecting, one write of the
+        ledger and the POST take.
     :param post_timeout: total deadline of the paid POST: from its first byte to the last byte of the response.
-    :param longest_post: how long after its first byte the service may still accept a POST, whether or not we wait for
-        it: a gateway goes on where a client gives up.
+    :param longest_post: how long after its first byte the service may still accept a POST, whether or not the client
+        still waits: a gateway goes on where a client gives up.
     :param list_lag: how long after the acceptance a request may be missing in the API's list.
     :param max_intent_age: the POST is sent within this time after the intent was recorded, or not at all: the intent is
         recorded again.
@@ -145,8 +145,8 @@ class DecisionInput:
         Whether the owner of a claim is gone.
 
         A later try of the same task instance supersedes an earlier one: Airflow starts it when the earlier one is
-        dead, or is taken for dead. Any other owner is gone after a lease without a sign of life, measured by this
-        process; or at once, if its last sign of life is older than any clock difference explains.
+        dead, or is taken for dead. Any other owner is gone after a lease without a renewal, measured by this
+        process; or at once, if its last renewal is older than any clock difference explains.
         """
         if self.entry is None:
             return False

@@ -83,7 +83,7 @@ class ResultHosts:
         for listed in self._lists:
             if not _is_listed(parts, listed):
                 raise WanResultRefusedError(
-                    f"The result lies on {parts.netloc}, which is not among result_hosts ({', '.join(listed)}): "
+                    f"The result is on {parts.netloc}, which is not among result_hosts ({', '.join(listed)}): "
                     f"{_REMEDY if listed in self.required else _CONNECTION_REMEDY}"
                 )
         if not self.required and (fault := find_address_fault(url, self.api_base_url, self.network)):

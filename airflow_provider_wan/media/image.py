@@ -109,7 +109,9 @@ def check_image(data: bytes, *, field: str = "img_url", formats: Collection[str]
     if violation := find_violation(info, formats):
         value, rule = violation
         remedy = (
-            _RESIZE if can_scale(info.width, info.height) else 'Set fit="pad" or fit="crop": its sides are too unlike'
+            _RESIZE
+            if can_scale(info.width, info.height)
+            else 'Set fit="pad" or fit="crop": its aspect ratio is too extreme'
         )
         raise WanValidationError(field, value, rule, remedy)
     decode_image(opened, data, field)

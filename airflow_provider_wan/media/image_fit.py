@@ -54,9 +54,9 @@ class Fit(StrEnum):
     RESIZE = "resize"
     """Adapt it, with its aspect ratio preserved."""
     PAD = "pad"
-    """Adapt it, and pad it if its sides are too unlike."""
+    """Adapt it, and pad it if its aspect ratio is too extreme."""
     CROP = "crop"
-    """Adapt it, and crop it if its sides are too unlike."""
+    """Adapt it, and crop it if its aspect ratio is too extreme."""
 
 
 class CropAnchor(StrEnum):
@@ -129,8 +129,8 @@ def fit_image(
 
     An image that satisfies them, is upright and has plain 8-bit pixels in sRGB is returned unchanged. Any other is
     turned upright by its EXIF orientation, converted to sRGB, flattened onto white if it is transparent, scaled as
-    little as necessary, padded or cropped if its sides are too unlike, and encoded without metadata: as PNG if the
-    source is lossless and the result is below 10 MB, else as JPEG.
+    little as necessary, padded or cropped if its aspect ratio is too extreme, and encoded without metadata: as PNG if
+    the source is lossless and the result is below 10 MB, else as JPEG.
 
     :param data: the whole file, of at most :data:`~airflow_provider_wan.media.image.MAX_SOURCE_BYTES`.
     :param options: how it is adapted.

@@ -167,7 +167,7 @@ class MediaIngester:
             raise WanValidationError(
                 "dest_prefix",
                 self._dest_prefix,
-                "is needed to presign a source that does not lie in S3, or whose image may be changed",
+                "is needed to presign a source that is not on S3, or whose image may be changed",
                 'Set dest_prefix="s3://bucket/prefix/", or delivery="upload"',
             )
 

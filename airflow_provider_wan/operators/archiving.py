@@ -69,7 +69,7 @@ def archive_and_record(
     log.info(
         "Request %s: %s, %d bytes, %.1f s, %d×%d, sha256 %s%s",
         *(request_id, clip.uri, clip.video.size, clip.video.seconds, clip.video.width, clip.video.height),
-        *(clip.sha256, "; it lay there already" if clip.existing else ""),
+        *(clip.sha256, "; already archived" if clip.existing else ""),
     )
     return clip
 

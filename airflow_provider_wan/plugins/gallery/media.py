@@ -59,4 +59,4 @@ def _split(uri: str) -> tuple[str, str]:
     try:
         return parse_s3_uri(uri, "uri")
     except WanValidationError:
-        raise MediaUnavailableError("Only what lies in S3 or on a web server can be shown.") from None
+        raise MediaUnavailableError("Only files on S3 or on a web server can be shown.") from None

@@ -34,7 +34,7 @@ def test_an_absence_is_recorded_once_nothing_speaks_against_it(api: Any, store: 
 def test_an_absence_is_refused_while_the_owner_may_be_sending(api: Any, store: Any) -> None:
     entry = a_post()
     stored = StoredEntry(entry, store.create(entry))
-    with pytest.raises(ResolutionRefusedError, match="sign of life"):
+    with pytest.raises(ResolutionRefusedError, match="renewed its claim"):
         confirm_absence(api, Ledger(store), stored, P, NOW + P.lease - 1)
     with pytest.raises(ResolutionRefusedError, match="may still be accepted"):
         confirm_absence(api, Ledger(store), stored, P, NOW + P.settling_time - 1)
