@@ -81,11 +81,11 @@ help: ## Show this help
 install: $(READY) ## Set up .venv (done by the others as needed)
 
 .PHONY: demo
-demo: $(READY) ## Make clips of eight photographs with a real Airflow, S3 and the sandbox; KEEP=1 leaves it up
+demo: $(READY) ## Make clips of eight photographs with a real Airflow, S3 and the sandbox; KEEP=1 keeps it running
 	@$(VENV)/bin/python -m dev.demo $(if $(KEEP),--keep)
 
 .PHONY: stop
-stop: ## Stop a demo that was left up
+stop: ## Stop a running demo
 	@$(if $(wildcard $(VENV)/bin/python),$(VENV)/bin/python -m dev.demo --stop,echo "Nothing is set up here.")
 
 SIDE_BY_SIDE := -n 4 --dist loadfile --no-loadscope-reorder --durations 15
@@ -107,7 +107,7 @@ test: $(READY) ## Run the tests: unit, sandbox, integration and system (ARGS="-k
 	$(call run_tests,$(VENV),pytest,--ignore tests/system $(addprefix --ignore ,$(TIMED)),$(TIMED))
 
 .PHONY: test-nightly
-test-nightly: $(READY) ## Run the tests that take minutes each, which show more of what the others show too
+test-nightly: $(READY) ## Run the slow tests (minutes each)
 	@$(VENV)/bin/python -m pytest --basetemp=.run/pytest-nightly -m nightly --durations 15 $(or $(ARGS),tests)
 
 # What leans on Airflow; the floors below it don't import it.
@@ -117,11 +117,11 @@ ON_FLOOR := $(foreach each,dags decorators hooks operators plugins sensors trans
 NOT_ON_FLOOR := $(foreach each,backfill batches company_network component gallery leaks money one_clip pods recovery,--ignore tests/system/test_$(each).py)
 
 .PHONY: test-floor
-test-floor: $(FLOOR_READY) ## Run the tests that Airflow has a part in on the oldest one that is supported
+test-floor: $(FLOOR_READY) ## Run the tests that depend on Airflow on the oldest supported version
 	$(call run_tests,$(FLOOR_VENV),pytest-floor,$(ON_FLOOR),$(NOT_ON_FLOOR))
 
 .PHONY: test-pythons
-test-pythons: ## Run all tests but those with a whole Airflow on other Pythons (PYTHONS="python3.12 python3.13"); names those that are not there
+test-pythons: ## Run the tests without system tests on other Pythons (default: 3.12, 3.13, 3.14); reports those that are missing
 	@for each in $(PYTHONS); do \
 		if ! $$each -c '' 2> /dev/null; then echo "$$each is left out: it is not there."; continue; fi; \
 		venv=.venv-$$($$each -c 'import sys; print("{}.{}".format(*sys.version_info))'); \
@@ -136,11 +136,11 @@ bench: $(BENCH_READY) ## Measure waiting, lag, archive and imports beside peers,
 	@PATH="$(CURDIR)/$(BENCH_VENV)/bin:$$PATH" $(BENCH_VENV)/bin/python -m benchmarks $(ARGS)
 
 .PHONY: cluster
-cluster: $(CLUSTER_READY) ## Run the services of docker-compose.yml as processes of this machine, and leave them up
+cluster: $(CLUSTER_READY) ## Run the services of docker-compose.yml as processes of this machine, and keep them running
 	@$(VENV)/bin/python -m dev.cluster
 
 .PHONY: cluster-stop
-cluster-stop: ## Stop a cluster that was left up
+cluster-stop: ## Stop a running cluster
 	@$(if $(wildcard $(VENV)/bin/python),$(VENV)/bin/python -m dev.cluster --stop,echo "Nothing is set up here.")
 
 .PHONY: test-cluster
@@ -152,7 +152,7 @@ test-containers: $(CLUSTER_READY) ## Test docker-compose.yml and the Dockerfile 
 	@$(VENV)/bin/python -m dev.containers $(if $(WRITE),--write) $(ARGS)
 
 .PHONY: chaos
-chaos: $(CLUSTER_READY) ## Let services die and the API fail while 200 clips are made (ARGS="--seed 1 2 3")
+chaos: $(CLUSTER_READY) ## Inject faults into services and the API while 200 clips are made (ARGS="--seed 1 2 3")
 	@$(VENV)/bin/python -m dev.chaos $(ARGS)
 
 .PHONY: load
@@ -160,7 +160,7 @@ load: $(CLUSTER_READY) ## Hold 2,000 clips in flight at once on the cluster, and
 	@$(VENV)/bin/python -m dev.load $(ARGS)
 
 .PHONY: env
-env: ## Write .env for docker-compose.yml, with drawn secrets
+env: ## Write .env for docker-compose.yml, with generated secrets
 	@$(or $(PYTHON),python3) -m dev.compose.variables
 
 .PHONY: bench-batch
@@ -174,7 +174,7 @@ explore: $(READY) ## Let processes die at random moments of random histories (AR
 	@$(VENV)/bin/python -m dev.explore $(ARGS)
 
 .PHONY: explore-claims
-explore-claims: $(READY) ## Let hypothesis interleave claims, clocks and lies of the list for a million steps (ARGS="--steps 5000")
+explore-claims: $(READY) ## Let hypothesis interleave claims, clocks and wrong answers of the list for a million steps (ARGS="--steps 5000")
 	@$(VENV)/bin/python -m dev.explore.many_claims $(ARGS)
 
 .PHONY: model
@@ -225,7 +225,7 @@ audit: $(READY) ## Look for known vulnerabilities in what is installed
 	@$(VENV)/bin/pip-audit --skip-editable --progress-spinner off
 
 .PHONY: format
-format: $(READY) ## Put the code into shape
+format: $(READY) ## Format the code
 	@$(VENV)/bin/ruff check --fix .
 	@$(VENV)/bin/ruff format .
 

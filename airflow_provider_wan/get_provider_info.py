@@ -106,15 +106,16 @@ def get_provider_info() -> dict[str, Any]:
                     "limits_uri": {
                         "description": "Location by which all workers and triggerers of an account share the rate of "
                         "status requests, such as the ledger's: s3://bucket/prefix, s3://aws_conn_id@bucket/prefix or "
-                        "file:///folder. Empty: the connection's, or else each process has the rate by itself.",
+                        "file:///folder. Empty: the connection's, or else the rate applies to each process "
+                        "separately.",
                         "version_added": "0.1.0",
                         "type": "string",
                         "example": "s3://aws_default@my-bucket/wan-ledger",
                         "default": "",
                     },
                     "s3_options": {
-                        "description": "Options of everything that is written to S3, as JSON; those of a task have the "
-                        "last word, and those of the AWS connection's extra are used where neither says anything.",
+                        "description": "Options of everything that is written to S3, as JSON; a task's options take "
+                        "precedence; the AWS connection's extra supplies the rest.",
                         "version_added": "0.1.0",
                         "type": "string",
                         "example": '{"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": "alias/clips"}',
@@ -160,8 +161,8 @@ def get_provider_info() -> dict[str, Any]:
                     "limits_uri": {
                         "label": "Limits URI",
                         "description": "Location by which all workers and triggerers share the rate, such as the "
-                        "ledger's: s3://bucket/prefix, s3://aws_conn_id@bucket/prefix or file:///folder. Empty: each "
-                        "process has the rate by itself.",
+                        "ledger's: s3://bucket/prefix, s3://aws_conn_id@bucket/prefix or file:///folder. Empty: the "
+                        "rate applies to each process separately.",
                         "schema": {"type": ["string", "null"]},
                     },
                     "result_hosts": {
@@ -186,12 +187,12 @@ def get_provider_info() -> dict[str, Any]:
                     },
                     "client_cert": {
                         "label": "Client certificate",
-                        "description": "File of the certificate that is presented to the server.",
+                        "description": "File of the certificate for mutual TLS.",
                         "schema": {"type": ["string", "null"]},
                     },
                     "client_key": {
                         "label": "Client key",
-                        "description": "File of the client certificate's key, if it is another one.",
+                        "description": "File of the client certificate's key, if it is not in the certificate file.",
                         "schema": {"type": ["string", "null"]},
                     },
                     "proxy": {

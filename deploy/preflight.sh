@@ -39,6 +39,6 @@ else
     fi
 fi
 [ -f .env ] || [ -n "${POSTGRES_PASSWORD:-}" ] ||
-    refuse "There is no file .env: 'make env' writes one with drawn secrets; .env.example says what is in it."
+    refuse "There is no file .env: 'make env' writes one with generated secrets; .env.example says what is in it."
 [ "$failed" -eq 0 ] || exit 1
 echo "Docker Engine $engine and Compose ${compose#v} can start docker-compose.yml."

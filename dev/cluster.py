@@ -42,7 +42,7 @@ class Cluster(Installation):
     """All services of the compose file, up and healthy within the ``with`` block.
 
     :param folder: holds everything: data, databases, logs. It is emptied first.
-    :param variables: on top of ``.env.example`` with drawn secrets.
+    :param variables: on top of ``.env.example`` with generated secrets.
     :param relayed: services that reach the others through relays, which someone else runs on
         ``engine.places.routes`` before the cluster is entered.
     """

@@ -44,7 +44,7 @@ class WanConfig:
 
     :param api_key: the key; it is excluded from the representation of this object.
     :param base_url: http(s) URL of the request queue, to which ``/requests`` is added.
-    :param organization_id: sent as ``X-Organization-ID``, for accounts in several organisations.
+    :param organization_id: sent as ``X-Organization-ID``, for accounts in several organizations.
     :param model: model id for tasks that name none.
     :param status_requests_per_second: maximum number of status requests per second: of each process, or of all that
         share it.

@@ -96,9 +96,10 @@ class WanValidationError(WanRefusedError, ValueError):
         self.value = value
         self.rule = rule
         self.remedy = remedy
-        display = redact(repr(value))
+        whole = repr(value)
+        display = redact(whole, 121)
         if len(display) > 120:
-            display = f"{display[:100]}… ({len(display)} characters)"
+            display = f"{display[:100]}… ({len(whole)} characters)"
         super().__init__(f"{field}={display}: {rule}{'. ' + remedy if remedy else ''}")
 
     def __reduce__(self) -> tuple[type[WanValidationError], tuple[str, object, str, str]]:
@@ -147,7 +148,7 @@ class _BackpressureError(WanRefusedError):
 
 
 class WanRateLimitError(_BackpressureError):
-    """The organisation's rate limit is reached: HTTP 429."""
+    """The organization's rate limit is reached: HTTP 429."""
 
 
 class WanCapacityError(_BackpressureError):

@@ -250,7 +250,7 @@ def _parse_refusal(response: HttpResponse, what: str = "The API", *, include_rea
     if status in (401, 403):
         return WanAuthError(
             f"{what}: HTTP {status}, the key is rejected ({reason}). "
-            "Check the password (API key) and the organisation id of the connection, and any firewall between."
+            "Check the password (API key) and the organization id of the connection, and any firewall between."
         )
     if status == 402:
         return WanCreditError(
@@ -307,7 +307,7 @@ def _hint(status: int) -> str:
     if 300 <= status < 400:
         return " It is a redirect, which is not followed with the key: check the connection's base URL."
     if status in (401, 403, 407):
-        return " Check the API key, the organisation id and the proxy of the connection."
+        return " Check the API key, the organization id and the proxy of the connection."
     return ""
 
 

@@ -98,11 +98,11 @@ class Archiver:
             raise report_lost_clip(entry, error) from error
 
     def find_missing(self, results: Iterable[ItemResult]) -> set[int]:
-        """Return the rows whose archived clip is certainly no longer where an earlier try left it.
+        """Return the rows whose archived clip is certainly no longer where an earlier attempt left it.
 
         The clips are listed, not asked for one by one: there may be 100,000.
 
-        :param results: results of an earlier try.
+        :param results: results of an earlier attempt.
         """
         keys: dict[int, tuple[str, str | None]] = {}
         for result in results:
@@ -113,7 +113,7 @@ class Archiver:
         try:
             listed = self._archive.list_etags(self._bucket, self._prefix, {key for key, _ in keys.values()})
         except S3_ERRORS as error:
-            log.warning("Whether the clips of earlier tries are still there can't be found out: %s", error)
+            log.warning("Whether the clips of earlier attempts are still there can't be found out: %s", error)
             return set()
         return {
             row for row, (key, etag) in keys.items() if key not in listed or (etag is not None and listed[key] != etag)

@@ -77,14 +77,14 @@ class Checkpoint:
 
     :param manifest_id: identity of the manifest.
     :param arguments_id: hash of the arguments that decide which clip a row gets.
-    :param started_at: Unix seconds at which the first try began.
-    :param end_time: Unix seconds at which the present try ends.
+    :param started_at: Unix seconds at which the first attempt began.
+    :param end_time: Unix seconds at which the present attempt ends.
     :param last_row: number of the last row that was read.
     :param items: number of rows that were read.
     :param open_rows: rows up to ``last_row`` without a result that are not in flight.
     :param in_flight: items in flight.
-    :param skipped_rows: rows that are left to another try, because the budget is used up or the batch had to stop.
-    :param finished_ranges: ranges of rows after ``last_row`` that have a final result of an earlier try.
+    :param skipped_rows: rows that are left to another attempt, because the budget is used up or the batch had to stop.
+    :param finished_ranges: ranges of rows after ``last_row`` that have a final result of an earlier attempt.
     :param stop_reason: why nothing more is submitted.
     :param exhausted: whether no more rows are read.
     :param window: limit of requests in flight.
@@ -93,7 +93,7 @@ class Checkpoint:
     :param clean: whether nothing was submitted after this checkpoint was written.
     :param done: whether the batch has ended with success.
     :param total_rows: rows of the manifest, if they were counted.
-    :param cycles: number of deferral cycles of the present try.
+    :param cycles: number of deferral cycles of the present attempt.
     :param attempts: number of attempts of open rows, by row.
     :param unclaimed: requests that were in flight when the manifest or the arguments changed.
     :param version: version of the format.
@@ -149,7 +149,7 @@ class Checkpoint:
 
 @cache
 def _checkpoint_adapter() -> TypeAdapter[Checkpoint]:
-    # Building a validator takes time that parsing a DAG must not spend.
+    # Building a validator takes time that parsing a Dag must not spend.
     from pydantic import TypeAdapter
 
     return TypeAdapter(Checkpoint)

@@ -228,7 +228,9 @@ class BatchEngine:
                 self._on_unknown(row, now)
             elif now - in_flight[row].submitted_at > self._context.item_timeout:
                 status = record.status_text if record else "without a response"
-                message = f"still {status} after {self._context.item_timeout:.0f} s; the next try waits for it again"
+                message = (
+                    f"still {status} after {self._context.item_timeout:.0f} s; the next attempt waits for it again"
+                )
                 self._time_out(row, message)
 
     def _collect_archived(self) -> None:
@@ -367,7 +369,7 @@ class BatchEngine:
         self._scheduler.defer(item, self._clock() + pause)
 
     def _on_over_budget(self, item: PreparedItem) -> None:
-        """Leave an item to a try with a larger budget."""
+        """Leave an item to an attempt with a larger budget."""
         self._run.skip(item.row)
         self._over_budget += 1
         if self._over_budget == 1:
@@ -420,13 +422,13 @@ class BatchEngine:
         del self._unknown_since[row]
         if self._scheduler.stopped:
             self._time_out(
-                row, f"unknown to the API for {NOT_FOUND_GRACE:.0f} s; the next try asks the ledger about it"
+                row, f"unknown to the API for {NOT_FOUND_GRACE:.0f} s; the next attempt asks the ledger about it"
             )
         else:
             self._scheduler.defer(replace(self._scheduler.pop_in_flight(row).item, request=None), now)
 
     def _time_out(self, row: int, message: str) -> None:
-        """Leave a request in flight to the next try."""
+        """Leave a request in flight to the next attempt."""
         each = self._scheduler.pop_in_flight(row)
         cost = each.item.cost
         self._finish(each.item.build_result(ItemStatus.TIMEOUT, request_id=each.request_id, cost=cost, error=message))
@@ -446,12 +448,12 @@ class BatchEngine:
             )
         )
         for row in list(self._scheduler.in_flight):
-            self._time_out(row, "still in flight when the timeout expired; the next try waits for it again")
+            self._time_out(row, "still in flight when the timeout expired; the next attempt waits for it again")
         if self._clock() < self._run.end_time + LAST_ARCHIVE_SECONDS:
             return
         for row, (item, request_id, _) in list(self._archiving.items()):
             del self._archiving[row]
-            message = "its clip was being archived when the timeout expired; the next try does the rest"
+            message = "its clip was being archived when the timeout expired; the next attempt does the rest"
             self._finish(item.build_result(ItemStatus.TIMEOUT, request_id=request_id, cost=item.cost, error=message))
 
     # --- results ------------------------------------------------------------------------------

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Errors of a batch. Archived clips stay archived, and the next try continues from there."""
+"""Errors of a batch. Archived clips stay archived, and the next attempt continues from there."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class CheckpointError(WanBatchError):
         super().__init__(
             f"The checkpoint {uri} {reason}. Nothing was paid. Finish the batch with the version that wrote it; or "
             "delete the checkpoint and clear the task: clips that the ledger knows are not paid for again, but the "
-            "cost of earlier tries no longer counts towards max_cost.",
+            "cost of earlier attempts no longer counts towards max_cost.",
             False,
         )
 

@@ -39,8 +39,8 @@ class BatchSummary:
     :param skipped: rows that were not started, because the batch had to stop.
     :param reused: archived clips that this task did not pay for.
     :param video_seconds: seconds of archived video.
-    :param cost: US dollars that this task has paid in all its tries.
-    :param elapsed: seconds since the first try began.
+    :param cost: US dollars that this task has paid in all its attempts.
+    :param elapsed: seconds since the first attempt began.
     :param unclaimed: requests that are paid for and that no row asks for any more, because the manifest or the
         arguments were changed while they were in flight.
     :param folder: ``s3://`` prefix of the files.

@@ -25,13 +25,13 @@ class ItemStatus(StrEnum):
     IN_DOUBT = "in_doubt"
     """It is unknown whether the submission was accepted."""
     TIMEOUT = "timeout"
-    """The request is still in flight; the next try waits for it again."""
+    """The request is still in flight; the next attempt waits for it again."""
     LOST = "lost"
     """The clip was paid for, and its file is not available, or is not the clip that was asked for."""
 
     @property
     def is_final(self) -> bool:
-        """Whether the next try keeps the result."""
+        """Whether the next attempt keeps the result."""
         return self in (ItemStatus.ARCHIVED, ItemStatus.DUPLICATE)
 
 

@@ -60,7 +60,7 @@ class BatchContext:
     :param store: stores the checkpoint and the results.
     :param owner: this process.
     :param model: model of rows that name none.
-    :param budget: what all tries together have spent, and may spend.
+    :param budget: what all attempts together have spent, and may spend.
     :param max_in_flight: maximum number of requests in flight.
     :param submits_per_second: maximum number of submissions per second.
     :param poll_interval: seconds between polls.
@@ -132,10 +132,10 @@ class BatchRun:
 
     # --- start and resume ---------------------------------------------------------------------
     def start(self, end_time: float) -> None:
-        """Start a try. Final results of an earlier try are kept, and all other rows are processed again.
+        """Start an attempt. Final results of an earlier attempt are kept, and all other rows are processed again.
 
-        :param end_time: Unix seconds at which the try ends.
-        :raises CheckpointError: if the checkpoint of an earlier try cannot be read.
+        :param end_time: Unix seconds at which the attempt ends.
+        :raises CheckpointError: if the checkpoint of an earlier attempt cannot be read.
         :raises WanValidationError: if the manifest cannot be read.
         """
         self.end_time = end_time
@@ -145,7 +145,7 @@ class BatchRun:
             self.started_at = checkpoint.started_at
             self.unclaimed = {each.fingerprint: each for each in checkpoint.unclaimed}
             self.budget.recover()
-            log.info("Earlier tries have spent $%.2f, according to the ledger", self.budget.spent)
+            log.info("Earlier attempts have spent $%.2f, according to the ledger", self.budget.spent)
         if checkpoint is None or checkpoint.done or not self._matches(checkpoint, self._manifest_id):
             store.delete_parts()
         else:
@@ -155,7 +155,7 @@ class BatchRun:
                 missing = self.context.archiver.find_missing(block)
                 if missing:
                     log.warning(
-                        "%d clips of earlier tries are no longer in the bucket, or were replaced: their rows are "
+                        "%d clips of earlier attempts are no longer in the bucket, or were replaced: their rows are "
                         "evaluated again, which pays nothing: %s",
                         len(missing),
                         ", ".join(map(str, sorted(missing)[:100])),
@@ -171,7 +171,7 @@ class BatchRun:
         self.save((), clean=False)
 
     def _read_finished(self) -> Iterator[ItemResult]:
-        """Yield the final results of earlier tries."""
+        """Yield the final results of earlier attempts."""
         read = RowSet()
         for result in self.context.store.read_parts(self._manifest_id, newest_first=True):
             if result.row not in read:
@@ -327,7 +327,7 @@ class BatchRun:
             self.budget.commit(result.fingerprint)
 
     def skip(self, row: int) -> None:
-        """Leave a row to another try.
+        """Leave a row to another attempt.
 
         :param row: row number.
         """

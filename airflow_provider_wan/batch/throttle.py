@@ -37,7 +37,7 @@ class ConcurrencyWindow:
         return cls(ceiling, ceiling, now)
 
     def with_ceiling(self, ceiling: int) -> ConcurrencyWindow:
-        """Return the window under another limit, which may have changed between two tries.
+        """Return the window under another limit, which may have changed between two attempts.
 
         :param ceiling: the user's limit.
         """

@@ -220,7 +220,7 @@ def _add_filters(command: argparse.ArgumentParser) -> None:
         "--state", action="append", choices=[state.value for state in EntryState], help="only these; repeatable"
     )
     command.add_argument("--dag", metavar="ID", help="only clips of this Dag")
-    command.add_argument("--run", metavar="ID", help="only clips of this dag run")
+    command.add_argument("--run", metavar="ID", help="only clips of this Dag run")
     command.add_argument("--day", metavar="YYYY-MM-DD", help="only clips submitted on this day (UTC)")
     command.add_argument("--since", metavar="TIME", help="only clips submitted since: 7d, 12h, or 2026-11-25 (UTC)")
     command.add_argument("--duplicates", action="store_true", help="only clips with duplicate charges")

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who has the last word on prices, result hosts, model and rate: the only place that decides.
+"""Precedence of the settings for prices, result hosts, model and rate: the only place that decides.
 
-The arguments of a task and the section ``[wan]`` of Airflow's configuration are written by DAG authors and by those
+The arguments of a task and the section ``[wan]`` of Airflow's configuration are written by Dag authors and by those
 who run the deployment. A connection may be edited by others. So it supplies a default where nobody else says anything;
 apart from that, it can only make a limit tighter.
 """

@@ -19,7 +19,7 @@ def _base_url() -> str:
 def build_run_path(dag_id: str, run_id: str) -> str:
     """Return the path of a run's clips in Airflow's UI.
 
-    :param dag_id: id of the DAG.
+    :param dag_id: id of the Dag.
     :param run_id: id of the run.
     """
     return f"/dags/{quote(dag_id, safe='')}/runs/{quote(run_id, safe='')}/plugin/wan-run"

@@ -18,7 +18,7 @@ class WanRunNotifier(BaseNotifier):
     """Report the clips of a run.
 
     It writes to the log. To send the message elsewhere, override :meth:`send`. It is a callback of a task, or, without
-    ``task_ids``, of a DAG or a deadline.
+    ``task_ids``, of a Dag or a deadline.
 
     :param text: first words of the message (templated).
     :param task_ids: tasks whose clips are counted, by their results; they need the callback of a task (templated).

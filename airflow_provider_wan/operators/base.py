@@ -81,7 +81,7 @@ class WanBaseOperator(BaseOperator):
         return WanHook(self.wan_conn_id, prices=self.prices, result_hosts=self.result_hosts)
 
 
-#: Fields that stay text, even if the DAG renders templates as native objects.
+#: Fields that stay text, even if the Dag renders templates as native objects.
 TEXT_FIELDS = frozenset({"prompt", "negative_prompt", "idempotency_key"})
 
 
@@ -106,18 +106,18 @@ class WanClipBaseOperator(WanBaseOperator):
     :param ledger_uri: location of the ledger: ``s3://bucket/prefix`` or ``file:///folder``; default: ``[wan]
         ledger_uri``, or else ``wan-ledger`` below ``AIRFLOW_HOME`` if the executor runs all tasks on one machine; with
         any other executor it must be set. In a batch, the last default is ``<output_prefix>/_ledger``.
-    :param reuse: ``run``: the same content is paid for once for each DAG run; ``content``: once for all tasks that
+    :param reuse: ``run``: the same content is paid for once for each Dag run; ``content``: once for all tasks that
         share the ledger.
-    :param idempotency_key: text that makes it another clip: each new key makes one new clip, and the same key returns
-        it. An empty text or None is unset. In a batch, it applies to rows that have none.
+    :param idempotency_key: text that identifies a separate clip: each new key makes one new clip, and the same key
+        returns it. An empty text or None is unset. In a batch, it applies to rows that have none.
     :param max_cost: limit in US dollars: a clip that would exceed it is not submitted. In a batch it is the limit for
-        the whole task, all its tries together.
+        the whole task, all its attempts together.
     :param prices: US dollars per second of video: by resolution for ``wan2.6-i2v``, such as ``{"720P": 0.10}``, and by
         model and resolution for others, such as ``{"wan2.7-i2v": {"720P": 0.10}}`` (templated). Default: ``[wan]
         prices``, or else the list prices; a connection's are used where they are higher.
     :param probe_urls: before a payment, fetch the first bytes at http(s) URLs that the API is to fetch, and refuse what
-        it can't use: share pages, other types, sizes and dimensions. False: the worker need not reach them, or a link
-        serves only once.
+        it can't use: share pages, other types, sizes and dimensions. Set False if the worker cannot reach them, or
+        if a link works only once.
     :param deferrable: wait in the triggerer; default: Airflow's ``default_deferrable``.
     :param poll_interval: seconds between polls, or a timedelta.
     :param cancel_policy: what happens when a user kills the task: ``queued`` cancels requests that have not started,
@@ -185,7 +185,7 @@ class WanClipBaseOperator(WanBaseOperator):
     def _do_render_template_fields(
         self, parent: Any, template_fields: Iterable[str], context: Context, jinja_env: Any, seen_oids: set[int]
     ) -> None:
-        """Render the fields, of mapped tasks too: prompts as text, and the others as the DAG says."""
+        """Render the fields, of mapped tasks too: prompts as text, and the others as the Dag says."""
         fields_to_render = list(template_fields)
         texts = [name for name in fields_to_render if parent is self and name in TEXT_FIELDS]
         others = [name for name in fields_to_render if name not in texts]
@@ -197,7 +197,7 @@ class WanClipBaseOperator(WanBaseOperator):
 
     @contextmanager
     def _rendering_text(self, jinja_env: Any) -> Iterator[Any]:
-        """Yield an environment whose templates render to text, even if those of the DAG render to native objects."""
+        """Yield an environment whose templates render to text, even if those of the Dag render to native objects."""
         dag = self.get_dag()
         self._renders_text = True
         try:

@@ -72,7 +72,7 @@ class BatchArguments(Protocol):
 
 
 def build_checkpoint_store(arguments: BatchArguments, context: Context) -> CheckpointStore:
-    """Return the store of a task instance's batch, which is the same in all its tries.
+    """Return the store of a task instance's batch, which is the same in all its attempts.
 
     :param arguments: the operator.
     :param context: Airflow's context.
@@ -139,7 +139,7 @@ def open_batch_ledger(arguments: BatchArguments) -> DocumentStore:
 
 
 def build_budget_name(arguments: BatchArguments, context: Context) -> str:
-    """Return the name of a task's budget, which is the same in all its tries.
+    """Return the name of a task's budget, which is the same in all its attempts.
 
     Mapped tasks differ by their arguments: after an upstream task is cleared, a map index may belong to
     another manifest.

@@ -41,7 +41,7 @@ class WanImageToVideoOperator(WanI2VOperator):
         an http(s) URL (templated).
     :param target: ``s3://bucket/key.mp4`` of the clip; its record is stored beside it (templated).
     :param fit: ``resize`` adapts an image that violates a rule of the API; ``pad`` and ``crop`` do the same, and pad or
-        crop one whose sides are too unlike; ``error`` refuses it.
+        crop one whose aspect ratio is too extreme; ``error`` refuses it.
     :param pad_fill: what padding shows: ``blur``, the blurred image; or a colour, such as ``black`` (templated).
     :param crop_anchor: what is kept when cropping: ``center``, ``left``, ``right``, ``top`` or ``bottom`` (templated).
     :param frame: index of the image to take of a file with several, from 0; default: such a file is refused

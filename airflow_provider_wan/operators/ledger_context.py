@@ -107,7 +107,7 @@ def loop_name(context: Context) -> str:
 
 
 def run_name(context: Context) -> str:
-    """Return the name of the DAG run.
+    """Return the name of the Dag run.
 
     :param context: Airflow's context.
     """
@@ -139,7 +139,7 @@ def build_reference(context: Context, source_uri: str | None) -> TaskReference:
 
 
 def is_paid_by(context: Context, entry: LedgerEntry) -> bool:
-    """Return whether this task instance, in whichever try, has paid for a clip.
+    """Return whether this task instance, in whichever attempt, has paid for a clip.
 
     :param context: Airflow's context.
     :param entry: the clip's entry.

@@ -546,7 +546,7 @@ class WanRequestOperator(WanI2VOperator):
     def render_template(
         self, content: Any, context: Context, jinja_env: Any = None, seen_oids: set[int] | None = None
     ) -> Any:
-        """Render a template; of the payload, prompts as text, and the others as the DAG says.
+        """Render a template; of the payload, prompts as text, and the others as the Dag says.
 
         :param content: the template, or a collection of templates.
         :param context: Airflow's context.

@@ -63,7 +63,7 @@ class WanI2VBatchOperator(WanClipBaseOperator):
     :param row_templates: Jinja templates over the columns of each row, by fields, such as
         ``{"prompt": "{{ TEXT }}, slowly"}``. They are rendered for each row, not by Airflow.
     :param fit: ``resize`` adapts images that violate a rule of the API; ``pad`` and ``crop`` do the same, and pad or
-        crop an image whose sides are too unlike; ``error`` rejects their rows.
+        crop an image whose aspect ratio is too extreme; ``error`` rejects their rows.
     :param pad_fill: what padding shows: ``blur``, the blurred image; or a colour, such as ``black``.
     :param crop_anchor: what is kept when cropping: ``center``, ``left``, ``right``, ``top`` or ``bottom``.
     :param frame: index of the image to take of a file with several, from 0; default: such a file is rejected.
@@ -72,8 +72,8 @@ class WanI2VBatchOperator(WanClipBaseOperator):
     :param max_in_flight: maximum number of requests in flight. Twice what the account may run at once keeps the
         service busy; a 429 or 503 halves it for a while.
     :param submits_per_second: maximum number of submissions per second.
-    :param timeout: maximum duration of a try, in seconds or as a timedelta. Requests in flight continue, and the next
-        try waits for them again.
+    :param timeout: maximum duration of an attempt, in seconds or as a timedelta. Requests in flight continue, and the
+        next attempt waits for them again.
     :param item_timeout: how long a request may be in flight, in seconds or as a timedelta.
     :param on_item_failure: ``continue``: continue with the other rows; ``fail_fast``: submit nothing more, archive
         what is in flight, and fail.
@@ -82,7 +82,7 @@ class WanI2VBatchOperator(WanClipBaseOperator):
         all below a domain (templated). A host also has to be in ``[wan] result_hosts`` and in the connection's list,
         where those are set.
     :returns: ``items``, ``archived``, ``reused``, ``duplicate``, ``rejected``, ``failed``, ``in_doubt``, ``timeout``,
-        ``lost``, ``skipped``, ``unclaimed``, ``video_seconds``, ``cost`` (US dollars, all tries), ``elapsed``
+        ``lost``, ``skipped``, ``unclaimed``, ``video_seconds``, ``cost`` (US dollars, all attempts), ``elapsed``
         (seconds), and the addresses ``folder``, ``results``, ``rejected_uri`` and ``sheet``; or the estimate.
     :raises AirflowFailException: if a retry cannot help.
     :raises WanError: if a retry can help.
@@ -179,7 +179,7 @@ class WanI2VBatchOperator(WanClipBaseOperator):
             client.close()
 
     def execute(self, context: Context) -> Any:
-        """Start a try.
+        """Start an attempt.
 
         :param context: Airflow's context.
         """

@@ -52,7 +52,7 @@ class Renderer(Protocol):
 class SandboxBackend:
     """State and transitions of the request queue.
 
-    :param config: behavior of the sandbox.
+    :param config: behaviour of the sandbox.
     :param clock: returns the Unix time in seconds.
     :param result_bytes: returns the bytes of a clip where nothing is rendered; default: a minimal MP4 file.
     :param blobs: storage of clips and uploads; default: in memory.

@@ -63,7 +63,7 @@ class SandboxConfig:
     :param retry_after: whether 429 and 503 carry ``Retry-After``.
     :param credits: US dollars on the account; None: unlimited.
     :param prices: US dollars per second of video, by resolution.
-    :param cancel: behavior of DELETE.
+    :param cancel: behaviour of DELETE.
     :param echo_payload: whether responses echo the payload.
     :param list_totals: whether list responses contain ``total`` and ``has_more``.
     :param clock_skew: seconds by which the times in responses run ahead of the clock.

@@ -29,7 +29,7 @@ def image_to_video(
     archive: Mapping[str, Any] | None = None,
     **generate: Any,
 ) -> TaskGroup:
-    """Add the tasks ``ingest``, ``generate`` and ``archive`` of one clip to the DAG, each with retries of its own.
+    """Add the tasks ``ingest``, ``generate`` and ``archive`` of one clip to the Dag, each with retries of its own.
 
     :class:`~airflow_provider_wan.operators.image_to_video.WanImageToVideoOperator` does the same in one task. The
     group shows and retries each step by itself.

@@ -34,8 +34,8 @@ class S3ToWanOperator(WanBaseOperator):
     :param fit: ``"error"`` refuses an image that violates a rule; the bytes are delivered unchanged, including an EXIF
         orientation. ``"resize"`` turns it upright, flattens alpha onto white, scales it to 360-2000 pixels and
         re-encodes it below 10 MB without metadata, if it needs any of that, from any format that Pillow reads; HEIC
-        needs the extra ``heif``. ``"pad"`` and ``"crop"`` do the same, and pad or crop an image whose sides are too
-        unlike. Audio is never changed.
+        needs the extra ``heif``. ``"pad"`` and ``"crop"`` do the same, and pad or crop an image whose aspect ratio is
+        too extreme. Audio is never changed.
     :param pad_fill: what padding shows: ``"blur"``, the blurred image; or a colour, such as ``"black"`` (templated).
     :param crop_anchor: what is kept when cropping: ``"center"``, ``"left"``, ``"right"``, ``"top"`` or ``"bottom"``
         (templated).

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The variables of docker-compose.yml with drawn secrets: ``python -m dev.compose.variables`` writes ``.env``."""
+"""The variables of docker-compose.yml with generated secrets: ``python -m dev.compose.variables`` writes ``.env``."""
 
 from __future__ import annotations
 

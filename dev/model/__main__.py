@@ -94,9 +94,9 @@ SEARCHES: tuple[Search, ...] = (
         "NO_REPEAT_LIMIT",
         expected=Expected.THIRD_POST,
     ),
-    safeguard("the later scan for duplicates", *LIES, "MAX_ACCEPTED=3", "NO_LATER_SCAN", expected=Expected.FORGOTTEN),
+    safeguard("the late scan for duplicates", *LIES, "MAX_ACCEPTED=3", "NO_LATER_SCAN", expected=Expected.FORGOTTEN),
     safeguard(
-        "the later scan waits for POSTs that may be on their way",
+        "the late scan waits for POSTs that may be on their way",
         *LIES,
         "MAX_ACCEPTED=3",
         "LATER_SCAN_AT_ONCE",

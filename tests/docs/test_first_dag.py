@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The README's first DAG, from an image in S3 to a clip in S3, as a reader would run it."""
+"""The README's first Dag, from an image in S3 to a clip in S3, as a reader would run it."""
 
 from __future__ import annotations
 

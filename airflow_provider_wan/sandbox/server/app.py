@@ -34,7 +34,7 @@ ROOT_PAGE = b"""<!doctype html><html><head><title>wan sandbox</title></head><bod
 class SandboxApp:
     """One sandbox, running in the current event loop.
 
-    :param config: behavior.
+    :param config: behaviour.
     :param host: address to listen on.
     :param port: port of the API; 0 picks a free port.
     :param result_port: port of the result host; 0 picks a free port.

@@ -22,7 +22,7 @@ T = TypeVar("T")
 class SandboxServer:
     """A running sandbox: a context manager, or :meth:`start` and :meth:`stop`.
 
-    :param config: behavior; default: :class:`SandboxConfig`.
+    :param config: behaviour; default: :class:`SandboxConfig`.
     :param host: address to listen on.
     :param port: port of the API; 0 picks a free port.
     :param result_port: port of the result host; 0 picks a free port.
