@@ -335,7 +335,9 @@ class WanClient:
         except TransportError as error:
             raise WanLookupError(no_response_message("The upload", str(error))) from None
         if not 200 <= response.status < 300:
-            raise WanLookupError(f"The upload: HTTP {response.status}")
+            raise WanLookupError(
+                f"The upload failed with HTTP {response.status}. Nothing was paid; a retry uploads again."
+            )
 
     def _get_json(self, request: HttpRequest, what: str) -> object:
         return self._get(request, what, lambda response: parse_lookup_response(response, what))

@@ -244,7 +244,7 @@ class RawRequest:
     def __post_init__(self) -> None:
         _check_model(self.model)
         if self.model in MODELS:
-            raise WanValidationError("model", self.model, "has rules that are known", "Use WanI2VOperator")
+            raise WanValidationError("model", self.model, "is a model that WanI2VOperator validates", "Use it")
         if not isinstance(self.payload, Mapping) or not self.payload:
             raise WanValidationError("payload", "***", "must be an object with the model's parameters")
         try:
@@ -332,7 +332,7 @@ def build_clip_request(model: str, media: Mapping[str, str | None], **parameters
     }
     for name, value in unknown.items():
         display = strip_query(value) if isinstance(value, str) else value
-        raise WanValidationError(name, display, f"is no parameter of {model}", "It would be ignored, and paid for")
+        raise WanValidationError(name, display, f"is not a parameter of {model}", "It would be ignored, and paid for")
     retained = {name: value for name, value in parameters.items() if name in known}
     return cls(model=model, **_name_media(cls, {"img_url": media.get("img_url"), **urls}), **retained)
 

@@ -115,7 +115,7 @@ def batch_error(run: BatchRun, summary: BatchSummary, max_failed_fraction: float
         return WanBatchError(message, run.stopped_by.retryable)
     if summary.skipped:
         return WanBudgetError(
-            f"max_cost=${run.budget.limit or 0:.2f}: ${run.budget.spent:.2f} are spent, and {summary.skipped} rows "
+            f"max_cost=${run.budget.limit or 0:.2f}: ${run.budget.spent:.2f} is spent, and {summary.skipped} rows "
             f"are skipped because it does not allow them. {archived} clips are archived. Raise max_cost and clear "
             f"this task: it continues from there. Results: {results}"
         )

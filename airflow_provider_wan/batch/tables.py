@@ -312,7 +312,7 @@ class _RecordLines:
         self._size += len(line)
         if self._size >= MAX_RECORD:
             rule = f"has a record of {MAX_RECORD} characters or more: a quote may not be closed"
-            raise WanValidationError(FIELD, f"line {self.record_line}", rule)
+            raise WanValidationError(FIELD, f"line {self.record_line}", rule, "Close the quote, or save as JSONL")
         if not line:
             self.exhausted = True
             raise StopIteration

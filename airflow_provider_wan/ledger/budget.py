@@ -193,7 +193,7 @@ class Budget:
         def change(state: BudgetState) -> BudgetState:
             if self.limit is not None and cost > self._left(state, entry.fingerprint) + _TOLERANCE:
                 raise WanBudgetError(
-                    f"max_cost=${self.limit:.2f}: ${state.spent:.2f} of it are spent or reserved, and the clip would "
+                    f"max_cost=${self.limit:.2f}: ${state.spent:.2f} of it is spent or reserved, and the clip would "
                     f"cost ${cost:.2f}. Nothing was paid for it."
                 )
             return state.reserve(entry.fingerprint, reservation)

@@ -441,7 +441,10 @@ class ClipArchive:
                 target.overtaken()
             else:
                 return clip
-        raise WanResultError(f"{build_s3_uri(bucket, key)} is written by others all the time")
+        raise WanResultError(
+            f"{build_s3_uri(bucket, key)} keeps being changed by other tasks. The clip is paid for: use a key that "
+            "only this task writes, then retry."
+        )
 
     def _reuse_video(self, bucket: str, key: str, request_id: str, head: dict[str, Any]) -> ArchivedClip | None:
         recorded = self._read_record(bucket, key)
@@ -452,7 +455,7 @@ class ClipArchive:
     def _copy_video(self, source: ArchivedClip, bucket: str, key: str, target: ArchiveKey) -> ArchivedClip:
         found = find_object(self._client, source.bucket, source.key)
         if found is None or found["ContentLength"] != source.video.size:
-            raise WanResultError(f"{source.uri} changes while it is copied")
+            raise WanResultError(f"{source.uri} changed while it was copied; a retry copies it again")
         metadata = {**_request_metadata(source.request_id), _META_SHA256: source.sha256}
         upload = MultipartUpload(self._client, bucket, key, content_type=VIDEO_TYPE, metadata=metadata)
         try:

@@ -244,7 +244,9 @@ class ArchiveKey:
     def _build_error(self, rule: str) -> KeyOccupiedError:
         remedy = "Put the request id or the run id into the key"
         if self._overtaken:
-            rule += f", which another task wrote at the same time as this one that of request {self._request_id}"
+            rule += (
+                f", because another task archived to it first. This task's clip is that of request {self._request_id}"
+            )
         elif not self._replace:
             remedy += ", or set replace=True to have it overwritten"
         return KeyOccupiedError("s3_key", build_s3_uri(self._bucket, self._key), rule, remedy)

@@ -207,7 +207,7 @@ class MediaIngester:
         self._on_url(signed.url)
         if signed.shortened:
             log.warning(
-                "The AWS credentials die early: the URL of s3://%s/%s lives until %d (Unix time)",
+                "The AWS credentials expire early: the URL of s3://%s/%s is valid until %d (Unix time)",
                 bucket,
                 key,
                 signed.expires_at,

@@ -20,6 +20,7 @@ from airflow_provider_wan.media.spool import SpooledContent
 from airflow_provider_wan.s3.uri import is_s3_uri, parse_s3_uri, split_s3_uri
 
 _SCHEMES = "must be s3://bucket/key, gs:// or abfs:// likewise, a local path, file:///path, or an http(s) URL"
+_REMEDY = "Check the address and the permission to read it"
 
 
 class Origin(StrEnum):
@@ -143,7 +144,7 @@ class MediaSource:
                 return _read_chunks(iter(lambda: body.read(CHUNK_BYTES), b""), check)
         except S3ResponseError as error:
             code = get_error_code(error) or "?"
-            raise SourceMissingError(f"{self.public_uri} can't be read: {code}") from error
+            raise SourceMissingError(f"{self.public_uri} can't be read: {code}. {_REMEDY}") from error
 
     def _read_storage(self, storage: ObjectStorage, check: Callable[[int], None]) -> bytes:
         try:
@@ -152,7 +153,7 @@ class MediaSource:
                 return _read_chunks(iter(lambda: file.read(CHUNK_BYTES), b""), check)
         except OSError as error:
             reason = error.strerror or type(error).__name__
-            raise SourceMissingError(f"{self.public_uri} can't be read: {reason}") from error
+            raise SourceMissingError(f"{self.public_uri} can't be read: {reason}. {_REMEDY}") from error
 
     def _read_file(self, check: Callable[[int], None]) -> bytes:
         path = Path(unquote(urlsplit(self.text).path) if self.text.lower().startswith("file://") else self.text)
@@ -161,7 +162,7 @@ class MediaSource:
                 check(path.stat().st_size)
                 return _read_chunks(iter(lambda: file.read(CHUNK_BYTES), b""), check)
         except OSError as error:
-            raise SourceMissingError(f"{path} can't be read: {error.strerror}") from error
+            raise SourceMissingError(f"{path} can't be read: {error.strerror}. {_REMEDY}") from error
 
     def _read_web(self, check: Callable[[int], None], network: NetworkSettings) -> bytes:
         import requests
@@ -171,7 +172,7 @@ class MediaSource:
         try:
             with open_url(self.text, network, timeout=(CONNECT_TIMEOUT, READ_TIMEOUT)) as response:
                 if response.status_code != 200:
-                    raise SourceMissingError(f"{self.public_uri} answers {response.status_code}")
+                    raise SourceMissingError(f"{self.public_uri} can't be read: HTTP {response.status_code}. {_REMEDY}")
                 if "html" in response.headers.get("Content-Type", "").lower():
                     rule, remedy = "is a web page, and not a file", suggest_direct_url(response.url)
                     raise WanValidationError("source", self.public_uri, rule, remedy)
@@ -182,7 +183,7 @@ class MediaSource:
             raise SourceMissingError(str(error)) from None
         except requests.RequestException as error:
             # Its own text contains the URL with the query string.
-            raise SourceMissingError(f"{self.public_uri} can't be read ({type(error).__name__})") from None
+            raise SourceMissingError(f"{self.public_uri} can't be read: {type(error).__name__}. {_REMEDY}") from None
 
 
 def _read_chunks(chunks: Iterable[bytes], check: Callable[[int], None]) -> bytes:

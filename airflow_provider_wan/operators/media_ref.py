@@ -82,6 +82,6 @@ class MediaRef:
             raise WanValidationError(
                 self.field,
                 f"expires in {left:.0f} s" if left > 0 else f"expired {-left:.0f} s ago",
-                f"the presigned URL must live for {MIN_URL_SECONDS:.0f} s more for the service to fetch it",
+                f"the presigned URL must be valid for {MIN_URL_SECONDS:.0f} s more for the service to fetch it",
                 "Clear the ingest task too: it gives a fresh one, and what was paid for is found again",
             )

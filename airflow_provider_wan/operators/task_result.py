@@ -78,8 +78,7 @@ def build_error(record: RequestRecord, *, outcome: Outcome | None = None, waited
     if record.status is RequestStatus.CANCELLED:
         return WanClipCancelledError(f"{message}. It is not charged; a retry makes a new request.")
     return WanClipTimeoutError(
-        f"{message}{waited}. It is left to go on: a retry, or clearing this task, picks it up where it stands and pays "
-        "nothing for it."
+        f"{message}{waited}. The request continues: a retry, or clearing this task, resumes the wait and pays nothing."
     )
 
 
@@ -104,8 +103,8 @@ def build_timeout_error(request_id: str, last_result: RequestRecord | WanError |
 
 def _build_no_file_error(record: RequestRecord) -> WanResultError:
     return WanResultError(
-        f"Request {record.request_id} is done, but the API names no clip. It is paid for: look at it "
-        "in the console, and clear this task to ask again; that costs nothing."
+        f"Request {record.request_id} is done, but the API names no clip. It is paid for: check it "
+        "in the service's console, then clear this task; that costs nothing."
     )
 
 

@@ -338,9 +338,9 @@ class WanI2VOperator(WanClipBaseOperator):
         """Return a clip that is archived; or, if it is no longer there, the one that the API still has."""
         if not entry.archive_uri:
             raise WanResultGoneError(
-                f"Request {entry.request_id} was finished and paid for, but the API knows it no more and the ledger "
-                "names no archive of it. If WanToS3Operator archived it, it still lies there, and only this task can't "
-                "tell; else a new idempotency_key makes the clip again, for its price."
+                f"Request {entry.request_id} was finished and paid for, but the API no longer knows it and the ledger "
+                "names no archived copy. If WanToS3Operator archived it without this ledger, the clip is at that key. "
+                "Otherwise a new idempotency_key makes the clip again, and pays again."
             )
         if uri := self._find_archived(entry):
             from airflow_provider_wan.operators.archiving import build_archived_result
@@ -597,6 +597,7 @@ def check_max_cost(claim: LedgerEntry, max_cost: float | None) -> None:
     duplicates = sum(past.cost or 0.0 for past in claim.duplicates)
     if max_cost is not None and duplicates and duplicates + (claim.cost_estimate or 0.0) > max_cost:
         raise WanBudgetError(
-            f"max_cost=${max_cost:.2f}: ${duplicates:.2f} of it are spent on duplicate charges of this clip, which "
-            f"would cost ${claim.cost_estimate or 0.0:.2f} more. Nothing was paid."
+            f"max_cost=${max_cost:.2f}: ${duplicates:.2f} of it is spent on duplicate charges of this clip, which "
+            f"would cost ${claim.cost_estimate or 0.0:.2f} more. Nothing was paid. Raise max_cost, or archive the "
+            "duplicate with `wan-provider harvest`."
         )

@@ -69,7 +69,7 @@ def presign(client: Any, bucket: str, key: str, *, content_type: str, lifetime: 
     remaining = _get_credentials_lifetime(client, now)
     shortened = remaining is not None and remaining < wanted
     if remaining is not None and shortened and (lifetime is not None or remaining < _MIN_SHORTENED):
-        rule = f"the AWS credentials die in {max(remaining, 0):.0f} s, and the presigned URL with them"
+        rule = f"the AWS credentials, and with them the presigned URL, expire in {max(remaining, 0):.0f} s"
         raise WanValidationError("expires_in", wanted, rule, _REMEDY)
     seconds = int(remaining) if remaining is not None and shortened else wanted
     url = client.generate_presigned_url(
@@ -78,7 +78,9 @@ def presign(client: Any, bucket: str, key: str, *, content_type: str, lifetime: 
         ExpiresIn=seconds,
     )
     if not url:
-        raise PresignError(f"No URL could be signed for s3://{bucket}/{key}: has the AWS connection credentials?")
+        raise PresignError(
+            f"No URL could be signed for s3://{bucket}/{key}. Check that the AWS connection has credentials."
+        )
     return PresignedUrl(url, int(now) + seconds, shortened)
 
 
@@ -110,7 +112,7 @@ def probe_url(url: str, size: int, network: NetworkSettings) -> None:
             f"The presigned URL of {display_url} answers {status}: check region, clock and rights of the AWS connection"
         )
     if content_range and not content_range.endswith(f"/{size}"):
-        raise PresignError(f"{display_url} has changed since it was checked")
+        raise PresignError(f"{display_url} has changed since it was checked. Clear this task to ingest it again.")
 
 
 def _get_credentials_lifetime(client: Any, now: float) -> float | None:

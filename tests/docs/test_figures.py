@@ -28,7 +28,7 @@ FIGURES = {
         f"within the first {deferral.MIN_DEFERRAL_SECONDS:.0f} s": "no event before",
         f"comes {deferral.DEFERRAL_TIMEOUT_GRACE // timedelta(minutes=1)} minutes after": "backstop",
     },
-    "how-to/troubleshooting.md": {f"must live for {media_ref.MIN_URL_SECONDS:.0f} s more": "URL"},
+    "how-to/troubleshooting.md": {f"must be valid for {media_ref.MIN_URL_SECONDS:.0f} s more": "URL"},
     "explanation/archive.md": {f"tried {['', 'one', 'two', 'three', 'four'][archive._ATTEMPTS]} times": "downloads"},
     "reference/sandbox.md": {f"waits for about {SandboxConfig().queue_seconds:.0f} s": "queue"},
 }

@@ -127,7 +127,7 @@ def test_a_raw_payload_has_no_text_that_is_no_utf8(payload: dict[str, Any]) -> N
 
 @pytest.mark.parametrize("value", ["https://images.example.com/end.png?Signature=drawn", "", 5])
 def test_a_file_that_the_model_does_not_take_is_refused_whatever_its_value_is(value: Any) -> None:
-    with pytest.raises(WanValidationError, match="is no parameter of") as caught:
+    with pytest.raises(WanValidationError, match="is not a parameter of") as caught:
         build_clip_request("wan2.6-i2v", {"img_url": "https://images.example.com/cat.png", "last_frame": value})
     assert caught.value.field == "last_frame"
     assert "Signature" not in str(caught.value)

@@ -43,7 +43,7 @@ def test_what_does_not_fit_is_refused_and_not_reserved(files: FileStore) -> None
     budget = Budget(files, "task", 1.0)
     budget.reserve(clip("a"))
     budget.reserve(clip("b"))
-    with pytest.raises(WanBudgetError, match=r"max_cost=\$1.00: \$1.00 of it are spent or reserved.*Nothing was paid"):
+    with pytest.raises(WanBudgetError, match=r"max_cost=\$1.00: \$1.00 of it is spent or reserved.*Nothing was paid"):
         budget.reserve(clip("c"))
     assert (budget.spent, budget.remaining_for("c")) == (1.0, 0.0)
 

@@ -301,7 +301,7 @@ class TestMoney:
         check_max_cost(charged_once, 1.0)
         check_max_cost(a_claim(), 0.5)
         check_max_cost(charged_once, None)
-        with pytest.raises(errors.WanBudgetError, match=r"\$0.50 of it are spent on duplicate charges"):
+        with pytest.raises(errors.WanBudgetError, match=r"\$0.50 of it is spent on duplicate charges"):
             check_max_cost(charged_once, 0.9)
 
     @pytest.mark.parametrize("budget", ["cheap", -1, float("nan"), True, []])

@@ -49,12 +49,12 @@ def test_the_default_lifetime_is_shortened_to_that_of_the_credentials() -> None:
 
 
 def test_a_lifetime_that_was_asked_for_and_that_the_credentials_do_not_reach_is_refused() -> None:
-    with pytest.raises(WanValidationError, match=r"die in \d+ s.*delivery=\"upload\""):
+    with pytest.raises(WanValidationError, match=r"expire in \d+ s.*delivery=\"upload\""):
         presign(client_whose_credentials_die_in(3000), "b", "k", content_type="image/png", lifetime=3600)
 
 
 def test_credentials_about_to_die_are_refused_even_for_the_default_lifetime() -> None:
-    with pytest.raises(WanValidationError, match="AWS credentials die"):
+    with pytest.raises(WanValidationError, match="the AWS credentials, and with them the presigned URL, expire"):
         presign(client_whose_credentials_die_in(899), "b", "k", content_type="image/png", lifetime=None)
 
 

@@ -245,7 +245,7 @@ function fillPager(data) {
 function emptyNote(data) {
   if (data.reading && data.read_at === null) return "Reading the ledger…";
   if (data.totals.clips) return "No clip matches the filters.";
-  return scope.dag_id ? "No clip was asked for here yet." : "The ledger is empty. Clips appear here when a task asks for them.";
+  return scope.dag_id ? "No clip has been requested here yet." : "The ledger is empty. Clips appear here when a task requests them.";
 }
 
 const shown = new Map();
@@ -346,8 +346,8 @@ async function openDetail(clip) {
       ["Request id", clip.request_id], ["Model", clip.model], ["Video", `${clip.resolution}, ${clip.seconds} s`],
       ["Charged", clip.cost === null ? "" : usd(clip.cost)], ["Estimate", usd(clip.estimate)],
       ["Dag", clip.dag_id], ["Run", clip.run_id], ["Task", clip.task_id], ["Map index", clip.map_index],
-      ["Asked for", when(clip.started_at)], ["Ended", when(clip.finished_at)], ["Time at the service", span(clip.waited)],
-      ["Requests made", clip.attempts > 1 ? clip.attempts : ""], ["Charged again as", clip.duplicates.join(", ")],
+      ["Requested", when(clip.started_at)], ["Ended", when(clip.finished_at)], ["Time at the service", span(clip.waited)],
+      ["Requests", clip.attempts > 1 ? clip.attempts : ""], ["Charged again as", clip.duplicates.join(", ")],
       ["Archived at", clip.archive_uri], ["Source", clip.source_uri], ["Ledger entry", clip.fingerprint],
     ]));
   dialog.showModal();
