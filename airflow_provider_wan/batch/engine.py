@@ -39,6 +39,7 @@ from airflow_provider_wan.batch.submitter import (
 )
 from airflow_provider_wan.ledger import LedgerEntry, LedgerUnavailableError
 from airflow_provider_wan.ledger.failures import FailureKind, classify_failure
+from airflow_provider_wan.media.source import shorten_address
 from airflow_provider_wan.polling.decision import StatusScan
 from airflow_provider_wan.s3.errors import S3_ERRORS
 
@@ -465,14 +466,15 @@ class BatchEngine:
         self._attempts.pop(result.row, None)
         self._outages.pop(result.row, None)
         self._unknown_since.pop(result.row, None)
+        image = None if result.image is None else shorten_address(result.image)
         self._run.record_result(replace(result, ended_at=round(self._clock(), 1)), transient=transient)
         if result.status.is_final:
             where = result.archive_uri or result.error
             known = "at a price that is not known" if result.cost is None else f"${result.cost:.2f}"
             paid = "reused" if result.reused else known
-            log.info("Row %d (%s) is %s: %s, %s", result.row, result.image, result.status.value, where, paid)
+            log.info("Row %d (%s) is %s: %s, %s", result.row, image, result.status.value, where, paid)
             return
-        log.warning("Row %d (%s) is %s: %s", result.row, result.image, result.status.value, result.error)
+        log.warning("Row %d (%s) is %s: %s", result.row, image, result.status.value, result.error)
         if self._context.fail_fast and self._run.stopped_by is None:
             message = f"row {result.row} is {result.status.value} ({result.error}), and on_item_failure is fail_fast"
             self._stop(WanBatchError(message, transient))

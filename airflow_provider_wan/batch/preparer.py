@@ -127,7 +127,7 @@ class ItemPreparer:
                 reason = f"{type(error).__name__}: {error}"
                 if attempt < _MAX_ATTEMPTS:
                     self._sleep(attempt)
-        return InvalidRow(item.row, item.image.public_uri, f"row {item.row}: {reason}")
+        return InvalidRow(item.row, item.image.public_uri, f"row {item.row}: {' '.join(reason.split())}")
 
     def _prepare_once(self, item: Item) -> PreparedItem:
         ingested = {

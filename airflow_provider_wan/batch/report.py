@@ -19,6 +19,7 @@ from airflow_provider_wan.batch.results import ItemResult, ItemStatus
 from airflow_provider_wan.batch.run import BatchRun
 from airflow_provider_wan.media import contact_sheet
 from airflow_provider_wan.media.contact_sheet import Progress, Tile
+from airflow_provider_wan.media.source import shorten_address
 from airflow_provider_wan.s3.uri import split_s3_uri
 
 log = logging.getLogger(__name__)
@@ -92,8 +93,11 @@ def write_report(run: BatchRun, now: float, *, max_failed_fraction: float) -> tu
         folder=store.uri,
     )
     error = batch_error(run, summary, max_failed_fraction)
-    _write_contact_sheet(run, summary, now)
     run.write_results()
+    try:
+        _write_contact_sheet(run, summary, now)
+    except Exception as failure:  # it is only for people, and the clips are paid for
+        log.warning("The contact sheet can't be written, the results are complete: %s", failure, exc_info=True)
     _report_unclaimed(run, summary)
     store.put("summary.json", json.dumps(summary.as_result(), indent=1).encode(), "application/json")
     run.save((), clean=True, done=error is None)
@@ -181,7 +185,7 @@ def _build_tile(result: ItemResult, prompt: str, store: CheckpointStore) -> Tile
     else:
         note = f"{result.seconds} s · {result.resolution} · {'reused' if result.reused else f'${result.cost or 0:.2f}'}"
     return Tile(
-        title=f"{result.row}  {posixpath.basename(result.image or '')}",
+        title=f"{result.row}  {shorten_address(posixpath.basename(result.image or ''))}",
         note=note,
         video=None if result.archive_uri is None else _relative_path(result.archive_uri, store.uri),
         picture=store.get(f"stills/{result.row}.jpg"),

@@ -6,6 +6,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
+import logging
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -19,7 +20,9 @@ from airflow_provider_wan.api.redaction import redact
 from airflow_provider_wan.api.request import DEFAULT_MODEL, ClipRequest, build_clip_request
 from airflow_provider_wan.batch.values import IMAGES, NAME, convert_value, parse_cell
 from airflow_provider_wan.ledger.fingerprint import normalize_payload, parse_idempotency_key
-from airflow_provider_wan.media.source import MediaSource, Origin
+from airflow_provider_wan.media.source import MediaSource, Origin, shorten_address
+
+log = logging.getLogger(__name__)
 
 IMAGE_COLUMNS = ("image", "img_url")
 AUDIO_COLUMNS = ("audio_file", "audio_url")
@@ -89,7 +92,7 @@ class Item:
     @property
     def label(self) -> str:
         """Row and image, for logs."""
-        return f"Row {self.row} ({self.image.public_uri})"
+        return f"Row {self.row} ({shorten_address(self.image.public_uri)})"
 
     @property
     def stem(self) -> str:
@@ -136,6 +139,11 @@ def parse_row(raw: RawRow, defaults: Mapping[str, Any]) -> Item | InvalidRow:
         return _build_item(raw, values, defaults)
     except WanValidationError as error:
         return InvalidRow(raw.number, _display_image(raw.values), str(error))
+    except Exception as error:  # nothing about one row may stop the others
+        log.exception("Row %d cannot be read", raw.number)
+        return InvalidRow(
+            raw.number, _display_image(raw.values), f"row {raw.number} cannot be read: {type(error).__name__}"
+        )
 
 
 def _build_item(raw: RawRow, values: dict[str, Any], defaults: Mapping[str, Any]) -> Item:
@@ -211,7 +219,7 @@ def _parse_media(name: str, value: Any) -> MediaSource:
     try:
         return MediaSource.parse(content)
     except WanValidationError as error:
-        raise WanValidationError(name, error.value, error.rule) from None
+        raise WanValidationError(name, error.value, error.rule, error.remedy) from None
 
 
 def parse_row_range(value: Any) -> tuple[int, int] | None:
@@ -250,5 +258,5 @@ def _display_image(values: Mapping[str, Any]) -> str | None:
         if isinstance(value, Mapping):
             value = value.get("path")
         if isinstance(value, str):
-            return redact(value, 500)
+            return shorten_address(redact(value, 500), 500)
     return None

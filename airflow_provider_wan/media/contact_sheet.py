@@ -18,6 +18,7 @@ from typing import Any
 COLUMNS, TILE, GAP, MARGIN, CAPTION, HEAD = 8, (220, 165), 12, 40, 40, 92
 _GROUND, _CARD, _BRIGHT, _SOFT, _BAD = (17, 19, 24), (28, 31, 38), (240, 242, 246), (160, 166, 178), (255, 138, 120)
 _MAX_REASONS = 12
+_MAX_LABEL = 200  # characters that are measured
 _STATIC = Path(__file__).parent / "static"
 _PLOT_WIDTH, _PLOT_HEIGHT, _PLOT_MARGIN = 960, 220, 84
 
@@ -208,8 +209,9 @@ def _font(size: int) -> Any:
 
 
 def _shorten(draw: Any, text: str, size: int, width: int) -> str:
-    """Return the text, shortened with an ellipsis if it is wider than ``width`` pixels."""
+    """Return the text in one line, shortened with an ellipsis if it is wider than ``width`` pixels."""
     font = _font(size)
+    text = " ".join(text[: 2 * _MAX_LABEL].split())[:_MAX_LABEL]
     if draw.textlength(text, font=font) <= width:
         return text
     while text and draw.textlength(text + "…", font=font) > width:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -21,6 +22,14 @@ from airflow_provider_wan.s3.uri import is_s3_uri, parse_s3_uri, split_s3_uri
 
 _SCHEMES = "must be s3://bucket/key, gs:// or abfs:// likewise, a local path, file:///path, or an http(s) URL"
 _REMEDY = "Check the address and the permission to read it"
+
+
+#: Characters of an address: beyond every key of an object store and every presigned URL.
+MAX_ADDRESS = 4096
+_MAX_EMBEDDED_NAME = 1000
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
+_CONTROLS = re.compile(r"[\x00-\x1f\x7f]")
+_SURROGATES = re.compile(r"[\ud800-\udfff]")
 
 
 class Origin(StrEnum):
@@ -60,7 +69,8 @@ class MediaSource:
         :param path: name of the file.
         """
         digest = hashlib.sha256(content).hexdigest()[:16]
-        return cls(f"{path}#sha256={digest}", Origin.EMBEDDED, content)
+        name = _SURROGATES.sub("\ufffd", _CONTROLS.sub("_", path))[-_MAX_EMBEDDED_NAME:]
+        return cls(f"{name}#sha256={digest}", Origin.EMBEDDED, content)
 
     def spool(self) -> MediaSource:
         """Return the source with its content on the local disk, and not in memory."""
@@ -68,24 +78,27 @@ class MediaSource:
 
     @classmethod
     def parse(cls, text: object) -> MediaSource:
-        """Parse a path or URI.
+        """Parse a path or URI. White space around it is ignored.
 
         :param text: path or URI.
-        :raises WanValidationError: if it is empty, or has an unknown scheme.
+        :raises WanValidationError: if it is empty, too long or not an address, or has an unknown scheme.
         """
         if not isinstance(text, str) or not text.strip():
             raise WanValidationError("source", text, _SCHEMES)
-        scheme = urlsplit(text).scheme.lower() if "://" in text else ""
+        text = text.strip()
+        _check_characters(text)
+        scheme = match[1].lower() if (match := _SCHEME.match(text)) else ""
         if is_s3_uri(text):
             parse_s3_uri(text, "source")
             return cls(text, Origin.S3)
         if is_object_uri(text):
             return cls(text, Origin.STORAGE)
         if scheme in ("http", "https"):
+            _check_url(text)
             return cls(text, Origin.WEB)
         if scheme in ("", "file"):
             return cls(text, Origin.FILE)
-        raise WanValidationError("source", f"{scheme}://…", _SCHEMES)
+        raise WanValidationError("source", f"{scheme}://…", _SCHEMES, "Copy the file to one of them")
 
     @property
     def public_uri(self) -> str:
@@ -184,6 +197,48 @@ class MediaSource:
         except requests.RequestException as error:
             # Its own text contains the URL with the query string.
             raise SourceMissingError(f"{self.public_uri} can't be read: {type(error).__name__}. {_REMEDY}") from None
+
+
+def _check_characters(text: str) -> None:
+    """Refuse text that can't be an address, before anything else is done with it."""
+    shortened = text[:MAX_ADDRESS]
+    if text[:5].lower() == "data:":
+        remedy = "Store the image as a file, or as bytes in a column of a Parquet file"
+        raise WanValidationError("source", shortened, "must be an address, and not the file itself", remedy)
+    if len(text) > MAX_ADDRESS:
+        rule = f"must have at most {MAX_ADDRESS} characters, and has {len(text)}"
+        raise WanValidationError("source", shortened, rule, "Check that it is an address, or store the file elsewhere")
+    if _CONTROLS.search(text):
+        remedy = "Remove them, or rename the file"
+        raise WanValidationError("source", text, "must not have line breaks or other control characters", remedy)
+    if _SURROGATES.search(text):
+        raise WanValidationError("source", text, "must be text in UTF-8", "Rename the file")
+
+
+def _check_url(text: str) -> None:
+    """Refuse a URL whose host or port no client can use."""
+    try:
+        parts = urlsplit(text)
+        parts.port  # noqa: B018  # one that is not a number up to 65535 fails now
+        (parts.hostname or "").encode("idna")
+        reason = "" if parts.hostname else "it names no host"
+    except ValueError as error:
+        reason = str(error.__cause__ or error)
+    if reason:
+        raise WanValidationError("source", text, f"must be a URL that can be parsed: {reason}", "Correct host and port")
+
+
+def shorten_address(text: str, max_length: int = 200) -> str:
+    """Return an address for labels and logs: one line, with an ellipsis in its middle if it is long.
+
+    :param text: path or URI.
+    :param max_length: number of characters to keep.
+    """
+    line = " ".join(_CONTROLS.sub(" ", text).split())
+    if len(line) <= max_length:
+        return line
+    end = max_length // 2
+    return f"{line[: max_length - end - 1]}…{line[-end:]}"
 
 
 def _read_chunks(chunks: Iterable[bytes], check: Callable[[int], None]) -> bytes:

@@ -5,9 +5,12 @@ import json
 from dataclasses import replace
 from typing import Any
 
+import pytest
+
 from airflow_provider_wan.api.errors import WanBudgetError, WanError
 from airflow_provider_wan.batch.report import write_report
 from airflow_provider_wan.batch.results import ItemResult, ItemStatus
+from airflow_provider_wan.media import contact_sheet
 from tests.unit.batch.conftest import Batch
 
 PREFIX = "out/_batch/x/"
@@ -108,3 +111,36 @@ def test_the_sheet_has_the_prompts_and_when_the_clips_ended(batch: Batch) -> Non
     page = batch.s3.objects[f"{PREFIX}sheet.html"].decode()
     assert page.count('"prompt": "a slow zoom"') == 2
     assert "1 clips archived" in page
+
+
+def test_the_results_are_written_even_if_the_sheet_fails(
+    batch: Batch, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = ended(batch, ItemStatus.ARCHIVED, ItemStatus.REJECTED)
+
+    def fail(*args: Any, **more: Any) -> bytes:
+        raise ValueError("can't be drawn")
+
+    monkeypatch.setattr(contact_sheet, "render_png", fail)
+
+    _, error = write_report(run, batch.clock(), max_failed_fraction=1.0)
+
+    assert error is None
+    assert len(batch.s3.objects[f"{PREFIX}results.jsonl"].splitlines()) == 2
+    assert f"{PREFIX}summary.json" in batch.s3.objects
+    assert json.loads(batch.s3.objects[f"{PREFIX}checkpoint.json"])["done"] is True
+    assert "The contact sheet can't be written, the results are complete: can't be drawn" in caplog.text
+
+
+def test_a_line_break_in_an_image_and_in_a_reason_is_no_problem_of_the_sheet(batch: Batch) -> None:
+    run = ended(batch, ItemStatus.ARCHIVED)
+    for row, image in ((2, "s3://b/a\nb.jpg"), (3, "s3://b/" + "x" * 4000)):
+        run.record_result(ItemResult(row, image, ItemStatus.REJECTED, error="not\nread"), transient=False)
+    run.save((), clean=True)
+
+    write_report(run, batch.clock(), max_failed_fraction=1.0)
+
+    page = batch.s3.objects[f"{PREFIX}sheet.html"].decode()
+    assert '"title": "2  a b.jpg"' in page
+    assert "x" * 201 not in page
+    assert f"{PREFIX}sheet.png" in batch.s3.objects

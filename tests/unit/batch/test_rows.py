@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_wan.api.errors import WanValidationError
+from airflow_provider_wan.batch import rows
 from airflow_provider_wan.batch.rows import InvalidRow, Item, RawRow, parse_row, suggest_column
 from airflow_provider_wan.batch.values import parse_cell
 
@@ -31,6 +32,31 @@ def test_a_fault_of_the_row_is_its_reason() -> None:
 def test_a_row_without_an_image_or_with_two_is_invalid() -> None:
     assert "must name the image" in parse({"prompt": "a cat"}).reason
     assert "give only one of them" in parse({"image": IMAGE, "img_url": IMAGE}).reason
+
+
+def test_an_address_that_can_not_be_parsed_is_a_fault_of_its_row() -> None:
+    reason = parse({"image": "http://[bad/x.jpg"}).reason
+
+    assert reason.startswith("image='http://[bad/x.jpg': must be a URL that can be parsed")
+    assert "data:image" in parse({"image": "data:image/png;base64," + "QUJD" * 9000}).reason
+    assert parse({"audio_url": "x\0.wav", "image": IMAGE}).reason.startswith("audio_url=")
+
+
+def test_whatever_happens_while_a_row_is_read_is_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*args: Any) -> None:
+        raise RuntimeError("nobody expected it")
+
+    monkeypatch.setattr(rows, "_build_item", fail)
+
+    assert parse({"image": IMAGE}) == InvalidRow(3, IMAGE, "row 3 cannot be read: RuntimeError")
+
+
+def test_a_label_is_one_short_line() -> None:
+    item = parse({"image": f"https://images.example.com/{'a' * 3000}.png"})
+
+    assert len(item.label) < 250
+    assert len(item.image.public_uri) > 3000
+    assert parse({"image": "a\nb", "promt": "x"}).image == "a b"
 
 
 def test_equal_items_have_equal_digests() -> None:

@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import io
 import json
 import re
 from dataclasses import replace
 from typing import Any
 
-from airflow_provider_wan.media.contact_sheet import Progress, Tile, render_html
+from PIL import Image
+
+from airflow_provider_wan.media.contact_sheet import Progress, Tile, render_html, render_png
 
 CLIP = Tile("1 a.jpg", "5 s", video="a.mp4", picture=b"jpeg", prompt="a cat", state="archived", cost=0.5)
 BAD = Tile("2 b.jpg", "row 2: source='s3://b/2.png': at most 10 bytes", state="rejected")
@@ -76,3 +79,31 @@ def test_nothing_that_a_row_says_is_markup() -> None:
     assert page.count("<script>") == 1
     assert page.count("</script>") == 2
     assert rows(page)[0]["title"] == script
+
+
+def test_a_line_break_in_a_title_or_a_note_does_not_break_the_image() -> None:
+    image = render_png(
+        [replace(BAD, title="1 a\nb.jpg", note="Parameter validation failed:\r\nInvalid")],
+        title="a\nb",
+        subtitle="c\vd",
+    )
+
+    assert Image.open(io.BytesIO(image)).format == "PNG"
+
+
+def test_only_the_start_of_a_long_text_is_measured(monkeypatch: Any) -> None:
+    from PIL import ImageDraw
+
+    measured: list[int] = []
+    textlength = ImageDraw.ImageDraw.textlength
+
+    def measure(self: Any, text: str, **more: Any) -> float:
+        measured.append(len(text))
+        return float(textlength(self, text, **more))
+
+    monkeypatch.setattr(ImageDraw.ImageDraw, "textlength", measure)
+
+    render_png([replace(BAD, title="1 " + "QUJD" * 5000)], title="t", subtitle="s")
+
+    assert max(measured) <= 201
+    assert len(measured) < 300

@@ -30,6 +30,13 @@ def test_a_prefix_needs_a_bucket_and_no_dots(uri: object) -> None:
         parse_s3_prefix(uri, "output_prefix")
 
 
+@pytest.mark.parametrize("bucket", ["[b", "Bad_Bucket!", "a b", " ", "ä"])
+def test_what_no_bucket_can_be_named_is_refused(bucket: str) -> None:
+    for parse, uri in ((parse_s3_uri, f"s3://{bucket}/a"), (parse_s3_prefix, f"s3://{bucket}/a/")):
+        with pytest.raises(WanValidationError, match="name of a bucket"):
+            parse(uri, "target")
+
+
 def test_a_prefix_ends_in_a_slash_or_is_empty() -> None:
     assert parse_s3_prefix("s3://b/a/c", "output_prefix") == ("b", "a/c/")
     assert parse_s3_prefix("s3://b/a/c/", "output_prefix") == ("b", "a/c/")
