@@ -180,18 +180,19 @@ class MediaSource:
     def _read_web(self, check: Callable[[int], None], network: NetworkSettings) -> bytes:
         import requests
 
-        from airflow_provider_wan.media.web import WebError, open_url, suggest_direct_url
+        from airflow_provider_wan.media.web import WebError, is_web_page, open_url, suggest_direct_url
 
         try:
             with open_url(self.text, network, timeout=(CONNECT_TIMEOUT, READ_TIMEOUT)) as response:
                 if response.status_code != 200:
                     raise SourceMissingError(f"{self.public_uri} can't be read: HTTP {response.status_code}. {_REMEDY}")
-                if "html" in response.headers.get("Content-Type", "").lower():
-                    rule, remedy = "is a web page, and not a file", suggest_direct_url(response.url)
-                    raise WanValidationError("source", self.public_uri, rule, remedy)
                 length = response.headers.get("Content-Length", "")
                 check(int(length) if length.isdigit() else 0)
-                return _read_chunks(response.iter_content(CHUNK_BYTES), check)
+                data = _read_chunks(response.iter_content(CHUNK_BYTES), check)
+                if is_web_page(data, response.headers.get("Content-Type", "")):
+                    rule, remedy = "is a web page, and not a file", suggest_direct_url(response.url)
+                    raise WanValidationError("source", self.public_uri, rule, remedy)
+                return data
         except WebError as error:
             raise SourceMissingError(str(error)) from None
         except requests.RequestException as error:

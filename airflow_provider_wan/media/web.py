@@ -13,6 +13,7 @@ import requests
 from airflow_provider_wan.api.network import NetworkSettings, call_within, describe_connection_error
 from airflow_provider_wan.api.redaction import public_url
 from airflow_provider_wan.media.fetch import find_address_fault
+from airflow_provider_wan.media.image import describe_content
 
 _MAX_REDIRECTS = 5
 _REDIRECTS = (301, 302, 303, 307, 308)
@@ -57,7 +58,8 @@ def open_url(
             if response.status_code not in _REDIRECTS or not response.headers.get("Location"):
                 yield response
                 return
-            at = urljoin(at, response.headers["Location"])
+            # Python decodes headers as Latin-1; servers write UTF-8.
+            at = urljoin(at, response.headers["Location"].encode("latin-1").decode())
     raise WebError(f"{public_url(url)} redirects more than {_MAX_REDIRECTS} times")
 
 
@@ -73,6 +75,16 @@ def _get(
         reason = describe_connection_error(error)
     # Not in the except clause: the chained error holds the URL with its query string.
     raise WebError(f"{public_url(url)} can't be reached ({reason})")
+
+
+def is_web_page(data: bytes, content_type: str) -> bool:
+    """Return whether a response is a web page, by its bytes: servers label any file as text/html.
+
+    :param data: the content, or its beginning.
+    :param content_type: media type that the server gives.
+    """
+    is_markup = b"\0" not in data[:512] and b"<" in data[:512]
+    return describe_content(data) == "an HTML page" or (is_markup and "html" in content_type.lower())
 
 
 def suggest_direct_url(url: str) -> str:

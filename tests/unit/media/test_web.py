@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Files on the web as servers deliver them: redirects in raw UTF-8, and images that are labelled as pages."""
+
+from __future__ import annotations
+
+from urllib.parse import quote
+
+import pytest
+
+from airflow_provider_wan.api.errors import WanValidationError
+from airflow_provider_wan.media.source import MediaSource
+from airflow_provider_wan.media.url_probe import UrlKind, UrlProbe
+from dev.testkit.media_files import picture
+from dev.testkit.web_server import WebServer
+
+
+def read_source(url: str) -> bytes:
+    return MediaSource.parse(url).read(lambda: None, 2_000_000, "source", "")
+
+
+def test_a_redirect_whose_location_is_raw_utf_8_is_followed(web_server: WebServer) -> None:
+    raw = "/ü/bär%20.jpg".encode()
+    web_server.add(quote(raw, safe="/%"), picture())
+    url = web_server.add("/a.jpg", b"", 302, Location=raw.decode("latin-1"))
+
+    UrlProbe("http://127.0.0.1:1").check("img_url", url, UrlKind.IMAGE)
+
+    assert read_source(url) == picture()
+
+
+@pytest.mark.parametrize("media_type", ["text/html", "text/html; charset=UTF-8"])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
+def test_an_image_that_is_served_as_a_page_is_read(web_server: WebServer, kind: str, media_type: str) -> None:
+    data = picture(kind=kind)
+
+    assert read_source(web_server.add("/image.php", data, Content_Type=media_type)) == data
+
+
+@pytest.mark.parametrize(
+    ("data", "media_type"),
+    [
+        (b"<!DOCTYPE html><title>Log in</title>", "image/jpeg"),
+        (b"<div>Log in</div>", "text/html"),
+    ],
+)
+def test_a_page_is_refused_as_a_source_by_its_bytes(web_server: WebServer, data: bytes, media_type: str) -> None:
+    with pytest.raises(WanValidationError, match="is a web page, and not a file"):
+        read_source(web_server.add("/photo.jpg", data, Content_Type=media_type))
