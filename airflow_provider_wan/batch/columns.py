@@ -3,17 +3,16 @@
 
 from __future__ import annotations
 
-import ast
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
 from airflow_provider_wan.api.errors import WanValidationError
-from airflow_provider_wan.batch.rows import COLUMNS, IMAGE_COLUMNS, PARAMETERS, suggest_column
-from airflow_provider_wan.batch.values import is_missing, parse_cell
+from airflow_provider_wan.batch.rows import AUDIO_COLUMNS, COLUMNS, IMAGE_COLUMNS, PARAMETERS, suggest_column
+from airflow_provider_wan.batch.values import is_missing, parse_cell, parse_literal
 
 FIELD = "manifest"
 #: The name of the whole row in a template, for columns whose names are not identifiers.
@@ -104,6 +103,24 @@ class ColumnMapping:
             raise WanValidationError(FIELD, ", ".join(repeated), "occurs as a column more than once")
         return [name for name in names if name in used]
 
+    def check_rows(self, rows: Iterable[Iterable[str]]) -> None:
+        """Refuse a mapped column that no row has. A row may lack it, and is read only as far as it is needed.
+
+        :param rows: names of the columns of each row.
+        :raises WanValidationError: if there are rows, and none has it.
+        """
+        missing = {column: name for name, column in self.columns.items() if column is not None}
+        names: dict[str, None] = {}
+        for row in rows if missing else ():
+            for column in row:
+                names[column] = None
+                missing.pop(column, None)
+            if not missing:
+                return
+        for column, name in missing.items() if names else ():
+            rule = f"is not a column of any row; they have {', '.join(names)[:200]}"
+            raise WanValidationError(f"columns[{name!r}]", column, rule, "Correct its name")
+
     def apply(self, values: Mapping[str, Any], *, typed: bool) -> dict[str, Any]:
         """Return the fields of a row.
 
@@ -114,6 +131,7 @@ class ColumnMapping:
         fields = self._fields(values)
         if typed and (problem := suggest_column(*self._unused(values, fields))):
             raise WanValidationError(FIELD, *problem)
+        self._check_spelling(values, fields)
         found = {name: values[column] for name, column in fields.items() if column in values}
         for name, template in self._compiled.items():
             text = self._render(name, template, values)
@@ -141,7 +159,22 @@ class ColumnMapping:
         """Return the columns that may be typos, and the fields that they can't stand for."""
         used = {*fields.values(), *(self._template_columns or ())}
         unused = tuple(name for name in names if name not in used and name not in COLUMNS)
-        return unused, frozenset({*fields, *self.columns, *self.templates})
+        given = {*fields, *self.columns, *self.templates}
+        for pair in (IMAGE_COLUMNS, AUDIO_COLUMNS):
+            if given & {*pair}:
+                given |= {*pair}
+        return unused, frozenset(given)
+
+    def _check_spelling(self, values: Mapping[str, Any], fields: Mapping[str, str]) -> None:
+        """Refuse a row that has a mapped column in another spelling: without its value, it would be paid for."""
+        used = set(fields.values())
+        for name, column in self.columns.items():
+            if column is None or column in values:
+                continue
+            folded = column.strip().lower()
+            if other := next((each for each in values if each.strip().lower() == folded and each not in used), None):
+                rule = f"is not a column of this row, which has {other!r}"
+                raise WanValidationError(f"columns[{name!r}]", column, rule, "Use one spelling in all rows")
 
     @cached_property
     def _compiled(self) -> dict[str, Any]:
@@ -193,6 +226,30 @@ class ColumnMapping:
             ) from None
 
 
+@dataclass(frozen=True)
+class ColumnCollector(ColumnMapping):
+    """Maps no column, and collects the names of those of the last row."""
+
+    last_row: list[str] = field(default_factory=list)
+
+    def with_default(self, name: str, column: str) -> ColumnMapping:
+        """Return itself.
+
+        :param name: name of the field.
+        :param column: name of the column.
+        """
+        return self
+
+    def apply(self, values: Mapping[str, Any], *, typed: bool) -> dict[str, Any]:
+        """Collect the names, and return no fields.
+
+        :param values: values by column.
+        :param typed: not used.
+        """
+        self.last_row[:] = values
+        return {}
+
+
 #: Every column is the field of its own name.
 BY_NAME = ColumnMapping()
 
@@ -200,12 +257,9 @@ BY_NAME = ColumnMapping()
 def _parse_mapping(name: str, value: Any, rule: str) -> dict[str, Any]:
     if isinstance(value, str) and value.strip() and value.strip() != "None":
         try:
-            value = json.loads(value)
+            value = parse_literal(value)
         except ValueError:
-            try:
-                value = ast.literal_eval(value)
-            except (ValueError, SyntaxError, MemoryError, RecursionError):
-                raise WanValidationError(name, value, rule) from None
+            raise WanValidationError(name, value, rule) from None
     if value is None or value in ("", "None"):
         return {}
     if not isinstance(value, Mapping):

@@ -21,9 +21,9 @@ from typing import IO, Any, Protocol
 from urllib.parse import unquote, urlsplit
 
 from airflow_provider_wan.api.errors import WanValidationError
-from airflow_provider_wan.batch.columns import BY_NAME, FIELD, ColumnMapping
+from airflow_provider_wan.batch.columns import BY_NAME, FIELD, ColumnCollector, ColumnMapping
 from airflow_provider_wan.batch.rows import RawRow
-from airflow_provider_wan.batch.tables import Reader, find_reader, map_row
+from airflow_provider_wan.batch.tables import Reader, find_reader, map_row, read_csv, read_parquet
 from airflow_provider_wan.batch.webdataset import read_webdataset
 from airflow_provider_wan.media.object_storage import ObjectStorage, is_object_uri, require_storage
 from airflow_provider_wan.media.source import SourceMissingError
@@ -82,13 +82,19 @@ class ListManifest:
 
     def rows(self) -> Iterator[RawRow]:
         """Yield the rows, see :meth:`Manifest.rows`."""
+        self.columns.check_rows(_list_columns(item) for item in self.items)
         for number, item in enumerate(self.items, 1):
             if isinstance(item, str):
-                yield RawRow(number, {"image": item})
+                yield map_row(number, {"image": item}, self.columns)
             elif isinstance(item, Mapping):
                 yield map_row(number, {str(name): value for name, value in item.items()}, self.columns)
             else:
                 yield RawRow(number, {}, f"must be a mapping or the address of an image, and is {type(item).__name__}")
+
+
+def _list_columns(item: Any) -> list[str]:
+    """Return the names of the columns of an item of a list."""
+    return [str(name) for name in item] if isinstance(item, Mapping) else ["image"] if isinstance(item, str) else []
 
 
 @dataclass(frozen=True)
@@ -144,22 +150,27 @@ class FolderManifest:
             yield from self._read_files(is_metadata)
             return
         if any(is_image(found.path) for found in self._list()):
+            self.columns.select(["image"])
             images = (found.uri for found in self._list() if is_image(found.path))
             for number, image in enumerate(images, 1):
-                yield RawRow(number, {"image": image})
+                yield map_row(number, {"image": image}, self.columns)
             return
         yield from self._read_files(lambda name: True)
 
     def _read_files(self, is_chosen: Callable[[str], bool]) -> Iterator[RawRow]:
+        self.columns.check_rows(row for file in self._list_files(is_chosen) for row in file.read_columns())
         last = 0
-        for found in self._list():
-            if (read := _find_reader(found.path.name)) is None or not is_chosen(found.path.name):
-                continue
+        for file in self._list_files(is_chosen):
             number = last
-            for row in FileManifest(found.uri, self.s3, read, self.columns, self.storage).rows():
+            for row in file.read_rows():
                 number = last + row.number
                 yield replace(row, number=number)
             last = number
+
+    def _list_files(self, is_chosen: Callable[[str], bool]) -> Iterator[FileManifest]:
+        for found in self._list():
+            if (read := _find_reader(found.path.name)) is not None and is_chosen(found.path.name):
+                yield FileManifest(found.uri, self.s3, read, self.columns, self.storage)
 
     def _list(self) -> Iterator[StoredFile]:
         for each in self._list_all():
@@ -265,7 +276,21 @@ class FileManifest:
         return _mix(hashlib.sha256(f"{self.uri} {version}".encode()).hexdigest(), self.columns)
 
     def rows(self) -> Iterator[RawRow]:
-        """Yield the rows, see :meth:`Manifest.rows`.
+        """Yield the rows, see :meth:`Manifest.rows`."""
+        self.columns.check_rows(self.read_columns())
+        yield from self.read_rows()
+
+    def read_columns(self) -> Iterator[Sequence[str]]:
+        """Yield the names of the columns of each row; nothing if the file has a header, which is checked by itself."""
+        if not any(self.columns.columns.values()) or self.read in (read_csv, read_parquet):
+            return
+        collector = ColumnCollector()
+        with self._open_local() as file:
+            for _ in self.read(file, collector):
+                yield collector.last_row
+
+    def read_rows(self) -> Iterator[RawRow]:
+        """Yield the rows.
 
         An object is first copied to the local disk: hours may pass between two rows, and no store keeps a connection
         open for so long.

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 from airflow_provider_wan.api.errors import WanValidationError
 from airflow_provider_wan.api.redaction import redact
 from airflow_provider_wan.api.request import DEFAULT_MODEL, ClipRequest, build_clip_request
-from airflow_provider_wan.batch.values import IMAGES, NAME, convert_value, parse_cell
+from airflow_provider_wan.batch.values import IMAGES, NAME, convert_value, parse_cell, parse_literal
 from airflow_provider_wan.ledger.fingerprint import normalize_payload, parse_idempotency_key
 from airflow_provider_wan.media.source import MediaSource, Origin, shorten_address
 
@@ -225,12 +225,19 @@ def _parse_media(name: str, value: Any) -> MediaSource:
 def parse_row_range(value: Any) -> tuple[int, int] | None:
     """Validate a range of rows.
 
-    :param value: the first and the last row number, or None.
+    :param value: the first and the last row number, or the text that a template renders them to; or None.
     :raises WanValidationError: if the value is not such a range.
     """
     if value is None:
         return None
     rule = "must be the first and the last row number, such as [1, 500]"
+    if isinstance(value, str):
+        if value.strip() == "None":
+            return None
+        try:
+            value = parse_literal(value)
+        except ValueError:
+            raise WanValidationError("rows", value, rule) from None
     if not isinstance(value, list | tuple) or len(value) != 2:
         raise WanValidationError("rows", value, rule)
     if not all(isinstance(each, int) and not isinstance(each, bool) for each in value) or not 1 <= value[0] <= value[1]:

@@ -6,13 +6,15 @@ A value is converted only where nothing is lost and nothing is guessed: ``5.0`` 
 
 from __future__ import annotations
 
+import ast
+import json
 import re
 from decimal import Decimal
 from typing import Any
 
 from airflow_provider_wan.api.errors import WanValidationError
 
-INTEGERS = frozenset({"duration", "seed"})
+INTEGERS = frozenset({"duration", "seed", "frame"})
 BOOLEANS = frozenset({"prompt_extend", "audio", "watermark"})
 IMAGES = frozenset({"image", "img_url", "last_frame"})
 TEXTS = frozenset({"prompt", "negative_prompt"})
@@ -44,6 +46,7 @@ MISSING_TEXTS = frozenset(
 _MISSING_TYPES = frozenset({"NAType", "NaTType"})
 _TRUE, _FALSE = ("true", "1", "yes"), ("false", "0", "no")
 _INTEGER = re.compile(r"([+-]?[0-9]{1,19})(?:[.,]0+)?")
+_THOUSANDS = re.compile(r"[+-]?[0-9]{1,3}[.,]000")
 
 
 def is_missing(value: object) -> bool:
@@ -101,6 +104,9 @@ def parse_cell(name: str, text: str) -> Any:
         match = _INTEGER.fullmatch(text)
         if match is None:
             raise WanValidationError(name, text, "must be an integer")
+        if _THOUSANDS.fullmatch(text):
+            rule = "must be an integer, and may be one with a thousands separator"
+            raise WanValidationError(name, text, rule, f"Write {match[1]}000 or {match[1]}")
         return int(match[1])
     if name in BOOLEANS:
         word = text.lower()
@@ -110,3 +116,18 @@ def parse_cell(name: str, text: str) -> Any:
             raise WanValidationError(name, text, "must be true or false")
         return word in _TRUE
     return text
+
+
+def parse_literal(text: str) -> Any:
+    """Convert the text that a template renders a list or a mapping to: JSON or Python.
+
+    :param text: the text.
+    :raises ValueError: if it is neither.
+    """
+    try:
+        return json.loads(text)
+    except ValueError:
+        try:
+            return ast.literal_eval(text.strip())
+        except (SyntaxError, MemoryError, RecursionError) as error:
+            raise ValueError(str(error)) from None

@@ -102,17 +102,21 @@ def parse_choice(field: str, value: Any, allowed: Sequence[str]) -> Any:
 
 
 def parse_clip_field(name: str, value: Any) -> Any:
-    """Convert the text that a template rendered to the type of a field; other values are returned unchanged.
+    """Convert a value of a field as those of a table are, and the text that a template rendered to the field's type.
 
     :param name: name of the field.
     :param value: its value.
+    :returns: the value; None: it is not set.
     :raises WanValidationError: if the text is not a value of that type.
     """
-    from airflow_provider_wan.batch.values import BOOLEANS, INTEGERS, parse_cell
+    from airflow_provider_wan.batch.values import convert_value, parse_cell
 
-    if not isinstance(value, str) or name not in INTEGERS | BOOLEANS:
-        return None if name == "audio_url" and value in ("", "None") else value
-    return None if name == "seed" and value.strip() in ("", "None") else parse_cell(name, value)
+    if not isinstance(value, str):
+        return convert_value(name, value)
+    # A template without a value renders to "None".
+    if value.strip() == "None" or (name in ("seed", "frame", "audio_url") and not value.strip()):
+        return None
+    return parse_cell(name, value)
 
 
 def build_fit_options(fit: str, pad_fill: Any, crop_anchor: Any, frame: Any) -> FitOptions:
@@ -126,7 +130,4 @@ def build_fit_options(fit: str, pad_fill: Any, crop_anchor: Any, frame: Any) -> 
     """
     from airflow_provider_wan.media.image_fit import Fit, FitOptions
 
-    if isinstance(frame, str):
-        text = frame.strip()
-        frame = None if text in ("", "None") else int(text) if text.isascii() and text.isdigit() else frame
-    return FitOptions(Fit(fit), pad_fill, crop_anchor, frame)
+    return FitOptions(Fit(fit), pad_fill, crop_anchor, parse_clip_field("frame", frame))

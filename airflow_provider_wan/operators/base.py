@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from contextlib import contextmanager
 from dataclasses import fields
@@ -37,6 +38,15 @@ def mask_query(url: object) -> None:
         mask_secret(query)
 
 
+def _get_default(operator: type[Any], name: str, required: Any) -> Any:
+    """Return the default of an argument, or a given value if the argument is required."""
+    for constructor in (vars(cls).get("__init__") for cls in operator.__mro__):
+        parameter = None if constructor is None else inspect.signature(constructor).parameters.get(name)
+        if parameter is not None:
+            return required if parameter.default is inspect.Parameter.empty else parameter.default
+    return required
+
+
 class WanBaseOperator(BaseOperator):
     """Base class of all operators of this provider, with the connections.
 
@@ -65,6 +75,17 @@ class WanBaseOperator(BaseOperator):
         self.wan_conn_id = wan_conn_id
         self.aws_conn_id = aws_conn_id
         self.s3_options = s3_options
+
+    def _do_render_template_fields(
+        self, parent: Any, template_fields: Iterable[str], context: Context, jinja_env: Any, seen_oids: set[int]
+    ) -> None:
+        """Render the fields. An argument whose template has no value has its default, as if it were not given."""
+        templates = {name: getattr(parent, name, None) for name in template_fields}
+        super()._do_render_template_fields(parent, templates, context, jinja_env, seen_oids)
+        for name, template in templates.items():
+            value = getattr(parent, name, None)
+            if isinstance(template, str) and (value is None or value == "None") and name not in TEXT_FIELDS:
+                setattr(parent, name, _get_default(type(parent), name, value))
 
     @cached_property
     def s3(self) -> Any:

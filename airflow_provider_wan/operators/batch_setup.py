@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from airflow_provider_wan.api.errors import WanValidationError
 from airflow_provider_wan.operators import ledger_context
-from airflow_provider_wan.operators.arguments import parse_usd
+from airflow_provider_wan.operators.arguments import parse_clip_field, parse_usd
 from airflow_provider_wan.operators.object_storage import AirflowObjectStorage
 from airflow_provider_wan.s3.uri import build_s3_uri, parse_s3_prefix
 
@@ -163,16 +163,10 @@ def build_defaults(arguments: BatchArguments) -> dict[str, Any]:
     :raises WanValidationError: if the text of a template is not a value of its field's type.
     """
     from airflow_provider_wan.batch.rows import IDEMPOTENCY_COLUMN, PARAMETERS
-    from airflow_provider_wan.batch.values import parse_cell
     from airflow_provider_wan.ledger.fingerprint import parse_idempotency_key
 
-    given = {name: getattr(arguments, name) for name in (*PARAMETERS, "audio_url")}
-    # A template renders to text, and an unset one to "None" or an empty text.
-    defaults = {
-        name: parse_cell(name, value) if isinstance(value, str) and name != "audio_url" else value
-        for name, value in given.items()
-        if value is not None and not (name in ("seed", "audio_url") and value in ("", "None"))
-    }
+    given = {name: parse_clip_field(name, getattr(arguments, name)) for name in (*PARAMETERS, "audio_url")}
+    defaults = {name: value for name, value in given.items() if value is not None}
     defaults["model"] = arguments.model or arguments.hook.config.model
     return defaults | {IDEMPOTENCY_COLUMN: parse_idempotency_key(arguments.idempotency_key)}
 

@@ -302,7 +302,7 @@ class WanI2VOperator(WanClipBaseOperator):
         values = {
             name: parse_clip_field(name, getattr(self, name))
             for name in CLIP_FIELDS
-            if name not in ("audio_url", "model")
+            if name not in ("audio_url", "model") and (value := parse_clip_field(name, getattr(self, name))) is not None
         }
         urls = {each.field: each.url for each in media}
         return build_clip_request(self.model or self.hook.config.model, urls, **values), media

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import bz2
+import contextlib
 import datetime
 import gzip
 import io
@@ -128,7 +129,7 @@ def test_a_mark_of_a_missing_value_is_unset_in_every_column(mark: str) -> None:
     assert item.request.audio is True
 
 
-@pytest.mark.parametrize(("text", "value"), [("10.0", 10), (" 10 ", 10), ("10,0", 10)])
+@pytest.mark.parametrize(("text", "value"), [("10.0", 10), (" 10 ", 10), ("10,0", 10), ("10.00", 10)])
 def test_integers_as_pandas_and_spreadsheets_write_them(text: str, value: int) -> None:
     (item,) = read("rows.csv", f"image;duration\ns3://b/a.png;{text}\n".encode())
 
@@ -140,6 +141,14 @@ def test_what_is_not_exactly_an_integer_is_refused(text: str) -> None:
     (bad,) = read("rows.csv", f"image;duration\ns3://b/a.png;{text}\n".encode())
 
     assert "must be an integer" in bad.reason
+
+
+@pytest.mark.parametrize("text", ["42,000", "1.000", "-7.000"])
+def test_three_zeros_after_a_separator_may_be_thousands_and_are_refused(text: str) -> None:
+    (bad,) = read("rows.csv", f"image;seed\ns3://b/a.png;{text}\n".encode())
+
+    assert f"seed={text!r}: must be an integer, and may be one with a thousands separator" in bad.reason
+    assert f"Write {text.replace(',', '').replace('.', '')} or {text[:-4]}" in bad.reason
 
 
 # --- formats and compression ----------------------------------------------------------------------
@@ -343,6 +352,84 @@ def test_a_template_may_have_a_default_and_a_constant_is_a_template() -> None:
     (item,) = read("rows.jsonl", data, row_templates=templates)
 
     assert (item.request.prompt, item.request.duration) == ("a cat", 10)
+
+
+def test_templates_and_columns_apply_to_addresses_alone(tmp_path: Path) -> None:
+    (tmp_path / "a.png").touch()
+    mapping = ColumnMapping.parse(None, {"prompt": "slow zoom of {{ image.rpartition('/')[2] }}", "duration": "10"})
+
+    for manifest in (ListManifest([f"{tmp_path}/a.png"], mapping), open_manifest(f"{tmp_path}/", no_s3, mapping)):
+        (item,) = [parse_row(row, DEFAULTS) for row in manifest.rows()]
+        assert isinstance(item, Item)
+        assert (item.request.prompt, item.request.duration) == ("slow zoom of a.png", 10)
+
+
+@pytest.mark.parametrize(
+    "mapping",
+    [{"columns": {"image": "URL"}}, {"columns": {"prompt": "TEXT"}}, {"row_templates": {"prompt": "{{ TEXT }}"}}],
+)
+def test_addresses_alone_have_no_other_column(tmp_path: Path, mapping: dict[str, Any]) -> None:
+    (tmp_path / "a.png").touch()
+    columns = ColumnMapping.parse(mapping.get("columns"), mapping.get("row_templates"))
+
+    with pytest.raises(WanValidationError, match=r"is not a column.*image"):
+        list(open_manifest(f"{tmp_path}/", no_s3, columns).rows())
+    with contextlib.suppress(WanValidationError):
+        assert all(isinstance(parse_row(row, DEFAULTS), InvalidRow) for row in ListManifest(["a.png"], columns).rows())
+
+
+MISSPELLED = {
+    "rows.jsonl": b'{"image": "s3://b/a.png", "txt": "x"}\n{"image": "s3://b/b.png"}\n',
+    "rows.json": b'[{"image": "s3://b/a.png", "txt": "x"}, {"image": "s3://b/b.png"}]',
+}
+
+
+@pytest.mark.parametrize("name", MISSPELLED)
+def test_a_column_that_no_row_has_is_refused(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(MISSPELLED[name])
+    columns = ColumnMapping.parse({"prompt": "caption"})
+
+    for uri in (f"{tmp_path}/{name}", f"{tmp_path}/"):
+        with pytest.raises(
+            WanValidationError, match=r"columns\['prompt'\]='caption': is not a column of any row; the.* image, txt"
+        ):
+            next(open_manifest(uri, no_s3, columns).rows())
+    with pytest.raises(WanValidationError, match="is not a column of any row"):
+        next(ListManifest([{"image": "s3://b/a.png", "txt": "x"}, "s3://b/b.png"], columns).rows())
+
+
+def test_a_column_that_few_rows_have_is_unset_in_the_others(tmp_path: Path) -> None:
+    lines = [{"image": f"s3://b/{number}.png"} for number in range(50)]
+    lines[40]["caption"] = "a cat"
+    (tmp_path / "0.jsonl").write_text(json.dumps(lines[0]))
+    (tmp_path / "1.json").write_text(json.dumps(lines[1:]))
+    columns = ColumnMapping.parse({"prompt": "caption", "seed": None})
+
+    for manifest in (open_manifest(f"{tmp_path}/", no_s3, columns), ListManifest(lines, columns)):
+        rows = list(manifest.rows())
+        assert [row.fault for row in rows] == [None] * 50
+        assert [row.values.get("prompt") for row in rows].index("a cat") == 40
+    assert list(ListManifest([], columns).rows()) == []
+
+
+def test_another_spelling_of_a_mapped_column_is_a_fault_of_its_row() -> None:
+    data = (
+        b'{"image": "s3://b/a.png", "TEXT": "x"}\n{"image": "s3://b/b.png", "text": "y"}\n{"image": "s3://b/c.png"}\n'
+    )
+
+    good, bad, sparse = read("rows.jsonl", data, columns={"prompt": "TEXT"})
+
+    assert prompts([good, sparse]) == ["x", "the default"]
+    assert "columns['prompt']='TEXT': is not a column of this row, which has 'text'" in bad.reason
+
+
+def test_columns_that_resemble_the_other_name_of_a_given_file_are_ignored() -> None:
+    for name, data in (
+        ("rows.csv", b"image,image_url,img_urls\ns3://b/a.png,x,y\n"),
+        ("rows.jsonl", b'{"image": "s3://b/a.png", "image_url": "x", "img_urls": ["y"]}\n'),
+    ):
+        (item,) = read(name, data)
+        assert item.image.text == "s3://b/a.png"
 
 
 def test_a_row_is_data_and_no_template() -> None:

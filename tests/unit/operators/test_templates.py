@@ -11,6 +11,7 @@ from airflow.providers.common.compat.sdk import AirflowFailException
 from airflow.sdk import DAG
 
 from airflow_provider_wan.api.errors import WanValidationError
+from airflow_provider_wan.operators.arguments import build_fit_options
 from airflow_provider_wan.operators.batch_setup import build_defaults
 from airflow_provider_wan.operators.image_to_video import WanImageToVideoOperator
 from airflow_provider_wan.operators.wan import WanI2VOperator, WanRequestOperator
@@ -44,6 +45,50 @@ def test_other_text_is_refused_before_the_payment(run: Any, api: Any, arguments:
     assert api.accepted() == []
 
 
+def test_the_text_of_an_unset_template_is_no_value_of_any_field(run: Any, api: Any) -> None:
+    run.try_(
+        **dict.fromkeys(("prompt", "negative_prompt", "audio", "duration", "shot_type", "last_frame", "seed"), "None")
+    )
+
+    (accepted,) = api.accepted()
+    payload = api.call(lambda core: core.jobs.get(accepted["request_id"])).payload
+    assert (payload["prompt"], payload["negative_prompt"]) == ("", "")
+    assert (payload["audio"], payload["duration"], payload["shot_type"]) == (True, 5, "single")
+
+
+def test_native_values_are_converted_like_those_of_a_table(run: Any, api: Any) -> None:
+    numpy = pytest.importorskip("numpy")
+    run.try_(duration=10.0, seed=7.0, audio=1, watermark=numpy.bool_(False), prompt=float("nan"))
+    run.try_(duration=numpy.int64(15))
+
+    first, second = (
+        api.call(lambda core, each=each: core.jobs.get(each["request_id"])).payload for each in api.accepted()
+    )
+    assert (first["duration"], first["seed"], first["audio"], first["watermark"]) == (10, 7, True, False)
+    assert first["prompt"] == ""
+    assert second["duration"] == 15
+
+
+@pytest.mark.parametrize("arguments", [{"duration": 5.5}, {"seed": True}, {"audio": 2}, {"seed": "42,000"}])
+def test_native_values_that_are_no_value_of_the_field_are_refused(
+    run: Any, api: Any, arguments: dict[str, Any]
+) -> None:
+    with pytest.raises(AirflowFailException, match=next(iter(arguments))):
+        run.try_(**arguments)
+
+    assert api.accepted() == []
+
+
+@pytest.mark.parametrize("frame", [2, 2.0, "2", "2.0", " 2 "])
+def test_a_frame_is_an_integer_in_every_form(frame: Any) -> None:
+    assert build_fit_options("resize", "blur", "center", frame).frame == 2
+    for unset in (None, "None", "", " "):
+        assert build_fit_options("resize", "blur", "center", unset).frame is None
+    for wrong in (True, 0.5, "1e1", "-1"):
+        with pytest.raises(WanValidationError, match="frame"):
+            build_fit_options("resize", "blur", "center", wrong)
+
+
 OPERATORS: dict[Any, dict[str, Any]] = {
     WanI2VOperator: {"img_url": IMAGE},
     WanImageToVideoOperator: {"source": "s3://b/a.png", "target": "s3://b/a.mp4"},
@@ -67,6 +112,29 @@ def test_a_prompt_stays_text_where_templates_are_native(operator_class: Any, tex
 
     assert [getattr(operator, name) for name in fields] == [text] * 3
     assert operator.duration == 10
+
+
+UNSET = {
+    WanI2VOperator: ("model", "resolution", "reuse", "max_cost", "ledger_uri", "last_frame"),
+    WanImageToVideoOperator: ("dest_prefix", "pad_fill", "crop_anchor", "frame", "result_hosts", "model"),
+    WanI2VBatchOperator: ("rows", "columns", "pad_fill", "model", "ledger_uri", "audio_url"),
+}
+
+
+@pytest.mark.parametrize("native", [True, False])
+@pytest.mark.parametrize("operator_class", UNSET)
+def test_an_argument_whose_template_has_no_value_has_its_default(operator_class: Any, native: bool) -> None:
+    names = [name for name in UNSET[operator_class] if name in operator_class.template_fields]
+    with DAG("dag", schedule=None, render_template_as_native_obj=native):
+        plain = operator_class(task_id="plain", **OPERATORS[operator_class])
+        operator = operator_class(
+            task_id="clip", **OPERATORS[operator_class], **dict.fromkeys(names, "{{ value }}"), prompt="{{ value }}"
+        )
+
+    operator.render_template_fields({"value": None})
+
+    assert {name: getattr(operator, name) for name in names} == {name: getattr(plain, name) for name in names}
+    assert operator.prompt == "None"
 
 
 @pytest.mark.parametrize("text", ["2026", "[1, 2]"])
@@ -104,6 +172,10 @@ def test_the_fields_of_a_batch_are_read_as_their_types() -> None:
 
     assert (defaults["duration"], defaults["audio"], defaults["prompt"]) == (10, False, "2026")
     assert "seed" not in defaults
+    operator.prompt = operator.negative_prompt = operator.duration = "None"  # type: ignore[assignment]
+    assert {"prompt", "negative_prompt", "duration"} & build_defaults(operator).keys() == set()
+    operator.duration = 15.0  # type: ignore[assignment]
+    assert build_defaults(operator)["duration"] == 15
     operator.duration = "5.5"  # type: ignore[assignment]
     with pytest.raises(WanValidationError, match=r"duration='5\.5'"):
         build_defaults(operator)
