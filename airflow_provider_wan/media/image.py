@@ -15,9 +15,9 @@ import zlib
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from functools import cache
-from typing import cast
+from typing import Any, cast
 
-from PIL import Image
+from PIL import Image, TiffImagePlugin
 
 from airflow_provider_wan.api.errors import WanValidationError
 
@@ -29,22 +29,38 @@ MAX_IMAGE_BYTES = 10_000_000
 MAX_SOURCE_BYTES = 64_000_000
 #: Maximum number of pixels that are decoded. Pillow itself only warns above 89 million.
 MAX_SOURCE_PIXELS = 80_000_000
+#: Maximum number of pixels of a JPEG that is not progressive: it is decoded at a fraction of its size.
+MAX_JPEG_PIXELS = 178_000_000
 
 CONTENT_TYPES = {"JPEG": "image/jpeg", "PNG": "image/png", "BMP": "image/bmp", "WEBP": "image/webp"}
 EXTENSIONS = {"JPEG": "jpg", "PNG": "png", "BMP": "bmp", "WEBP": "webp"}
 
 _RULE_FORMAT = "must be a JPEG, a PNG without alpha, a BMP or a WEBP"
 _RULE_SIDES = f"each side must have {MIN_SIDE} to {MAX_SIDE} pixels"
+_SHRINK = "Save it with fewer pixels, as a JPEG"
 _RESIZE = 'Set fit="resize" to have it adapted'
-#: Formats of Pillow that are not opened: they run other programs, are documents, or need them to be decoded.
-_CLOSED_FORMATS = frozenset({"BUFR", "EPS", "FPX", "GRIB", "HDF5", "MIC", "MPEG", "PDF", "WMF"})
+#: Formats of Pillow that are not opened: they run other programs, are documents, need them to be decoded, or contain a
+#: file of any other format.
+_CLOSED_FORMATS = frozenset({"BUFR", "EPS", "FPX", "GRIB", "HDF5", "IPTC", "MIC", "MPEG", "PDF", "WMF"})
 #: Formats whose several images are sizes, layers or previews of one, which Pillow chooses.
 _SINGLE_FORMATS = frozenset({"CUR", "HEIF", "ICNS", "ICO", "MPO", "PSD"})
 _HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1")
-_MAX_PROFILE_BYTES = 16_000_000
+#: Maximum numbers of pixels of formats whose decoders need more memory for each.
+_FORMAT_PIXELS = {"WEBP": 26_000_000, "AVIF": 50_000_000, "HEIF": 50_000_000}
+_MAX_FRAME_PIXELS = 40_000_000
+_MAX_STRIP_BYTES = 160_000_000
+#: Maximum numbers of pixels of encodings that Pillow decodes in Python, by its names.
+_CODEC_PIXELS = {
+    **dict.fromkeys(("BLP1", "BLP2", "dds_rgb", "ppm", "ppm_plain", "qoi"), 2_500_000),
+    **dict.fromkeys(("bmp_rle", "xpm"), 8_000_000),
+}
+_MAX_UNPACKED_BYTES = 16_000_000
 _MAX_TEXT_BYTES = 64_000
 _ORIENTATION = 0x0112
 _PNG_START = b"\x89PNG\r\n\x1a\n"
+_PNG_TEXTS = (b"tEXt", b"zTXt", b"iTXt")
+#: Keywords of PNG texts that may have an orientation.
+_METADATA_TEXTS = (b"Raw profile type exif", b"XML:com.adobe.xmp")
 _PNG_END = b"IEND\xaeB`\x82"
 
 
@@ -146,12 +162,14 @@ def open_image(data: bytes, field: str, *, any_format: bool = False, frame: int 
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             image = _open_heif(data, field) if any_format and _is_heif(data) else _open_pillow(readable, any_format)
+            _check_pixels(image, frame, field)
             if frame is not None:
                 _seek(image, frame, field)
+                _check_pixels(image, frame, field)
             return OpenImage(image, _build_info(image, data), profile or image.info.get("icc_profile"))
     except Image.DecompressionBombError:
         rule = f"at most {MAX_SOURCE_PIXELS} pixels are decoded"
-        raise WanValidationError(field, f"{len(data)} bytes that unpack to a vast image", rule) from None
+        raise WanValidationError(field, f"{len(data)} bytes that unpack to a vast image", rule, _SHRINK) from None
     except WanValidationError:
         raise
     except Exception:
@@ -201,6 +219,38 @@ def _seek(image: Image.Image, frame: int, field: str) -> None:
         raise WanValidationError(field, f"frame {frame}", rule) from None
 
 
+def _check_pixels(image: Image.Image, frame: int | None, field: str) -> None:
+    """Refuse what needs too much memory or time to be decoded."""
+    limit, description = _find_pixel_limit(image, frame)
+    if image.width * image.height > limit:
+        value = f"{description} of {image.width}×{image.height} pixels"
+        raise WanValidationError(field, value, f"at most {limit} pixels of it are decoded", _SHRINK)
+
+
+def _find_pixel_limit(image: Image.Image, frame: int | None) -> tuple[int, str]:
+    """Return the maximum number of pixels of an image, and what it is."""
+    name = str(image.format)
+    codec = next((tile[0] for tile in getattr(image, "tile", ())), "")
+    if codec in _CODEC_PIXELS:
+        return _CODEC_PIXELS[codec], f"{name} of an encoding that is slow to read"
+    if name in ("JPEG", "MPO"):
+        return (MAX_SOURCE_PIXELS, "progressive JPEG") if image.info.get("progressive") else (MAX_JPEG_PIXELS, "JPEG")
+    if name == "GIF" and frame:
+        return _MAX_FRAME_PIXELS, "animated GIF"
+    if name == "TIFF" and _measure_strip(image) > _MAX_STRIP_BYTES:
+        return _MAX_FRAME_PIXELS, "TIFF in one strip"
+    return _FORMAT_PIXELS.get(name, MAX_SOURCE_PIXELS), name
+
+
+def _measure_strip(image: Any) -> int:
+    """Return the number of bytes of a strip or tile of a TIFF, which are decoded together."""
+    tags = image.tag_v2
+    width = tags.get(TiffImagePlugin.TILEWIDTH, image.width)
+    height = tags.get(TiffImagePlugin.TILELENGTH) or tags.get(TiffImagePlugin.ROWSPERSTRIP, image.height)
+    bits = sum(tags.get(TiffImagePlugin.BITSPERSAMPLE, (1,)))
+    return int(min(width, image.width) * min(height, image.height) * bits // 8)
+
+
 def _strip_png(data: bytes) -> tuple[bytes, bytes | None]:
     """Return a PNG without the texts and the profile that Pillow refuses because of their size; and the profile.
 
@@ -226,15 +276,20 @@ def _is_large_text(kind: bytes, content: bytes) -> bool:
 
 
 def _iterate_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
-    """Yield the type, start and end of each chunk of a PNG; an incomplete one is the last."""
-    at = 8
-    while at + 8 <= len(data):
+    """Yield the type, start and end of each chunk of a PNG, up to its end; an incomplete one is the last."""
+    at, kind = 8, b""
+    while kind != b"IEND" and at + 8 <= len(data):
         (length,) = struct.unpack_from(">I", data, at)
+        kind = data[at + 4 : at + 8]
         end = min(at + 12 + length, len(data))
-        yield data[at + 4 : at + 8], at, end
+        yield kind, at, end
         at = end
-    if at < len(data):
+    if kind != b"IEND" and at < len(data):
         yield b"", at, len(data)
+
+
+def _has_png_end(data: bytes) -> bool:
+    return any(kind == b"IEND" and data[start:end].endswith(_PNG_END) for kind, start, end in _iterate_chunks(data))
 
 
 def _decompress_profile(content: bytes) -> bytes | None:
@@ -242,7 +297,7 @@ def _decompress_profile(content: bytes) -> bytes | None:
     compressed = content.partition(b"\0")[2][1:]
     decompressor = zlib.decompressobj()
     try:
-        profile = decompressor.decompress(compressed, _MAX_PROFILE_BYTES)
+        profile = decompressor.decompress(compressed, _MAX_UNPACKED_BYTES)
     except zlib.error:
         return None
     return profile if decompressor.eof else None
@@ -251,12 +306,7 @@ def _decompress_profile(content: bytes) -> bytes | None:
 def _build_info(image: Image.Image, data: bytes) -> ImageInfo:
     # A camera's JPEG that is followed by a second image (MPO) is a JPEG to all who read only the first.
     image_format = "JPEG" if image.format == "MPO" else str(image.format)
-    try:
-        orientation = int(image.getexif().get(_ORIENTATION, 1))
-    except Exception:  # broken EXIF is not a reason to refuse an image
-        orientation = 1
-    if image.format in ("TIFF", "HEIF"):  # decoded upright
-        orientation = 1
+    orientation = _read_orientation(image, data)
     return ImageInfo(
         format=image_format,
         content_type=CONTENT_TYPES.get(image_format, ""),
@@ -269,6 +319,45 @@ def _build_info(image: Image.Image, data: bytes) -> ImageInfo:
         orientation=orientation if orientation in range(1, 9) else 1,
         mode=image.mode,
     )
+
+
+def _read_orientation(image: Image.Image, data: bytes) -> int:
+    if image.format in ("TIFF", "HEIF"):  # decoded upright
+        return 1
+    try:
+        if image.format == "PNG":
+            image.info.update(_read_png_metadata(data))
+        # Not image.getexif(): that of a PNG decodes the pixels.
+        return int(Image.Image.getexif(image).get(_ORIENTATION, 1))
+    except Exception:  # broken EXIF is not a reason to refuse an image
+        return 1
+
+
+def _read_png_metadata(data: bytes) -> dict[str, str | bytes]:
+    """Return what an orientation is read from, by Pillow's names, wherever it is in the file."""
+    found: dict[str, tuple[bytes, bytes]] = {}
+    for kind, start, end in _iterate_chunks(data):
+        name = data[start + 8 : start + 88].partition(b"\0")[0]
+        if kind == b"eXIf":
+            found["exif"] = kind, b"Exif\0\0" + data[start + 8 : end - 4]
+        elif kind in _PNG_TEXTS and name in _METADATA_TEXTS:
+            found[name.decode()] = kind, data[start + 9 + len(name) : end - 4]
+    return {
+        name: content if kind == b"eXIf" else _parse_png_text(kind, content) for name, (kind, content) in found.items()
+    }
+
+
+def _parse_png_text(kind: bytes, content: bytes) -> str:
+    """Return the text of a chunk whose keyword is removed, up to a maximum length."""
+    is_compressed = kind == b"zTXt"
+    if kind == b"zTXt":
+        content = content[1:]
+    elif kind == b"iTXt":
+        is_compressed = content[:1] != b"\0"
+        content = content[2:].split(b"\0", 2)[-1]  # after the language and the translated keyword
+    if is_compressed:
+        content = zlib.decompressobj().decompress(content, _MAX_UNPACKED_BYTES)
+    return content.decode("latin-1")
 
 
 def find_violation(info: ImageInfo, formats: Collection[str]) -> tuple[str, str] | None:
@@ -295,7 +384,7 @@ def decode_image(opened: OpenImage, data: bytes, field: str) -> None:
     info = opened.info
     try:
         opened.image.load()
-        if info.format == "PNG" and _PNG_END not in data[-4096:]:
+        if info.format == "PNG" and not _has_png_end(data):
             raise OSError("its end is missing")  # Pillow accepts such a file, others do not
     except Exception as error:
         value = f"{info.format}, {format_size(info)}, {info.size} bytes"

@@ -6,6 +6,7 @@ from __future__ import annotations
 import hashlib
 import io
 import math
+import struct
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -19,7 +20,6 @@ from airflow_provider_wan.media.image import (
     MAX_IMAGE_BYTES,
     MAX_SIDE,
     MAX_SOURCE_BYTES,
-    MAX_SOURCE_PIXELS,
     MIN_SIDE,
     ImageInfo,
     OpenImage,
@@ -33,13 +33,15 @@ from airflow_provider_wan.media.image import (
 )
 
 BLUR = "blur"
-#: Maximum number of pixels of a JPEG that is not progressive: it is decoded at a fraction of its size.
-MAX_JPEG_PIXELS = 178_000_000
+#: Maximum number of pixels of a JPEG 2000, at the resolution that is decoded.
+MAX_JPEG2000_PIXELS = 16_000_000
 _PLAIN_MODES = frozenset({"RGB", "L", "P", "1"})
 _LOSSY_FORMATS = frozenset({"AVIF", "HEIF", "JPEG", "JPEG2000", "WEBP"})
 _QUALITIES = (95, 90, 85, 75, 60, 40)
 _STRIP_PIXELS = 2_000_000
 _BLUR_RADIUS = 24
+# Markers of a JPEG 2000.
+_CODING_STYLE, _TILE_PART = 0xFF52, 0xFF90
 # How far two colours may differ that are taken for the same.
 _SAME_COLOUR = 2
 _MODE_BY_SPACE = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK"}
@@ -142,7 +144,6 @@ def fit_image(
         raise WanValidationError(field, f"{len(data)} bytes", f"at most {MAX_SOURCE_BYTES} bytes can be adapted")
     opened = open_image(data, field, any_format=True, frame=options.frame)
     info = opened.info
-    _check_pixels(opened, field)
     if info.frames > 1 and options.frame is None and info.format != "JPEG":
         remedy = "Set frame to the index of the one to take, from 0"
         raise WanValidationError(field, f"{info.format} of {info.frames} images", "must be one image", remedy)
@@ -154,10 +155,11 @@ def fit_image(
         raise WanValidationError(field, format_size(info), rule, remedy)
     if _is_acceptable(opened, formats):
         decode_image(opened, data, field)
-        return FittedImage(data, info, changed=False, source_sha256=info.sha256)
+        if opened.image.mode != "RGBA" or opened.image.getchannel("A").getextrema() == (255, 255):
+            return FittedImage(data, info, changed=False, source_sha256=info.sha256)
     if info.frames > 1 and options.frame is not None:
         layout = replace(layout, variant=f"frame:{options.frame} {layout.variant}".strip())
-    opened = _decode_reduced(opened, data, field, layout, options)
+    _decode_reduced(opened, data, field, layout)
     turned = _turn_upright(_convert(opened, _reduction(opened.image.size, layout, info.orientation), field), opened)
     fitted = _encode(layout.apply(turned), info, formats, field)
     source = info.sha256 if not layout.variant else _hash_variant(info.sha256, layout.variant)
@@ -168,19 +170,10 @@ def _hash_variant(sha256: str, variant: str) -> str:
     return hashlib.sha256(f"{sha256} {variant}".encode()).hexdigest()
 
 
-def _check_pixels(opened: OpenImage, field: str) -> None:
-    info = opened.info
-    is_reducible = info.format == "JPEG" and not opened.image.info.get("progressive")
-    limit = MAX_JPEG_PIXELS if is_reducible else MAX_SOURCE_PIXELS
-    if info.width * info.height > limit:
-        rule = f"at most {limit} pixels are decoded"
-        raise WanValidationError(field, format_size(info), rule, "Scale it down first")
-
-
 def _is_acceptable(opened: OpenImage, formats: Collection[str]) -> bool:
     """Return whether the file needs no change."""
     info = opened.info
-    modes = _PLAIN_MODES | ({"RGBA"} if info.format == "WEBP" else set())
+    modes = _PLAIN_MODES | ({"RGBA"} if info.format == "WEBP" else set())  # its transparency is found when decoding
     is_plain = info.orientation == 1 and info.mode in modes and info.frames == 1
     return is_plain and find_violation(info, formats) is None and _build_transform(opened) is None
 
@@ -267,7 +260,7 @@ def _reduction(size: tuple[int, int], layout: _Layout, orientation: int) -> int:
     return max(1, math.floor(min(size[0] / needed[0], size[1] / needed[1]) / 2))
 
 
-def _decode_reduced(opened: OpenImage, data: bytes, field: str, layout: _Layout, options: FitOptions) -> OpenImage:
+def _decode_reduced(opened: OpenImage, data: bytes, field: str, layout: _Layout) -> None:
     """Decode an image, at a fraction of its size where its format allows that."""
     image, info = opened.image, opened.info
     width, height = _stored_size(layout, info.orientation)
@@ -276,16 +269,26 @@ def _decode_reduced(opened: OpenImage, data: bytes, field: str, layout: _Layout,
         mode = "RGB" if info.mode in ("RGB", "YCbCr") else info.mode
         image.draft(mode, (math.ceil(width), math.ceil(height)))
     elif info.format == "JPEG2000":
-        levels = math.floor(math.log2(max(1.0, min(info.width / width, info.height / height))))
-        if levels:
-            any_image: Any = image
-            any_image.reduce = levels
-            try:
-                image.load()
-            except Exception:  # it has fewer resolutions than that
-                opened = open_image(data, field, any_format=True, frame=options.frame)
+        useful = math.floor(math.log2(max(1.0, min(info.width / width, info.height / height))))
+        levels = min(useful, _read_resolution_levels(data))
+        if info.width * info.height >> 2 * levels > MAX_JPEG2000_PIXELS:
+            value = f"JPEG 2000 of {format_size(info)} without smaller resolutions"
+            rule = f"at most {MAX_JPEG2000_PIXELS} pixels of it are decoded"
+            raise WanValidationError(field, value, rule, "Save it with fewer pixels, as a JPEG")
+        any_image: Any = image
+        any_image.reduce = levels
     decode_image(opened, data, field)
-    return opened
+
+
+def _read_resolution_levels(data: bytes) -> int:
+    """Return how many times a JPEG 2000 can be halved while decoding, from its main header."""
+    at, marker = data.find(b"\xff\x4f\xff\x51") + 2, 0
+    while at + 10 <= len(data) and marker != _TILE_PART:
+        marker, length = struct.unpack_from(">HH", data, at)
+        if marker == _CODING_STYLE:
+            return data[at + 9]
+        at += 2 + length
+    return 0
 
 
 def _turn_upright(image: Image.Image, opened: OpenImage) -> Image.Image:
