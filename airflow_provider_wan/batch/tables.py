@@ -24,6 +24,7 @@ from typing import IO, Any, cast
 
 from airflow_provider_wan.api.errors import WanValidationError
 from airflow_provider_wan.batch.columns import BY_NAME, FIELD, ColumnMapping
+from airflow_provider_wan.batch.json_stream import InvalidElement, JsonReader, JsonStructureError
 from airflow_provider_wan.batch.rows import IMAGE_COLUMNS, RawRow
 
 log = logging.getLogger(__name__)
@@ -36,6 +37,7 @@ _DELIMITERS = (",", ";", "\t", "|")
 _NOT_UTF8 = "is not UTF-8"
 _UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 _ENCODING_SAMPLE = 200_000
+_COCO_FIELDS = {"images": "file_name", "annotations": "image_id"}
 _CHUNK = 1024 * 1024
 _PARQUET_BATCH = 1000
 _FILES_BATCH = 8
@@ -110,38 +112,32 @@ def read_json(file: IO[bytes], columns: ColumnMapping = BY_NAME) -> Iterator[Raw
 
 
 def _read_json_stream(stream: io.BufferedReader, head: bytes, columns: ColumnMapping) -> Iterator[RawRow]:
-    import ijson
-
     if head.startswith(b"{"):
         if b"\n" not in head.strip() or _is_json(head.partition(b"\n")[0]):
             yield from read_jsonl(stream, columns)
             return
         rule = "must be an array of objects, one object per line, or a COCO dataset"
         raise WanValidationError(FIELD, "the JSON object", rule)
-    _skip_mark(stream)
+    reader = JsonReader(stream)
     number = 0
     try:
-        for number, value in enumerate(ijson.items(stream, "item", use_float=True), 1):
+        for number, value in enumerate(reader.read_elements(), 1):
             yield _build_object_row(number, value, columns)
-    except (ijson.JSONError, UnicodeDecodeError) as error:
-        raise WanValidationError(FIELD, f"after row {number}", f"is not JSON: {error}"[:300]) from None
-
-
-def _skip_mark(stream: io.BufferedReader) -> None:
-    if stream.peek(3).startswith(codecs.BOM_UTF8):
-        stream.read(3)
+        reader.check_end()
+    except JsonStructureError as error:
+        raise WanValidationError(FIELD, f"after row {number}", f"is not JSON: {error}") from None
 
 
 # --- COCO ---------------------------------------------------------------------------------------
 def _is_coco(head: bytes) -> bool:
     """Return whether JSON is a COCO dataset, by its first bytes: an object with lists of images and annotations."""
-    import ijson
-
+    reader = JsonReader(io.BytesIO(head))
     try:
-        for prefix, event, _ in ijson.parse(head):
-            if event in ("string", "number") and prefix in ("images.item.file_name", "annotations.item.image_id"):
-                return True
-    except ijson.JSONError:  # the head ends anywhere
+        for name in reader.read_arrays(_COCO_FIELDS):
+            for each in reader.read_elements():
+                if isinstance(each, dict) and isinstance(each.get(_COCO_FIELDS[name]), str | int | float):
+                    return True
+    except JsonStructureError:  # the head ends anywhere
         pass
     return False
 
@@ -152,30 +148,34 @@ def _read_coco(file: IO[bytes], start: int, columns: ColumnMapping) -> Iterator[
     The image is ``file_name``, a path relative to the file, and the prompt is ``caption``, unless the mapping gives
     others. The captions are held in memory.
     """
-    import ijson
-
     columns = columns.with_default("image", "file_name").with_default("prompt", "caption")
-    captions: dict[Any, str] = {}
+    captions: dict[str, str] = {}
     number = 0
     try:
-        for each in _read_items(file, start, "annotations.item"):
+        for count, each in enumerate(_read_items(file, start, "annotations"), 1):
+            if isinstance(each, InvalidElement):
+                raise WanValidationError(FIELD, f"annotation {count}", each.reason)
             if isinstance(each, dict) and isinstance(caption := each.get("caption"), str):
-                captions.setdefault(each.get("image_id"), caption)
-        for number, each in enumerate(_read_items(file, start, "images.item"), 1):
+                captions.setdefault(_format_id(each.get("image_id")), caption)
+        for number, each in enumerate(_read_items(file, start, "images"), 1):
             if isinstance(each, dict):
-                each = {**each, "caption": captions.get(each.get("id"))}
+                each = {**each, "caption": captions.get(_format_id(each.get("id")))}
             yield replace(_build_object_row(number, each, columns), is_relative=True)
-    except (ijson.JSONError, UnicodeDecodeError) as error:
-        raise WanValidationError(FIELD, f"after row {number}", f"is not JSON: {error}"[:300]) from None
+    except JsonStructureError as error:
+        raise WanValidationError(FIELD, f"after row {number}", f"is not JSON: {error}") from None
 
 
-def _read_items(file: IO[bytes], start: int, path: str) -> Iterator[Any]:
-    import ijson
+def _format_id(value: Any) -> str:
+    """Return the id of an image as text: tools write 1, 1.0 and "1" for the same one."""
+    return str(int(value) if isinstance(value, float) and value.is_integer() else value)
 
+
+def _read_items(file: IO[bytes], start: int, name: str) -> Iterator[Any]:
     file.seek(start)
     with _decompressed(file) as stream:
-        _skip_mark(stream)
-        yield from ijson.items(stream, path, use_float=True)
+        reader = JsonReader(stream)
+        for _ in reader.read_arrays((name,)):
+            yield from reader.read_elements()
 
 
 def _is_json(line: bytes) -> bool:
@@ -187,6 +187,8 @@ def _is_json(line: bytes) -> bool:
 
 
 def _build_object_row(number: int, value: Any, columns: ColumnMapping) -> RawRow:
+    if isinstance(value, InvalidElement):
+        return RawRow(number, {}, value.reason)
     if not isinstance(value, dict):
         return RawRow(number, {}, f"must be a JSON object, and is {type(value).__name__}")
     return map_row(number, value, columns)

@@ -64,6 +64,35 @@ def test_a_coco_dataset_has_a_row_for_each_image_with_its_first_caption(
     assert rows[4].fault
 
 
+@pytest.mark.parametrize("ids", [("1", 1), (1, "1"), (1.0, 1), (2**70, 2**70)])
+def test_the_ids_of_a_coco_dataset_may_be_numbers_or_text(tmp_path: Path, ids: tuple[Any, Any]) -> None:
+    path = tmp_path / "captions.json"
+    pictures = [
+        {"id": ids[0], "score": float("nan"), "file_name": "a.jpg"},
+        {"id": [1], "file_name": "b.jpg"},
+        {"id": {}},
+    ]
+    annotations = [{"image_id": [], "caption": "x"}, {"image_id": ids[1], "bbox": [float("inf")], "caption": "a cat"}]
+    path.write_text(json.dumps({"info": {"a": ["]", "\\"]}, "images": pictures, "annotations": annotations}))
+
+    rows = read(str(path))
+
+    assert [row.values.get("prompt") for row in rows] == ["a cat", None, None]
+    assert images(rows)[:2] == [f"{tmp_path}/a.jpg", f"{tmp_path}/b.jpg"]
+
+
+def test_a_broken_image_of_a_coco_dataset_is_a_fault_of_its_row_and_a_broken_annotation_one_of_the_file(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "captions.json"
+    path.write_text('{"images": [{"id": 1, "file_name": "a.jpg"}, {"id": 2 3}], "annotations": []}')
+    assert [row.fault is None for row in read(str(path))] == [True, False]
+
+    path.write_text('{"images": [{"id": 1, "file_name": "a.jpg"}], "annotations": [{"image_id": 1, "caption": x}]}')
+    with pytest.raises(WanValidationError, match=r"annotation 1.*is not JSON"):
+        read(str(path))
+
+
 def test_a_coco_dataset_is_read_by_other_columns_compressed_and_with_a_mark(tmp_path: Path) -> None:
     path = tmp_path / "captions.json.gz"
     path.write_bytes(gzip.compress(b"\xef\xbb\xbf" + json.dumps(COCO).encode()))

@@ -11,6 +11,7 @@ import io
 import json
 import lzma
 import sys
+import tracemalloc
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_wan.api.errors import WanValidationError
-from airflow_provider_wan.batch import tables
+from airflow_provider_wan.batch import json_stream, tables
 from airflow_provider_wan.batch.columns import ColumnMapping
 from airflow_provider_wan.batch.manifest import ListManifest, count_rows, open_manifest
 from airflow_provider_wan.batch.rows import InvalidRow, Item, parse_row
@@ -196,6 +197,79 @@ def test_json_that_holds_no_rows_is_an_error_or_a_fault(text: str) -> None:
     except WanValidationError:
         return
     assert all(isinstance(each, InvalidRow) for each in found)
+
+
+@pytest.mark.parametrize(
+    ("element", "fault"),
+    [
+        (b'{"image": "caf\xe9.png"}', "is not UTF-8"),
+        (b'{"image": nothing}', "is not JSON (Expecting value)"),
+        (b'{"image": "a.png" "x": [1, 2}}', "is not JSON"),
+        (b'{"image": "a\nb.png"}', "is not JSON (Invalid control character at)"),
+        (b"", "is not JSON"),
+        (b"[" * 100_000 + b"]" * 100_000, "is not JSON (it is nested too deep)"),
+    ],
+)
+def test_an_element_that_can_not_be_read_is_named_and_the_next_one_is_read(element: bytes, fault: str) -> None:
+    data = b'\xef\xbb\xbf [ {"image": "s3://b/a, ]}.png"},' + element + b', {"image": "s3://b/\xc3\xa4.png"} ]\n'
+
+    first, bad, last = read("rows.json", data)
+
+    assert first.image.text == "s3://b/a, ]}.png"
+    assert f"row 2 {fault}" in bad.reason
+    assert last.image.text == "s3://b/ä.png"
+
+
+def test_numbers_of_any_size_and_half_an_emoji_concern_their_row_only() -> None:
+    rows = [
+        '{"image": "s3://b/a.png", "id": 18446744073709551615, "score": NaN, "big": 1e999, "x": -Infinity}',
+        '{"image": "s3://b/b.png", "prompt": "a \\ud83d"}',
+        '{"image": "s3://b/c.png", "seed": 18446744073709551615}',
+        '{"image": "s3://b/d.png", "duration": 5.0}',
+    ]
+
+    for text in (f"[{','.join(rows)}]", "\n".join(rows)):
+        first, half, big, last = read("rows.json", text.encode())
+        assert isinstance(first, Item)
+        assert "prompt=" in half.reason
+        assert "seed=" in big.reason
+        assert last.request.duration == 5
+
+
+def test_elements_may_be_longer_than_what_is_read_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [{"image": f"s3://b/{number}.png", "prompt": 'ä\\"' * (number % 40), "n": 12345678} for number in range(200)]
+    data = json.dumps(rows, ensure_ascii=False).encode()
+    for size in (1, 7, 64):
+        monkeypatch.setattr(json_stream, "_CHUNK", size)
+        assert [item.request.prompt for item in read("rows.json", data) if item.row > 1] == [
+            row["prompt"] or "the default" for row in rows[1:]
+        ]
+    monkeypatch.setattr(json_stream, "MAX_ELEMENT", 50)
+    with pytest.raises(WanValidationError, match="a quote may not be closed"):
+        read("rows.json", data)
+
+
+@pytest.mark.parametrize("rest", [b"", b",", b", {", b', {"image": "b', b"] x", b" {}]", b"}"])
+def test_an_array_that_does_not_end_is_an_error_after_its_rows(rest: bytes) -> None:
+    reader = find_reader("rows.json")
+    assert reader is not None
+    rows = reader(io.BytesIO(b'[{"image": "s3://b/a.png"}' + rest), ColumnMapping())
+
+    assert next(rows).values["image"] == "s3://b/a.png"
+    with pytest.raises(WanValidationError, match=r"after row 1.*is not JSON"):
+        list(rows)
+
+
+def test_a_long_array_is_not_held_in_memory() -> None:
+    row = json.dumps({"image": "s3://b/a.png", "text": "x" * 500}).encode()
+    file = io.BytesIO(b"[" + b",".join([row] * 40_000) + b"]")
+
+    tracemalloc.start()
+    try:
+        assert sum(1 for _ in tables.read_json(file)) == 40_000
+        assert tracemalloc.get_traced_memory()[1] < 8_000_000
+    finally:
+        tracemalloc.stop()
 
 
 def test_elements_that_are_no_objects_are_faults() -> None:
