@@ -81,6 +81,11 @@ class WanConfig:
                 "contains a space, a line break or another character that no key has",
                 "Copy it again",
             )
+        organization = self.organization_id
+        if organization is not None and not (organization.isascii() and organization.isprintable()):
+            raise WanValidationError(
+                "organization_id", organization, "must be ASCII without line breaks", "Copy it again"
+            )
         register_secret(self.api_key)
         parts = urlsplit(self.base_url)
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.username:

@@ -68,7 +68,7 @@ class NetworkSettings:
         if self.client_key and not self.client_cert:
             raise WanValidationError("client_key", self.client_key, "needs a client_cert")
         if self.proxy:
-            _check_proxy("proxy", self.proxy)
+            object.__setattr__(self, "proxy", _parse_proxy("proxy", self.proxy))
 
     def ssl_context(self) -> ssl.SSLContext:
         """Return the context for TLS connections; it is made once for the same files.
@@ -94,9 +94,7 @@ class NetworkSettings:
             return self.proxy
         for name in (parts.scheme, "all"):
             if proxy := environment.get(name):
-                proxy = proxy if "://" in proxy else f"http://{proxy}"
-                _check_proxy(f"{name}_proxy", proxy)
-                return proxy
+                return _parse_proxy(f"{name}_proxy", proxy)
         return None
 
     def open_session(self, url: str) -> requests.Session:
@@ -245,19 +243,24 @@ def _modified(path: str) -> float:
         return 0.0
 
 
-def _check_proxy(name: str, proxy: str) -> None:
+def _parse_proxy(name: str, text: str) -> str:
+    """Return the URL of a proxy, which may be written without its scheme."""
+    proxy = text if "://" in text else f"http://{text}"
     try:
         parts = urlsplit(proxy)
         usable = parts.scheme in _DEFAULT_PORTS and bool(parts.hostname) and parts.port != 0
     except ValueError:
         usable = False
     if not usable:
+        # What precedes the @ may be a password.
+        shown = f"***@{proxy.rpartition('@')[2]}" if "@" in proxy else proxy
         raise WanValidationError(
             name,
-            proxy,
+            shown,
             "must be the URL of an HTTP proxy, http://host:port or https://host:port; SOCKS is not supported",
             "Set it, or the variable, to such a URL, or list the API's host in no_proxy",
         )
+    return proxy
 
 
 def _is_bypassed(parts: SplitResult, bypass: str) -> bool:

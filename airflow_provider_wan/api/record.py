@@ -5,14 +5,15 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
 from airflow_provider_wan.api.errors import WanProtocolError
-from airflow_provider_wan.api.redaction import clean_text, redact
+from airflow_provider_wan.api.redaction import clean_text, find_prompts, holds_key, redact
 
 log = logging.getLogger(__name__)
 
@@ -101,12 +102,23 @@ class RequestRecord:
         return self.status.is_terminal and (self.status is not RequestStatus.SUCCESS or self.video_url is not None)
 
     @classmethod
-    def parse(cls, response: object) -> RequestRecord:
+    def parse(cls, response: object, *, needs_status: bool = True) -> RequestRecord:
         """Parse the response to a submission or a lookup, or one element of the list.
 
         :param response: the decoded JSON.
-        :raises WanProtocolError: if it has no request id or no status.
+        :param needs_status: whether a response without a status is refused. It is not for the response to a submission,
+            which is accepted if it has an id.
+        :raises WanProtocolError: if it has no request id or no status, or can't be read for another reason.
         """
+        try:
+            return cls._parse(response, needs_status)
+        except (ValueError, TypeError, LookupError, OverflowError, RecursionError, AttributeError) as error:
+            # Whatever a peer writes, it concerns this request only.
+            kind = type(error).__name__
+        raise WanProtocolError(f"The API's response can't be read ({kind})")
+
+    @classmethod
+    def _parse(cls, response: object, needs_status: bool) -> RequestRecord:
         if not isinstance(response, Mapping):
             raise WanProtocolError(
                 f"The API's response is not a request: {type(response).__name__} in place of an object"
@@ -118,18 +130,20 @@ class RequestRecord:
                 f"The API's response has no request_id; its fields: {names}. "
                 "Check that the base URL of the connection is the API's."
             )
-        if len(request_id) > _MAX_ID or clean_text(request_id) != request_id:
+        if len(request_id) > _MAX_ID or clean_text(request_id) != request_id or holds_key(request_id):
             raise WanProtocolError("The API's response has a request_id that can't be one")
-        if not isinstance(word, str) or not word:
-            raise WanProtocolError(f"The API's response for request {request_id} has no status")
+        if not isinstance(word, str) or not word.strip():
+            if needs_status:
+                raise WanProtocolError(f"The API's response for request {request_id} has no status")
+            word = RequestStatus.UNKNOWN.value
         status = RequestStatus.parse(word)
         found = response.get("outcome")
-        outcome: Mapping[str, Any] = found if isinstance(found, Mapping) else {}
+        outcome = _parse_outcome(found)
         video_url = _video_url(outcome) if status is RequestStatus.SUCCESS else None
         thumbnail = _parse_text(outcome.get("thumbnail_image_url"))
         payload = response.get("payload")
         echo: Mapping[str, Any] = payload if isinstance(payload, Mapping) else {}
-        prompts = (echo.get("prompt"), echo.get("negative_prompt"))
+        prompts = find_prompts(echo)
         model = _parse_text(response.get("model"))
         return cls(
             request_id=request_id,
@@ -284,13 +298,39 @@ def _is_code(value: object) -> bool:
     return isinstance(value, str) and len(value) <= 80 and value.strip().lower() not in _WORDS_WITHOUT_MEANING
 
 
+def _parse_outcome(value: object) -> Mapping[str, Any]:
+    """Return the outcome as a mapping, also if it is JSON in a text, or a list of files."""
+    if isinstance(value, str) and value.strip()[:1] in ("{", "["):
+        try:
+            value = json.loads(value)
+        except (ValueError, RecursionError):
+            return {}
+    if isinstance(value, list):
+        return {"media_urls": value}
+    return value if isinstance(value, Mapping) else {}
+
+
+_NO_VIDEO = re.compile(r"\.(?:jpe?g|png|webp|gif|avif|bmp|svg|json|txt|srt|vtt|mp3|wav|m4a|aac|ogg)$", re.IGNORECASE)
+
+
 def _video_url(outcome: Mapping[str, Any]) -> str | None:
-    media = outcome.get("media_urls")
-    if isinstance(media, list):
-        for item in media:
-            if url := _parse_text(item.get("url") if isinstance(item, Mapping) else item):
-                return url
-    return _parse_text(outcome.get("video_url"))
+    """Return the first file of an outcome whose name is not that of a picture, a sound or a text; else the first."""
+    candidates = [*_find_urls(outcome.get("media_urls")), *_find_urls(outcome.get("video_url"))]
+    videos = (url for url in candidates if not _NO_VIDEO.search(url.partition("?")[0].partition("#")[0]))
+    return next(videos, candidates[0] if candidates else None)
+
+
+def _find_urls(value: object) -> Iterator[str]:
+    """Yield the URLs of a text, of a mapping with a ``url`` or of URLs, and of a list of these."""
+    if isinstance(value, Mapping):
+        # Such as {"id": "0", "url": …}, or {"0": …}.
+        named = [value["url"]] if "url" in value else []
+        value = named or [each for each in value.values() if isinstance(each, str) and "://" in each]
+    if text := _parse_text(value):
+        yield text
+    elif isinstance(value, list):
+        for each in value:
+            yield from _find_urls(each)
 
 
 def _reason(response: Mapping[str, Any], outcome: object, prompts: Iterable[object]) -> str | None:
@@ -301,7 +341,7 @@ def _reason(response: Mapping[str, Any], outcome: object, prompts: Iterable[obje
 
 
 def parse_time(value: object) -> float | None:
-    """Parse a time of the API: Unix seconds, milli-, micro- or nanoseconds, as a number or text, or ISO 8601.
+    """Parse a time of the API: Unix seconds, milli-, micro- or nanoseconds, or ISO 8601 with a time zone.
 
     :param value: the value.
     :returns: Unix seconds; ``None`` if it is no time from 1970 to about 5000.
@@ -323,7 +363,8 @@ def _parse_time_text(text: str) -> float | None:
         pass
     try:
         moment = datetime.fromisoformat(text)
-        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+        # Without a zone it may be half a day off.
+        return moment.timestamp() if moment.tzinfo else None
     except (ValueError, OverflowError):
         return None
 

@@ -14,15 +14,17 @@ import binascii
 import contextlib
 import html
 import re
+import sys
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from typing import Any
 from urllib.parse import parse_qsl, unquote, unquote_plus, urlencode, urlsplit, urlunsplit
 
-_QUERY = re.compile(r"(https?://[^\s?#\"'<>]+)[?#][^\s\"'<>]*", re.IGNORECASE)
+# Each repetition has a limit: without one, a text of a peer's choice takes time that grows with its square.
+_QUERY = re.compile(r"(https?://[^\s?#\"'<>]{1,2048}+)[?#][^\s\"'<>]*", re.IGNORECASE)
 _UNENCODABLE = re.compile("[\x00\ud800-\udfff]")
-_USERINFO = re.compile(r"([a-z][a-z0-9+.-]{0,30}://)[^\s/?#\"'<>@]*@", re.IGNORECASE)
+_USERINFO = re.compile(r"([a-z][a-z0-9+.-]{0,30}://)[^\s/?#\"'<>@]{0,1024}+@", re.IGNORECASE)
 
 # Parameters of a URL that grant access, or say until when: they change with each signing of the same object.
 _SIGNING_PREFIXES = ("x-amz-", "x-goog-", "x-oss-", "x-cos-", "x-ms-", "q-sign-", "q-key-", "response-")
@@ -46,21 +48,28 @@ _MIN_PROMPT_RUN = 20
 _MIN_PROMPT = 4
 _QUOTATION_BEFORE, _QUOTATION_AFTER = r"(?<=[\"'`“‘«„])", r"(?=\\?[\"'`”’»“])"
 _MAX_KEYS = 64
-_MAX_PROMPTS = 512
+_MAX_PROMPTS = 4096
+# What a text is cut to, beyond the characters that are kept, before secrets are looked for.
+_MAX_EXCESS = 1024
 
 _BEARER = re.compile(r"\b(bearer\s+)(?:(?=\S*\d)[\w.~+/=-]{8,}|[\w.~+/=-]{20,})", re.IGNORECASE)
-_JWT = re.compile(r"\beyJ[\w-]{8,}\.[\w-]+(?:\.[\w-]*)?")
+_JWT = re.compile(r"\beyJ[\w-]{8,4096}+\.[\w-]+(?:\.[\w-]*)?")
 # Without a scheme, only parameters that are known to sign are a query string.
-_VALUE = r"[^\s&\"'<>(){},;|]*"
+_VALUE = r"[^\s&\"'<>(){},;|]{0,4096}+"
 _PARAMETERS = re.compile(rf"[?&]?\b[\w.-]{{1,64}}={_VALUE}(?:&(?:amp;)?[\w.-]{{1,64}}={_VALUE})+")
 _SIGNATURE = re.compile(
-    r"(?P<name>[?&]?\b(?:x-(?:amz|goog|oss|cos|ms)-[\w-]+|signature|sig|(?:aws|oss|google)access(?:key)?id|key-pair-id"
-    r"|access_token|auth_token|security-?token))(?P<is>[\"']?\s*[=:]\s*[\"']?)[^\s&\"'<>(){},;|]+",
+    r"(?P<name>[?&]?\b(?:x-(?:amz|goog|oss|cos|ms)-[\w-]{1,64}|signature|sig|(?:aws|oss|google)access(?:key)?id|key-pair-id"
+    r"|access_token|auth_token|security-?token))(?P<is>[\"']?\s{0,8}[=:]\s{0,8}[\"']?)[^\s&\"'<>(){},;|]+",
     re.IGNORECASE,
 )
 _BASE64 = re.compile(r"[A-Za-z0-9+/_-]{16,}={0,2}")
-_ESCAPE = re.compile(r"\\(?:u([0-9a-fA-F]{4})|x([0-9a-fA-F]{2})|([/\"'\\nrt]))")
+_HEX = re.compile(r"(?:0x)?(?<![0-9a-fA-F])(?:[0-9a-fA-F]{2}[:, -]?){11,}[0-9a-fA-F]{2}")
+_ESCAPE = re.compile(
+    r"\\(?:u([0-9a-fA-F]{4})|x([0-9a-fA-F]{2})|u\{([0-9a-fA-F]{1,6})\}|U([0-9a-fA-F]{8})|([0-3][0-7]{2})|([/\"'\\nrt]))"
+)
 _CONTROLS = {"n": "\n", "r": "\r", "t": "\t"}
+
+_PROMPT_NAMES = frozenset({"prompt", "prompts", "negative_prompt", "text"})
 
 _lock = threading.Lock()
 _keys: OrderedDict[str, None] = OrderedDict()
@@ -85,6 +94,15 @@ def register_prompt(text: object) -> None:
         _register(_prompts, text.strip(), _MAX_PROMPTS)
 
 
+def holds_key(text: str) -> bool:
+    """Return whether a text has an API key of this process in it as it is; cheaper than :func:`redact`.
+
+    :param text: any text.
+    """
+    with _lock:
+        return any(key in text for key in _keys)
+
+
 def redact(
     text: str, max_length: int | None = None, *, prompts: Iterable[object] = (), keep_prompts: bool = False
 ) -> str:
@@ -96,7 +114,7 @@ def redact(
     :param keep_prompts: leave prompts in the text, for a record that is meant to hold them.
     :returns: the redacted text; without its escapes, if one of them has hidden a secret.
     """
-    text = clean_text(text)
+    text = clean_text(text[: None if max_length is None else max_length + _MAX_EXCESS])
     with _lock:
         keys, known = tuple(_keys), list(_prompts)
     if keep_prompts:
@@ -124,8 +142,11 @@ def _redact_plain(text: str, keys: Iterable[str], prompts: Iterable[str]) -> str
     for key in keys:
         text = _mask_shared(text, key, min(_MIN_KEY_RUN, len(key)))
     text = _JWT.sub(MASK, _BEARER.sub(rf"\1{MASK}", text))
+    lowered = text.lower()
     for prompt in prompts:
         if len(prompt) < _MIN_PROMPT_RUN:
+            if prompt.lower() not in lowered:
+                continue
             # A reason may well have the word "fail" by itself. Only in quotes is it a repetition of the prompt.
             several_words = len(prompt.split()) > 1
             before, after = (r"(?<!\w)", r"(?!\w)") if several_words else (_QUOTATION_BEFORE, _QUOTATION_AFTER)
@@ -141,40 +162,70 @@ def _redact_parameters(match: re.Match[str]) -> str:
 
 
 def _mask_shared(text: str, secret: str, min_run: int) -> str:
-    """Replace every run of at least ``min_run`` characters that a text shares with a secret."""
+    """Replace every run of at least ``min_run`` characters that a text shares with a secret.
+
+    Capitals and the width of white space do not matter.
+    """
+    folded, places = _fold(text)
+    secret, _ = _fold(secret)
+    min_run = min(min_run, len(secret))
     step = max(1, min_run // 2)
-    if not any(text[at : at + step] in secret for at in range(0, len(text) - step + 1, step)):
+    if not any(folded[at : at + step] in secret for at in range(0, len(folded) - step + 1, step)):
         return text
-    parts, at = [], 0
-    while at <= len(text) - min_run:
-        if text[at : at + min_run] not in secret:
-            parts.append(text[at])
+    parts, at, kept = [], 0, 0
+    while at <= len(folded) - min_run:
+        if folded[at : at + min_run] not in secret:
             at += 1
             continue
         end = at + min_run
-        while end < len(text) and text[at : end + 1] in secret:
+        while end < len(folded) and folded[at : end + 1] in secret:
             end += 1
-        parts.append(MASK)
-        at = end
-    return "".join(parts) + text[at:]
+        parts += [text[kept : places[at]], MASK]
+        at, kept = end, places[end]
+    return "".join(parts) + text[kept:]
+
+
+def _fold(text: str) -> tuple[str, list[int]]:
+    """Return a text in small letters with single spaces, and where each of its characters begins in the original."""
+    characters: list[str] = []
+    places: list[int] = []
+    for place, character in enumerate(text):
+        if character.isspace():
+            if characters and characters[-1] == " ":
+                continue
+            character = " "
+        small = character.lower()
+        characters.append(small if len(small) == 1 else character)
+        places.append(place)
+    return "".join(characters), [*places, len(text)]
 
 
 def _redact_encoded(text: str, keys: Iterable[str], prompts: Iterable[str]) -> str:
     def replace(match: re.Match[str]) -> str:
-        for decoded in _decode(match[0]):
-            if _redact_plain(decoded, keys, prompts) != decoded:
-                return MASK
-        return match[0]
+        return MASK if _hides_secret(match[0], keys, prompts, 2) else match[0]
 
-    return _BASE64.sub(replace, text)
+    return _HEX.sub(replace, _BASE64.sub(replace, text))
+
+
+def _hides_secret(token: str, keys: Iterable[str], prompts: Iterable[str], depth: int) -> bool:
+    """Return whether a run of characters is an encoding of a secret, also a repeated one."""
+    for decoded in _decode(token):
+        if _redact_plain(decoded, keys, prompts) != decoded:
+            return True
+        if depth > 1 and any(_hides_secret(each[0], keys, prompts, depth - 1) for each in _BASE64.finditer(decoded)):
+            return True
+    return False
 
 
 def _decode(token: str) -> Iterable[str]:
-    padded = token.rstrip("=").translate(str.maketrans("-_", "+/"))
-    with contextlib.suppress(binascii.Error, ValueError):
-        yield base64.b64decode(padded + "=" * (-len(padded) % 4)).decode("utf-8", errors="replace")
+    letters = token.rstrip("=").translate(str.maketrans("-_", "+/"))
+    # What precedes the encoded part may be a part of the run.
+    for offset in range(4):
+        padded = letters[offset:]
+        with contextlib.suppress(binascii.Error, ValueError):
+            yield base64.b64decode(padded + "=" * (-len(padded) % 4)).decode("utf-8", errors="replace")
     with contextlib.suppress(ValueError):
-        yield bytes.fromhex(token).decode("utf-8", errors="replace")
+        yield bytes.fromhex(re.sub(r"[:, -]", "", token.removeprefix("0x"))).decode("utf-8", errors="replace")
 
 
 def _unescape(text: str, unquote_text: Any) -> str:
@@ -188,8 +239,12 @@ def _unescape(text: str, unquote_text: Any) -> str:
 
 
 def _resolve(match: re.Match[str]) -> str:
-    digits = match[1] or match[2]
-    return chr(int(digits, 16)) if digits else _CONTROLS.get(match[3], match[3])
+    if digits := match[1] or match[2] or match[3] or match[4]:
+        number = int(digits, 16)
+        return chr(number) if number <= sys.maxunicode else match[0]
+    if match[5]:
+        return chr(int(match[5], 8))
+    return _CONTROLS.get(match[6], match[6])
 
 
 def clean_text(text: str, max_length: int | None = None) -> str:
@@ -211,6 +266,27 @@ def is_clean(value: Any) -> bool:
     if isinstance(value, Mapping):
         return all(is_clean(name) and is_clean(each) for name, each in value.items())
     return not isinstance(value, list | tuple) or all(map(is_clean, value))
+
+
+def find_prompts(payload: object, depth: int = 5) -> tuple[str, ...]:
+    """Return the texts of a payload under the names that prompts have, however deep they are.
+
+    :param payload: a payload, or its echo.
+    :param depth: levels to search.
+    """
+    if depth == 0:
+        return ()
+    if isinstance(payload, list | tuple):
+        return tuple(text for each in payload for text in find_prompts(each, depth - 1))
+    if not isinstance(payload, Mapping):
+        return ()
+    found: list[str] = []
+    for name, value in payload.items():
+        if str(name).lower() in _PROMPT_NAMES:
+            values = value if isinstance(value, list | tuple) else [value]
+            found += [each for each in values if isinstance(each, str)]
+        found += find_prompts(value, depth - 1)
+    return tuple(found)
 
 
 def redact_value(value: Any) -> Any:

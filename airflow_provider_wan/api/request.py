@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Protocol
 from urllib.parse import urlsplit
 
 from airflow_provider_wan.api.errors import WanValidationError
-from airflow_provider_wan.api.redaction import is_clean, register_prompt, strip_query
+from airflow_provider_wan.api.redaction import find_prompts, is_clean, register_prompt, strip_query
 
 DEFAULT_MODEL = "wan2.6-i2v"
 WAN27_MODEL = "wan2.7-i2v"
@@ -253,8 +253,8 @@ class RawRequest:
             raise WanValidationError("payload", "***", f"must consist of JSON values ({error})") from None
         _check_clean("payload", copied)
         object.__setattr__(self, "payload", copied)
-        for name in PROMPT_PARAMETERS:
-            register_prompt(copied.get(name))
+        for prompt in find_prompts(copied):
+            register_prompt(prompt)
         _check_seed(copied.get("seed"))
 
     @property

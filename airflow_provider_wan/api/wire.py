@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, Final
@@ -37,6 +37,8 @@ CONNECT_TIMEOUT: Final = 10.0
 SUBMIT_TIMEOUT: Final = 60.0
 LOOKUP_TIMEOUT: Final = 30.0
 MAX_BODY: Final = 32 * 1024 * 1024
+#: The bytes of an error up to which its reason is read.
+MAX_ERROR_BODY: Final = 64 * 1024
 
 
 @dataclass(frozen=True)
@@ -127,7 +129,7 @@ def parse_submit_response(response: HttpResponse) -> RequestRecord:
     status = response.status
     if 200 <= status < 300:
         try:
-            return RequestRecord.parse(_decode_json(response))
+            return RequestRecord.parse(_decode_json(response), needs_status=False)
         except WanProtocolError as error:
             raise WanInDoubtError(
                 f"The submission was answered with HTTP {status}, but the response can't be read ({error}). "
@@ -198,11 +200,11 @@ def parse_request(response: HttpResponse, request_id: str, *, include_reason: bo
     record = RequestRecord.parse(
         parse_lookup_response(response, f"Request {request_id}", include_reason=include_reason)
     )
-    if record.request_id != request_id:
+    if record.request_id.strip().casefold() != request_id.strip().casefold():
         raise WanProtocolError(
             f"The API's response for request {request_id} describes another one. It is ignored, and polled again."
         )
-    return record
+    return replace(record, request_id=request_id)
 
 
 # Hints from outside are bounded: a longer pause is not believed, and none or less than a second is not said.
@@ -289,6 +291,8 @@ def _is_service_error(response: HttpResponse) -> bool:
     A gateway, firewall or proxy before the service may answer with any status, after the service has taken the
     request as well; only the service speaks for itself.
     """
+    if len(response.body) > MAX_ERROR_BODY:
+        return False
     media_type = response.headers.get("content-type", "").partition(";")[0].strip().lower()
     try:
         body = json.loads(response.body)
@@ -331,12 +335,14 @@ def _decode_text(response: HttpResponse) -> str:
     for encoding in encodings:
         try:
             return response.body.decode(encoding).lstrip("\ufeff")
-        except (LookupError, UnicodeDecodeError):
+        except (LookupError, UnicodeError):
             continue
     return ""
 
 
 def _extract_reason(response: HttpResponse) -> str | None:
+    if len(response.body) > MAX_ERROR_BODY:
+        return None
     text = _decode_text(response)
     try:
         return extract_error(json.loads(text))

@@ -21,7 +21,7 @@ from airflow_provider_wan.api.errors import (
     WanValidationError,
 )
 from airflow_provider_wan.api.record import RequestRecord, RequestStatus
-from airflow_provider_wan.api.redaction import register_prompt, url_query
+from airflow_provider_wan.api.redaction import find_prompts, register_prompt, url_query
 from airflow_provider_wan.api.request import (
     MEDIA_ARGUMENTS,
     PROMPT_PARAMETERS,
@@ -147,6 +147,11 @@ class WanI2VOperator(WanClipBaseOperator):
             fail_task(error, getattr(self, "retry_policy", None))
         return self._finish(context, result)
 
+    def _register_prompts(self) -> None:
+        """Remember the prompts, to be taken out of what the API says: this process has built no request."""
+        register_prompt(self.prompt)
+        register_prompt(self.negative_prompt)
+
     def execute_complete(self, context: Context, event: Mapping[str, Any]) -> Any:
         """Process the trigger's event. It holds no result, so the request is polled again.
 
@@ -155,8 +160,7 @@ class WanI2VOperator(WanClipBaseOperator):
         """
         request_id, fingerprint = str(event["request_id"]), event.get("fingerprint")
         end_time = float(event.get("end_time") or 0.0)
-        register_prompt(self.prompt)
-        register_prompt(self.negative_prompt)
+        self._register_prompts()
         try:
             self.hook.client.deadline = end_time
             result: RequestRecord | WanError | None = self._get_last_result(request_id)
@@ -300,7 +304,7 @@ class WanI2VOperator(WanClipBaseOperator):
         """Return the request, and its files, the image first."""
         media = tuple(MediaRef.parse(name, parse_clip_field(name, getattr(self, name))) for name in MEDIA_ARGUMENTS)
         values = {
-            name: parse_clip_field(name, getattr(self, name))
+            name: value
             for name in CLIP_FIELDS
             if name not in ("audio_url", "model") and (value := parse_clip_field(name, getattr(self, name))) is not None
         }
@@ -568,6 +572,10 @@ class WanRequestOperator(WanI2VOperator):
     def _mask_secrets(self) -> None:
         for query in filter(None, map(url_query, _find_texts(self.payload))):
             mask_secret(query)
+
+    def _register_prompts(self) -> None:
+        for prompt in find_prompts(self.payload):
+            register_prompt(prompt)
 
     def _build_request(self) -> tuple[WanRequest, tuple[MediaRef, ...]]:
         request = RawRequest(str(self.model), self.payload, parse_usd(self.request_cost))

@@ -273,3 +273,15 @@ def test_a_response_that_drips_is_cut_off_in_total(
         elapsed = time.monotonic() - began
         stopped.set()
     assert elapsed < 3
+
+
+def test_a_proxy_may_be_written_without_its_scheme() -> None:
+    settings = NetworkSettings(proxy="user:Hunter2@proxy.example.com:3128")
+    assert settings.find_proxy("https://api.example.com/") == "http://user:Hunter2@proxy.example.com:3128"
+
+
+@pytest.mark.parametrize("proxy", ["socks5://user:Hunter2@proxy:1080", "http://user:Hunter2@:abc"])
+def test_the_password_of_a_proxy_that_is_refused_is_not_shown(proxy: str) -> None:
+    with pytest.raises(errors.WanValidationError) as raised:
+        NetworkSettings(proxy=proxy)
+    assert "Hunter2" not in f"{raised.value} {raised.value.value}"

@@ -1,12 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
 
 from airflow_provider_wan.api.errors import WanProtocolError
-from airflow_provider_wan.api.record import ModelInfo, RequestPage, RequestRecord, RequestStatus, extract_error
+from airflow_provider_wan.api.record import (
+    ModelInfo,
+    RequestPage,
+    RequestRecord,
+    RequestStatus,
+    extract_error,
+    parse_time,
+)
+from airflow_provider_wan.api.redaction import register_secret
 
 VIDEO = "https://storage.example.com/r1.mp4"
 
@@ -201,3 +210,53 @@ def test_times_are_unix_seconds_whatever_their_unit(given: Any, seconds: float |
 def test_a_request_id_that_cannot_be_one_is_refused(request_id: str) -> None:
     with pytest.raises(WanProtocolError, match="request_id"):
         RequestRecord.parse({"request_id": request_id, "status": "queued"})
+
+
+@pytest.mark.parametrize(
+    "outcome",
+    [
+        {"media_urls": ["https://storage.example.com/thumb.png", VIDEO]},
+        {"media_urls": ["https://storage.example.com/thumb.JPG?sig=1"], "video_url": VIDEO},
+        {"media_urls": VIDEO},
+        {"media_urls": {"url": VIDEO}},
+        {"media_urls": {"0": VIDEO}},
+        [{"id": "0", "url": VIDEO}],
+        json.dumps({"video_url": VIDEO}),
+    ],
+    ids=str,
+)
+def test_the_clip_is_found_beside_pictures_and_in_odd_shapes(outcome: Any) -> None:
+    assert RequestRecord.parse(answer(outcome=outcome)).video_url == VIDEO
+
+
+def test_a_picture_is_taken_where_the_outcome_has_nothing_else() -> None:
+    outcome = {"media_urls": ["https://storage.example.com/a.png"]}
+    assert RequestRecord.parse(answer(outcome=outcome)).video_url == "https://storage.example.com/a.png"
+
+
+@pytest.mark.parametrize("text", ["2026-11-29T04:00:00", "2026-11-29", "2026-11-29 04:00"])
+def test_a_time_without_a_zone_is_none(text: str) -> None:
+    # It may be half a day off, which would prove that a list reaches back further than it does.
+    assert parse_time(text) is None
+    assert parse_time("2026-11-29T04:00:00-05:00") == parse_time("2026-11-29T09:00:00Z") is not None
+
+
+def test_the_key_is_not_taken_for_a_request_id() -> None:
+    register_secret("key-that-is-echoed-0123456789")
+    with pytest.raises(WanProtocolError, match="can't be one"):
+        RequestRecord.parse(answer(request_id="key-that-is-echoed-0123456789"))
+
+
+def test_what_can_not_be_parsed_concerns_its_request_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise UnicodeError("undefined encoding")
+
+    monkeypatch.setattr("airflow_provider_wan.api.record.parse_time", fail)
+    with pytest.raises(WanProtocolError, match=r"can't be read \(UnicodeError\)"):
+        RequestRecord.parse(answer())
+
+
+def test_a_reason_hides_the_prompts_that_lie_deeper_in_the_echo() -> None:
+    words = "a lighthouse keeper climbs the stairs"
+    row = answer(status="failed", outcome={"error": f"refused: {words}"}, payload={"input": {"prompt": words}})
+    assert words not in str(RequestRecord.parse(row).error)

@@ -5,7 +5,15 @@ from __future__ import annotations
 
 import pytest
 
-from airflow_provider_wan.api.redaction import identity_url, public_url, redact, redact_value, strip_query, url_query
+from airflow_provider_wan.api.redaction import (
+    find_prompts,
+    identity_url,
+    public_url,
+    redact,
+    redact_value,
+    strip_query,
+    url_query,
+)
 
 SECRET = "https://me:hunter22@h.example.com/a.png?X-Amz-Signature=c0ffee#c0ffee"
 
@@ -70,3 +78,26 @@ def test_urls_that_differ_only_in_their_signatures_are_of_one_object(one: str, o
 )
 def test_urls_that_differ_in_what_is_no_signature_are_of_two_objects(one: str, other: str) -> None:
     assert identity_url(one) != identity_url(other)
+
+
+def test_no_more_of_a_text_is_searched_than_may_be_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    # An answer may have megabytes, and the searches take more time than in proportion.
+    searched: list[int] = []
+
+    def count(text: str, *_: object) -> str:
+        searched.append(len(text))
+        return text
+
+    monkeypatch.setattr("airflow_provider_wan.api.redaction._redact_plain", count)
+    assert len(redact("http://a" * 100_000, 500)) == 500
+    assert max(searched) < 2000
+
+
+def test_the_texts_of_prompts_are_found_wherever_a_payload_has_them() -> None:
+    payload = {
+        "input": {"prompt": "one", "seed": 3},
+        "prompts": ["two", "three"],
+        "shots": [{"Prompt": "four", "duration": 5}, {"text": "five"}],
+        "img_url": "https://h/a.png",
+    }
+    assert set(find_prompts(payload)) == {"one", "two", "three", "four", "five"}

@@ -7,6 +7,7 @@ import json
 import re
 
 import pytest
+import requests
 
 from airflow_provider_wan.api.errors import WanError
 from airflow_provider_wan.api.wire import (
@@ -63,7 +64,9 @@ def test_the_message_of_no_response_names_a_remedy() -> None:
 
 @pytest.mark.parametrize("status", [302, 400, 403, 404, 410, 418, 429, 500, 503])
 def test_the_message_of_a_result_that_is_refused_names_a_remedy(status: int) -> None:
+    response = requests.Response()
+    response.status_code = status
     with pytest.raises(WanError) as raised:
-        fetch._check_status(status, "https://storage.example.com/clip.mp4?sig=c0ffee")
+        fetch._check_status(response, "https://storage.example.com/clip.mp4?sig=c0ffee")
     assert REMEDY.search(str(raised.value)), str(raised.value)
     assert "c0ffee" not in str(raised.value)

@@ -42,6 +42,15 @@ ENCODINGS: dict[str, Callable[[str], str]] = {
     "base64 for urls": lambda text: base64.urlsafe_b64encode(text.encode()).decode().rstrip("="),
     "base64 of json": lambda text: base64.b64encode(json.dumps({"sent": text}).encode()).decode(),
     "hex": lambda text: text.encode().hex(),
+    "hex after 0x": lambda text: "0x" + text.encode().hex(),
+    "hex with colons": lambda text: text.encode().hex(":"),
+    "base64 after a word": lambda text: "token_" + base64.b64encode(text.encode()).decode(),
+    "base64 after a path": lambda text: "auth/" + base64.b64encode(text.encode()).decode(),
+    "base64 twice": lambda text: base64.b64encode(base64.b64encode(text.encode())).decode(),
+    "octal escapes": lambda text: "".join(f"\\{byte:03o}" for byte in text.encode()),
+    "long unicode escapes": lambda text: "".join(f"\\U{ord(char):08x}" for char in text),
+    "braced unicode escapes": lambda text: "".join(f"\\u{{{ord(char):x}}}" for char in text),
+    "other spaces": lambda text: text.replace(" ", "\n  "),
 }
 SECRETS = {
     "the key": f"Bearer {KEY}",

@@ -10,10 +10,12 @@ from typing import Any
 import pytest
 
 from airflow_provider_wan.api import errors
+from airflow_provider_wan.api.record import RequestStatus
 from airflow_provider_wan.api.wire import (
     HttpResponse,
     TransportError,
     parse_lookup_response,
+    parse_request,
     parse_retry_after,
     parse_submit_response,
 )
@@ -151,3 +153,34 @@ def test_every_error_says_whether_money_was_spent_and_whether_a_retry_helps() ->
         assert isinstance(kind.retryable, bool | property), kind
         if kind.__module__ == errors.__name__ and kind.__name__.startswith("Wan"):
             assert kind.__name__ in errors.__doc__
+
+
+def test_an_answer_with_an_id_and_no_status_is_an_accepted_submission() -> None:
+    for word in (None, "", 1):
+        record = parse_submit_response(build_response(200, {"request_id": "r1", "status": word}))
+        assert (record.request_id, record.status) == ("r1", RequestStatus.UNKNOWN)
+
+
+@pytest.mark.parametrize("charset", ["undefined", "no-such", "utf-8", "hex"])
+def test_a_charset_that_can_not_be_used_hides_nothing(charset: str) -> None:
+    kind = {"content-type": f"text/plain; charset={charset}"}
+    with pytest.raises(errors.WanCapacityError, match="Stra"):
+        parse_lookup_response(build_response(503, b"Stra\xdfe", **kind), "Request r1")
+    with pytest.raises(errors.WanInDoubtError):
+        parse_submit_response(build_response(503, b"Stra\xdfe", **kind))
+
+
+def test_the_reason_of_an_error_with_megabytes_is_not_read() -> None:
+    body = {"error": "x-amz-" * 20_000}
+    with pytest.raises(errors.WanLookupError, match="bytes of application/json"):
+        parse_lookup_response(build_response(500, body), "Request r1")
+    # Nor is it the service's own word, which might prove a refusal.
+    with pytest.raises(errors.WanInDoubtError):
+        parse_submit_response(build_response(400, body))
+
+
+def test_an_id_in_other_capitals_is_the_same_request() -> None:
+    response = build_response(200, {"request_id": "AB-cd ", "status": "queued"})
+    assert parse_request(response, "ab-CD").request_id == "ab-CD"
+    with pytest.raises(errors.WanProtocolError, match="describes another one"):
+        parse_request(response, "ab-ce")

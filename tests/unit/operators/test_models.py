@@ -4,11 +4,14 @@
 from __future__ import annotations
 
 import json
+from collections import OrderedDict
+from pathlib import Path
 from typing import Any
 
 import pytest
-from airflow.providers.common.compat.sdk import AirflowFailException
+from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException, TaskDeferred
 
+from airflow_provider_wan.api import redaction
 from airflow_provider_wan.operators import wan as operator_module
 from airflow_provider_wan.operators.wan import WanRequestOperator
 from airflow_provider_wan.sandbox import SandboxServer
@@ -188,3 +191,29 @@ def test_a_task_or_the_deployment_prices_a_second_model(
     connection(api.base_url, extra={"prices": {"wan2.7-i2v": {"720P": 0.3}}})
     with pytest.raises(AirflowFailException, match=r"would cost \$1.50"):
         run.try_(model="wan2.7-i2v", max_cost=1, idempotency_key="c")
+
+
+@pytest.mark.parametrize(
+    "payload", [{"prompt": "{}"}, {"input": {"prompt": "{}"}}, {"shots": [{"prompt": "{}"}]}], ids=str
+)
+def test_a_worker_that_resumes_a_raw_payload_takes_its_prompt_out_of_the_reason(
+    raw: Any, payload: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, sandbox = raw
+    words = "The unreleased car of 2028 on a bridge at night"
+    payload = json.loads(json.dumps(payload).replace("{}", words))
+    monkeypatch.setattr(redaction, "_prompts", OrderedDict())
+    with pytest.raises(TaskDeferred) as deferred:
+        run.operator(payload=payload).execute(run.context())
+    (accepted,) = sandbox.accepted()
+    sandbox.inject("empty_echo", None, {"request_id": accepted["request_id"]})
+    sandbox.finish(accepted["request_id"], "failed", f"content policy: '{words}' is refused")
+    # Another process, which has built no request.
+    monkeypatch.setattr(redaction, "_prompts", OrderedDict())
+    trigger = deferred.value.trigger
+    event = {"status": "failed", "request_id": trigger.request_id, "fingerprint": trigger.fingerprint}
+    with pytest.raises(AirflowException) as raised:
+        run.operator(payload=payload).execute_complete(run.context(), event | {"end_time": trigger.end_time})
+    assert "content policy" in str(raised.value)
+    assert words not in str(raised.value)
+    assert not [path for path in tmp_path.rglob("*.json") if words in path.read_text()]
