@@ -21,6 +21,7 @@ from airflow_provider_wan.ledger.reconcile import (
     ReconcileResult,
     RequestReader,
     get_first_sent_at,
+    is_in_time,
     match_record,
     reconcile_entry,
 )
@@ -100,10 +101,21 @@ def adopt_request(
             f"Request {record.request_id} is not this clip's: its seed or payload is not what was sent (seed "
             f"{entry.seed}, {entry.resolution}, {entry.duration} s). Check the id."
         )
-    earliest = get_first_sent_at(entry) - policy.clock_margin
-    if record.created_at is not None and record.created_at < earliest:
+    # A drawn seed is ours whatever the clocks show. Anything else may be another request of the same time.
+    by_seed = match is Match.YES and entry.seed_drawn
+    if record.created_at is None:
+        if not by_seed:
+            raise ResolutionRefusedError(
+                f"Request {record.request_id} may be this clip's: it has neither our drawn seed nor a time. Check the "
+                "id, or wait until the list of the API shows more."
+            )
+    elif record.created_at < get_first_sent_at(entry) - policy.clock_margin:
         raise ResolutionRefusedError(
             f"Request {record.request_id} is not this clip's: it is older than the submission. Check the id."
+        )
+    elif not by_seed and not is_in_time(entry, record, policy):
+        raise ResolutionRefusedError(
+            f"Request {record.request_id} is not this clip's: it was accepted long after the submission. Check the id."
         )
     if record.request_id in entry.request_ids:
         raise ResolutionRefusedError(

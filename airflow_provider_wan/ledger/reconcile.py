@@ -27,6 +27,7 @@ from airflow_provider_wan.api.errors import WanError, WanNotFoundError
 from airflow_provider_wan.api.record import RequestRecord, RequestStatus
 from airflow_provider_wan.api.request import MODELS, WanRequest
 from airflow_provider_wan.ledger.entry import LedgerEntry
+from airflow_provider_wan.ledger.errors import LedgerUnavailableError
 from airflow_provider_wan.ledger.fingerprint import hash_payload, normalize_payload
 from airflow_provider_wan.ledger.request_history import RequestHistory, RequestLister, list_requests_since
 from airflow_provider_wan.ledger.rules import Policy
@@ -178,9 +179,7 @@ def find_duplicates(
         and not _contradicts(entry, None, record)
         and (
             entry.seed_drawn
-            or (
-                hash_payload(record.payload, entry.model) == entry.payload_sha256 and _is_in_time(entry, record, policy)
-            )
+            or (hash_payload(record.payload, entry.model) == entry.payload_sha256 and is_in_time(entry, record, policy))
         )
     )
 
@@ -223,7 +222,9 @@ def match_record(entry: LedgerEntry, request: WanRequest | None, record: Request
         )
         return Match.NO if foreign else Match.PAYLOAD_HIDDEN
     if entry.seed not in seeds:
-        return Match.NO
+        # Another model may drop our seed, and show one of its own or one that lies deeper in the payload.
+        unclear = entry.model not in MODELS and (request is None or _has_same_content(request, record.payload))
+        return Match.PAYLOAD_HIDDEN if unclear else Match.NO
     if hash_payload(record.payload, entry.model) == entry.payload_sha256:
         return Match.YES
     if entry.seed_drawn:
@@ -231,6 +232,32 @@ def match_record(entry: LedgerEntry, request: WanRequest | None, record: Request
         # left fields out or written them in another way.
         return Match.SEED_ONLY if _contradicts(entry, request, record) else Match.YES
     return Match.NO if request is None or not _has_same_content(request, record.payload) else Match.YES
+
+
+def is_answer_of_another(store: LedgerStore, entry: LedgerEntry, record: RequestRecord, policy: Policy) -> bool:
+    """
+    Return whether the answer to a POST describes another request, as when a gateway repeats an earlier answer.
+
+    An echo with another seed does not suffice, since a service may write a seed of its own.
+
+    :param store: the ledger's store; read only if the echo has another seed.
+    :param entry: the entry, with the time of the POST.
+    :param record: the answer.
+    :param policy: times and limits.
+    """
+    seeds = _find_seeds(record.payload)
+    if entry.seed in seeds:
+        return False
+    age = 0.0 if record.created_at is None else entry.last_sent_at - record.created_at
+    if age > policy.clock_margin and (seeds or age > policy.clock_margin + _OLD_ANSWER):
+        return True
+    if not seeds:
+        return False
+    try:
+        others = OtherEntries.read(store, entry, entry.last_sent_at - 2 * policy.clock_margin)
+    except LedgerUnavailableError:
+        return False
+    return record.request_id in others.request_ids
 
 
 def is_charged(record: RequestRecord) -> bool:
@@ -375,7 +402,7 @@ def _rank_given(
     """
     possible = [record for record in ours if is_charged(record) and record.request_id not in others.request_ids]
     timeless = [record.request_id for record in possible if record.created_at is None]
-    candidates = sorted((record for record in possible if _is_in_time(entry, record, policy)), key=_get_age)
+    candidates = sorted((record for record in possible if is_in_time(entry, record, policy)), key=_get_age)
     own = (entry.last_sent_at, entry.fingerprint)
     elders = [other for other in others.undecided if other < own]
     count = len(others.undecided) + 1
@@ -479,10 +506,10 @@ def _has_same_content(request: WanRequest, payload: Mapping[str, Any]) -> bool:
 
 
 def _may_be_charged_for(entry: LedgerEntry, record: RequestRecord, policy: Policy) -> bool:
-    return is_charged(record) and (record.created_at is None or _is_in_time(entry, record, policy))
+    return is_charged(record) and (record.created_at is None or is_in_time(entry, record, policy))
 
 
-def _is_in_time(entry: LedgerEntry, record: RequestRecord, policy: Policy) -> bool:
+def is_in_time(entry: LedgerEntry, record: RequestRecord, policy: Policy) -> bool:
     """Return whether a record was accepted at a time at which one of the entry's POSTs may have been."""
     if record.created_at is None:
         return False
@@ -506,4 +533,6 @@ def _get_age(record: RequestRecord) -> tuple[float, str]:
     return record.created_at or 0.0, record.request_id
 
 
+# Seconds beyond the margin of the clocks after which an answer without a seed is another request's.
+_OLD_ANSWER = 3600.0
 _NOT_CHARGED = (RequestStatus.FAILED, RequestStatus.CANCELLED)

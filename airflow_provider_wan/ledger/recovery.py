@@ -65,7 +65,7 @@ def report_lost_clip(entry: LedgerEntry, error: WanError) -> LostClipError:
 
 def build_asked_clip(entry: LedgerEntry) -> AskedClip:
     """
-    Return what was asked for, as the entry says. A drawn seed was not asked for.
+    Return what was asked for, as the entry says. A drawn seed counts for the models whose echo has it.
 
     :param entry: the clip's entry.
     """
@@ -73,5 +73,5 @@ def build_asked_clip(entry: LedgerEntry) -> AskedClip:
     return AskedClip(
         seconds=float(entry.duration) if entry.duration else None,
         resolution=entry.resolution if is_known else None,
-        seed=None if entry.seed_drawn else entry.seed,
+        seed=entry.seed if is_known or not entry.seed_drawn else None,
     )

@@ -188,9 +188,12 @@ def read_entries(
 
     def try_read(name: str) -> tuple[str, StoredEntry | LedgerError | None]:
         try:
-            return name, read(name)
+            found = read(name)
         except (LedgerCorruptError, LedgerVersionError) as error:
             return name, error
+        if found is not None and found.entry.fingerprint != name:
+            return name, LedgerCorruptError(f"it is a copy of the entry {found.entry.fingerprint}")
+        return name, found
 
     skipped = 0
     for name, found in map(try_read, names) if readers == 1 else _map_ahead(try_read, names, readers):

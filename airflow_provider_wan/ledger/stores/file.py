@@ -110,7 +110,7 @@ class FileStore:
                 return
             with os.scandir(self._folder) as items:
                 for item in items:
-                    name = parse_entry_name(item.name)
+                    name = parse_entry_name(item.name) if item.is_file() else None
                     if name is not None and (modified_since is None or _modified_at(item) >= modified_since):
                         yield name
 

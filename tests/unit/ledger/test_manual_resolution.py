@@ -119,3 +119,21 @@ def test_an_earlier_request_of_the_clip_is_refused(api: Any, store: Any) -> None
     stored = StoredEntry(entries.in_doubt(again, "reset", NOW), store.create(entries.in_doubt(again, "reset", NOW)))
     with pytest.raises(ResolutionRefusedError, match="has ended"):
         adopt_request(api, Ledger(store), stored, first, P, LATER)
+
+
+def test_a_request_of_long_after_the_submission_is_refused_unless_it_has_our_drawn_seed(
+    api: Any, store: Any, doubtful: Any
+) -> None:
+    late = NOW + 86_400
+    hidden = api.add({}, created_at=late)
+    with pytest.raises(ResolutionRefusedError, match="long after"):
+        adopt_request(api, Ledger(store), doubtful, hidden, P, LATER)
+    ours = api.add(SENT, created_at=late)
+    assert adopt_request(api, Ledger(store), doubtful, ours, P, LATER).request_id == ours.request_id
+
+
+def test_a_request_without_a_time_is_adopted_only_by_our_drawn_seed(api: Any, store: Any, doubtful: Any) -> None:
+    with pytest.raises(ResolutionRefusedError, match="nor a time"):
+        adopt_request(api, Ledger(store), doubtful, api.add({}, created_at=None), P, LATER)
+    ours = api.add(SENT, created_at=None)
+    assert adopt_request(api, Ledger(store), doubtful, ours, P, LATER).request_id == ours.request_id

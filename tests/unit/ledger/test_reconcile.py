@@ -528,3 +528,28 @@ def test_the_late_scan_with_the_users_seed_takes_only_the_same_payload_in_time_a
 def test_the_late_scan_finds_out_nothing_from_a_list_that_can_not_be_read(api: Any, store: Any) -> None:
     api.list_error = WanLookupError("HTTP 502")
     assert late_scan(api, store, submitted(a_post(), "mine", NOW)) is None
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        {"input": {"prompt": "a cat"}, "parameters": {"seed": 42}},
+        {"prompt": "a cat", "shots": [{"seed": 1}, {"seed": 2}]},
+        {"prompt": "a cat"},
+    ],
+    ids=str,
+)
+def test_an_unknown_model_that_drops_our_seed_and_shows_another_is_inconclusive(
+    api: Any, store: Any, payload: dict[str, Any]
+) -> None:
+    raw = RawRequest("wan9-x2v", payload).with_seed(7)
+    digest = hash_payload(raw.to_payload(), raw.model)
+    entry = replace(a_post(), model=raw.model, payload_sha256=digest, resolution="", duration=0)
+    echo = payload if "seed" in str(payload) else {**payload, "seed": 100_000}
+    api.add(echo)
+    assert scan(api, store, entry, raw).finding is Finding.INCONCLUSIVE
+    assert scan(api, store, entry, None).finding is Finding.INCONCLUSIVE
+    api.records.clear()
+    api.add({"seed": 1}, "success", created_at=NOW - 7200)
+    api.add({**echo, "prompt": "a dog", "input": {"prompt": "a dog"}})
+    assert scan(api, store, entry, raw).finding is Finding.ABSENT

@@ -85,8 +85,8 @@ def test_the_message_names_what_was_paid_as_far_as_it_is_known(changes: dict[str
     assert f"was paid for ({cost})" in lost_clip_message(replace(ARCHIVED, **changes), "gone")
 
 
-def test_what_was_asked_for_is_that_of_the_entry_without_a_drawn_seed() -> None:
-    assert build_asked_clip(ARCHIVED) == AskedClip(5.0, "720P", None)
+def test_what_was_asked_for_is_that_of_the_entry() -> None:
+    assert build_asked_clip(ARCHIVED) == AskedClip(5.0, "720P", 7)
     assert build_asked_clip(a_claim(drawn=False, seed=9)) == AskedClip(5.0, "720P", 9)
     raw = replace(ARCHIVED, model="kling", resolution="4K", duration=0)
     assert build_asked_clip(raw) == AskedClip(None, None, None)
@@ -98,3 +98,9 @@ def test_only_an_archived_clip_is_relocated() -> None:
     assert (moved.state, moved.archive_uri, moved.archive_sha256) == ("archived", "s3://b/b.mp4", "bb")
     with pytest.raises(IllegalTransitionError, match="'relocated' is allowed only from archived"):
         entries.relocated(MADE, "s3://b/b.mp4", "bb")
+
+
+def test_a_drawn_seed_was_asked_for_where_the_model_echoes_it() -> None:
+    assert build_asked_clip(MADE).seed == MADE.seed
+    assert build_asked_clip(replace(MADE, model="wan9-x2v")).seed is None
+    assert build_asked_clip(replace(MADE, model="wan9-x2v", seed_drawn=False)).seed == MADE.seed

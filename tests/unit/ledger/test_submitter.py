@@ -458,3 +458,60 @@ def test_a_post_has_no_more_time_than_the_deadline_leaves_and_some_grace(submitt
         submission = replace(build_submission(), fingerprint=f"clip{number}", deadline=deadline)
         assert submitter.try_submit(submission).paid_now
     assert timeouts == [P.post_timeout, P.post_timeout, 10.0 + GRACE, GRACE]
+
+
+def answer_with(api: Any, **change: Any) -> None:
+    """Let the next POST be answered with another record than that of the request that it made."""
+    accept = api.submit
+    api.submit = lambda request: replace(accept(request), **change)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"request_id": "of-before", "created_at": NOW - P.clock_margin - 1, "payload": {"seed": -1}},
+        {"request_id": "of-before", "created_at": NOW - P.clock_margin - 3601, "payload": {}},
+    ],
+    ids=str,
+)
+def test_a_post_that_is_answered_with_an_older_request_is_in_doubt(
+    submit: Any, store: Any, api: Any, change: dict[str, Any]
+) -> None:
+    answer_with(api, **change)
+    submit()
+    # Its own request was found in the list.
+    assert (entry_in(store).state, entry_in(store).request_id, len(api.posts)) == (EntryState.SUBMITTED, "r1", 1)
+
+
+def test_a_post_that_is_answered_with_the_request_of_another_entry_is_in_doubt(
+    submit: Any, store: Any, api: Any
+) -> None:
+    theirs = api.add(REQUEST.with_seed(99).to_payload(), request_id="theirs")
+    store.create(entries.submitted(a_claim(OTHER, fingerprint="other"), theirs.request_id, NOW))
+    answer_with(api, request_id="theirs", payload={"seed": 99})
+    submit()
+    assert (entry_in(store).request_id, len(api.posts)) == ("r2", 1)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"payload": {"seed": 99}}, {"payload": {}, "created_at": NOW - 3600}, {"created_at": NOW - 9999}],
+    ids=str,
+)
+def test_an_echo_that_differs_or_an_old_time_alone_does_not_make_an_answer_anothers(
+    submit: Any, store: Any, api: Any, change: dict[str, Any]
+) -> None:
+    answer_with(api, **change)
+    got = submit()
+    assert (got.paid_now, got.record.request_id, entry_in(store).state) == (True, "r1", EntryState.SUBMITTED)
+
+
+def test_a_ledger_that_can_not_be_listed_leaves_an_answer_as_it_is(
+    submit: Any, store: Any, api: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> Any:
+        raise LedgerUnavailableError("away")
+
+    answer_with(api, payload={"seed": 99})
+    monkeypatch.setattr("airflow_provider_wan.ledger.reconcile.OtherEntries.read", fail)
+    assert submit().paid_now
