@@ -5,8 +5,7 @@ from __future__ import annotations
 
 import argparse
 import re
-import time
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,15 +25,32 @@ def parse_moment(field: str, text: str) -> float:
     :param text: a time span such as ``7d`` before now, or a date or time in ISO 8601, in UTC if it names no zone.
     :raises WanValidationError: if it is neither.
     """
-    if match := re.fullmatch(r"(\d+)([mhdw])", text.strip()):
-        return time.time() - int(match[1]) * _UNITS[match[2]]
     try:
-        moment = datetime.fromisoformat(text.strip())
-    except ValueError:
+        if match := re.fullmatch(r"(\d{1,9})([mhdw])", text.strip()):
+            moment = datetime.now(UTC) - timedelta(seconds=int(match[1]) * _UNITS[match[2]])
+        else:
+            moment = datetime.fromisoformat(text.strip())
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, OverflowError):
         raise WanValidationError(
             field, text, "must be a span such as 7d or 12h, or a date such as 2026-11-25"
         ) from None
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+
+
+def parse_day(field: str, text: str) -> str:
+    """Return a day as ``YYYY-MM-DD``.
+
+    :param field: name of the option.
+    :param text: the day.
+    :raises WanValidationError: if it is written otherwise, or does not exist.
+    """
+    try:
+        day = date.fromisoformat(text.strip()).isoformat()
+    except ValueError:
+        day = ""
+    if day != text.strip():
+        raise WanValidationError(field, text, "must be a day such as 2026-11-25")
+    return day
 
 
 def open_ledger_store(args: argparse.Namespace) -> DocumentStore:

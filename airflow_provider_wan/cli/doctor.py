@@ -74,16 +74,20 @@ class Doctor:
         network, url = self._config.network, self._config.base_url
         proxy = network.find_proxy(url)
         bundle = network.ca_bundle or "the system's and certifi's"
-        network.ssl_context  # noqa: B018 - reading it loads the certificates
+        network.ssl_context()
         return f"proxy: {public_url(proxy) if proxy else 'none'}; certificates: {bundle}"
 
     def check_requests(self) -> str:
-        """Reach the API as workers do."""
+        """Reach the API as workers do when they submit."""
         from airflow_provider_wan.api.client import HttpTransport
 
-        transport = HttpTransport(self._config)
+        transport, request = HttpTransport(self._config), self._build_models_request()
         try:
-            self._models = transport.send(self._build_models_request())
+            opened = transport.connect(request)
+            try:
+                self._models = opened.send(request.timeout)
+            finally:
+                opened.close()
         except TransportError as error:
             raise CheckError(f"{error}. Check host, proxy and certificates") from None
         finally:
@@ -91,7 +95,7 @@ class Doctor:
         return f"HTTP {self._models.status} from {self._config.base_url}"
 
     def check_aiohttp(self) -> str:
-        """Reach the API as triggerers do."""
+        """Reach the API as workers and triggerers do when they poll."""
         from airflow_provider_wan.api.async_client import AiohttpTransport
 
         async def send() -> HttpResponse:

@@ -10,12 +10,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from airflow_provider_wan.api.errors import WanError, WanNotFoundError, WanResultGoneError
+from airflow_provider_wan.api.errors import WanNotFoundError, WanResultGoneError
 from airflow_provider_wan.cli.arguments import open_hook, open_ledger_store
 from airflow_provider_wan.cli.ledger import build_filter, find_modified_since
 from airflow_provider_wan.cli.output import print_json, print_table
 from airflow_provider_wan.ledger.entry import EntryState
-from airflow_provider_wan.s3.errors import S3_ERRORS
 from airflow_provider_wan.s3.uri import build_s3_uri, parse_s3_prefix
 
 if TYPE_CHECKING:
@@ -95,7 +94,8 @@ class Harvester:
             return self._archive_request(entry, request_id, key, uri)
         except (WanNotFoundError, WanResultGoneError) as error:
             return Harvested(entry.fingerprint, request_id, "gone", detail=str(error))
-        except (WanError, *S3_ERRORS) as error:
+        except Exception as error:
+            # One clip must not keep the others from being archived.
             return Harvested(entry.fingerprint, request_id, "error", detail=f"{type(error).__name__}: {error}")
 
     def _archive_request(self, entry: LedgerEntry, request_id: str, key: str, uri: str) -> Harvested:
@@ -104,7 +104,7 @@ class Harvester:
         from airflow_provider_wan.media.archive import MismatchedClipError
 
         is_current = request_id == entry.request_id
-        clip = self._archive.find(self._bucket, key, request_id)
+        clip = self._archive.find(self._bucket, key, request_id, forbidden_is_absent=True)
         outcome, detail = "existing", None
         if clip is None:
             record = self._hook.get_request(request_id)

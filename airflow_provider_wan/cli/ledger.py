@@ -4,12 +4,11 @@
 from __future__ import annotations
 
 import argparse
-import re
 import sys
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_wan.cli.arguments import open_ledger_store, parse_moment
+from airflow_provider_wan.cli.arguments import open_ledger_store, parse_day, parse_moment
 from airflow_provider_wan.cli.output import format_time, format_usd, print_json_list, print_table
 from airflow_provider_wan.ledger.entry import EntryState
 
@@ -57,6 +56,7 @@ def build_filter(args: argparse.Namespace) -> Callable[[LedgerEntry], bool]:
     :param args: parsed command line.
     """
     since = None if args.since is None else parse_moment("--since", args.since)
+    day = None if args.day is None else parse_day("--day", args.day)
 
     def selects(entry: LedgerEntry) -> bool:
         moment = entry.submitted_at or entry.claimed_at
@@ -64,7 +64,7 @@ def build_filter(args: argparse.Namespace) -> Callable[[LedgerEntry], bool]:
             (not args.state or entry.state in args.state)
             and (args.dag is None or entry.dag_id == args.dag)
             and (args.run is None or entry.run_id == args.run)
-            and (args.day is None or (format_time(moment) or "").startswith(args.day))
+            and (day is None or (format_time(moment) or "").startswith(day))
             and (since is None or moment >= since)
             and (not args.duplicates or bool(entry.duplicates))
         )
@@ -78,8 +78,8 @@ def find_modified_since(args: argparse.Namespace) -> float | None:
     :param args: parsed command line.
     """
     since = [] if args.since is None else [parse_moment("--since", args.since)]
-    if args.day is not None and re.fullmatch(r"\d{4}-\d{2}-\d{2}", args.day):
-        since.append(parse_moment("--day", args.day))
+    if args.day is not None:
+        since.append(parse_moment("--day", parse_day("--day", args.day)))
     return max(since) - CLOCK_MARGIN if since else None
 
 

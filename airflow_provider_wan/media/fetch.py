@@ -8,6 +8,7 @@ Errors name it without its query string, which may be a signature.
 from __future__ import annotations
 
 import ipaddress
+import re
 import socket
 import threading
 import time
@@ -30,6 +31,7 @@ CHUNK_BYTES = 1024 * 1024
 _MAX_REDIRECTS = 3
 _REDIRECTS = (301, 302, 303, 307, 308)
 _GONE = (403, 404, 410)
+_ENCODINGS = ("gzip", "x-gzip", "deflate")
 _PASSING = (408, 425, 429, 500, 502, 503, 504)
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _REMEDY = "add the host to result_hosts of the task or of [wan] in Airflow's configuration if it is right"
@@ -75,9 +77,9 @@ class ResultHosts:
         :param url: the URL.
         :raises WanResultRefusedError: if it must not be fetched.
         """
-        parts = urlsplit(url)
+        parts = _split_url(url)
         if parts.scheme not in _DEFAULT_PORTS or not parts.hostname:
-            raise WanResultRefusedError(f"The result's URL {public_url(url)!r} is neither http nor https")
+            raise WanResultRefusedError(f"The result's URL {_shorten(url)!r} is neither http nor https")
         if parts.username or parts.password:
             raise WanResultRefusedError(f"The result's URL on {parts.hostname} holds a user name")
         for listed in self._lists:
@@ -97,7 +99,7 @@ class ResultHosts:
         :raises WanResultRefusedError: if it must not be followed.
         """
         self.check(target)
-        here, there = urlsplit(start), urlsplit(target)
+        here, there = _split_url(start), _split_url(target)
         if here.scheme == "https" and there.scheme == "http":
             raise WanResultRefusedError(f"{here.hostname} redirects the result from https to http")
         if not self._lists and (here.hostname != there.hostname or _odd_port(here) != _odd_port(there)):
@@ -162,18 +164,20 @@ def open_result(url: str, hosts: ResultHosts, deadline: float | None = None) -> 
             response = _get(session, at, deadline)
             with response, break_off(response, deadline):
                 if response.status_code not in _REDIRECTS:
-                    _check_status(response.status_code, at)
-                    length = response.headers.get("Content-Length", "")
-                    yield Download(public_url(at), int(length) if length.isdigit() else None, _pieces(response, at))
+                    _check_status(response, at)
+                    decodes = response.headers.get("Content-Encoding", "").strip().lower() in _ENCODINGS
+                    length = "" if decodes else response.headers.get("Content-Length", "")
+                    pieces = _pieces(response, at, decodes)
+                    yield Download(public_url(at), int(length) if length.isdigit() else None, pieces)
                     return
-                target = urljoin(at, response.headers.get("Location", ""))
+                target = _join_url(at, response.headers.get("Location", ""))
         hosts.check_redirect(url, target)
         at = target
     raise WanResultRefusedError(f"{public_url(url)} redirects more than {_MAX_REDIRECTS} times")
 
 
 def _get(session: requests.Session, url: str, deadline: float | None) -> requests.Response:
-    # No compression: the bytes are counted and hashed as they lie there.
+    # No compression: it makes a video no smaller, and hides its length. Some hosts compress nevertheless.
     read_timeout = READ_TIMEOUT if deadline is None else min(READ_TIMEOUT, max(1.0, deadline - time.time()))
     limit = CONNECT_TIMEOUT + READ_TIMEOUT if deadline is None else max(1.0, deadline - time.time()) + 1.0
     headers = {"Accept-Encoding": "identity", "User-Agent": "airflow-provider-wan"}
@@ -185,8 +189,15 @@ def _get(session: requests.Session, url: str, deadline: float | None) -> request
             limit,
         )
     except (requests.RequestException, TimeoutError) as error:
-        reason = describe_connection_error(error)
+        reason: str | None = describe_connection_error(error)
+    except ValueError:
+        reason = None  # requests reads the address of a redirect that it does not follow
     # Not in the except clause: the chained error holds the URL with its query string.
+    if reason is None:
+        raise WanResultError(
+            f"{public_url(url)} redirects to what is not a URL. The clip is paid for: a retry asks the API for its "
+            "address again, and pays nothing"
+        )
     raise BrokenDownloadError(f"{public_url(url)} can't be reached ({reason})")
 
 
@@ -211,9 +222,40 @@ def break_off(response: requests.Response, deadline: float | None) -> Iterator[N
         timer.cancel()
 
 
-def _check_status(status: int, url: str) -> None:
+def _split_url(url: str) -> SplitResult:
+    """Split a URL of the API or of a redirect.
+
+    :raises WanResultError: if it is no URL.
+    """
+    try:
+        parts = urlsplit(url)
+        parts.port  # noqa: B018 - reading it checks it
+        return parts
+    except ValueError as error:
+        reason = str(error)
+    raise WanResultError(
+        f"The result's address {_shorten(url)!r} is not a URL ({reason}). The clip is paid for: a retry asks the API "
+        "for its address again, and pays nothing"
+    )
+
+
+def _join_url(base: str, location: str) -> str:
+    try:
+        return urljoin(base, location)
+    except ValueError:
+        return location  # which is refused in its own words
+
+
+def _shorten(url: str) -> str:
+    """Return the beginning of an address without its query: it may hold a whole file."""
+    return url.partition("?")[0].rpartition("@")[2][:200]
+
+
+def _check_status(response: requests.Response, url: str) -> None:
+    status = response.status_code
     message = f"{public_url(url)} answers {status}"
-    if status == 200:
+    # A proxy that has changed the response answers 203; a whole range is the whole file.
+    if status in (200, 203) or (status == 206 and _is_whole(response.headers.get("Content-Range", ""))):
         return
     if status in _GONE:
         raise ResultNotFoundError(
@@ -228,10 +270,15 @@ def _check_status(status: int, url: str) -> None:
     )
 
 
-def _pieces(response: requests.Response, url: str) -> Iterator[bytes]:
+def _is_whole(content_range: str) -> bool:
+    match = re.fullmatch(r"bytes 0-(\d{1,18})/(\d{1,18})", content_range.strip())
+    return match is not None and int(match[1]) + 1 == int(match[2])
+
+
+def _pieces(response: requests.Response, url: str, decodes: bool) -> Iterator[bytes]:
     got = 0
     try:
-        while piece := response.raw.read(CHUNK_BYTES, decode_content=False):
+        while piece := response.raw.read(CHUNK_BYTES, decode_content=decodes):
             got += len(piece)
             yield piece
         return
@@ -263,7 +310,7 @@ def _addresses(host: str) -> list[ipaddress.IPv4Address | ipaddress.IPv6Address]
         return []
     try:
         found = {str(info[4][0]) for info in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)}
-    except OSError:
+    except (OSError, UnicodeError):
         return []  # the connection will fail in its own words
     addresses = [ipaddress.ip_address(address.partition("%")[0]) for address in found]
     return [getattr(address, "ipv4_mapped", None) or address for address in addresses]

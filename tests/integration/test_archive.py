@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import json
 import logging
@@ -26,7 +27,7 @@ from airflow_provider_wan.api.errors import (
 from airflow_provider_wan.api.record import RequestRecord, RequestStatus
 from airflow_provider_wan.media.archive import ClipArchive, MismatchedClipError, Presence, StoreError
 from airflow_provider_wan.media.delivery import AskedClip
-from airflow_provider_wan.media.fetch import BrokenDownloadError, ResultHosts
+from airflow_provider_wan.media.fetch import BrokenDownloadError, ResultHosts, open_result
 from dev.seaweed import SeaweedFS
 from dev.testkit.media_files import padded, video
 from dev.testkit.result_host import ResultHost, body, cut, redirect, stall, status, unannounced
@@ -729,3 +730,36 @@ def test_nothing_that_the_api_echoes_stops_an_archive(
     assert document["sha256"] == clip.sha256
     assert document["requested_at"] is None
     assert store.find(BUCKET, folder.key("a.mp4"), "req-1") == clip.as_existing()
+
+
+@pytest.mark.parametrize(
+    ("code", "headers"),
+    [
+        (200, {"Content-Encoding": "gzip"}),
+        (203, {}),
+        (206, {"Content-Range": "bytes 0-2999/3000"}),
+    ],
+    ids=str,
+)
+def test_a_file_that_is_compressed_transformed_or_a_whole_range_is_read_as_it_is(
+    host: ResultHost, code: int, headers: dict[str, str]
+) -> None:
+    data = bytes(range(250)) * 12
+    sent = gzip.compress(data) if headers.get("Content-Encoding") else data
+    url = host.play(status(code, sent, **headers))
+    with open_result(url, ResultHosts(api_base_url=host.url("/api"))) as result:
+        assert b"".join(result.pieces) == data
+        assert result.length == (None if headers.get("Content-Encoding") else 3000)
+
+
+@pytest.mark.parametrize("content_range", ["bytes 0-999/3000", "bytes 1-2999/3000", "bytes 0-2999/*", ""])
+def test_a_part_of_a_file_is_not_taken_for_the_file(host: ResultHost, content_range: str) -> None:
+    url = host.play(status(206, b"x" * 1000, **{"Content-Range": content_range}))
+    with pytest.raises(WanResultError, match="206"):
+        open_result(url, ResultHosts(api_base_url=host.url("/api"))).__enter__()
+
+
+def test_a_redirect_to_what_is_no_url_is_an_error_of_the_result(host: ResultHost) -> None:
+    url = host.play(redirect("https://[bad]/c.mp4"))
+    with pytest.raises(WanResultError, match="is not a URL"):
+        open_result(url, ResultHosts(api_base_url=host.url("/api"))).__enter__()

@@ -18,9 +18,11 @@ from airflow_provider_wan.hooks.wan import WanHook
 from airflow_provider_wan.ledger import EntryState, open_store
 from airflow_provider_wan.ledger import entry as entries
 from airflow_provider_wan.sandbox import SandboxServer
+from dev.seaweed import SeaweedFS
 from dev.testkit.ledger import NOW, a_post
 from dev.testkit.media_files import picture
 from dev.testkit.s3_folder import BUCKET, Folder
+from dev.testkit.s3_proxy import S3Proxy
 
 
 @pytest.fixture(autouse=True)
@@ -119,3 +121,34 @@ def test_a_doctor_checks_the_rights_on_s3_and_leaves_nothing_behind(
     monkeypatch.setenv("AIRFLOW_CONN_AWS_DEFAULT", json.dumps(connection | {"password": "another-secret"}))
     status, found = run(capsys, "doctor", "--ledger", store.uri, "--output", folder.uri("clips/"))
     assert (status, found["checks"][-1]["status"]) == (2, "failed")
+
+
+def test_a_clip_that_can_not_be_archived_does_not_keep_the_others_from_it(
+    pay: Any, store: Any, folder: Folder, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pay("a" * 64)
+    odd = pay("b" * 64)
+    get_request = WanHook.get_request
+
+    def get_odd_request(hook: WanHook, request_id: str) -> Any:
+        record = get_request(hook, request_id)
+        return replace(record, video_url="https://[bad]/c.mp4") if request_id == odd.request_id else record
+
+    monkeypatch.setattr(WanHook, "get_request", get_odd_request)
+    status, found = run(capsys, "harvest", "--ledger", store.uri, "--to", folder.uri("harvest/"))
+    outcomes = {each["request_id"]: each["outcome"] for each in found["clips"]}
+    assert status == 1
+    assert outcomes.pop(odd.request_id) == "error"
+    assert list(outcomes.values()) == ["archived"]
+
+
+def test_clips_are_harvested_without_the_right_to_list_the_bucket(
+    pay: Any, store: Any, folder: Folder, seaweed: SeaweedFS, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pay("a" * 64)
+    connection = json.loads(seaweed.airflow_connection())
+    with S3Proxy(seaweed.port, may_list=False) as proxy:
+        connection["extra"]["endpoint_url"] = proxy.url
+        monkeypatch.setenv("AIRFLOW_CONN_AWS_DEFAULT", json.dumps(connection))
+        status, found = run(capsys, "harvest", "--ledger", store.uri, "--to", folder.uri("harvest/"))
+    assert (status, [each["outcome"] for each in found["clips"]]) == (0, ["archived"])

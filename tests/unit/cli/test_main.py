@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 
+from airflow_provider_wan.api.single_use import SingleUseConnection
 from airflow_provider_wan.cli.main import main
 from airflow_provider_wan.cli.spend import sum_up
 from airflow_provider_wan.hooks.wan import WanHook
@@ -314,9 +315,13 @@ def test_what_can_not_be_done_is_one_line_and_exit_status_2(
     assert words in one_line(capsys)
 
 
-def test_a_ledger_that_may_not_be_read_is_one_line(ledger: Any, tmp_path: Path, capsys: Any) -> None:
-    (tmp_path / "ledger").mkdir()
-    (tmp_path / "ledger" / f"{FINGERPRINT}.json").mkdir()
+def test_a_ledger_that_may_not_be_read_is_one_line(
+    clips: Any, ledger: Any, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path) -> bytes:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
     assert main(["ledger", "--ledger", ledger]) == 2
     assert "can't be read" in one_line(capsys)
 
@@ -410,3 +415,53 @@ def test_each_command_explains_itself(command: str, capsys: pytest.CaptureFixtur
     text = capsys.readouterr().out
     assert "--json" in text
     assert len(text.split("\n\n")[1]) > 40
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["ledger", "--day", "25.11.2026"], "--day"),
+        (["ledger", "--day", "2026-1-5"], "--day"),
+        (["ledger", "--day", ""], "--day"),
+        (["spend", "--since", "999999999d"], "--since"),
+    ],
+    ids=str,
+)
+def test_a_day_or_a_span_that_does_not_exist_is_refused(
+    clips: Any, ledger: Any, arguments: list[str], text: str, capsys: Any
+) -> None:
+    assert main([*arguments, "--ledger", ledger]) == 2
+    assert text in one_line(capsys)
+
+
+def test_a_folder_and_a_copy_among_the_entries_count_for_nothing(clips: Any, ledger: Any, capsys: Any) -> None:
+    folder = Path(ledger.removeprefix("file://"))
+    assert main(["spend", "--ledger", ledger, "--json"]) == 0
+    before = json.loads(capsys.readouterr().out)
+    first = next(path for path in sorted(folder.glob("*.json")))
+    (folder / f"{first.stem}-backup.json").write_bytes(first.read_bytes())
+    (folder / "old.json").mkdir()
+    assert main(["spend", "--ledger", ledger, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == before
+
+
+def test_a_doctor_names_a_ca_bundle_that_is_not_there(api: Any, ledger: Any, connection: Any, capsys: Any) -> None:
+    connection(api.base_url, extra={"ca_bundle": "/nowhere/ca.pem"})
+    assert main(["doctor", "--ledger", ledger, "--json"]) == 2
+    checks = {each["name"]: each for each in json.loads(capsys.readouterr().out)["checks"]}
+    assert any(each["status"] == "failed" and "ca_bundle" in each["detail"] for each in checks.values())
+
+
+def test_a_doctor_reaches_the_api_by_the_client_that_pays_and_by_the_one_that_polls(
+    api: Any, ledger: Any, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = []
+    connect = SingleUseConnection.open
+
+    def observe(session: Any, request: Any, *more: Any) -> Any:
+        opened.append(request.url)
+        return connect(session, request, *more)
+
+    monkeypatch.setattr(SingleUseConnection, "open", observe)
+    assert main(["doctor", "--ledger", ledger]) == 0
+    assert opened == [f"{api.base_url}/models"]

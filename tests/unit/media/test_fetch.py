@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import pytest
 
-from airflow_provider_wan.api.errors import WanResultRefusedError
+from airflow_provider_wan.api.errors import WanResultError, WanResultRefusedError
 from airflow_provider_wan.api.network import NetworkSettings
 from airflow_provider_wan.api.redaction import public_url
 from airflow_provider_wan.media.fetch import ResultHosts
@@ -104,3 +104,25 @@ def test_a_redirect_to_another_place_is_refused(target: str) -> None:
 
 def test_a_url_is_shown_without_what_may_be_secret() -> None:
     assert public_url("https://me:pw@host:8/a/b.mp4?X-Amz-Signature=s#f") == "https://host:8/a/b.mp4"
+
+
+@pytest.mark.parametrize(
+    "url", ["https://[bad]/c.mp4", "https://[::1/c.mp4", "https://8.8.8.8:99999/c.mp4", "https://8.8.8.8:abc/c.mp4"]
+)
+def test_what_is_no_url_is_an_error_of_the_result(url: str) -> None:
+    for hosts in (ResultHosts(), LISTED):
+        with pytest.raises(WanResultError, match="is not a URL"):
+            hosts.check(url)
+    with pytest.raises(WanResultError, match="is not a URL"):
+        ResultHosts().check_redirect("https://8.8.8.8/a.mp4", url)
+
+
+@pytest.mark.parametrize("name", ["a..b", "a" * 70 + ".example"])
+def test_a_name_that_no_host_can_have_is_left_to_the_connection(name: str) -> None:
+    ResultHosts(api_base_url=PUBLIC_API).check(f"https://{name}/c.mp4")
+
+
+def test_a_file_in_a_url_is_not_repeated_whole() -> None:
+    with pytest.raises(WanResultRefusedError) as raised:
+        ResultHosts().check("data:video/mp4;base64," + "A" * 5000)
+    assert len(str(raised.value)) < 400
