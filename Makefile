@@ -145,7 +145,7 @@ cluster-stop: ## Stop a running cluster
 
 .PHONY: test-cluster
 test-cluster: $(CLUSTER_READY) ## Test docker-compose.yml: Celery, two workers, two triggerers, PostgreSQL, Redis
-	@$(VENV)/bin/python -m pytest --basetemp=.run/pytest-cluster $(or $(ARGS),tests/cluster)
+	@$(VENV)/bin/python -m pytest --basetemp=.run/pytest-cluster --durations 15 $(or $(ARGS),tests/cluster)
 
 .PHONY: test-containers
 test-containers: $(CLUSTER_READY) ## Test docker-compose.yml and the Dockerfile on a Docker Engine, this machine's or a private one (root); WRITE=1 keeps the log in docs
@@ -215,7 +215,7 @@ MONEY := airflow_provider_wan/ledger/*,airflow_provider_wan/batch/submitter.py
 coverage: $(READY) ## Measure branch coverage; fails below 100% for the code that decides about money
 	@rm -f .run/coverage*
 	@COVERAGE_FILE=.run/coverage $(VENV)/bin/python -m pytest -q --basetemp=.run/pytest-coverage $(SIDE_BY_SIDE) \
-		--cov --cov-report= $(or $(ARGS),tests/unit tests/integration tests/explore)
+		-m 'not nightly' --cov --cov-report= $(or $(ARGS),tests/unit tests/integration tests/explore)
 	@COVERAGE_FILE=.run/coverage $(VENV)/bin/coverage report
 	@COVERAGE_FILE=.run/coverage $(VENV)/bin/coverage html -q -d .run/coverage-html
 	@COVERAGE_FILE=.run/coverage $(VENV)/bin/coverage report --include='$(MONEY)' --fail-under=100

@@ -18,6 +18,9 @@ SIGNATURE = re.compile(r"(?i)(x-amz-(?:signature|credential|security-token)|[?&]
 # Columns in which Airflow keeps a trigger's arguments, and the event that a deferred task is resumed with.
 TRIGGER_COLUMNS = {("trigger", "kwargs"), ("task_instance", "next_kwargs"), ("task_instance", "trigger_kwargs")}
 
+# Of Airflow up to 3.3, and of Airflow 3.4.
+XCOM_TABLES = ("xcom", "xcom_v2")
+
 
 @dataclass(frozen=True)
 class Leak:
@@ -79,7 +82,10 @@ def scan_database(path: Path, fernet_key: str, secrets: Secrets) -> list[Leak]:
             columns = [column[0] for column in cursor.description]
             for row in cursor:
                 values = dict(zip(columns, row, strict=True))
-                signed = table == "xcom" and str(values.get("task_id")).split(".")[-1] in secrets.signing_tasks
+                # Airflow 3.4 has the second table.
+                signed = (
+                    table in ("xcom", "xcom_v2") and str(values.get("task_id")).split(".")[-1] in secrets.signing_tasks
+                )
                 for column, value in values.items():
                     trigger = (table, column) in TRIGGER_COLUMNS
                     text = _text(value, fernet_key if trigger else None)

@@ -8,6 +8,7 @@ from typing import Any
 
 from airflow.sdk import Param, dag, get_current_context, task, task_group
 
+from airflow_provider_wan.operators.image_to_video import WanImageToVideoOperator
 from airflow_provider_wan.operators.wan import WanI2VOperator
 from airflow_provider_wan.operators.wan_batch import WanI2VBatchOperator
 from airflow_provider_wan.transfers.wan_to_s3 import WanToS3Operator
@@ -117,17 +118,19 @@ def limited_clips() -> None:
         pool_slots=3,
         timeout=timedelta(minutes=5),
     ).expand_kwargs(batches())
-    WanI2VOperator.partial(
+    WanImageToVideoOperator.partial(
         task_id="single",
         wan_conn_id="wan_money",
-        img_url="{{ params.image }}",
+        source="{{ params.image }}",
         resolution="720P",
         ledger_uri="s3://wan-media/ledger-of-limited",
         deferrable=True,
         poll_interval=1,
         pool="wan_account",
         timeout=timedelta(minutes=5),
-    ).expand(prompt=[f"single {number}" for number in range(4)])
+    ).expand_kwargs(
+        [{"prompt": f"single {number}", "target": f"s3://wan-media/limited/single/{number}.mp4"} for number in range(4)]
+    )
 
 
 many_clips()
