@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import signal
 from collections.abc import Iterator
@@ -10,12 +11,15 @@ from pathlib import Path
 
 import psutil
 import pytest
+from airflow.sdk.execution_time import supervisor
 
 from dev.component import wait_for
 from dev.stack import Stack
 from dev.testkit.airflow_harness import BUCKET, AirflowHarness, DagRunHandle
 
 GRACE_SECONDS = 5
+# 3.4.0b2 does not pass on the SIGTERM that its supervisor gets, so no task hears of the eviction.
+PASSES_SIGTERM_ON = "_forward_signal" in inspect.getsource(supervisor)
 
 
 @pytest.fixture(scope="module")
@@ -68,6 +72,7 @@ def test_a_clip_that_is_being_made_is_picked_up_by_the_next_pod(pods: AirflowHar
     assert pods.charges()[request_id] == pytest.approx(0.5)
 
 
+@pytest.mark.skipif(not PASSES_SIGTERM_ON, reason="this Airflow does not tell a task that its pod is evicted")
 def test_a_clip_that_is_only_queued_is_cancelled_unpaid_and_made_by_the_next_pod(pods: AirflowHarness) -> None:
     with pods.requests_paused():
         run = pods.start("evicted_clip", "evicted while it queues")
