@@ -81,7 +81,7 @@ class ColumnMapping:
             column is likely a typo.
         """
         if not any(names):
-            raise WanValidationError(FIELD, "the file", "is empty: it has no header")
+            raise WanValidationError(FIELD, "the file", "has no names of columns in its header")
         listed = ", ".join(names)[:200]
         for name, column in self.columns.items():
             if column is not None and column not in names:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from airflow_provider_wan.api.errors import Paid, Retry, WanError
+from airflow_provider_wan.api.errors import Paid, Retry, WanError, WanValidationError
 
 
 class WanBatchError(WanError):
@@ -47,3 +47,12 @@ class CheckpointError(WanBatchError):
 
     def __reduce__(self) -> tuple[type[CheckpointError], tuple[str, str]]:  # type: ignore[override]
         return type(self), (self.uri, self.reason)
+
+
+class EmptyManifestError(WanValidationError):
+    """A file of rows has no content; in a folder, it is skipped."""
+
+    def __init__(
+        self, field: str = "manifest", value: object = "the file", rule: str = "is empty", remedy: str = ""
+    ) -> None:
+        super().__init__(field, value, rule, remedy)

@@ -10,29 +10,32 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
-from typing import IO, Any, Protocol
-from urllib.parse import unquote, urlsplit
+from typing import IO, Any, Protocol, TypeVar
 
 from airflow_provider_wan.api.errors import WanValidationError
 from airflow_provider_wan.batch.columns import BY_NAME, FIELD, ColumnCollector, ColumnMapping
+from airflow_provider_wan.batch.errors import EmptyManifestError
 from airflow_provider_wan.batch.rows import RawRow
 from airflow_provider_wan.batch.tables import Reader, find_reader, map_row, read_csv, read_parquet
-from airflow_provider_wan.batch.webdataset import read_webdataset
+from airflow_provider_wan.batch.webdataset import IMAGE_EXTENSIONS, read_webdataset
 from airflow_provider_wan.media.object_storage import ObjectStorage, is_object_uri, require_storage
-from airflow_provider_wan.media.source import SourceMissingError
+from airflow_provider_wan.media.source import SourceMissingError, parse_local_path, shorten_address
 from airflow_provider_wan.s3.objects import find_object, list_objects, open_object
 from airflow_provider_wan.s3.uri import SCHEMES, build_s3_uri, is_s3_uri, parse_s3_uri, split_s3_uri
 
-IMAGE_TYPES = frozenset(
-    (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".heic", ".heif", ".avif", ".jp2", ".j2k")
-)
+T = TypeVar("T")
+log = logging.getLogger(__name__)
+
+_SHARD = re.compile(r"\.(tar(\.(gz|bz2|xz|zst))?|tgz)$", re.IGNORECASE)
 _COPY_BYTES = 1024 * 1024
 METADATA_IMAGE = "file_name"
 _METADATA_NAMES = frozenset(("metadata.jsonl", "metadata.csv", "metadata.parquet"))
@@ -116,7 +119,9 @@ class FolderManifest:
     """Every image below a folder, in the order of the names; or, if there is none, the rows of all files below it.
 
     Folders whose names begin with ``_`` or ``.`` are excluded, as in Hive and Spark: a batch that writes its clips
-    below its own images stores copies and thumbnails in such folders. So are such files.
+    below its own images stores copies and thumbnails in such folders. So are such files, but for images that begin with
+    ``_``. Of shards, Parquet and other files, only the first kind is read that there is: the others describe it. Files
+    without content are no fault, as Spark writes them for parts without rows.
 
     A folder with a file ``metadata.jsonl``, ``.csv`` or ``.parquet``, as the library ``datasets`` reads it, has the
     rows of such files.
@@ -141,7 +146,7 @@ class FolderManifest:
         """Return a hash of the names and versions of all files."""
         digest = hashlib.sha256()
         for found in self._list():
-            digest.update(f"{found.path}\n{found.version}\n".encode())
+            digest.update(f"{found.path}\n{found.version}\n".encode("utf-8", "surrogatepass"))
         return _mix(digest.hexdigest(), self.columns)
 
     def rows(self) -> Iterator[RawRow]:
@@ -155,14 +160,16 @@ class FolderManifest:
             for number, image in enumerate(images, 1):
                 yield map_row(number, {"image": image}, self.columns)
             return
-        yield from self._read_files(lambda name: True)
+        kinds = {_find_reader(found.path.name) for found in self._list()}
+        main = next((kind for kind in (read_webdataset, read_parquet) if kind in kinds), None)
+        yield from self._read_files(lambda name: main is None or _find_reader(name) is main)
 
     def _read_files(self, is_chosen: Callable[[str], bool]) -> Iterator[RawRow]:
-        self.columns.check_rows(row for file in self._list_files(is_chosen) for row in file.read_columns())
+        self.columns.check_rows(row for file in self._list_files(is_chosen) for row in _skip_empty(file.read_columns()))
         last = 0
         for file in self._list_files(is_chosen):
             number = last
-            for row in file.read_rows():
+            for row in _skip_empty(file.read_rows()):
                 number = last + row.number
                 yield replace(row, number=number)
             last = number
@@ -174,8 +181,9 @@ class FolderManifest:
 
     def _list(self) -> Iterator[StoredFile]:
         for each in self._list_all():
-            hidden = any(name.startswith(("_", ".")) for name in each.path.parts[:-1])
-            if not hidden and (is_image(each.path) or _find_reader(each.path.name)):
+            hidden = any(name.startswith(("_", ".")) for name in each.path.parts[:-1]) or each.path.name[:1] == "."
+            is_table = each.path.name[:1] != "_" and _find_reader(each.path.name) is not None
+            if not hidden and (is_image(each.path) or is_table):
                 yield each
 
     def _list_all(self) -> Iterator[StoredFile]:
@@ -186,8 +194,16 @@ class FolderManifest:
         return _list_local(self.uri)
 
 
+def _skip_empty(rows: Iterator[T]) -> Iterator[T]:
+    """Yield the rows of a file in a folder; none if it has no content."""
+    try:
+        yield from rows
+    except EmptyManifestError as error:
+        log.info("%s", error)
+
+
 def _find_reader(name: str) -> Reader | None:
-    is_shard = name.lower().endswith((".tar", ".tar.gz", ".tgz"))
+    is_shard = _SHARD.search(name) is not None
     return read_webdataset if is_shard else find_reader(name)
 
 
@@ -204,7 +220,7 @@ def is_image(path: PurePosixPath) -> bool:
 
     :param path: name of a file.
     """
-    return path.suffix.lower() in IMAGE_TYPES
+    return path.suffix[1:].lower() in IMAGE_EXTENSIONS
 
 
 def _list_s3(uri: str, client: Any) -> Iterator[StoredFile]:
@@ -221,7 +237,7 @@ def _list_storage(uri: str, storage: ObjectStorage) -> Iterator[StoredFile]:
 
 
 def _list_local(uri: str) -> Iterator[StoredFile]:
-    root = _local_path(uri)
+    root = parse_local_path(uri)
 
     def fail(error: OSError) -> None:
         raise SourceMissingError(f"The manifest {uri} can't be read: {error.strerror}") from error
@@ -230,8 +246,11 @@ def _list_local(uri: str) -> Iterator[StoredFile]:
         folders.sort()
         for name in sorted(files):
             path = Path(folder, name)
-            state = path.stat()
-            version = f"{state.st_size} {state.st_mtime_ns}"
+            try:
+                state = path.stat()
+                version = f"{state.st_size} {state.st_mtime_ns}"
+            except OSError as error:  # a link to nowhere: its row says so
+                version = str(error.strerror)
             yield StoredFile(str(path), PurePosixPath(path.relative_to(root).as_posix()), version)
 
 
@@ -271,9 +290,10 @@ class FileManifest:
                 version = require_storage(self.storage, FIELD, self.uri).get_version(self.uri)
         else:
             with _explained(self.uri):
-                state = _local_path(self.uri).stat()
+                state = parse_local_path(self.uri).stat()
             version = f"{state.st_size} {state.st_mtime_ns}"
-        return _mix(hashlib.sha256(f"{self.uri} {version}".encode()).hexdigest(), self.columns)
+        identity = f"{self.uri} {version}".encode("utf-8", "surrogatepass")
+        return _mix(hashlib.sha256(identity).hexdigest(), self.columns)
 
     def rows(self) -> Iterator[RawRow]:
         """Yield the rows, see :meth:`Manifest.rows`."""
@@ -285,9 +305,8 @@ class FileManifest:
         if not any(self.columns.columns.values()) or self.read in (read_csv, read_parquet):
             return
         collector = ColumnCollector()
-        with self._open_local() as file:
-            for _ in self.read(file, collector):
-                yield collector.last_row
+        for _ in self._read_file(collector):
+            yield collector.last_row
 
     def read_rows(self) -> Iterator[RawRow]:
         """Yield the rows.
@@ -297,16 +316,27 @@ class FileManifest:
         """
         is_described = is_metadata(self.uri.rpartition("/")[2])
         columns = self.columns.with_default("image", METADATA_IMAGE) if is_described else self.columns
-        with self._open_local() as file:
-            for row in self.read(file, columns):
-                yield self._resolve_image(row) if row.is_relative or is_described else row
+        for row in self._read_file(columns):
+            yield self._resolve_image(row) if row.is_relative or is_described else row
+
+    def _read_file(self, columns: ColumnMapping) -> Iterator[RawRow]:
+        try:
+            with self._open_local() as file:
+                if not file.read(1):
+                    raise EmptyManifestError
+                file.seek(0)
+                yield from self.read(file, columns)
+        except WanValidationError as error:
+            name = shorten_address(self.uri)
+            value, rule = (name, error.rule) if error.value == "the file" else (error.value, f"{error.rule}, in {name}")
+            raise type(error)(error.field, value, rule, error.remedy) from None
 
     @contextmanager
     def _open_local(self) -> Iterator[IO[bytes]]:
         """Yield the open file, or a copy of the object."""
         if not is_s3_uri(self.uri) and not is_object_uri(self.uri):
             with _explained(self.uri):
-                file: IO[bytes] = _local_path(self.uri).open("rb")
+                file: IO[bytes] = parse_local_path(self.uri).open("rb")
             with file:
                 yield file
             return
@@ -330,8 +360,16 @@ class FileManifest:
         image = row.values.get("image")
         if not isinstance(image, str) or "://" in image or image.startswith("/"):
             return row
-        folder = self.uri.rpartition("/")[0]
-        return replace(row, values={**row.values, "image": f"{folder}/{image}" if folder else image})
+        if not is_s3_uri(self.uri) and not is_object_uri(self.uri):
+            return replace(row, values={**row.values, "image": str(parse_local_path(self.uri).parent / image)})
+        scheme, _, place = self.uri.partition("://")
+        bucket, *folders = place.split("/")[:-1]
+        for part in image.split("/"):
+            if part == ".." and not folders:
+                fault = WanValidationError("image", image, f"leads above {scheme}://{bucket}")
+                return replace(row, fault=str(fault))
+            folders = folders[:-1] if part == ".." else folders if part == "." else [*folders, part]
+        return replace(row, values={**row.values, "image": f"{scheme}://{'/'.join([bucket, *folders])}"})
 
 
 @contextmanager
@@ -390,7 +428,3 @@ def _mix(digest: str, columns: ColumnMapping) -> str:
     if columns:
         digest = hashlib.sha256(f"{digest} {columns.identity()}".encode()).hexdigest()
     return digest[:16]
-
-
-def _local_path(uri: str) -> Path:
-    return Path(unquote(urlsplit(uri).path)) if uri.lower().startswith("file://") else Path(uri)

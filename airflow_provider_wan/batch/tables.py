@@ -24,6 +24,7 @@ from typing import IO, Any, cast
 
 from airflow_provider_wan.api.errors import WanValidationError
 from airflow_provider_wan.batch.columns import BY_NAME, FIELD, ColumnMapping
+from airflow_provider_wan.batch.errors import EmptyManifestError
 from airflow_provider_wan.batch.json_stream import InvalidElement, JsonReader, JsonStructureError
 from airflow_provider_wan.batch.rows import IMAGE_COLUMNS, RawRow
 
@@ -67,12 +68,11 @@ def read_jsonl(file: IO[bytes], columns: ColumnMapping = BY_NAME) -> Iterator[Ra
     :param file: the open file.
     :param columns: the columns to read.
     """
-    with _decompressed(file) as stream:
+    with decompress(file) as stream:
         _refuse_utf16(stream)
         number = 0
         for number, line in enumerate(iter(lambda: _read_line(stream), b""), 1):
-            if number == 1:
-                line = line.removeprefix(codecs.BOM_UTF8)
+            line = line.removeprefix(codecs.BOM_UTF8)  # files with a mark may have been joined
             if not line.strip():
                 continue
             if len(line) >= MAX_LINE:
@@ -87,7 +87,7 @@ def read_jsonl(file: IO[bytes], columns: ColumnMapping = BY_NAME) -> Iterator[Ra
             else:
                 yield _build_object_row(number, value, columns)
         if number == 0:
-            raise WanValidationError(FIELD, "the file", "is empty")
+            raise EmptyManifestError
 
 
 def read_json(file: IO[bytes], columns: ColumnMapping = BY_NAME) -> Iterator[RawRow]:
@@ -99,11 +99,11 @@ def read_json(file: IO[bytes], columns: ColumnMapping = BY_NAME) -> Iterator[Raw
     :param columns: the columns to read.
     """
     start = file.tell()
-    with _decompressed(file) as stream:
+    with decompress(file) as stream:
         _refuse_utf16(stream)
         head = stream.peek(_CHUNK).removeprefix(codecs.BOM_UTF8).lstrip()
         if not head:
-            raise WanValidationError(FIELD, "the file", "is empty")
+            raise EmptyManifestError
         is_coco = head.startswith(b"{") and _is_coco(head)
         if not is_coco:
             yield from _read_json_stream(stream, head, columns)
@@ -172,7 +172,7 @@ def _format_id(value: Any) -> str:
 
 def _read_items(file: IO[bytes], start: int, name: str) -> Iterator[Any]:
     file.seek(start)
-    with _decompressed(file) as stream:
+    with decompress(file) as stream:
         reader = JsonReader(stream)
         for _ in reader.read_arrays((name,)):
             yield from reader.read_elements()
@@ -236,13 +236,15 @@ def read_csv(file: IO[bytes], columns: ColumnMapping = BY_NAME) -> Iterator[RawR
     :param columns: the columns to read.
     """
     encoding = _detect_encoding(file)
-    with _decompressed(file) as stream:
+    with decompress(file) as stream:
         # Bytes that are not UTF-8 become surrogates, so that they are a fault of their row only.
         text = io.TextIOWrapper(stream, encoding=encoding, errors="surrogateescape", newline="")
         csv.field_size_limit(max(csv.field_size_limit(), MAX_RECORD))
         lines = _RecordLines(text)
         try:
             delimiter, header_line = _detect_delimiter(lines, columns)
+            if not header_line.strip():
+                raise EmptyManifestError
             header = [name.strip() for name in next(csv.reader([header_line], delimiter=delimiter, strict=True), [])]
             used = set(columns.select(header))
             positions = [(index, name) for index, name in enumerate(header) if name in used]
@@ -361,7 +363,7 @@ def _detect_encoding(file: IO[bytes]) -> str:
     decoder = codecs.getincrementaldecoder("utf-8")()
     sample = b""
     try:
-        with _decompressed(file) as stream:
+        with decompress(file) as stream:
             _refuse_utf16(stream)
             while chunk := stream.read(_CHUNK):
                 try:
@@ -484,8 +486,11 @@ def _iterate_batch(batch: Any) -> Iterator[dict[str, Any] | Exception]:
 
 # --- compression --------------------------------------------------------------------------------
 @contextmanager
-def _decompressed(file: IO[bytes]) -> Iterator[io.BufferedReader]:
-    """Open what a file holds. The compression is known by the first bytes, whatever the name is."""
+def decompress(file: IO[bytes]) -> Iterator[io.BufferedReader]:
+    """Open what a file holds. The compression is known by the first bytes, whatever the name is.
+
+    :param file: the open file.
+    """
     if isinstance(file, io.BufferedReader) and not file.seekable():
         yield file
         return

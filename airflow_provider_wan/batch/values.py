@@ -44,6 +44,7 @@ MISSING_TEXTS = frozenset(
     }
 )
 _MISSING_TYPES = frozenset({"NAType", "NaTType"})
+_BYTE_ORDER_MARK = "\ufeff"
 _TRUE, _FALSE = ("true", "1", "yes"), ("false", "0", "no")
 _INTEGER = re.compile(r"([+-]?[0-9]{1,19})(?:[.,]0+)?")
 _THOUSANDS = re.compile(r"[+-]?[0-9]{1,3}[.,]000")
@@ -76,6 +77,8 @@ def convert_value(name: str, value: Any) -> Any:
         value = value.item()
     if is_missing(value) and not (name == NAME and isinstance(value, str)):
         return None
+    if name in TEXTS and isinstance(value, str):
+        return value.removeprefix(_BYTE_ORDER_MARK)
     if name in INTEGERS and isinstance(value, float | Decimal) and _is_integral(value):
         return int(value)
     if name in BOOLEANS and isinstance(value, int | float | Decimal) and value in (0, 1):

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
@@ -169,7 +170,7 @@ class MediaSource:
             raise SourceMissingError(f"{self.public_uri} can't be read: {reason}. {_REMEDY}") from error
 
     def _read_file(self, check: Callable[[int], None]) -> bytes:
-        path = Path(unquote(urlsplit(self.text).path) if self.text.lower().startswith("file://") else self.text)
+        path = parse_local_path(self.text)
         try:
             with path.open("rb") as file:
                 check(path.stat().st_size)
@@ -227,6 +228,17 @@ def _check_url(text: str) -> None:
         reason = str(error.__cause__ or error)
     if reason:
         raise WanValidationError("source", text, f"must be a URL that can be parsed: {reason}", "Correct host and port")
+
+
+def parse_local_path(text: str) -> Path:
+    """Return the path of a file. In a ``file://`` URI, ``%23`` is ``#``, unless there is a file of that very name.
+
+    :param text: path or ``file://`` URI.
+    """
+    if not text.lower().startswith("file://"):
+        return Path(text)
+    path = f"/{text[7:].partition('/')[2]}"
+    return Path(path if os.path.exists(path) else unquote(path))
 
 
 def shorten_address(text: str, max_length: int = 200) -> str:

@@ -131,6 +131,40 @@ def test_an_image_folder_with_metadata_has_its_rows(tmp_path: Path, name: str) -
     assert images(read(str(folder / name))) == images(found)
 
 
+def test_images_beside_a_manifest_may_have_any_name(tmp_path: Path) -> None:
+    names = ["2 #1.jpg", "50%20off.jpg", "a?b.jpg", "./c.jpg", "x/../c.jpg"]
+    folder = tmp_path / "a #1"
+    (folder / "x").mkdir(parents=True)
+    for name in names[:4]:
+        (folder / name).write_bytes(b"x")
+    (folder / "metadata.jsonl").write_text("\n".join(json.dumps({"file_name": name}) for name in names))
+
+    for uri in (f"{folder}/", f"file://{folder}/", f"file://{folder}/metadata.jsonl", f"{folder}/metadata.jsonl"):
+        rows = read(uri)
+        assert len(rows) == 5
+        for image in images(rows):
+            assert MediaSource.parse(image).read(NO_S3, 1, "image", "") == b"x"
+    for uri in (f"file://{folder}/50%20off.jpg", f"file://localhost{folder}/2%20%231.jpg"):
+        assert MediaSource.parse(uri).read(NO_S3, 1, "image", "") == b"x"
+
+
+def test_a_path_is_resolved_in_an_object_store_but_not_above_the_bucket(storage: MemoryFileSystem) -> None:
+    names = ["./a.jpg", "../images/b.jpg", "../../c.jpg", "d//e.jpg", ".hidden.jpg", "../../../f.jpg"]
+    lines = "\n".join(json.dumps({"file_name": name}) for name in names)
+    storage.pipe("/bucket/set/train/metadata.jsonl", lines.encode())
+
+    rows = read("gs://bucket/set/train/metadata.jsonl")
+
+    assert images(rows)[:5] == [
+        "gs://bucket/set/train/a.jpg",
+        "gs://bucket/set/images/b.jpg",
+        "gs://bucket/c.jpg",
+        "gs://bucket/set/train/d//e.jpg",
+        "gs://bucket/set/train/.hidden.jpg",
+    ]
+    assert rows[5].fault == "image='../../../f.jpg': leads above gs://bucket"
+
+
 def test_metadata_without_file_names_is_refused(tmp_path: Path) -> None:
     (tmp_path / "metadata.csv").write_text("path,text\n1.jpg,one\n")
     with pytest.raises(WanValidationError, match="file_name"):

@@ -10,7 +10,9 @@ import gzip
 import io
 import json
 import lzma
+import os
 import sys
+import tarfile
 import tracemalloc
 from decimal import Decimal
 from pathlib import Path
@@ -24,6 +26,7 @@ from airflow_provider_wan.batch.columns import ColumnMapping
 from airflow_provider_wan.batch.manifest import ListManifest, count_rows, open_manifest
 from airflow_provider_wan.batch.rows import InvalidRow, Item, parse_row
 from airflow_provider_wan.batch.tables import find_reader
+from airflow_provider_wan.media.source import MediaSource, SourceMissingError
 
 HEADER = "image;prompt;duration\r\n"
 DEFAULTS = {"resolution": "720P", "prompt": "the default"}
@@ -579,6 +582,92 @@ def test_a_local_folder_of_images_is_a_manifest(tmp_path: Path) -> None:
     images = [row.values["image"] for row in open_manifest(f"file://{tmp_path}/", no_s3).rows()]
 
     assert sorted(images) == sorted([str(tmp_path / "a/c.JPG"), str(tmp_path / "b.png")])
+
+
+def list_images(folder: Path, **mapping: Any) -> list[Any]:
+    manifest = open_manifest(f"{folder}/", no_s3, ColumnMapping.parse(mapping.get("columns")))
+    assert manifest.identity() == manifest.identity()
+    return [row.values.get("image") for row in manifest.rows()]
+
+
+def test_hidden_files_of_a_folder_are_ignored(tmp_path: Path) -> None:
+    for name in ("b.png", "._b.png", ".hidden.png", "_DSC0001.jpg"):
+        (tmp_path / name).touch()
+    (tmp_path / ".#lock").symlink_to("nowhere")
+
+    assert list_images(tmp_path) == [f"{tmp_path}/_DSC0001.jpg", f"{tmp_path}/b.png"]
+
+
+def test_a_link_to_nowhere_is_a_row_that_can_not_be_read(tmp_path: Path) -> None:
+    (tmp_path / "a.png").touch()
+    (tmp_path / "b.png").symlink_to("gone.png")
+
+    assert list_images(tmp_path) == [f"{tmp_path}/a.png", f"{tmp_path}/b.png"]
+    source = MediaSource.parse(f"{tmp_path}/b.png")
+    with pytest.raises(SourceMissingError, match=r"b\.png can't be read"):
+        source.read(no_s3, 9, "image", "")
+
+
+def test_a_file_whose_name_is_not_utf8_is_a_row_that_can_not_be_read(tmp_path: Path) -> None:
+    (tmp_path / "a.png").touch()
+    Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.png")).touch()
+    manifest = open_manifest(f"{tmp_path}/", no_s3)
+
+    assert manifest.identity()
+    good, bad = [parse_row(row, DEFAULTS) for row in manifest.rows()]
+    assert isinstance(good, Item)
+    assert isinstance(bad, InvalidRow)
+    assert "Rename the file" in bad.reason
+    assert f"{bad.image}{bad.reason}".encode()
+
+
+def test_empty_parts_of_a_folder_are_no_fault(tmp_path: Path) -> None:
+    (tmp_path / "part-0.csv").touch()
+    (tmp_path / "part-1.csv").write_text("image\ns3://b/a.png\n")
+    (tmp_path / "part-2.csv.gz").write_bytes(gzip.compress(b""))
+    (tmp_path / "part-3.jsonl").touch()
+    (tmp_path / "part-4.jsonl").write_text('{"image": "s3://b/b.png"}\n')
+
+    assert list_images(tmp_path) == ["s3://b/a.png", "s3://b/b.png"]
+    assert list_images(tmp_path, columns={"image": "image"}) == ["s3://b/a.png", "s3://b/b.png"]
+    with pytest.raises(WanValidationError, match=r"part-0\.csv': is empty"):
+        list(open_manifest(f"{tmp_path}/part-0.csv", no_s3).rows())
+
+
+def test_of_shards_and_what_describes_them_only_the_shards_are_read(tmp_path: Path) -> None:
+    arrow = pytest.importorskip("pyarrow")
+    (tmp_path / "dataset_infos.json").write_text('{\n "default": {}\n}')
+    (tmp_path / "00000_stats.json").write_text('{\n "count": 1\n}')
+    (tmp_path / "README.csv").write_text("no,image column\n")
+    (tmp_path / "00000.parquet").write_bytes(parquet(arrow.table({"image": ["s3://b/a.png"]})))
+    (tmp_path / "._00000.parquet").write_bytes(b"\0\5\x16\7")
+    (tmp_path / "00001.pq").touch()
+
+    assert list_images(tmp_path) == ["s3://b/a.png"]
+    with tarfile.open(tmp_path / "00000.tar", "w") as archive:
+        archive.addfile(tarfile.TarInfo("a.jpg"))
+    (tmp_path / "00001.tar").touch()
+    assert [image["path"] for image in list_images(tmp_path)] == ["a.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("part-1.csv", b"picture\ns3://b/b.png\n"),
+        ("part-1.csv", b'image\n"s3://b/b.png'),
+        ("part-1.json", b'[{"image": "s3://b/b.png"}'),
+        ("part-1.jsonl", "x".encode("utf-16")),
+        ("part-1.csv.gz", gzip.compress(b"image\n" * 99)[:-9]),
+    ],
+)
+def test_an_error_of_a_file_names_the_file(tmp_path: Path, name: str, content: bytes) -> None:
+    (tmp_path / "part-0.csv").write_text("image\ns3://b/a.png\n")
+    (tmp_path / name).write_bytes(content)
+
+    for uri in (f"{tmp_path}/", f"{tmp_path}/{name}"):
+        with pytest.raises(WanValidationError) as raised:
+            list(open_manifest(uri, no_s3).rows())
+        assert f"{tmp_path}/{name}" in str(raised.value)
 
 
 def test_rows_of_parquet_that_unpack_to_a_vast_size_are_set_aside(monkeypatch: pytest.MonkeyPatch) -> None:
