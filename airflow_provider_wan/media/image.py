@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import io
-import struct
 import warnings
 import zlib
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, cast
@@ -20,6 +19,7 @@ from typing import Any, cast
 from PIL import Image, TiffImagePlugin
 
 from airflow_provider_wan.api.errors import WanValidationError
+from airflow_provider_wan.media.image_parts import PNG_START, check_parts, iterate_jpeg_segments, iterate_png_chunks
 
 MIN_SIDE = 360
 MAX_SIDE = 2000
@@ -48,6 +48,12 @@ _HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b
 #: Maximum numbers of pixels of formats whose decoders need more memory for each.
 _FORMAT_PIXELS = {"WEBP": 26_000_000, "AVIF": 50_000_000, "HEIF": 50_000_000}
 _MAX_FRAME_PIXELS = 40_000_000
+#: Formats of which a frame is decoded after all those before it.
+_ANIMATED_FORMATS = frozenset({"AVIF", "FLI", "GIF", "PNG", "WEBP"})
+_MAX_ANIMATION_PIXELS = 120_000_000
+# Of a JPEG that is stored in several scans.
+_MAX_COEFFICIENTS = 225_000_000
+_MAX_SCANNED_PIXELS = 1_600_000_000
 _MAX_STRIP_BYTES = 160_000_000
 #: Maximum numbers of pixels of encodings that Pillow decodes in Python, by its names.
 _CODEC_PIXELS = {
@@ -57,7 +63,6 @@ _CODEC_PIXELS = {
 _MAX_UNPACKED_BYTES = 16_000_000
 _MAX_TEXT_BYTES = 64_000
 _ORIENTATION = 0x0112
-_PNG_START = b"\x89PNG\r\n\x1a\n"
 _PNG_TEXTS = (b"tEXt", b"zTXt", b"iTXt")
 #: Keywords of PNG texts that may have an orientation.
 _METADATA_TEXTS = (b"Raw profile type exif", b"XML:com.adobe.xmp")
@@ -141,11 +146,13 @@ class OpenImage:
     :param image: Pillow's image.
     :param info: its properties.
     :param profile: its ICC profile.
+    :param depth: bits per channel in the file; None if the header does not say.
     """
 
     image: Image.Image
     info: ImageInfo
     profile: bytes | None
+    depth: int | None = None
 
 
 def open_image(data: bytes, field: str, *, any_format: bool = False, frame: int | None = None) -> OpenImage:
@@ -157,16 +164,18 @@ def open_image(data: bytes, field: str, *, any_format: bool = False, frame: int 
     :param frame: index of an image in the file, from 0; None: the only one, or the primary one.
     :raises WanValidationError: if it is not an image of such a format, or has too many pixels to be opened.
     """
-    readable, profile = (data, None) if not data.startswith(_PNG_START) else _strip_png(data)
+    check_parts(data, field)
+    readable, profile = (data, None) if not data.startswith(PNG_START) else _strip_png(data)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             image = _open_heif(data, field) if any_format and _is_heif(data) else _open_pillow(readable, any_format)
-            _check_pixels(image, frame, field)
+            _check_pixels(image, data, frame, field)
             if frame is not None:
                 _seek(image, frame, field)
-                _check_pixels(image, frame, field)
-            return OpenImage(image, _build_info(image, data), profile or image.info.get("icc_profile"))
+                _check_pixels(image, data, frame, field)
+            depth = _read_depth(image, data)
+            return OpenImage(image, _build_info(image, data), profile or image.info.get("icc_profile"), depth)
     except Image.DecompressionBombError:
         rule = f"at most {MAX_SOURCE_PIXELS} pixels are decoded"
         raise WanValidationError(field, f"{len(data)} bytes that unpack to a vast image", rule, _SHRINK) from None
@@ -219,27 +228,43 @@ def _seek(image: Image.Image, frame: int, field: str) -> None:
         raise WanValidationError(field, f"frame {frame}", rule) from None
 
 
-def _check_pixels(image: Image.Image, frame: int | None, field: str) -> None:
+def _check_pixels(image: Image.Image, data: bytes, frame: int | None, field: str) -> None:
     """Refuse what needs too much memory or time to be decoded."""
-    limit, description = _find_pixel_limit(image, frame)
-    if image.width * image.height > limit:
-        value = f"{description} of {image.width}×{image.height} pixels"
+    pixels = image.width * image.height
+    limit, description = _find_pixel_limit(image, data, frame)
+    value = f"{description} of {image.width}×{image.height} pixels"
+    if pixels > limit:
         raise WanValidationError(field, value, f"at most {limit} pixels of it are decoded", _SHRINK)
+    if frame and image.format in _ANIMATED_FORMATS and pixels * (frame + 1) > _MAX_ANIMATION_PIXELS:
+        rule = f"at most {_MAX_ANIMATION_PIXELS} pixels are decoded for a frame and those before it"
+        raise WanValidationError(field, f"frame {frame}, {value}", rule, "Save the frame as a picture of its own")
 
 
-def _find_pixel_limit(image: Image.Image, frame: int | None) -> tuple[int, str]:
+def _find_pixel_limit(image: Image.Image, data: bytes, frame: int | None) -> tuple[int, str]:
     """Return the maximum number of pixels of an image, and what it is."""
     name = str(image.format)
     codec = next((tile[0] for tile in getattr(image, "tile", ())), "")
     if codec in _CODEC_PIXELS:
         return _CODEC_PIXELS[codec], f"{name} of an encoding that is slow to read"
     if name in ("JPEG", "MPO"):
-        return (MAX_SOURCE_PIXELS, "progressive JPEG") if image.info.get("progressive") else (MAX_JPEG_PIXELS, "JPEG")
+        return _find_jpeg_limit(image, data)
     if name == "GIF" and frame:
         return _MAX_FRAME_PIXELS, "animated GIF"
     if name == "TIFF" and _measure_strip(image) > _MAX_STRIP_BYTES:
         return _MAX_FRAME_PIXELS, "TIFF in one strip"
     return _FORMAT_PIXELS.get(name, MAX_SOURCE_PIXELS), name
+
+
+def _find_jpeg_limit(image: Any, data: bytes) -> tuple[int, str]:
+    """Return the limit of a JPEG: one of several scans is decoded as a whole, scan by scan, before it is reduced."""
+    *_, scan = iterate_jpeg_segments(data)
+    if not image.info.get("progressive") and data[scan + 4] >= len(image.layer):
+        return MAX_JPEG_PIXELS, "JPEG"
+    samples = [across * down for _, across, down, _ in image.layer]
+    largest = max(across for _, across, _, _ in image.layer) * max(down for _, _, down, _ in image.layer)
+    scans = max(1, data.count(b"\xff\xda"))
+    limit = min(MAX_SOURCE_PIXELS, _MAX_COEFFICIENTS * largest // sum(samples), _MAX_SCANNED_PIXELS // scans)
+    return limit, f"{'progressive ' if image.info.get('progressive') else ''}JPEG of {scans} scans"
 
 
 def _measure_strip(image: Any) -> int:
@@ -258,7 +283,7 @@ def _strip_png(data: bytes) -> tuple[bytes, bytes | None]:
     """
     retained: list[bytes] = [data[:8]]
     profile, stripped = None, False
-    for kind, start, end in _iterate_chunks(data):
+    for kind, start, end in iterate_png_chunks(data):
         content = data[start + 8 : end - 4]
         if kind == b"iCCP":
             profile, stripped = _decompress_profile(content), True
@@ -275,21 +300,8 @@ def _is_large_text(kind: bytes, content: bytes) -> bool:
     return is_compressed or len(content) > _MAX_TEXT_BYTES
 
 
-def _iterate_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
-    """Yield the type, start and end of each chunk of a PNG, up to its end; an incomplete one is the last."""
-    at, kind = 8, b""
-    while kind != b"IEND" and at + 8 <= len(data):
-        (length,) = struct.unpack_from(">I", data, at)
-        kind = data[at + 4 : at + 8]
-        end = min(at + 12 + length, len(data))
-        yield kind, at, end
-        at = end
-    if kind != b"IEND" and at < len(data):
-        yield b"", at, len(data)
-
-
 def _has_png_end(data: bytes) -> bool:
-    return any(kind == b"IEND" and data[start:end].endswith(_PNG_END) for kind, start, end in _iterate_chunks(data))
+    return any(kind == b"IEND" and data[start:end].endswith(_PNG_END) for kind, start, end in iterate_png_chunks(data))
 
 
 def _decompress_profile(content: bytes) -> bytes | None:
@@ -321,6 +333,17 @@ def _build_info(image: Image.Image, data: bytes) -> ImageInfo:
     )
 
 
+def _read_depth(image: Any, data: bytes) -> int | None:
+    """Return the bits per channel where Pillow's mode does not say them."""
+    if image.format == "PNG":
+        return data[24]
+    if image.format == "PPM" and image.mode == "I":  # scaled to that
+        return 16
+    if image.format == "TIFF" and image.mode.startswith("I;16"):
+        return int(image.tag_v2[TiffImagePlugin.BITSPERSAMPLE][0])
+    return None
+
+
 def _read_orientation(image: Image.Image, data: bytes) -> int:
     if image.format in ("TIFF", "HEIF"):  # decoded upright
         return 1
@@ -336,7 +359,7 @@ def _read_orientation(image: Image.Image, data: bytes) -> int:
 def _read_png_metadata(data: bytes) -> dict[str, str | bytes]:
     """Return what an orientation is read from, by Pillow's names, wherever it is in the file."""
     found: dict[str, tuple[bytes, bytes]] = {}
-    for kind, start, end in _iterate_chunks(data):
+    for kind, start, end in iterate_png_chunks(data):
         name = data[start + 8 : start + 88].partition(b"\0")[0]
         if kind == b"eXIf":
             found["exif"] = kind, b"Exif\0\0" + data[start + 8 : end - 4]

@@ -10,9 +10,10 @@ import struct
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Any
+from functools import reduce
+from typing import Any, cast
 
-from PIL import Image, ImageCms, ImageColor, ImageFilter, ImageOps
+from PIL import Image, ImageChops, ImageCms, ImageColor, ImageFilter, ImageOps
 
 from airflow_provider_wan.api.errors import WanValidationError
 from airflow_provider_wan.media.image import (
@@ -35,6 +36,7 @@ from airflow_provider_wan.media.image import (
 BLUR = "blur"
 #: Maximum number of pixels of a JPEG 2000, at the resolution that is decoded.
 MAX_JPEG2000_PIXELS = 16_000_000
+_MAX_JPEG2000_BYTES = 20_000_000
 _PLAIN_MODES = frozenset({"RGB", "L", "P", "1"})
 _LOSSY_FORMATS = frozenset({"AVIF", "HEIF", "JPEG", "JPEG2000", "WEBP"})
 _QUALITIES = (95, 90, 85, 75, 60, 40)
@@ -160,7 +162,9 @@ def fit_image(
     if info.frames > 1 and options.frame is not None:
         layout = replace(layout, variant=f"frame:{options.frame} {layout.variant}".strip())
     _decode_reduced(opened, data, field, layout)
-    turned = _turn_upright(_convert(opened, _reduction(opened.image.size, layout, info.orientation), field), opened)
+    turned = _turn_upright(
+        _convert(opened, data, _reduction(opened.image.size, layout, info.orientation), field), opened
+    )
     fitted = _encode(layout.apply(turned), info, formats, field)
     source = info.sha256 if not layout.variant else _hash_variant(info.sha256, layout.variant)
     return FittedImage(fitted, inspect_image(fitted, field=field), changed=True, source_sha256=source)
@@ -271,9 +275,10 @@ def _decode_reduced(opened: OpenImage, data: bytes, field: str, layout: _Layout)
     elif info.format == "JPEG2000":
         useful = math.floor(math.log2(max(1.0, min(info.width / width, info.height / height))))
         levels = min(useful, _read_resolution_levels(data))
-        if info.width * info.height >> 2 * levels > MAX_JPEG2000_PIXELS:
-            value = f"JPEG 2000 of {format_size(info)} without smaller resolutions"
-            rule = f"at most {MAX_JPEG2000_PIXELS} pixels of it are decoded"
+        pixels, size = info.width * info.height >> 2 * levels, len(data) >> 2 * levels
+        if pixels > MAX_JPEG2000_PIXELS or size > _MAX_JPEG2000_BYTES:
+            value = f"JPEG 2000 without smaller resolutions, of {format_size(info)} and {len(data)} bytes"
+            rule = f"at most {MAX_JPEG2000_PIXELS} pixels and {_MAX_JPEG2000_BYTES} bytes of it are decoded"
             raise WanValidationError(field, value, rule, "Save it with fewer pixels, as a JPEG")
         any_image: Any = image
         any_image.reduce = levels
@@ -305,23 +310,68 @@ def _turn_upright(image: Image.Image, opened: OpenImage) -> Image.Image:
 
 
 # --- colour -------------------------------------------------------------------------------------
-def _convert(opened: OpenImage, factor: int, field: str) -> Image.Image:
+def _convert(opened: OpenImage, data: bytes, factor: int, field: str) -> Image.Image:
     """Return the pixels in sRGB, with 8 bits per channel and without alpha, averaged by a factor.
 
     It works on strips: at no time there is a second image of the full size.
     """
     image = opened.image
     width, height = image.size
-    to_8_bits, transform = _build_depth_conversion(image, field), _build_transform(opened)
+    to_8_bits, transform = _build_depth_conversion(opened, field), _build_transform(opened)
+    build_alpha = _build_alpha(opened, data, field)
     converted = Image.new("RGB", (math.ceil(width / factor), math.ceil(height / factor)))
     rows = factor * max(1, _STRIP_PIXELS // (width * factor))
     for top in range(0, height, rows):
-        strip = to_8_bits(image.crop((0, top, width, min(top + rows, height))))
+        box = (0, top, width, min(top + rows, height))
+        part = image.crop(box)
+        strip = to_8_bits(part)
+        if build_alpha is not None:
+            strip.putalpha(build_alpha(part, box))
         strip = _flatten(strip)
         strip = transform(strip) if transform is not None else _to_rgb(strip)
         # Image.reduce: JPEG 2000 has an attribute of that name.
         converted.paste(strip if factor == 1 else strip.reduce(factor), (0, top // factor))
     return converted
+
+
+def _build_alpha(
+    opened: OpenImage, data: bytes, field: str
+) -> Callable[[Image.Image, tuple[int, int, int, int]], Image.Image] | None:
+    """Return what computes the alpha of a part of a PNG; None if Pillow does so.
+
+    The file has its transparent colour in its own levels, and Pillow compares it with levels that are scaled to 8 bits.
+    """
+    image, depth = opened.image, opened.depth
+    colour: Any = image.info.get("transparency")
+    if opened.info.format != "PNG" or colour is None or depth not in (2, 4, 16) or image.mode == "P":
+        return None
+    if image.mode == "RGB":
+        low = _decode_low_bytes(data, field)
+        levels = [level for value in colour for level in divmod(value, 256)]
+
+        def compare(part: Image.Image, box: tuple[int, int, int, int]) -> Image.Image:
+            bands = zip(part.split(), low.crop(box).split(), strict=True)
+            equal = map(_find_level, (band for pair in bands for band in pair), levels)
+            return ImageChops.invert(reduce(ImageChops.darker, equal))
+
+        return compare
+    highest = 255 if image.mode == "L" else 65535
+    alpha = [255] * (highest + 1)
+    alpha[colour * highest // ((1 << depth) - 1) & highest] = 0
+    return lambda part, box: (part if part.mode == "L" else part.convert("I")).point(alpha, "L")
+
+
+def _decode_low_bytes(data: bytes, field: str) -> Image.Image:
+    """Decode the lower bytes of a PNG of 16 bits per channel: Pillow decodes the higher ones."""
+    image: Any = open_image(data, field, any_format=True).image
+    image.tile = [tile._replace(args="RGB;16L") for tile in image.tile]
+    image.load()
+    return cast("Image.Image", image)
+
+
+def _find_level(band: Image.Image, level: int) -> Image.Image:
+    """Return 255 where a channel has a level, else 0."""
+    return band.point([255 if each == level else 0 for each in range(256)])
 
 
 def _flatten(image: Image.Image) -> Image.Image:
@@ -344,16 +394,17 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def _build_depth_conversion(image: Image.Image, field: str) -> Callable[[Image.Image], Image.Image]:
+def _build_depth_conversion(opened: OpenImage, field: str) -> Callable[[Image.Image], Image.Image]:
     """Return what converts pixels of more than 8 bits to 8 bits.
 
     :raises WanValidationError: if the range of the values is not known.
     """
-    mode = image.mode
+    image, mode = opened.image, opened.image.mode
     if not mode.startswith("I") and mode != "F":
         return lambda strip: strip
-    if mode.startswith("I;16"):
-        return lambda strip: _scale_levels(strip, 1 / 257)
+    if mode.startswith("I;16") or opened.depth is not None:
+        scale = 255 / ((1 << (opened.depth or 16)) - 1)
+        return lambda strip: _scale_levels(strip, scale)
     low, high = (float(value) for value in image.getextrema())  # type: ignore[arg-type]
     limits = {"F": ((1.0, 255.0), (255.0, 1.0)), "I": ((255.0, 1.0), (65535.0, 1 / 257))}[mode]
     for limit, scale in limits:

@@ -345,3 +345,41 @@ def test_the_only_picture_of_a_photoshop_file_is_its_frame_0() -> None:
     assert fit_image(data, FitOptions(frame=0)).info.format == "PNG"
     with pytest.raises(WanValidationError, match="frame 5"):
         fit_image(data, FitOptions(frame=5))
+
+
+# --- range of the pixels --------------------------------------------------------------------------
+@pytest.mark.parametrize("highest", [1023, 65535])
+def test_a_dark_pgm_of_16_bits_stays_dark(highest: int) -> None:
+    level = highest // 300
+    data = b"P5 400 400 %d\n" % highest + struct.pack(">H", level) * 400 * 400
+
+    assert read(fit_image(data, RESIZE)).getextrema() == ((0, 0),) * 3
+
+
+def test_a_dark_png_of_16_bits_stays_dark() -> None:
+    image = Image.new("I;16", (400, 400), 200)
+
+    assert read(fit_image(save(image, "PNG"), RESIZE)).getextrema() == ((0, 0),) * 3
+    assert read(fit_image(save(image, "TIFF"), RESIZE)).getextrema() == ((0, 0),) * 3
+
+
+def test_a_tiff_of_12_bits_has_all_its_shades() -> None:
+    """12 bits per pixel, two pixels in three bytes."""
+    row = b"".join(((2048 << 12) + 4095).to_bytes(3, "big") for _ in range(200))
+    tags = [
+        (256, 400),
+        (257, 400),
+        (258, 12),
+        (259, 1),
+        (262, 1),
+        (273, 8),
+        (277, 1),
+        (278, 400),
+        (279, len(row) * 400),
+    ]
+    directory = struct.pack("<H", len(tags)) + b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags)
+    data = b"II*\0" + struct.pack("<I", 8 + len(row) * 400) + row * 400 + directory + bytes(4)
+
+    image = read(fit_image(data, RESIZE))
+
+    assert [image.getpixel((x, 9)) for x in (0, 1)] == [(127,) * 3, (255,) * 3]

@@ -6,9 +6,10 @@ from __future__ import annotations
 import io
 import struct
 import zlib
+from typing import Any
 
 import pytest
-from PIL import Image, ImageFile, ImageOps
+from PIL import Image, ImageChops, ImageFile, ImageOps
 
 from airflow_provider_wan.api.errors import WanValidationError
 from airflow_provider_wan.media.image import check_image, inspect_image
@@ -126,3 +127,47 @@ def test_what_follows_the_end_of_a_png_does_not_matter(length: int) -> None:
     for cut in (1, 6, 12):
         with pytest.raises(WanValidationError, match="broken or cut off"):
             check_image(png[:-cut])
+
+
+# --- transparent colours --------------------------------------------------------------------------
+def lay_on_white(size: tuple[int, int], levels: list[tuple[float, ...]], transparent: list[bool]) -> Image.Image:
+    """Build an image of levels from 0 to 1, without Pillow's conversions."""
+    pixels = bytearray()
+    for level, is_transparent in zip(levels, transparent, strict=True):
+        pixels += bytes([255] * 3 if is_transparent else [round(255 * value) for value in (level * 3)[:3]])
+    return Image.frombytes("RGB", size, bytes(pixels))
+
+
+@pytest.mark.parametrize("depth", [1, 2, 4, 8, 16])
+def test_the_transparent_level_of_a_grey_png_is_compared_at_its_depth(depth: int) -> None:
+    top = (1 << depth) - 1
+    key = 1 if depth < 16 else 0x1234
+    levels = [key, 0, top, key ^ 1, top // 2, 0x12 & top, 0x1235 & top, 0x0034 & top]
+    row = [levels[x * len(levels) // 400] for x in range(400)]
+    bits = "".join(f"{level:0{depth}b}" for level in row)
+    packed = int(bits, 2).to_bytes(len(bits) // 8, "big")
+    data = build_png((400, 400), depth, 0, [packed] * 400, build_chunk(b"tRNS", struct.pack(">H", key)))
+
+    fitted = decode(fit_image(data).data)
+
+    expected = lay_on_white((400, 1), [(level / top,) for level in row], [level == key for level in row])
+    extrema: Any = ImageChops.difference(fitted.crop((0, 9, 400, 10)), expected).getextrema()
+    assert max(highest for _, highest in extrema) <= 1
+
+
+@pytest.mark.parametrize("depth", [8, 16])
+def test_the_transparent_colour_of_a_png_is_compared_at_its_depth(depth: int) -> None:
+    top, code = (1 << depth) - 1, ">B" if depth == 8 else ">H"
+    key = (0x1234 & top, 0x5678 & top, 0x9ABC & top)
+    others = [(key[0], key[1], key[2] ^ 1), (key[0] ^ 1, *key[1:]), (0x12, 0x56, 0x9A), (top, 0, top // 2)]
+    row = [[key, *others][x * 5 // 400] for x in range(400)]
+    packed = b"".join(struct.pack(code, value) for pixel in row for value in pixel)
+    data = build_png((400, 400), depth, 2, [packed] * 400, build_chunk(b"tRNS", struct.pack(">HHH", *key)))
+
+    fitted = decode(fit_image(data).data)
+
+    expected = lay_on_white(
+        (400, 1), [tuple(value / top for value in pixel) for pixel in row], [pixel == key for pixel in row]
+    )
+    extrema: Any = ImageChops.difference(fitted.crop((0, 9, 400, 10)), expected).getextrema()
+    assert max(highest for _, highest in extrema) <= 1
