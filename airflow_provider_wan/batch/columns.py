@@ -68,6 +68,11 @@ class ColumnMapping:
             return self
         return replace(self, columns={**self.columns, name: column})
 
+    @property
+    def names(self) -> set[str]:
+        """The columns that it names, as far as they are known without a row."""
+        return {column for column in self.columns.values() if column is not None} | (self._template_columns or set())
+
     def identity(self) -> str:
         """Return a hash of the mapping."""
         text = json.dumps([dict(self.columns), dict(self.templates)], sort_keys=True)

@@ -210,12 +210,19 @@ def _pick_column(values: Mapping[str, Any], names: tuple[str, ...]) -> Any:
 
 
 def _parse_media(name: str, value: Any) -> MediaSource:
-    path, content = "image", value
-    if isinstance(value, Mapping) and "bytes" in value:  # as the library datasets stores images
-        path = str(value.get("path") or path)
-        content = value["bytes"] if value["bytes"] is not None else value.get("path")
+    remedy = f'Take the address out of the column: row_templates={{"{name}": "{{{{ images[0].url }}}}"}}'
+    if isinstance(value, list | tuple):
+        if len(value) != 1:
+            raise WanValidationError(name, value, f"must be one file, and is a list of {len(value)}", remedy)
+        value = value[0]
+    path, content = name, value
+    if isinstance(value, Mapping) and not isinstance(value.get("bytes"), str):  # as the library datasets stores images
+        path = str(value.get("path") or name)
+        content = value["bytes"] if value.get("bytes") is not None else value.get("path")
     if isinstance(content, bytes) and name in IMAGES:
         return MediaSource.embed(content, path)
+    if not isinstance(content, str):
+        raise WanValidationError(name, value, "must be an address, bytes, or a struct of bytes and path", remedy)
     try:
         return MediaSource.parse(content)
     except WanValidationError as error:

@@ -15,6 +15,7 @@ import csv
 import io
 import json
 import logging
+import re
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
@@ -34,6 +35,8 @@ MAX_LINE = 1_000_000  # bytes of a line of JSON
 #: Characters of one record of a CSV, quoted line breaks included. A quote that is never closed ends there.
 MAX_RECORD = 32_000_000
 MAX_ROW_BYTES = 100_000_000  # of a row of Parquet, unpacked
+_QUOTED, _UNQUOTED = re.compile(r'"(?:[^"]|"")*+"(?=\t|$)'), re.compile(r"[^\t]*")
+_OPEN = re.compile(r'"(?:[^"]|"")*+')
 _DELIMITERS = (",", ";", "\t", "|")
 _NOT_UTF8 = "is not UTF-8"
 _UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
@@ -245,18 +248,26 @@ def read_csv(file: IO[bytes], columns: ColumnMapping = BY_NAME) -> Iterator[RawR
             delimiter, header_line = _detect_delimiter(lines, columns)
             if not header_line.strip():
                 raise EmptyManifestError
-            header = [name.strip() for name in next(csv.reader([header_line], delimiter=delimiter, strict=True), [])]
+            spaces = re.findall(rf"{re.escape(delimiter)}( ?)", header_line)
+            options: dict[str, Any] = {"delimiter": delimiter, "strict": True}
+            options["skipinitialspace"] = bool(spaces) and all(spaces)
+            header = [name.strip() for name in next(csv.reader([header_line], **options), [])]
             used = set(columns.select(header))
             positions = [(index, name) for index, name in enumerate(header) if name in used]
-            yield from _read_records(lines, delimiter, len(header), positions, columns)
+            lines.width = len(header) if delimiter == "\t" else None
+            yield from _read_records(lines, csv.reader(lines, **options), len(header), positions, columns)
         finally:
             text.detach()
 
 
 def _read_records(
-    lines: _RecordLines, delimiter: str, width: int, positions: list[tuple[int, str]], columns: ColumnMapping
+    lines: _RecordLines,
+    reader: Iterator[list[str]],
+    width: int,
+    positions: list[tuple[int, str]],
+    columns: ColumnMapping,
 ) -> Iterator[RawRow]:
-    reader = csv.reader(lines, delimiter=delimiter, strict=True)
+    last_used = positions[-1][0] if positions else 0
     number = 0
     while True:
         lines.start_record()
@@ -273,8 +284,11 @@ def _read_records(
         if not any(cell.strip() for cell in cells):
             continue  # an empty line, or what a spreadsheet writes for one
         number += 1
-        if len(cells) != width:
-            yield RawRow(number, {}, f"has {len(cells)} cells, and the header has {width}", typed=False)
+        # Spreadsheets leave out empty cells at the end. Where they are used, it may be a line break without quotes.
+        if len(cells) <= last_used or any(cell.strip() for cell in cells[width:]):
+            fault = f"has {len(cells)} cells, and the header has {width}"
+            remedy = "Quote cells that hold the delimiter or a line break"
+            yield RawRow(number, {}, f"{fault}. {remedy}", typed=False)
             continue
         values = {name: cells[index] for index, name in positions if cells[index].strip()}
         if any(_has_surrogates(cell) for cell in values.values()):
@@ -288,19 +302,26 @@ def _has_surrogates(text: str) -> bool:
 
 
 class _RecordLines:
-    """The lines of a CSV, for :func:`csv.reader`; a record of too many characters is an error."""
+    """The lines of a CSV, for :func:`csv.reader`; a record of too many characters is an error.
+
+    Most tools write tab-separated values without quotes: there, a quote that begins a cell and does not end it is one
+    of its characters. ``width`` is the number of cells then.
+    """
 
     def __init__(self, text: io.TextIOWrapper) -> None:
         self._text = text
         self._size = 0
         self._line = 0
         self._rest: list[str] = []
+        self._is_quoted = False
         self.record_line = 0
         self.exhausted = False
+        self.width: int | None = None
 
     def start_record(self) -> None:
         """Begin a record."""
         self._size = 0
+        self._is_quoted = False
         self.record_line = self._line + 1
 
     def push_back(self, line: str) -> None:
@@ -321,7 +342,48 @@ class _RecordLines:
             self.exhausted = True
             raise StopIteration
         self._line += 1
-        return line
+        if self.width is None or self._is_quoted or '"' not in line:
+            return line
+        return self._escape_quotes(line)
+
+    def _escape_quotes(self, line: str) -> str:
+        """Return the first line of a record of tab-separated values, with quotes that are characters doubled."""
+        text = line.rstrip("\r\n")
+        cells, open_cell = _split_cells(text)
+        if open_cell is not None and not self._is_record(cells):
+            self._is_quoted = True
+            return line
+        escaped = (cell if _QUOTED.fullmatch(cell) or cell[:1] != '"' else _double_quotes(cell) for cell in cells)
+        return "\t".join(escaped) + line[len(text) :]
+
+    def _is_record(self, cells: list[str]) -> bool:
+        """Return whether a line is a record by itself, although a quote is not closed in it: so is the next line."""
+        if len(cells) != self.width:
+            return False
+        if not self._rest:
+            self._rest.append(self._text.readline(MAX_RECORD))
+        following = self._rest[-1]
+        return not following or len(_split_cells(following.rstrip("\r\n"))[0]) == self.width
+
+
+def _split_cells(text: str) -> tuple[list[str], int | None]:
+    """Return the cells of a line of tab-separated values, and where a quote begins one that is not closed in it."""
+    cells: list[str] = []
+    open_cell = None
+    at = 0
+    while at <= len(text):
+        match = _QUOTED.match(text, at) or _UNQUOTED.match(text, at)
+        cell = "" if match is None else match[0]
+        if open_cell is None and _OPEN.fullmatch(text, at) and not _QUOTED.fullmatch(cell):
+            open_cell = at
+        cells.append(cell)
+        at += len(cell) + 1
+    return cells, open_cell
+
+
+def _double_quotes(cell: str) -> str:
+    doubled = cell.replace('"', '""')
+    return f'"{doubled}"'
 
 
 def _detect_delimiter(lines: _RecordLines, columns: ColumnMapping) -> tuple[str, str]:
@@ -331,7 +393,7 @@ def _detect_delimiter(lines: _RecordLines, columns: ColumnMapping) -> tuple[str,
         delimiter = header[4]
         return delimiter, _complete_header(next(lines, ""), lines)
     header = _complete_header(header, lines)
-    needed = {*(column for column in columns.columns.values() if column), *IMAGE_COLUMNS}
+    needed = {*columns.names, *IMAGE_COLUMNS}
     best, best_score = ",", (0, 0)
     for delimiter in _DELIMITERS:
         try:

@@ -121,7 +121,7 @@ def test_a_csv_row_that_is_not_utf8_is_named_and_the_others_are_read() -> None:
 def test_a_csv_row_with_too_many_cells_is_named() -> None:
     (bad,) = items(csv("image,prompt\ns3://b/a.png,one, two\n"))
 
-    assert bad.reason == "row 1 has 3 cells, and the header has 2"
+    assert bad.reason == "row 1 has 3 cells, and the header has 2. Quote cells that hold the delimiter or a line break"
 
 
 @pytest.mark.parametrize(

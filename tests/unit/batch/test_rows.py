@@ -59,6 +59,36 @@ def test_a_label_is_one_short_line() -> None:
     assert parse({"image": "a\nb", "promt": "x"}).image == "a b"
 
 
+@pytest.mark.parametrize(
+    "value",
+    [["s3://b/a.png"], {"path": "s3://b/a.png"}, [{"path": "s3://b/a.png", "bytes": None}], ("s3://b/a.png",)],
+)
+def test_an_image_may_be_a_list_of_one_or_a_struct(value: Any) -> None:
+    assert parse({"image": value}).image.text == "s3://b/a.png"
+
+
+def test_embedded_images_may_be_lists_of_one() -> None:
+    for value in ([b"x"], [{"bytes": b"x", "path": "a.png"}]):
+        assert parse({"image": value}).image.read(None, 1, "image", "") == b"x"
+
+
+@pytest.mark.parametrize(
+    ("value", "rule"),
+    [
+        (["s3://b/a.png", "s3://b/b.png"], "must be one file, and is a list of 2"),
+        ([], "must be one file, and is a list of 0"),
+        ({"bytes": "QUJD", "path": "a.png"}, "must be an address, bytes, or"),
+        ({"url": "s3://b/a.png"}, "must be an address, bytes, or"),
+        (7, "must be an address, bytes, or"),
+    ],
+)
+def test_what_is_no_single_file_is_refused_with_a_remedy(value: Any, rule: str) -> None:
+    reason = parse({"image": value}).reason
+
+    assert rule in reason
+    assert "row_templates" in reason
+
+
 def test_equal_items_have_equal_digests() -> None:
     first, same, other = parse({"image": IMAGE}), parse({"img_url": IMAGE}), parse({"image": IMAGE, "name": "tom"})
 

@@ -120,6 +120,42 @@ def test_lines_of_delimiters_only_are_no_rows() -> None:
     assert len(read("rows.csv", (HEADER + "s3://b/a.png;x;5\r\n;;\r\n;;\r\n").encode())) == 1
 
 
+def test_empty_cells_at_the_end_of_a_row_may_be_too_many_or_missing() -> None:
+    assert prompts(read("rows.csv", b"image,prompt\ns3://b/a.png,x,\ns3://b/b.png,y, ,\n")) == ["x", "y"]
+    assert prompts(read("rows.csv", b"image,prompt,note,id\ns3://b/a.png,x\ns3://b/b.png,y,n\n")) == ["x", "y"]
+    one, two = read("rows.csv", b"image,prompt,seed\ns3://b/a.png,a cat\nin the snow,5\n")
+    for bad in (one, two):
+        assert f"row {bad.row} has 2 cells, and the header has 3" in bad.reason
+        assert "Quote" in bad.reason
+
+
+def test_spaces_after_the_delimiter_are_no_part_of_the_cells_if_the_header_has_them() -> None:
+    data = b'image, prompt, name\n s3://b/a.png, "a, b", x\ns3://b/b.png , c, "y"\n'
+
+    one, two = read("rows.csv", data)
+
+    assert (one.image.text, one.request.prompt, one.name) == ("s3://b/a.png", "a, b", "x")
+    assert (two.image.text, two.request.prompt, two.name) == ("s3://b/b.png", "c", "y")
+    assert prompts(read("rows.csv", b"image,prompt\ns3://b/a.png, c\n")) == [" c"]
+
+
+def test_a_quote_begins_a_cell_of_a_tsv_only_if_it_is_one_of_its_quotes() -> None:
+    cells = ['"open', '"Best" shot', '"a ""b"" c"', '"', 'say "x"', '"two\nlines"', '"x" "', '"tab\tin"', '"']
+    data = "image\tprompt\n" + "".join(f"s3://b/{number}.png\t{cell}\n" for number, cell in enumerate(cells))
+
+    found = prompts(read("rows.tsv", data.encode()))
+
+    assert found == ['"open', '"Best" shot', 'a "b" c', '"', 'say "x"', "two\nlines", '"x" "', "tab\tin", '"']
+
+
+def test_the_delimiter_is_the_one_that_gives_the_columns_of_the_templates() -> None:
+    templates = {"image": "s3://b/{{ id }}.jpg", "prompt": "{{ row['title, short'] }}, {{ row['place, time'] }}"}
+
+    (item,) = read("rows.csv", b"id;title, short;place, time, more;place, time\n5;hello;y;z\n", row_templates=templates)
+
+    assert (item.image.text, item.request.prompt) == ("s3://b/5.jpg", "hello, z")
+
+
 def test_columns_without_a_name_may_repeat() -> None:
     assert prompts(read("rows.csv", b"image,prompt,,\ns3://b/a.png,x,,\n")) == ["x"]
 
