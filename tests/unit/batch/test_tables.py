@@ -139,7 +139,7 @@ def test_spaces_after_the_delimiter_are_no_part_of_the_cells_if_the_header_has_t
     assert prompts(read("rows.csv", b"image,prompt\ns3://b/a.png, c\n")) == [" c"]
 
 
-def test_a_quote_begins_a_cell_of_a_tsv_only_if_it_is_one_of_its_quotes() -> None:
+def test_a_quotation_mark_begins_a_cell_of_a_tsv_only_if_another_one_ends_it() -> None:
     cells = ['"open', '"Best" shot', '"a ""b"" c"', '"', 'say "x"', '"two\nlines"', '"x" "', '"tab\tin"', '"']
     data = "image\tprompt\n" + "".join(f"s3://b/{number}.png\t{cell}\n" for number, cell in enumerate(cells))
 
