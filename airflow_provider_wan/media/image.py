@@ -66,6 +66,7 @@ _ORIENTATION = 0x0112
 _PNG_TEXTS = (b"tEXt", b"zTXt", b"iTXt")
 #: Keywords of PNG texts that may have an orientation.
 _METADATA_TEXTS = (b"Raw profile type exif", b"XML:com.adobe.xmp")
+_DEEP_COLOUR = bytes((16, 2))  # bits per channel, and the type of colours
 _PNG_END = b"IEND\xaeB`\x82"
 
 
@@ -248,6 +249,8 @@ def _find_pixel_limit(image: Image.Image, data: bytes, frame: int | None) -> tup
         return _CODEC_PIXELS[codec], f"{name} of an encoding that is slow to read"
     if name in ("JPEG", "MPO"):
         return _find_jpeg_limit(image, data)
+    if name == "PNG" and data[24:26] == _DEEP_COLOUR and "transparency" in image.info:  # it is decoded twice
+        return _MAX_FRAME_PIXELS, "PNG of 16 bits with a transparent colour"
     if name == "GIF" and frame:
         return _MAX_FRAME_PIXELS, "animated GIF"
     if name == "TIFF" and _measure_strip(image) > _MAX_STRIP_BYTES:

@@ -92,6 +92,29 @@ def test_a_tiff_of_one_large_strip_has_a_lower_limit(
     assert decoded == []
 
 
+def test_a_png_of_16_bits_with_a_transparent_colour_has_a_lower_limit(
+    monkeypatch: pytest.MonkeyPatch, decoded: list[object]
+) -> None:
+    def build(colour: int, *chunks: tuple[bytes, bytes]) -> bytes:
+        header = struct.pack(">IIBBBBB", 800, 600, 16, colour, 0, 0, 0)
+        pixels = zlib.compress(bytes(600 * (1 + 800 * (6 if colour == 2 else 2))))
+        all_chunks = ((b"IHDR", header), *chunks, (b"IDAT", pixels), (b"IEND", b""))
+        return b"\x89PNG\r\n\x1a\n" + b"".join(
+            struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+            for kind, content in all_chunks
+        )
+
+    monkeypatch.setattr(image_module, "_MAX_FRAME_PIXELS", PIXELS - 1)
+    fit_image(build(2))
+    fit_image(build(0, (b"tRNS", bytes(2))))
+    decoded.clear()
+
+    with pytest.raises(WanValidationError, match=r"PNG of 16 bits with a transparent colour of 800×600.*as a JPEG"):
+        fit_image(build(2, (b"tRNS", bytes(6))))
+
+    assert decoded == []
+
+
 def test_a_jpeg_2000_is_limited_by_the_resolution_that_is_decoded(
     monkeypatch: pytest.MonkeyPatch, decoded: list[object]
 ) -> None:
