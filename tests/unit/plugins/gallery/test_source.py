@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from airflow.models import TaskInstance
 from airflow.models.xcom import XComModel
-from sqlalchemy import create_engine, insert
+from sqlalchemy import Table, create_engine, insert
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import StaticPool
 
@@ -29,6 +29,8 @@ OWN = "s3://deployment/ledger"
 @pytest.fixture
 def xcoms(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """Stores the XComs of task instances as Airflow's API server does."""
+    if not isinstance(XComModel.__table__, Table):
+        pytest.skip("this Airflow has two tables of XComs, joined with those of tasks: see tests/system/test_batches.py")
     engine = create_engine("sqlite://", poolclass=StaticPool, connect_args={"check_same_thread": False})
     TaskInstance.metadata.create_all(engine, tables=[XComModel.__table__])
 
