@@ -30,7 +30,7 @@ OWN = "s3://deployment/ledger"
 def xcoms(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """Stores the XComs of task instances as Airflow's API server does."""
     if not isinstance(XComModel.__table__, Table):
-        pytest.skip("this Airflow has two tables of XComs, joined with those of tasks: see tests/system/test_batches.py")
+        pytest.skip("this Airflow has two tables of XComs, joined with others: see tests/system/test_batches.py")
     engine = create_engine("sqlite://", poolclass=StaticPool, connect_args={"check_same_thread": False})
     TaskInstance.metadata.create_all(engine, tables=[XComModel.__table__])
 
