@@ -6,6 +6,7 @@ Of a file that consists of millions of them, this would take minutes.
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Callable, Iterator
 from itertools import islice, repeat
@@ -18,6 +19,10 @@ _MAX_SEGMENTS = 100_000
 _MAX_BLOCKS = 500_000
 _MAX_TAGS = 150_000
 _TAGS_PER_DIRECTORY = 30
+_MAX_ICON_PIXELS = 16_000_000
+_ICONS = (b"\0\0\1\0", b"icns")
+# The sides of a PNG and of a JPEG 2000.
+_EMBEDDED = re.compile(rb"\x89PNG\r\n\x1a\n.{4}IHDR(.{4})(.{4})|\xff\x4f\xff\x51.{4}(.{4})(.{4})", re.DOTALL)
 _START_OF_SCAN = 0xDA
 # Markers of a JPEG that have no content: stuffing, TEM, RST0 to RST7, SOI and EOI.
 _EMPTY_SEGMENTS = frozenset({0x00, 0x01, *range(0xD0, 0xDA)})
@@ -25,16 +30,30 @@ _GIF_EXTENSION, _GIF_IMAGE, _GIF_END = 0x21, 0x2C, 0x3B
 
 
 def check_parts(data: bytes, field: str) -> None:
-    """Refuse a file of too many parts.
+    """Refuse a file of too many parts, and an icon whose images are too large: Pillow decodes them to open it.
 
     :param data: the whole file.
     :param field: name of the argument, for the error.
-    :raises WanValidationError: if it has too many.
+    :raises WanValidationError: if it has too many, or one that is too large.
     """
+    if data.startswith(_ICONS):
+        _check_icon(data, field)
     for start, name, limit, iterate in _KINDS:
         if data.startswith(start) and sum(1 for _ in islice(iterate(data), limit + 1)) > limit:
             rule, remedy = "takes too long to be read", "Save the picture again, as a JPEG"
             raise WanValidationError(field, name, rule, remedy)
+
+
+def _check_icon(data: bytes, field: str) -> None:
+    for found in _EMBEDDED.finditer(data):
+        width, height = (int.from_bytes(side, "big") for side in found.groups() if side is not None)
+        if width * height > _MAX_ICON_PIXELS:
+            value = f"icon with an image of {width}×{height} pixels"
+            rule, remedy = (
+                f"at most {_MAX_ICON_PIXELS} pixels of it are decoded",
+                "Save it with fewer pixels, as a JPEG",
+            )
+            raise WanValidationError(field, value, rule, remedy)
 
 
 def iterate_png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:

@@ -309,6 +309,29 @@ def test_the_parts_of_a_file_that_is_cut_off_anywhere_are_counted(build: Callabl
         check_parts(data[:length], "source")
 
 
+def build_icon(kind: str, image: bytes) -> bytes:
+    if kind == "ICO":
+        return struct.pack("<HHHBBBBHHII", 0, 1, 1, 0, 0, 0, 0, 1, 32, len(image), 22) + image
+    return struct.pack(">4sI4sI", b"icns", len(image) + 16, b"ic10", len(image) + 8) + image
+
+
+@pytest.mark.parametrize("embedded", ["PNG", "JPEG2000"])
+@pytest.mark.parametrize("kind", ["ICO", "ICNS"])
+def test_an_icon_with_a_vast_image_is_refused_before_it_is_opened(
+    kind: str, embedded: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    buffer = io.BytesIO()
+    Image.new("RGB", (1024, 1024), "navy").save(buffer, embedded)
+    image = buffer.getvalue()
+    if (kind, embedded) != ("ICO", "JPEG2000"):
+        assert fit_image(build_icon(kind, image)).info.width == 1024
+    vast = image.replace(struct.pack(">II", 1024, 1024), struct.pack(">II", 13_300, 13_300))
+    monkeypatch.delattr(Image, "open")
+
+    with pytest.raises(WanValidationError, match=r"icon with an image of 13300×13300 pixels.*as a JPEG"):
+        fit_image(build_icon(kind, vast))
+
+
 # --- transparency ---------------------------------------------------------------------------------
 @pytest.mark.parametrize("lossless", [True, False])
 @pytest.mark.parametrize("fit", [Fit.RESIZE, Fit.PAD, Fit.CROP])
