@@ -57,7 +57,7 @@ _MAX_SCANNED_PIXELS = 1_600_000_000
 _MAX_STRIP_BYTES = 160_000_000
 #: Maximum numbers of pixels of encodings that Pillow decodes in Python, by its names.
 _CODEC_PIXELS = {
-    **dict.fromkeys(("BLP1", "BLP2", "dds_rgb", "ppm", "ppm_plain", "qoi"), 2_500_000),
+    **dict.fromkeys(("BLP1", "BLP2", "dds_rgb", "fits_gzip", "ppm", "ppm_plain", "qoi"), 2_500_000),
     **dict.fromkeys(("bmp_rle", "xpm"), 8_000_000),
 }
 _MAX_UNPACKED_BYTES = 16_000_000
@@ -275,7 +275,7 @@ def _measure_strip(image: Any) -> int:
     tags = image.tag_v2
     width = tags.get(TiffImagePlugin.TILEWIDTH, image.width)
     height = tags.get(TiffImagePlugin.TILELENGTH) or tags.get(TiffImagePlugin.ROWSPERSTRIP, image.height)
-    bits = sum(tags.get(TiffImagePlugin.BITSPERSAMPLE, (1,)))
+    bits = max(tags.get(TiffImagePlugin.BITSPERSAMPLE, (1,))) * tags.get(TiffImagePlugin.SAMPLESPERPIXEL, 1)
     return int(min(width, image.width) * min(height, image.height) * bits // 8)
 
 

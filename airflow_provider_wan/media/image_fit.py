@@ -340,12 +340,15 @@ def _build_alpha(
     """Return what computes the alpha of a part of a PNG; None if Pillow does so.
 
     The file has its transparent colour in its own levels, and Pillow compares it with levels that are scaled to 8 bits.
+    Of an animation in 16-bit colours it stays so: Pillow composes its frames in 8 bits.
     """
     image, depth = opened.image, opened.depth
     colour: Any = image.info.get("transparency")
     if opened.info.format != "PNG" or colour is None or depth not in (2, 4, 16) or image.mode == "P":
         return None
     if image.mode == "RGB":
+        if opened.info.frames > 1:
+            return None
         low = _decode_low_bytes(data, field)
         levels = [level for value in colour for level in divmod(value, 256)]
 
