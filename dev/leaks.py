@@ -10,16 +10,13 @@ from __future__ import annotations
 import re
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 SIGNATURE = re.compile(r"(?i)(x-amz-(?:signature|credential|security-token)|[?&]signature)(?:=|%3d)[^\s\"'&\\]{4}")
 # Columns in which Airflow keeps a trigger's arguments, and the event that a deferred task is resumed with.
 TRIGGER_COLUMNS = {("trigger", "kwargs"), ("task_instance", "next_kwargs"), ("task_instance", "trigger_kwargs")}
-
-# Of Airflow up to 3.3, and of Airflow 3.4.
-XCOM_TABLES = ("xcom", "xcom_v2")
 
 
 @dataclass(frozen=True)
@@ -77,15 +74,16 @@ def scan_database(path: Path, fernet_key: str, secrets: Secrets) -> list[Leak]:
     found: dict[Leak, None] = {}
     with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=60)) as connection:
         tables = [row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+        task_ids: dict[object, str] = {}
+        if "task_instance" in tables:
+            with suppress(sqlite3.OperationalError):
+                task_ids.update(connection.execute("SELECT id, task_id FROM task_instance"))
         for table in tables:
             cursor = connection.execute(f'SELECT * FROM "{table}"')
             columns = [column[0] for column in cursor.description]
             for row in cursor:
                 values = dict(zip(columns, row, strict=True))
-                # Airflow 3.4 has the second table.
-                signed = (
-                    table in ("xcom", "xcom_v2") and str(values.get("task_id")).split(".")[-1] in secrets.signing_tasks
-                )
+                signed = _is_xcom_of(table, values, task_ids, secrets.signing_tasks)
                 for column, value in values.items():
                     trigger = (table, column) in TRIGGER_COLUMNS
                     text = _text(value, fernet_key if trigger else None)
@@ -98,6 +96,19 @@ def scan_database(path: Path, fernet_key: str, secrets: Secrets) -> list[Leak]:
                 if value.encode() in content:
                     found[Leak(what, f"the file {file.name}")] = None
     return list(found)
+
+
+def _is_xcom_of(
+    table: str, values: Mapping[str, object], task_ids: Mapping[object, str], tasks: frozenset[str]
+) -> bool:
+    """Whether a row is an XCom of one of these tasks; Airflow 3.4 names its task instance by the id alone."""
+    if table == "xcom_v2":
+        task_id = task_ids.get(values.get("task_instance_id"), "")
+    elif table == "xcom":
+        task_id = str(values.get("task_id"))
+    else:
+        return False
+    return task_id.split(".")[-1] in tasks
 
 
 def trigger_arguments(path: Path, fernet_key: str) -> list[str]:

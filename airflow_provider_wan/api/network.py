@@ -253,10 +253,10 @@ def _parse_proxy(name: str, text: str) -> str:
         usable = False
     if not usable:
         # What precedes the @ may be a password.
-        shown = f"***@{proxy.rpartition('@')[2]}" if "@" in proxy else proxy
+        display = f"***@{proxy.rpartition('@')[2]}" if "@" in proxy else proxy
         raise WanValidationError(
             name,
-            shown,
+            display,
             "must be the URL of an HTTP proxy, http://host:port or https://host:port; SOCKS is not supported",
             "Set it, or the variable, to such a URL, or list the API's host in no_proxy",
         )

@@ -172,7 +172,7 @@ def _mask_shared(text: str, secret: str, min_run: int) -> str:
     step = max(1, min_run // 2)
     if not any(folded[at : at + step] in secret for at in range(0, len(folded) - step + 1, step)):
         return text
-    parts, at, kept = [], 0, 0
+    parts, at, copied = [], 0, 0
     while at <= len(folded) - min_run:
         if folded[at : at + min_run] not in secret:
             at += 1
@@ -180,9 +180,9 @@ def _mask_shared(text: str, secret: str, min_run: int) -> str:
         end = at + min_run
         while end < len(folded) and folded[at : end + 1] in secret:
             end += 1
-        parts += [text[kept : places[at]], MASK]
-        at, kept = end, places[end]
-    return "".join(parts) + text[kept:]
+        parts += [text[copied : places[at]], MASK]
+        at, copied = end, places[end]
+    return "".join(parts) + text[copied:]
 
 
 def _fold(text: str) -> tuple[str, list[int]]:

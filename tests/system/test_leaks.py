@@ -50,6 +50,21 @@ def test_a_signed_url_in_the_xcom_of_its_own_task_and_a_prompt_in_a_run_are_no_l
     assert scan_database(database, FERNET, SECRETS) == []
 
 
+def test_an_xcom_of_airflow_3_4_belongs_to_the_task_of_its_instance(database: Path) -> None:
+    with sqlite3.connect(database) as connection:
+        connection.execute("ALTER TABLE task_instance ADD COLUMN id TEXT")
+        connection.execute("ALTER TABLE task_instance ADD COLUMN task_id TEXT")
+        connection.execute(
+            "INSERT INTO task_instance (id, task_id) VALUES ('1', 'clip.ingest'), ('2', 'clip.generate')"
+        )
+        connection.execute("CREATE TABLE xcom_v2 (task_instance_id TEXT, value TEXT)")
+        connection.execute("INSERT INTO xcom_v2 VALUES ('1', ?)", [SIGNED])
+    connection.close()
+    assert scan_database(database, FERNET, SECRETS) == []
+    put(database, "INSERT INTO xcom_v2 VALUES ('2', ?)", SIGNED)
+    assert scan_database(database, FERNET, SECRETS) == [Leak("a signed URL", "xcom_v2.value")]
+
+
 @pytest.mark.parametrize(
     ("statement", "value", "leak"),
     [
