@@ -139,7 +139,7 @@ def test_a_clip_is_compared_with_what_the_row_or_the_ledger_asks_for(archive: An
     assert archive.given["asked"] == AskedClip(5.0, "720P", 9)
 
     make_archiver(archive, FakeLedger(replace(a_post(ME), duration=10))).archive(make_item(), RECORD)
-    assert archive.given["asked"] == AskedClip(10.0, "720P", None)
+    assert archive.given["asked"] == AskedClip(10.0, "720P", 7)
 
 
 def test_a_clip_at_a_key_of_its_own_is_archived_with_a_note(
