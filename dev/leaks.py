@@ -83,7 +83,7 @@ def scan_database(path: Path, fernet_key: str, secrets: Secrets) -> list[Leak]:
             columns = [column[0] for column in cursor.description]
             for row in cursor:
                 values = dict(zip(columns, row, strict=True))
-                signed = _is_xcom_of(table, values, task_ids, secrets.signing_tasks)
+                signed = _belongs_to_task(table, values, task_ids, secrets.signing_tasks)
                 for column, value in values.items():
                     trigger = (table, column) in TRIGGER_COLUMNS
                     text = _text(value, fernet_key if trigger else None)
@@ -98,7 +98,7 @@ def scan_database(path: Path, fernet_key: str, secrets: Secrets) -> list[Leak]:
     return list(found)
 
 
-def _is_xcom_of(
+def _belongs_to_task(
     table: str, values: Mapping[str, object], task_ids: Mapping[object, str], tasks: frozenset[str]
 ) -> bool:
     """Whether a row is an XCom of one of these tasks; Airflow 3.4 names its task instance by the id alone."""
