@@ -15,7 +15,7 @@ from dev.chaos.play import Course
 HEAD = """\
 # Chaos tests
 
-`make chaos` makes clips through a mapped DAG and a batch DAG on the [cluster](how-to/cluster.md) while faults occur:
+`make chaos` makes clips through a mapped Dag and a batch Dag on the [cluster](how-to/cluster.md) while faults occur:
 services are killed with SIGKILL and come back, both workers and a triggerer are cut off from S3 and from the rest of
 Airflow for up to a minute while they go on running, S3 is unavailable for 30 s, full for 30 s and slow for 40 s, the
 API answers 429 and 503 for a minute, resets connections and loses responses. The API's clock is two minutes ahead of
@@ -24,7 +24,7 @@ fault. Clips and charges are counted at the sandbox and in the bucket, not in Ai
 both with the ledger.
 
 ```bash
-make chaos ARGS="--seed 1 2 3 --write docs"
+make chaos ARGS="--seed {seeds} --write docs"
 ```
 
 generates this page, with 200 clips for each seed. Without `--write` the page is written to `.run/chaos`.
@@ -78,7 +78,8 @@ class SeedResult:
 
 def page(results: Sequence[Mapping[str, Any]]) -> str:
     """Write the whole page, from what :meth:`SeedResult.to_dict` gives of each seed."""
-    lines = [HEAD, "## Results", "", "| " + " | ".join(COLUMNS) + " |", "|" + " --- |" * len(COLUMNS)]
+    head = HEAD.format(seeds=" ".join(str(each["seed"]) for each in results))
+    lines = [head, "## Results", "", "| " + " | ".join(COLUMNS) + " |", "|" + " --- |" * len(COLUMNS)]
     lines += [each["row"] for each in results]
     for each in results:
         seed, manual_repairs = each["seed"], each["manual_repairs"]
