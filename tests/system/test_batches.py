@@ -117,8 +117,8 @@ def test_a_batch_whose_task_and_triggerer_die_pays_once_for_each_clip(
 def test_batches_and_single_clips_of_one_pool_never_exceed_its_requests_in_flight(
     harness: AirflowHarness, stack: Stack, api: SandboxServer
 ) -> None:
-    slots = 5
-    api.call(lambda core: core.configure(speed=12.0, queue_seconds=0.0, run_seconds={5: 60.0}))
+    slots = 3
+    api.call(lambda core: core.configure(speed=12.0, queue_seconds=0.0, run_seconds={5: 48.0}))
     stack.airflow.put_pool("wan_account", slots, include_deferred=True)
     conf = {"image": harness.photo, "output": f"s3://{BUCKET}/limited/"}
     run = DagRunHandle(harness, "limited_clips", stack.airflow.trigger("limited_clips", conf=conf))
@@ -126,9 +126,9 @@ def test_batches_and_single_clips_of_one_pool_never_exceed_its_requests_in_fligh
     assert run.end(300) == "success"
     requests = api.call(lambda core: [(job.created_at, job.ended_at or 0.0) for job in core.jobs])
     most = max(sum(began <= at < ended for began, ended in requests) for at, _ in requests)
-    assert len(requests) == len(charges_by_request(api)) == 3 * 6 + 4
-    # A batch, whose three slots are for three requests, and the single clips beside it.
-    assert 4 <= most <= slots
+    assert len(requests) == len(charges_by_request(api)) == 2 * 4 + 2
+    # A batch, whose two slots are for two requests, and a single clip beside it.
+    assert 2 <= most <= slots
 
 
 def test_the_event_of_a_partitions_clips_has_its_key_and_the_summary(

@@ -101,21 +101,21 @@ def limited_clips() -> None:
                 "output_prefix": f"{params['output']}{batch}/",
                 "manifest": [
                     {"image": params["image"], "name": f"{row}", "prompt": f"batch {batch} row {row}"}
-                    for row in range(6)
+                    for row in range(4)
                 ],
             }
-            for batch in range(3)
+            for batch in range(2)
         ]
 
     WanI2VBatchOperator.partial(
         task_id="batch",
         wan_conn_id="wan_money",
         resolution="720P",
-        max_in_flight=3,
+        max_in_flight=2,
         poll_interval=1,
         deferrable=True,
         pool="wan_account",
-        pool_slots=3,
+        pool_slots=2,
         timeout=timedelta(minutes=5),
     ).expand_kwargs(batches())
     WanImageToVideoOperator.partial(
@@ -129,7 +129,7 @@ def limited_clips() -> None:
         pool="wan_account",
         timeout=timedelta(minutes=5),
     ).expand_kwargs(
-        [{"prompt": f"single {number}", "target": f"s3://wan-media/limited/single/{number}.mp4"} for number in range(4)]
+        [{"prompt": f"single {number}", "target": f"s3://wan-media/limited/single/{number}.mp4"} for number in range(2)]
     )
 
 
