@@ -148,8 +148,8 @@ class RequestRecord:
         return cls(
             request_id=request_id,
             status=status,
-            status_text=redact(word, _MAX_WORD, prompts=prompts),
-            model=redact(model, _MAX_ID, prompts=prompts) if model else None,
+            status_text=_redact_word(word, _MAX_WORD, prompts),
+            model=_redact_word(model, _MAX_ID, prompts) if model else None,
             created_at=parse_time(response.get("created_at")),
             updated_at=parse_time(response.get("updated_at")),
             queued_at=parse_time(response.get("queued_at")),
@@ -310,6 +310,7 @@ def _parse_outcome(value: object) -> Mapping[str, Any]:
     return value if isinstance(value, Mapping) else {}
 
 
+_PLAIN_WORD = re.compile(r"[\w.-]{1,11}")
 _NO_VIDEO = re.compile(r"\.(?:jpe?g|png|webp|gif|avif|bmp|svg|json|txt|srt|vtt|mp3|wav|m4a|aac|ogg)$", re.IGNORECASE)
 
 
@@ -331,6 +332,11 @@ def _find_urls(value: object) -> Iterator[str]:
     elif isinstance(value, list):
         for each in value:
             yield from _find_urls(each)
+
+
+def _redact_word(word: str, max_length: int, prompts: Iterable[object]) -> str:
+    """Redact a word of a record. A page has thousands, nearly all too short and plain to be a part of a secret."""
+    return word if _PLAIN_WORD.fullmatch(word) and not holds_key(word) else redact(word, max_length, prompts=prompts)
 
 
 def _reason(response: Mapping[str, Any], outcome: object, prompts: Iterable[object]) -> str | None:
