@@ -46,7 +46,7 @@ PAGE = """\
 
 `make load` runs {total:,} clips on the [cluster](how-to/cluster.md): {mapped:,} as mapped tasks, and {batched:,} in
 {batches} batches of {rows}. The sandbox lets no clip end until all are accepted and all tasks are deferred. They then
-wait for {hold:.0f} s, and then all of them end within some seconds.
+wait for {hold:.0f} s, and then end within about two minutes, as the sandbox makes their files.
 
 ```bash
 make load ARGS="--mapped {mapped} --batches {batches} --rows {rows} --write docs"
@@ -75,6 +75,10 @@ images and the clips.
 {phases}
 
 The mapped tasks were all accepted after {mapped_seconds:.0f} s, and the batches after {batches_seconds:.0f} s.
+
+Waiting takes a fraction of a core, nearly all of it Airflow's own. Submitting and archiving are limited by the workers:
+the places of `WORKER_CONCURRENCY` are taken while batches read images and archive clips, so mapped tasks queue behind
+them. More workers, or a queue of their own for batches, moves that limit; clips in batches cost the least of it.
 
 ## CPU seconds
 
