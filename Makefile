@@ -107,8 +107,8 @@ test: $(READY) ## Run the tests: unit, sandbox, integration and system (ARGS="-k
 	$(call run_tests,$(VENV),pytest,--ignore tests/system $(addprefix --ignore ,$(TIMED)),$(TIMED))
 
 .PHONY: test-nightly
-test-nightly: $(READY) ## Run the slow tests (minutes each)
-	@$(VENV)/bin/python -m pytest --basetemp=.run/pytest-nightly -m nightly --durations 15 $(or $(ARGS),tests)
+test-nightly: $(CLUSTER_READY) ## Run the slow tests (minutes each)
+	@$(VENV)/bin/python -m pytest --basetemp=.run/pytest-nightly -m nightly --durations 15 $(or $(ARGS),tests tests/cluster)
 
 # What leans on Airflow; the floors below it don't import it.
 ON_FLOOR := $(foreach each,dags decorators hooks operators plugins sensors transfers triggers,$(wildcard tests/unit/$(each))) \
@@ -145,7 +145,7 @@ cluster-stop: ## Stop a running cluster
 
 .PHONY: test-cluster
 test-cluster: $(CLUSTER_READY) ## Test docker-compose.yml: Celery, two workers, two triggerers, PostgreSQL, Redis
-	@$(VENV)/bin/python -m pytest --basetemp=.run/pytest-cluster --durations 15 $(or $(ARGS),tests/cluster)
+	@$(VENV)/bin/python -m pytest --basetemp=.run/pytest-cluster --durations 15 $(or $(ARGS),-m 'not nightly' tests/cluster)
 
 .PHONY: test-containers
 test-containers: $(CLUSTER_READY) ## Test docker-compose.yml and the Dockerfile on a Docker Engine, this machine's or a private one (root); WRITE=1 keeps the log in docs

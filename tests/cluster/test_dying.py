@@ -146,6 +146,7 @@ def test_a_triggerer_that_lost_its_trigger_while_it_stood_still_does_not_cancel_
     assert harness.accepted("frozen") == [request_id]
 
 
+@pytest.mark.nightly
 def test_a_queued_request_is_cancelled_by_mark_failed_and_a_clear_makes_the_clip_once(
     cluster: Cluster, harness: AirflowHarness
 ) -> None:
@@ -164,6 +165,7 @@ def test_a_queued_request_is_cancelled_by_mark_failed_and_a_clear_makes_the_clip
     assert [each in harness.charges() for each in (first, second)] == [False, True]
 
 
+@pytest.mark.nightly
 def test_a_running_request_is_left_by_a_clear_and_harvested_by_the_next_attempt(
     cluster: Cluster, harness: AirflowHarness
 ) -> None:

@@ -114,6 +114,7 @@ def test_a_batch_whose_task_and_triggerer_die_pays_once_for_each_clip(
     assert sum(name.endswith(".mp4") for name in keys(s3, "survivors/")) == 12
 
 
+@pytest.mark.nightly
 def test_batches_and_single_clips_of_one_pool_never_exceed_its_requests_in_flight(
     harness: AirflowHarness, stack: Stack, api: SandboxServer
 ) -> None:
