@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from airflow_provider_wan.api.errors import Retry, WanRefusedError
 from airflow_provider_wan.api.record import RequestRecord
+from airflow_provider_wan.api.request import MODELS
 from airflow_provider_wan.ledger import entry as entries
 from airflow_provider_wan.ledger.entry import EntryState, LedgerEntry
 from airflow_provider_wan.ledger.errors import ConflictError
@@ -100,6 +101,11 @@ def adopt_request(
         raise ResolutionRefusedError(
             f"Request {record.request_id} is not this clip's: its seed or payload is not what was sent (seed "
             f"{entry.seed}, {entry.resolution}, {entry.duration} s). Check the id."
+        )
+    if match is Match.PAYLOAD_HIDDEN and entry.model not in MODELS and record.model not in (None, entry.model):
+        raise ResolutionRefusedError(
+            f"Request {record.request_id} is not this clip's: its model is {record.model}, and not {entry.model}. "
+            "Check the id."
         )
     # A drawn seed is ours whatever the clocks show. Anything else may be another request of the same time.
     by_seed = match is Match.YES and entry.seed_drawn

@@ -222,9 +222,11 @@ def match_record(entry: LedgerEntry, request: WanRequest | None, record: Request
         )
         return Match.NO if foreign else Match.PAYLOAD_HIDDEN
     if entry.seed not in seeds:
-        # Another model may drop our seed, and show one of its own or one that lies deeper in the payload.
-        unclear = entry.model not in MODELS and (request is None or _has_same_content(request, record.payload))
-        return Match.PAYLOAD_HIDDEN if unclear else Match.NO
+        # A model without rules may drop our seed, and echo one of its own or one that is nested in the payload.
+        if entry.model in MODELS or _contradicts(entry, request, record):
+            return Match.NO
+        is_same = request is None or _has_same_content(request, record.payload)
+        return Match.PAYLOAD_HIDDEN if is_same else Match.NO
     if hash_payload(record.payload, entry.model) == entry.payload_sha256:
         return Match.YES
     if entry.seed_drawn:
@@ -234,30 +236,26 @@ def match_record(entry: LedgerEntry, request: WanRequest | None, record: Request
     return Match.NO if request is None or not _has_same_content(request, record.payload) else Match.YES
 
 
-def is_answer_of_another(store: LedgerStore, entry: LedgerEntry, record: RequestRecord, policy: Policy) -> bool:
+def is_request_of_another(store: LedgerStore, entry: LedgerEntry, record: RequestRecord, policy: Policy) -> bool:
     """
-    Return whether the answer to a POST describes another request, as when a gateway repeats an earlier answer.
+    Return whether the response to a POST describes the request of another entry, as when a gateway repeats a response.
 
-    An echo with another seed does not suffice, since a service may write a seed of its own.
+    An echo with another seed does not suffice, since a service may write a seed of its own; nor does an old time, since
+    its clock may be wrong by hours. Then the list would prove an absence, and the clip would be paid for again.
 
     :param store: the ledger's store; read only if the echo has another seed.
     :param entry: the entry, with the time of the POST.
-    :param record: the answer.
+    :param record: the response.
     :param policy: times and limits.
     """
     seeds = _find_seeds(record.payload)
-    if entry.seed in seeds:
+    if not seeds or entry.seed in seeds:
         return False
-    age = 0.0 if record.created_at is None else entry.last_sent_at - record.created_at
-    if age > policy.clock_margin and (seeds or age > policy.clock_margin + _OLD_ANSWER):
-        return True
-    if not seeds:
-        return False
+    since = min(entry.last_sent_at, record.created_at or entry.last_sent_at) - 2 * policy.clock_margin
     try:
-        others = OtherEntries.read(store, entry, entry.last_sent_at - 2 * policy.clock_margin)
+        return record.request_id in OtherEntries.read(store, entry, since).request_ids
     except LedgerUnavailableError:
         return False
-    return record.request_id in others.request_ids
 
 
 def is_charged(record: RequestRecord) -> bool:
@@ -533,6 +531,4 @@ def _get_age(record: RequestRecord) -> tuple[float, str]:
     return record.created_at or 0.0, record.request_id
 
 
-# Seconds beyond the margin of the clocks after which an answer without a seed is another request's.
-_OLD_ANSWER = 3600.0
 _NOT_CHARGED = (RequestStatus.FAILED, RequestStatus.CANCELLED)

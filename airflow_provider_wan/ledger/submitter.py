@@ -47,7 +47,7 @@ from airflow_provider_wan.ledger.reconcile import (
     ReconcileResult,
     RequestReader,
     find_duplicates,
-    is_answer_of_another,
+    is_request_of_another,
     reconcile_entry,
 )
 from airflow_provider_wan.ledger.rules import (
@@ -543,10 +543,10 @@ class Submitter:
                 return self._record_refusal(submission, claimed, error, tries)
         finally:
             connection.close()
-        if is_answer_of_another(self.ledger.store, claimed.entry, record, self._policy):
+        if is_request_of_another(self.ledger.store, claimed.entry, record, self._policy):
             doubt = WanInDoubtError(
-                f"The submission was answered with request {record.request_id}, which is another one: it is older, or "
-                "has another seed. Whether this submission was accepted is not known."
+                f"The submission was answered with request {record.request_id}, which belongs to another clip of the "
+                "ledger. Whether this submission was accepted is not known."
             )
             return self._record_refusal(submission, claimed, doubt, tries)
         return self._record_accepted(claimed, record)

@@ -137,3 +137,12 @@ def test_a_request_without_a_time_is_adopted_only_by_our_drawn_seed(api: Any, st
         adopt_request(api, Ledger(store), doubtful, api.add({}, created_at=None), P, LATER)
     ours = api.add(SENT, created_at=None)
     assert adopt_request(api, Ledger(store), doubtful, ours, P, LATER).request_id == ours.request_id
+
+
+def test_a_raw_payload_with_another_seed_is_adopted_only_from_its_own_model(api: Any, store: Any) -> None:
+    entry = entries.in_doubt(replace(a_post(), model="wan9-x2v", resolution="", duration=0), "reset", NOW)
+    stored = StoredEntry(entry, store.create(entry))
+    with pytest.raises(ResolutionRefusedError, match=r"its model is wan2\.6-i2v"):
+        adopt_request(api, Ledger(store), stored, api.add({"seed": 42}, model="wan2.6-i2v"), P, LATER)
+    ours = api.add({"seed": 42}, model="wan9-x2v")
+    assert adopt_request(api, Ledger(store), stored, ours, P, LATER).request_id == ours.request_id
