@@ -239,8 +239,6 @@ def parse_row_range(value: Any) -> tuple[int, int] | None:
         return None
     rule = "must be the first and the last row number, such as [1, 500]"
     if isinstance(value, str):
-        if value.strip() == "None":
-            return None
         try:
             value = parse_literal(value)
         except ValueError:

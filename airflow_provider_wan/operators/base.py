@@ -27,6 +27,14 @@ if TYPE_CHECKING:
 
 #: Arguments that go into the request. The image is an argument of the subclass.
 CLIP_FIELDS = tuple(field.name for field in fields(I2VRequest) if field.name != "img_url")
+#: Fields that stay text, even if the Dag renders templates as native objects.
+TEXT_FIELDS = frozenset({"prompt", "negative_prompt", "idempotency_key"})
+#: Fields that have their default if their template has no value. The others are parsed as they are rendered: a missing
+#: value must not choose the account that pays, the ledger, the rows that are paid for, or where files may come from.
+OPTIONAL_FIELDS = (
+    frozenset({*CLIP_FIELDS, "last_frame", "first_clip", "pad_fill", "crop_anchor", "frame", "dest_prefix"})
+    - TEXT_FIELDS
+)
 
 
 def mask_query(url: object) -> None:
@@ -79,12 +87,12 @@ class WanBaseOperator(BaseOperator):
     def _do_render_template_fields(
         self, parent: Any, template_fields: Iterable[str], context: Context, jinja_env: Any, seen_oids: set[int]
     ) -> None:
-        """Render the fields. An argument whose template has no value has its default, as if it were not given."""
+        """Render the fields. Those of ``OPTIONAL_FIELDS`` have their default if their template has no value."""
         templates = {name: getattr(parent, name, None) for name in template_fields}
         super()._do_render_template_fields(parent, templates, context, jinja_env, seen_oids)
         for name, template in templates.items():
             value = getattr(parent, name, None)
-            if isinstance(template, str) and (value is None or value == "None") and name not in TEXT_FIELDS:
+            if name in OPTIONAL_FIELDS and isinstance(template, str) and (value is None or value == "None"):
                 setattr(parent, name, _get_default(type(parent), name, value))
 
     @cached_property
@@ -100,10 +108,6 @@ class WanBaseOperator(BaseOperator):
         from airflow_provider_wan.hooks.wan import WanHook
 
         return WanHook(self.wan_conn_id, prices=self.prices, result_hosts=self.result_hosts)
-
-
-#: Fields that stay text, even if the Dag renders templates as native objects.
-TEXT_FIELDS = frozenset({"prompt", "negative_prompt", "idempotency_key"})
 
 
 class WanClipBaseOperator(WanBaseOperator):

@@ -11,6 +11,7 @@ from airflow.providers.common.compat.sdk import AirflowFailException
 from airflow.sdk import DAG
 
 from airflow_provider_wan.api.errors import WanValidationError
+from airflow_provider_wan.batch.rows import parse_row_range
 from airflow_provider_wan.operators.arguments import build_fit_options
 from airflow_provider_wan.operators.batch_setup import build_defaults
 from airflow_provider_wan.operators.image_to_video import WanImageToVideoOperator
@@ -115,9 +116,14 @@ def test_a_prompt_stays_text_where_templates_are_native(operator_class: Any, tex
 
 
 UNSET = {
-    WanI2VOperator: ("model", "resolution", "reuse", "max_cost", "ledger_uri", "last_frame"),
-    WanImageToVideoOperator: ("dest_prefix", "pad_fill", "crop_anchor", "frame", "result_hosts", "model"),
-    WanI2VBatchOperator: ("rows", "columns", "pad_fill", "model", "ledger_uri", "audio_url"),
+    WanI2VOperator: ("model", "resolution", "duration", "audio", "last_frame"),
+    WanImageToVideoOperator: ("dest_prefix", "pad_fill", "crop_anchor", "frame", "model"),
+    WanI2VBatchOperator: ("pad_fill", "model", "audio_url"),
+}
+GUARDS = {
+    WanI2VOperator: ("max_cost", "ledger_uri", "reuse", "wan_conn_id", "aws_conn_id", "s3_options", "prices"),
+    WanImageToVideoOperator: ("max_cost", "ledger_uri", "result_hosts", "s3_options", "target"),
+    WanI2VBatchOperator: ("max_cost", "ledger_uri", "rows", "dry_run", "result_hosts", "output_prefix", "wan_conn_id"),
 }
 
 
@@ -135,6 +141,21 @@ def test_an_argument_whose_template_has_no_value_has_its_default(operator_class:
 
     assert {name: getattr(operator, name) for name in names} == {name: getattr(plain, name) for name in names}
     assert operator.prompt == "None"
+
+
+@pytest.mark.parametrize(("operator_class", "name"), [(each, name) for each, names in GUARDS.items() for name in names])
+def test_a_template_without_a_value_does_not_choose_an_account_a_ledger_or_rows(operator_class: Any, name: str) -> None:
+    with DAG("dag", schedule=None):
+        operator = operator_class(task_id="clip", **{**OPERATORS[operator_class], name: "{{ value }}"})
+
+    operator.render_template_fields({"value": None})
+
+    assert getattr(operator, name) == "None"
+
+
+def test_rows_without_a_value_are_refused() -> None:
+    with pytest.raises(WanValidationError, match="rows=None"):
+        parse_row_range("None")
 
 
 @pytest.mark.parametrize("text", ["2026", "[1, 2]"])
