@@ -77,8 +77,8 @@ images and the clips.
 The mapped tasks were all accepted after {mapped_seconds:.0f} s, and the batches after {batches_seconds:.0f} s.
 
 Waiting takes a fraction of a core, nearly all of it Airflow's own. Submitting and archiving are limited by the workers:
-the places of `WORKER_CONCURRENCY` are taken while batches read images and archive clips, so mapped tasks queue behind
-them. More workers, or a queue of their own for batches, moves that limit; clips in batches cost the least of it.
+batches that read images and archive clips occupy the slots of `WORKER_CONCURRENCY`, so mapped tasks queue behind them.
+The settings that move this limit are `WORKER_CONCURRENCY` and the number of workers; they were not varied here.
 
 ## CPU seconds
 

@@ -49,7 +49,7 @@ _MIN_PROMPT = 4
 _QUOTATION_BEFORE, _QUOTATION_AFTER = r"(?<=[\"'`“‘«„])", r"(?=\\?[\"'`”’»“])"
 _MAX_KEYS = 64
 _MAX_PROMPTS = 4096
-# What a text is cut to, beyond the characters that are kept, before secrets are looked for.
+# What a text is cut to, beyond the characters that are kept, before secrets are searched for.
 _MAX_EXCESS = 1024
 
 _BEARER = re.compile(r"\b(bearer\s+)(?:(?=\S*\d)[\w.~+/=-]{8,}|[\w.~+/=-]{20,})", re.IGNORECASE)

@@ -29,7 +29,7 @@ from airflow_provider_wan.media.image import (
     find_violation,
     open_image,
 )
-from airflow_provider_wan.media.web import PrivateAddressError, WebError, open_url, suggest_direct_url
+from airflow_provider_wan.media.web import PrivateAddressError, WebError, is_web_page, open_url, suggest_direct_url
 
 #: Seconds for a whole probe: name look-up, redirects and first bytes.
 PROBE_SECONDS = 20.0
@@ -177,7 +177,7 @@ def _describe_failure(reason: str) -> str:
 # --- types --------------------------------------------------------------------------------------
 def _check_type(name: str, head: _Head, kind: UrlKind) -> None:
     description = describe_content(head.data)
-    if description == "an HTML page" or (_is_text(head.data) and "html" in head.content_type.lower()):
+    if is_web_page(head.data, head.content_type):
         raise WanValidationError(
             name, head.location, f"is a web page, and not the file of {_ARTICLES[kind]}", suggest_direct_url(head.page)
         )
@@ -256,7 +256,3 @@ def _is_audio(data: bytes) -> bool:
     is_wav = data.startswith(b"RIFF") and data[8:12] == b"WAVE"
     is_mpeg = len(data) > 1 and data[0] == 0xFF and data[1] & 0xE6 == 0xE2  # layer III
     return is_wav or is_mpeg or data.startswith(b"ID3")
-
-
-def _is_text(data: bytes) -> bool:
-    return b"\0" not in data[:512] and b"<" in data
