@@ -93,8 +93,10 @@ class MemoryStore:
     def __init__(self, stored: Any = None) -> None:
         self.stored = stored
         self.document: Any = None
+        self.was_read: list[str] = []
 
     def read(self, fingerprint: str) -> Any:
+        self.was_read.append(fingerprint)
         if isinstance(self.stored, Exception):
             raise self.stored
         return self.stored and StoredEntry(self.stored, "1")
@@ -292,7 +294,28 @@ def test_what_another_task_s_claim_may_cost_is_not_given_back(make_item: MakeIte
 
 
 def test_the_budget_refuses_an_item(make_item: MakeItem) -> None:
-    assert submit(make_item(), WanBudgetError("too much")).outcome == OverBudget()
+    item = make_item()
+    assert submit(item, WanBudgetError("too much")) == ItemSubmission(item, OverBudget(), sent=False)
+    assert submit(item, WanBudgetError("too much"), pays=True) == ItemSubmission(item, OverBudget(), sent=True)
+
+
+def test_what_is_reserved_for_an_item_is_left_for_it(make_item: MakeItem) -> None:
+    fake: Any = FakeSubmitter(SubmitResult(entry(EntryState.SUBMITTED), RECORD, True))
+    budget = Budget(fake.ledger.store, "task", 2.0)
+    item = make_item()
+    budget.reserve(replace(a_claim(ME), fingerprint=item.fingerprint))
+    build_submitter(fake).submit(item, budget=budget, first_row=True)
+
+    (asked,) = fake.requests
+    assert (budget.spent, asked.max_cost) == (0.5, 2.0)
+
+
+def test_only_the_items_own_entry_gives_its_reservation_back(make_item: MakeItem) -> None:
+    fake: Any = FakeSubmitter(WanConnectError("no route"), pays=True)
+    item = make_item()
+    build_submitter(fake).submit(item, budget=new_budget(), first_row=True)
+
+    assert fake.ledger.store.was_read == [item.fingerprint]
 
 
 def test_a_row_whose_price_nobody_vouches_for_is_rejected_with_the_remedy(make_item: MakeItem) -> None:
@@ -317,10 +340,13 @@ def test_an_unknown_model_of_one_row_concerns_that_row_only(make_item: MakeItem)
 
 
 def test_an_unusable_output_stops_the_batch_and_a_retry_can_help(make_item: MakeItem) -> None:
-    outcome = submit(make_item(), ClientError({"Error": {"Code": "NoSuchBucket"}}, "HeadObject")).outcome
+    item = make_item()
+    submission = submit(item, ClientError({"Error": {"Code": "NoSuchBucket"}}, "HeadObject"))
 
-    assert isinstance(outcome, StopBatch)
-    assert outcome.error.retryable
+    assert (submission.item, submission.sent) == (item, False)
+    assert isinstance(submission.outcome, StopBatch)
+    assert submission.outcome.error.retryable
+    assert "S3 refuses HeadObject at the output: NoSuchBucket" in str(submission.outcome.error)
 
 
 @pytest.mark.parametrize(
@@ -383,8 +409,10 @@ def test_a_transient_error_is_retried(
 
 
 def test_a_submission_counts_as_sent_from_the_moment_at_which_it_may_have_been(make_item: MakeItem) -> None:
-    assert submit(make_item(), WanInDoubtError("?"), pays=True).sent
-    assert not submit(make_item(), WanInDoubtError("?")).sent
+    adopted = SubmitResult(entry(EntryState.SUBMITTED), RECORD, False)
+    for result in (WanInDoubtError("?"), WanUnknownPriceError("no price"), adopted):
+        assert submit(make_item(), result, pays=True).sent
+        assert submit(make_item(), result).sent is False
 
 
 @pytest.mark.parametrize("error", [LedgerCorruptError("not JSON"), LedgerVersionError("version 99")])

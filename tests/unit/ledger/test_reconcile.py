@@ -438,6 +438,7 @@ def test_with_the_users_seed_an_echo_may_write_the_same_values_in_another_way(ap
     cases: list[tuple[dict[str, Any], Finding]] = [
         ({"seed": "7", "duration": "5", "resolution": "720p", "watermark": "false"}, Finding.FOUND),
         ({"seed": 7.0, "audio_url": None}, Finding.FOUND),
+        ({"seed": "7", "duration": "5.0", "worker": "w1"}, Finding.FOUND),
         ({"seed": "7", "duration": "10"}, Finding.ABSENT),
         ({"seed": "7", "watermark": "true"}, Finding.ABSENT),
     ]
@@ -446,9 +447,31 @@ def test_with_the_users_seed_an_echo_may_write_the_same_values_in_another_way(ap
         assert scan(api, store, entry).finding is finding, change
         assert scan(api, store, entry, None).finding is Finding.ABSENT  # without the request nobody can tell
         api.records.remove(record)
+    record = api.add({"img_url": SENT["img_url"], "seed": "7"})  # defaults may be left out
+    assert scan(api, store, entry).finding is Finding.FOUND
+    api.records.remove(record)
     without_image = {name: value for name, value in SENT.items() if name != "img_url"}
     api.add({**without_image, "seed": "7"})
     assert scan(api, store, entry).finding is Finding.ABSENT
+
+
+@pytest.mark.parametrize(
+    ("sent", "listed", "finding"),
+    [
+        ("short", "SHORT", Finding.FOUND),
+        ("short", "long", Finding.ABSENT),
+        (5, "5.0", Finding.FOUND),
+        (5, 10, Finding.ABSENT),
+    ],
+)
+def test_with_the_users_seed_the_duration_of_a_raw_payload_is_a_number_if_it_was_sent_as_one(
+    api: Any, store: Any, sent: Any, listed: Any, finding: Finding
+) -> None:
+    raw = RawRequest("wan9-x2v", {"prompt": "a cat", "duration": sent, "seed": 7})
+    digest = hash_payload(raw.to_payload(), raw.model)
+    entry = replace(a_post(drawn=False), model=raw.model, payload_sha256=digest, resolution="", duration=raw.duration)
+    api.add({**raw.payload, "duration": listed, "fps": 24})
+    assert scan(api, store, entry, raw).finding is finding
 
 
 def test_with_the_users_seed_a_payload_of_an_unknown_model_is_compared_field_by_field(api: Any, store: Any) -> None:
