@@ -326,6 +326,14 @@ class LedgerEntry:
         return self.outcome.finished_at if self.outcome and self.state in _ENDED else None
 
     @property
+    def times(self) -> tuple[float, ...]:
+        """All Unix seconds that it names."""
+        times = [self.claimed_at, self.renewed_at, self.intent_at, self.first_intent_at, self.submitted_at]
+        times += [self.outcome.finished_at if self.outcome else None, *(each.at for each in self.reuses)]
+        times += [moment for past in self.history for moment in (past.ended_at, past.submitted_at)]
+        return tuple(moment for moment in times if moment is not None)
+
+    @property
     def seeds(self) -> frozenset[int]:
         """All seeds that were ever sent for the clip."""
         return frozenset({self.seed, *(past.seed for past in self.history)})
@@ -341,12 +349,14 @@ class LedgerEntry:
         return clean_text(text)
 
     @classmethod
-    def from_json(cls, text: str | bytes) -> LedgerEntry:
+    def from_json(cls, text: str | bytes, fingerprint: str | None = None) -> LedgerEntry:
         """
         Read an entry. Unknown fields are ignored.
 
+        :param text: the entry as it is stored.
+        :param fingerprint: the key that it is stored under; None if that is not to be compared.
         :raises LedgerVersionError: if it has the format of an older or newer version.
-        :raises LedgerCorruptError: if it is not a complete entry.
+        :raises LedgerCorruptError: if it is not a complete entry, or that of another clip.
         """
         from pydantic import ValidationError
 
@@ -369,6 +379,10 @@ class LedgerEntry:
             raise LedgerCorruptError(f"A ledger entry's {where} is invalid: {first['msg']}. {_REPAIR}") from None
         if entry.state in _STATES_WITH_ID and not entry.request_id:
             raise LedgerCorruptError(f"A ledger entry is {entry.state} without a request id. {_REPAIR}")
+        if any(not 0 <= moment < _LAST_TIME for moment in entry.times):
+            raise LedgerCorruptError(f"A ledger entry names a time that is none. {_REPAIR}")
+        if fingerprint not in (None, entry.fingerprint):
+            raise LedgerCorruptError(f"Ledger entry {fingerprint} is a copy of that of {entry.fingerprint}. {_REPAIR}")
         return entry
 
 
@@ -571,6 +585,8 @@ def clean_reason(text: str) -> str:
     return redact(text, MAX_ERROR_LENGTH)
 
 
+#: Unix seconds after which no date can be shown; some 3,000 years ahead.
+_LAST_TIME = 1e11
 _REPAIR = (
     "Nothing is paid while it is there. Restore it from a copy, or, once the API's list of requests shows "
     "that no clip was made for it, delete it."

@@ -71,7 +71,7 @@ class LedgerStore(Protocol):
 
         :param fingerprint: key of the entry.
         :raises LedgerUnavailableError: if that is not certain.
-        :raises LedgerCorruptError: if the entry can't be read.
+        :raises LedgerCorruptError: if the entry can't be read, or is that of another clip.
         :raises LedgerVersionError: if it has the format of another version.
         """
 
@@ -191,8 +191,6 @@ def read_entries(
             found = read(name)
         except (LedgerCorruptError, LedgerVersionError) as error:
             return name, error
-        if found is not None and found.entry.fingerprint != name:
-            return name, LedgerCorruptError(f"it is a copy of the entry {found.entry.fingerprint}")
         return name, found
 
     skipped = 0

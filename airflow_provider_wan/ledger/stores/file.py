@@ -65,7 +65,9 @@ class FileStore:
     def read(self, fingerprint: str) -> StoredEntry | None:
         """See :meth:`LedgerStore.read`."""
         content = self._read_bytes(self._path(fingerprint))
-        return None if content is None else StoredEntry(LedgerEntry.from_json(content), hash_content(content))
+        return (
+            None if content is None else StoredEntry(LedgerEntry.from_json(content, fingerprint), hash_content(content))
+        )
 
     def create(self, entry: LedgerEntry) -> str:
         """See :meth:`LedgerStore.create`."""

@@ -65,7 +65,7 @@ class S3Store:
     def read(self, fingerprint: str) -> StoredEntry | None:
         """See :meth:`LedgerStore.read`."""
         stored = self._read(self._key(fingerprint))
-        return None if stored is None else StoredEntry(LedgerEntry.from_json(stored[0]), stored[1])
+        return None if stored is None else StoredEntry(LedgerEntry.from_json(stored[0], fingerprint), stored[1])
 
     def create(self, entry: LedgerEntry) -> str:
         """See :meth:`LedgerStore.create`."""

@@ -214,6 +214,15 @@ def test_an_entry_is_utf8_and_json_whatever_text_came_from_outside() -> None:
     assert entry.source_uri == "s3://bucket/cat\ufffd.png"
 
 
+@pytest.mark.parametrize("time", [-1.0, 1e11, 1e18])
+def test_an_entry_with_a_time_that_no_date_can_show_is_refused(time: float) -> None:
+    past = entries.PastRequest("r0", 1, entries.PastEnd.FAILED, time)
+    reuse = entries.ReuseRecord("task", time)
+    for change in ({"claimed_at": time}, {"submitted_at": time}, {"history": (past,)}, {"reuses": (reuse,)}):
+        with pytest.raises(LedgerCorruptError, match="a time that is none"):
+            LedgerEntry.from_json(replace(a_claim(), **change).to_json())
+
+
 def test_an_entry_with_a_number_that_json_lacks_is_not_written() -> None:
     with pytest.raises(ValueError, match="JSON"):
         replace(a_claim(), cost=float("inf")).to_json()

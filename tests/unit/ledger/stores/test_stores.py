@@ -83,6 +83,18 @@ def test_what_is_not_an_entry_is_skipped_in_a_listing_with_one_warning(
     assert sorted(store.fingerprints()) == [FINGERPRINT, "newer", "package", "tsconfig"]
 
 
+def test_a_copy_of_another_clips_entry_is_refused_and_hands_out_no_clip(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = FileStore(tmp_path)
+    store.create(a_claim())
+    (tmp_path / "another.json").write_bytes((tmp_path / f"{FINGERPRINT}.json").read_bytes())
+    with pytest.raises(LedgerCorruptError, match=f"another is a copy of that of {FINGERPRINT}.*delete it"):
+        store.read("another")
+    assert [stored.entry for stored in store.entries()] == [a_claim()]
+    assert "another.json is skipped" in caplog.text
+
+
 def test_a_file_of_a_newer_version_is_refused(tmp_path: Path) -> None:
     FileStore(tmp_path).create(a_claim())
     path = tmp_path / f"{FINGERPRINT}.json"
