@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import math
 import random
 import time
@@ -26,8 +27,15 @@ from uuid import uuid4
 
 from airflow_provider_wan.api.errors import WanBudgetError
 from airflow_provider_wan.ledger.entry import EntryState, LedgerEntry
-from airflow_provider_wan.ledger.errors import ConflictError, LedgerCorruptError, LedgerUnavailableError
+from airflow_provider_wan.ledger.errors import (
+    ConflictError,
+    LedgerCorruptError,
+    LedgerUnavailableError,
+    LedgerVersionError,
+)
 from airflow_provider_wan.ledger.stores.base import DocumentStore
+
+log = logging.getLogger(__name__)
 
 VERSION = 1
 _MAX_CONFLICTS = 30
@@ -165,13 +173,19 @@ class Budget:
         """
         Read the budget, and commit or release what a process that died has left reserved.
 
-        :raises LedgerError: if the budget or an entry can't be read.
+        An entry that is damaged concerns only its own clip, whose cost stays reserved.
+
+        :raises LedgerError: if the budget can't be read, or the ledger does not answer.
         """
         self._read()
         for name in list(self._view.reserved):
             if name.startswith(_DUPLICATE):
                 continue
-            stored = self._store.read(name)
+            try:
+                stored = self._store.read(name)
+            except (LedgerCorruptError, LedgerVersionError) as error:
+                log.warning("The cost of clip %s stays reserved: %s", name, error)
+                continue
             if stored is None:
                 continue
             self.count_duplicates(stored.entry)

@@ -166,6 +166,18 @@ def test_the_next_try_settles_and_releases_what_a_dead_process_left(files: FileS
     assert budget.spent == 2.5
 
 
+def test_an_entry_that_is_damaged_keeps_only_its_own_cost_reserved(files: FileStore, tmp_path: Path) -> None:
+    dead = Budget(files, "task", 5.0)
+    for name in ("damaged", "newer", "failed"):
+        dead.reserve(clip(name))
+    (tmp_path / "ledger" / "damaged.json").write_text("{")
+    (tmp_path / "ledger" / "newer.json").write_text('{"version": 99}')
+    files.create(clip("failed", a_post(ME), state=EntryState.FAILED))
+    budget = Budget(files, "task", 5.0)
+    budget.recover()
+    assert budget.spent == 1.0
+
+
 def test_the_next_try_commits_made_clips_whatever_else_is_reserved_before_them(files: FileStore) -> None:
     dead = Budget(files, "task", 5.0)
     charged_twice = record_duplicate(clip("a", a_post(ME), state=EntryState.ARCHIVED, request_id="r1"), "r9", 7, NOW)
