@@ -124,13 +124,14 @@ class RequestRecord:
                 f"The API's response is not a request: {type(response).__name__} in place of an object"
             )
         request_id, word = response.get("request_id"), response.get("status")
-        if not isinstance(request_id, str) or not request_id:
+        if not isinstance(request_id, str) or not request_id.strip():
             names = redact(str(sorted(map(str, response))[:20]), _MAX_REASON)
             raise WanProtocolError(
                 f"The API's response has no request_id; its fields: {names}. "
                 "Check that the base URL of the connection is the API's."
             )
-        if len(request_id) > _MAX_ID or clean_text(request_id) != request_id or holds_key(request_id):
+        is_path = request_id in (".", "..")
+        if is_path or len(request_id) > _MAX_ID or clean_text(request_id) != request_id or holds_key(request_id):
             raise WanProtocolError("The API's response has a request_id that can't be one")
         if not isinstance(word, str) or not word.strip():
             if needs_status:

@@ -235,8 +235,9 @@ def parse_retry_after(headers: Mapping[str, str], now: datetime | None = None) -
 # The backend's own status inside a gateway's 500, as observed in production.
 _WRAPPED_STATUS = re.compile(r"(?:Backend error \(|API request failed with status )(\d{3})", re.IGNORECASE)
 _REFUSED_IF_WRAPPED = frozenset({400, 401, 403, 404, 413, 415, 422})
-# Timeouts and aborts that a gateway reports as a 4xx prove nothing about the service behind it.
-_INCONCLUSIVE_STATUSES = frozenset({408, 425, 499})
+# Timeouts and aborts that a gateway reports as a 4xx prove nothing about the service behind it. A conflict with another
+# request, or a lock by one, may be with this very request, which was delivered twice and accepted once.
+_INCONCLUSIVE_STATUSES = frozenset({408, 409, 423, 425, 499})
 
 
 def _parse_refusal(response: HttpResponse, what: str = "The API", *, include_reason: bool = True) -> WanError | None:

@@ -315,8 +315,9 @@ RESPONSE_RULES: tuple[ResponseRule, ...] = (
     ),
     ResponseRule(
         SubmitOutcome.IN_DOUBT,
-        "reset, timeout after sending, any other 5xx, a redirect, an unreadable response, and any error that is not "
-        "the service's own JSON: a gateway or firewall proves nothing",
+        "reset, timeout after sending, 408, 409 (the conflict may be with this very request), any other 5xx, a "
+        "redirect, an unreadable response, and any error that is not the service's own JSON: a gateway or firewall "
+        "proves nothing",
         "`in_doubt`",
         'scans the list at once (`on_doubt="fail"`: stops)',
         (WanError,),
