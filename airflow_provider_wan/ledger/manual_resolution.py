@@ -127,7 +127,8 @@ def adopt_request(
         raise ResolutionRefusedError(
             f"Request {record.request_id} is an earlier one of this clip, and has ended. Let the next attempt decide."
         )
-    if record.request_id in OtherEntries.read(ledger.store, entry, None).request_ids:
+    others = OtherEntries.read(ledger.store, entry, None)
+    if record.request_id in others.request_ids or (match is Match.REWRITTEN and others.explain(record)):
         raise ResolutionRefusedError(
             f"Request {record.request_id} belongs to another clip of the ledger. Check the id."
         )

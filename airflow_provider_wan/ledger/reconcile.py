@@ -16,7 +16,9 @@ The API has no idempotency key. A request is identified by its seed: a drawn one
 
 from __future__ import annotations
 
+import html
 import math
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -25,7 +27,7 @@ from typing import Any, Protocol
 from airflow_provider_wan.api.config import Account
 from airflow_provider_wan.api.errors import WanError, WanNotFoundError
 from airflow_provider_wan.api.record import RequestRecord, RequestStatus
-from airflow_provider_wan.api.request import MODELS, WanRequest
+from airflow_provider_wan.api.request import MODELS, PROMPT_PARAMETERS, WanRequest
 from airflow_provider_wan.ledger.entry import LedgerEntry
 from airflow_provider_wan.ledger.errors import LedgerUnavailableError
 from airflow_provider_wan.ledger.fingerprint import hash_payload, normalize_payload
@@ -67,6 +69,7 @@ class Match(StrEnum):
     NO = "no"
     PAYLOAD_HIDDEN = "its seed is hidden"
     SEED_ONLY = "it has our seed and another payload"
+    REWRITTEN = "it has our seed, and another prompt or image"
 
 
 @dataclass(frozen=True)
@@ -112,6 +115,7 @@ def reconcile_entry(
     histories = read_histories(api, entry.model, since, policy)
     ours: list[RequestRecord] = []
     unclear: dict[str, str] = {}
+    rewritten: list[RequestRecord] = []
     pending: list[str] = []
     old_enough = now - entry.last_sent_at > policy.settling_time
     for record in _merge(histories):
@@ -120,7 +124,8 @@ def reconcile_entry(
         match = match_record(entry, request, record)
         if record.request_id in others.request_ids and not (match is Match.YES and entry.seed_drawn):
             continue
-        if match is Match.PAYLOAD_HIDDEN and not _may_be_charged_for(entry, record, policy):
+        hides = match in (Match.PAYLOAD_HIDDEN, Match.REWRITTEN)
+        if hides and not _may_be_charged_for(entry, record, policy):
             match = Match.NO
         if match is Match.PAYLOAD_HIDDEN:
             match, is_known = _match_single(api, entry, request, record)
@@ -132,16 +137,23 @@ def reconcile_entry(
                 continue
         if match is Match.YES:
             ours.append(record)
+        elif match is Match.REWRITTEN:
+            rewritten.append(record)
         elif match is not Match.NO:
             unclear[record.request_id] = str(match)
     if entry.seed_drawn:
         decided = _rank_drawn(ours)
     else:
         # After the list was read: whoever sent what it shows has recorded the intent by now.
-        others = others.merge(OtherEntries.read(store, entry, since)) if ours else others
+        others = others.merge(OtherEntries.read(store, entry, since)) if ours or rewritten else others
+        rewritten = [record for record in rewritten if not others.explain(record)]
         decided = _rank_given(entry, ours, others, policy, now)
     if decided is not None:
         return decided
+    if rewritten and not old_enough:
+        names = ", ".join(record.request_id for record in rewritten)
+        return ReconcileResult(Finding.UNDECIDED, reason=f"these requests may be it ({Match.REWRITTEN}): {names}")
+    unclear |= {record.request_id: str(Match.REWRITTEN) for record in rewritten}
     if unclear:
         reason = "these requests may be it: " + ", ".join(f"{each} ({why})" for each, why in unclear.items())
         return ReconcileResult(Finding.INCONCLUSIVE, reason=reason, candidates=tuple(unclear))
@@ -213,14 +225,7 @@ def match_record(entry: LedgerEntry, request: WanRequest | None, record: Request
     if not seeds:
         if _contradicts(entry, request, record):
             return Match.NO
-        # Of another model and without an image: not even a service that drops fields makes that of our request.
-        foreign = (
-            bool(record.payload)
-            and record.model not in (None, entry.model)
-            and entry.model in MODELS
-            and not _IMAGE_FIELDS & set(record.payload)
-        )
-        return Match.NO if foreign else Match.PAYLOAD_HIDDEN
+        return Match.NO if _is_foreign(entry, record) else Match.PAYLOAD_HIDDEN
     if entry.seed not in seeds:
         # A model without rules may drop our seed, and echo one of its own or one that is nested in the payload.
         if entry.model in MODELS or _contradicts(entry, request, record):
@@ -233,7 +238,19 @@ def match_record(entry: LedgerEntry, request: WanRequest | None, record: Request
         # A drawn seed is one in two billion. The service may have copied the image elsewhere, elaborated the prompt,
         # left fields out or written them in another way.
         return Match.SEED_ONLY if _contradicts(entry, request, record) else Match.YES
-    return Match.NO if request is None or not _has_same_content(request, record.payload) else Match.YES
+    if request is not None and _has_same_content(request, record.payload):
+        return Match.YES
+    return Match.REWRITTEN if _may_be_rewritten(entry, request, record) else Match.NO
+
+
+def _is_foreign(entry: LedgerEntry, record: RequestRecord) -> bool:
+    """Return whether a record is of another model and without an image: no service makes that of our request."""
+    return (
+        bool(record.payload)
+        and record.model not in (None, entry.model)
+        and entry.model in MODELS
+        and not _IMAGE_FIELDS & set(record.payload)
+    )
 
 
 def is_request_of_another(store: LedgerStore, entry: LedgerEntry, record: RequestRecord, policy: Policy) -> bool:
@@ -293,11 +310,13 @@ class OtherEntries:
     :param request_ids: requests that belong to them.
     :param known: requests of the same account, with the time of their acceptance.
     :param undecided: time and fingerprint of the entries that may have sent the same payload and have no request id.
+    :param sent: model, and hash of the payload, of all that they have sent on the same account.
     """
 
     request_ids: frozenset[str] = frozenset()
     known: tuple[KnownRequest, ...] = ()
     undecided: tuple[tuple[float, str], ...] = ()
+    sent: frozenset[tuple[str, str]] = frozenset()
 
     @classmethod
     def read(cls, store: LedgerStore, entry: LedgerEntry, since: float | None) -> OtherEntries:
@@ -309,6 +328,7 @@ class OtherEntries:
         :param since: Unix seconds; None for all entries.
         """
         request_ids: set[str] = set()
+        sent: set[tuple[str, str]] = set()
         known = [
             KnownRequest(past.request_id, past.submitted_at, entry.model, None)
             for past in entry.history
@@ -320,15 +340,23 @@ class OtherEntries:
             if other.fingerprint == entry.fingerprint:
                 continue
             request_ids |= other.request_ids
+            if other.account == entry.account:
+                sent.add((other.model, other.payload_sha256))
             if other.account == entry.account and other.request_id and other.submitted_at is not None:
                 known.append(KnownRequest(other.request_id, other.submitted_at, other.model, other.key_id))
             if other.may_have_been_sent and other.payload_sha256 == entry.payload_sha256:
                 undecided.append((other.last_sent_at, other.fingerprint))
-        return cls(frozenset(request_ids), tuple(known), tuple(sorted(undecided)))
+        return cls(frozenset(request_ids), tuple(known), tuple(sorted(undecided)), frozenset(sent))
 
     def merge(self, later: OtherEntries) -> OtherEntries:
         """Return what a later reading says as well; ``known`` stays that of the first."""
-        return OtherEntries(self.request_ids | later.request_ids, self.known, later.undecided)
+        return OtherEntries(self.request_ids | later.request_ids, self.known, later.undecided, self.sent | later.sent)
+
+    def explain(self, record: RequestRecord) -> bool:
+        """Return whether a record is a request of theirs: by its id, or by a payload that is just what they sent."""
+        return record.request_id in self.request_ids or any(
+            (model, hash_payload(record.payload, model)) in self.sent for model in {model for model, _ in self.sent}
+        )
 
 
 def _control(
@@ -481,15 +509,41 @@ def _contradicts(entry: LedgerEntry, request: WanRequest | None, record: Request
     given = {} if request is None else request.to_payload()
     if given.get("prompt_extend", True) or not isinstance(prompt, str):
         return False
-    sent, listed = (" ".join(text.split()) for text in (str(given.get("prompt", "")), prompt))
+    sent, listed = map(_normalize_text, (str(given.get("prompt", "")), prompt))
     return not (sent.startswith(listed) or listed.startswith(sent))
+
+
+def _normalize_text(text: str) -> str:
+    """Return a text without what a service may change in it: white space, capitals, the form of its characters."""
+    return " ".join(unicodedata.normalize("NFKC", html.unescape(text)).casefold().split())
 
 
 def _has_same_content(request: WanRequest, payload: Mapping[str, Any]) -> bool:
     """Return whether every field of an echo is what would be sent, though written in another way."""
     sent = normalize_payload(request.to_payload(), request.model)
-    is_raw = not request.MEDIA_FIELDS
     needed = {request.MEDIA_FIELDS.get("img_url", "")} & set(sent) or set(sent) - {"seed"}
+    return needed <= set(payload) and not _list_differences(request, payload)
+
+
+def _may_be_rewritten(entry: LedgerEntry, request: WanRequest | None, record: RequestRecord) -> bool:
+    """
+    Return whether a record with the user's seed can be ours, with an elaborated prompt or a file that was moved.
+
+    Nobody can tell it from another clip with the same seed.
+    """
+    if _is_foreign(entry, record) or _contradicts(entry, request, record):
+        return False
+    if request is None:
+        return True
+    sent = request.to_payload()
+    texts = {name for name, value in sent.items() if isinstance(value, dict | list) or "://" in str(value)}
+    return _list_differences(request, record.payload) <= texts | {*PROMPT_PARAMETERS, *request.MEDIA_FIELDS.values()}
+
+
+def _list_differences(request: WanRequest, payload: Mapping[str, Any]) -> set[str]:
+    """Return the fields of an echo that are not what would be sent, in whatever way they are written."""
+    sent = normalize_payload(request.to_payload(), request.model)
+    is_raw = not request.MEDIA_FIELDS
 
     def is_equal(name: str, listed: Any) -> bool:
         if is_raw and name not in sent:
@@ -497,10 +551,9 @@ def _has_same_content(request: WanRequest, payload: Mapping[str, Any]) -> bool:
         if name in ("seed", "duration") and not (is_raw and name == "duration" and not request.duration):
             return name == "seed" or request.duration in _parse_integer(listed)
         expected = sent.get(name)
-        return listed is None or listed == expected or str(listed).strip().lower() == str(expected).strip().lower()
+        return listed is None or listed == expected or _normalize_text(str(listed)) == _normalize_text(str(expected))
 
-    listed = normalize_payload(payload, request.model)
-    return needed <= set(payload) and all(is_equal(name, value) for name, value in listed.items())
+    return {name for name, value in normalize_payload(payload, request.model).items() if not is_equal(name, value)}
 
 
 def _may_be_charged_for(entry: LedgerEntry, record: RequestRecord, policy: Policy) -> bool:

@@ -12,6 +12,7 @@ from airflow_provider_wan.api.errors import WanLookupError
 from airflow_provider_wan.ledger import EntryState, Ledger, Policy, StoredEntry
 from airflow_provider_wan.ledger import entry as entries
 from airflow_provider_wan.ledger.errors import LedgerAccountError
+from airflow_provider_wan.ledger.fingerprint import hash_payload
 from airflow_provider_wan.ledger.manual_resolution import ResolutionRefusedError, adopt_request, confirm_absence
 from dev.testkit.ledger import FINGERPRINT, NOW, OTHER, REQUEST, a_claim, a_post
 
@@ -81,12 +82,23 @@ def test_a_request_of_another_seed_or_payload_is_refused(
     assert store.read(FINGERPRINT).entry == doubtful.entry
 
 
-def test_with_the_users_seed_the_whole_payload_has_to_be_ours(api: Any, store: Any) -> None:
+def test_with_the_users_seed_a_person_may_recognize_an_elaborated_prompt_but_no_other_clip(
+    api: Any, store: Any
+) -> None:
     entry = entries.in_doubt(a_post(drawn=False), "reset", NOW)
     stored = StoredEntry(entry, store.create(entry))
-    with pytest.raises(ResolutionRefusedError):
-        adopt_request(api, Ledger(store), stored, api.add({**SENT, "prompt": "a dog"}), P, LATER)
-    assert adopt_request(api, Ledger(store), stored, api.add(SENT), P, LATER).request_id == "r2"
+    dog = {**SENT, "prompt": "a dog"}
+    theirs = replace(a_post(OTHER, drawn=False, fingerprint="other"), payload_sha256=hash_payload(dog))
+    store.create(theirs)
+    for payload, more in [
+        ({**SENT, "duration": 10}, {}),
+        ({**SENT, "prompt": "elaborated"}, {"created_at": LATER + P.clock_margin}),
+        (dog, {}),
+    ]:
+        with pytest.raises(ResolutionRefusedError):
+            adopt_request(api, Ledger(store), stored, api.add(payload, **more), P, LATER)
+    ours = api.add({**SENT, "prompt": "elaborated"})
+    assert adopt_request(api, Ledger(store), stored, ours, P, LATER).request_id == ours.request_id
 
 
 def test_a_request_of_another_entry_is_refused(api: Any, store: Any, doubtful: Any) -> None:

@@ -50,6 +50,19 @@ def test_a_lost_submission_is_sent_again_after_two_scans_with_the_same_seed(subm
     assert [past.ended for past in got.entry.history] == ["absent"]
 
 
+@pytest.mark.parametrize("echo", [{"prompt": "A fluffy cat"}, {"img_url": "https://storage.service.example/copy.png"}])
+def test_with_the_users_seed_a_request_whose_echo_is_rewritten_is_not_paid_for_again(
+    submit: Any, api: Any, store: Any, clock: Any, echo: dict[str, Any]
+) -> None:
+    api.answers = [("accepted", LOST)]
+    accept = api.add
+    api.add = lambda payload, *args, **more: accept({**payload, **echo}, *args, **more)
+    with pytest.raises(WanInDoubtError, match=r"r1 \(it has our seed, and another prompt or image\).*--request-id"):
+        submit(request=REQUEST.with_seed(7))
+    assert (len(api.posts), entry_in(store).state) == (1, EntryState.IN_DOUBT)
+    assert sum(clock.slept) >= P.settling_time
+
+
 def test_a_request_that_appears_between_the_scans_is_adopted(submit: Any, api: Any, clock: Any) -> None:
     api.answers = [LOST]
     clock.on_sleep = lambda: api.add(api.posts[0])
