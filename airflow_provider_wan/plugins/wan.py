@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from airflow.plugins_manager import AirflowPlugin
+from airflow.providers.common.compat.sdk import conf
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, MutableMapping
@@ -13,8 +15,6 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
 
 URL_PREFIX = "/wan"
-_ICON = f"{URL_PREFIX}/static/clip.svg"
-_ICON_DARK = f"{URL_PREFIX}/static/clip-dark.svg"
 
 
 class LazyGallery:
@@ -41,16 +41,34 @@ class LazyGallery:
         await self._app(scope, receive, send)
 
 
-def _view(name: str, destination: str, path: str, url_route: str, **more: Any) -> dict[str, Any]:
-    return {
-        "name": name,
-        "href": f"{URL_PREFIX}{path}",
-        "destination": destination,
-        "url_route": url_route,
-        "icon": _ICON,
-        "icon_dark_mode": _ICON_DARK,
-        **more,
-    }
+def build_views() -> list[dict[str, Any]]:
+    """Return the tabs and pages. Airflow's UI takes addresses as they are: they begin with its own path."""
+    root = urlsplit(conf.get("api", "base_url", fallback="") or "").path.rstrip("/") + URL_PREFIX
+
+    def view(name: str, destination: str, path: str, url_route: str, **more: Any) -> dict[str, Any]:
+        return {
+            "name": name,
+            "href": f"{root}{path}",
+            "destination": destination,
+            "url_route": url_route,
+            "icon": f"{root}/static/clip.svg",
+            "icon_dark_mode": f"{root}/static/clip-dark.svg",
+            **more,
+        }
+
+    return [
+        view("Wan clips", "nav", "/", "wan-clips", category="browse"),
+        view("Wan spend", "nav", "/spend", "wan-spend", category="browse"),
+        view("Clips", "dag", "/dags/{DAG_ID}", "wan-dag"),
+        view("Clips", "dag_run", "/dags/{DAG_ID}/runs/{RUN_ID}", "wan-run"),
+        view("Clips", "task", "/dags/{DAG_ID}/tasks/{TASK_ID}", "wan-task"),
+        view(
+            "Clips",
+            "task_instance",
+            "/dags/{DAG_ID}/runs/{RUN_ID}/tasks/{TASK_ID}/{MAP_INDEX}",
+            "wan-task-instance",
+        ),
+    ]
 
 
 class WanPlugin(AirflowPlugin):
@@ -60,16 +78,4 @@ class WanPlugin(AirflowPlugin):
     fastapi_apps = [  # noqa: RUF012 - Airflow reads class attributes
         {"app": LazyGallery(), "url_prefix": URL_PREFIX, "name": "Wan gallery"}
     ]
-    external_views = [  # noqa: RUF012
-        _view("Wan clips", "nav", "/", "wan-clips", category="browse"),
-        _view("Wan spend", "nav", "/spend", "wan-spend", category="browse"),
-        _view("Clips", "dag", "/dags/{DAG_ID}", "wan-dag"),
-        _view("Clips", "dag_run", "/dags/{DAG_ID}/runs/{RUN_ID}", "wan-run"),
-        _view("Clips", "task", "/dags/{DAG_ID}/tasks/{TASK_ID}", "wan-task"),
-        _view(
-            "Clips",
-            "task_instance",
-            "/dags/{DAG_ID}/runs/{RUN_ID}/tasks/{TASK_ID}/{MAP_INDEX}",
-            "wan-task-instance",
-        ),
-    ]
+    external_views = build_views()
