@@ -25,19 +25,29 @@ def create_s3_client(aws_conn_id: str | None, s3_options: Mapping[str, Any] | No
 
 
 def create_signing_client(
-    aws_conn_id: str | None, s3_options: Mapping[str, Any] | None = None, *, max_connections: int = 10
+    aws_conn_id: str | None,
+    s3_options: Mapping[str, Any] | None = None,
+    *,
+    max_connections: int = 10,
+    timeout: float | None = None,
 ) -> Any:
     """Return a boto3 S3 client whose presigned URLs every region and KMS accept.
 
     :param aws_conn_id: id of the AWS connection; None: boto3's own credentials.
     :param s3_options: options of a task for everything that the client writes.
     :param max_connections: maximum number of connections that the client keeps open.
+    :param timeout: seconds for a connection and for each read, which are tried twice; None for the connection's.
     :raises WanValidationError: if an option is not known.
     """
-    return _create(aws_conn_id, s3_options, max_connections)
+    return _create(aws_conn_id, s3_options, max_connections, timeout)
 
 
-def _create(aws_conn_id: str | None, s3_options: Mapping[str, Any] | None, max_connections: int | None) -> Any:
+def _create(
+    aws_conn_id: str | None,
+    s3_options: Mapping[str, Any] | None,
+    max_connections: int | None,
+    timeout: float | None = None,
+) -> Any:
     """Return a client that sends the options of task, deployment and connection with everything that it writes."""
     from airflow.providers.amazon.aws.hooks.s3 import S3Hook
 
@@ -57,7 +67,7 @@ def _create(aws_conn_id: str | None, s3_options: Mapping[str, Any] | None, max_c
     )
     config = build_checksum_config(connection.botocore_config, connection.get_service_endpoint_url("s3"))
     if max_connections is not None:
-        config = build_signing_config(config, max_connections=max_connections)
+        config = build_signing_config(config, max_connections=max_connections, timeout=timeout)
     client = S3Hook(aws_conn_id, config=config).get_conn()
     set_write_options(client, options)
     return client

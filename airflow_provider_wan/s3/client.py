@@ -26,13 +26,19 @@ _ENCRYPTION_OPTIONS = frozenset({"BucketKeyEnabled", "SSEKMSEncryptionContext", 
 _WRITES = ("PutObject", "CreateMultipartUpload", "CopyObject")
 
 
-def build_signing_config(given: Config | None = None, *, max_connections: int = 10) -> Config:
+def build_signing_config(
+    given: Config | None = None, *, max_connections: int = 10, timeout: float | None = None
+) -> Config:
     """Return a configuration of a client that signs with version 4, as KMS and the newer regions require.
 
     :param given: configuration of the connection, which it extends.
     :param max_connections: maximum number of connections that the client keeps open.
+    :param timeout: seconds for a connection and for each read, which are tried twice; None for the connection's.
     """
     config = Config(signature_version="s3v4", max_pool_connections=max_connections)
+    if timeout is not None:
+        retries = {"mode": "standard", "total_max_attempts": 2}
+        config = config.merge(Config(connect_timeout=timeout, read_timeout=timeout, retries=retries))
     return config if given is None else given.merge(config)
 
 

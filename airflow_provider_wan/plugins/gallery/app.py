@@ -20,7 +20,7 @@ from airflow.api_fastapi.core_api.security import GetUserDep, get_user, requires
 from fastapi import Depends, FastAPI, HTTPException, Query, Request, Response
 from fastapi.responses import FileResponse, HTMLResponse, RedirectResponse
 
-from airflow_provider_wan.plugins.gallery.batches import list_batches, read_progress
+from airflow_provider_wan.plugins.gallery.batches import ProgressReader, list_batches
 from airflow_provider_wan.plugins.gallery.clips import (
     MAX_PAGE_SIZE,
     PAGE_SIZE,
@@ -62,6 +62,7 @@ def create_app(index: ClipIndex | None = None) -> FastAPI:
         dependencies=[Depends(get_user)],
     )
     app.state.index = index or open_index()
+    app.state.progress = ProgressReader()
 
     @app.middleware("http")
     async def add_headers(request: Request, call_next: Any) -> Response:
@@ -133,15 +134,15 @@ def _clips(request: Request, query: ScopeDep) -> dict[str, Any]:
         "read_at": snapshot.read_at,
         "reading": snapshot.reading,
         "error": snapshot.error(query.dag_ids),
-        "batches": _progress(query),
+        "batches": _progress(request, query),
     }
 
 
-def _progress(query: ClipQuery) -> list[dict[str, Any]]:
+def _progress(request: Request, query: ClipQuery) -> list[dict[str, Any]]:
     if query.dag_id is None or query.run_id is None:
         return []
-    batches = list_batches(query.dag_id, query.run_id, query.task_id, query.map_index)
-    return [progress for progress in map(read_progress, batches) if progress is not None]
+    reader: ProgressReader = request.app.state.progress
+    return reader.read(list_batches(query.dag_id, query.run_id, query.task_id, query.map_index))
 
 
 def _sheet(dag_id: str, run_id: str, task_id: str, map_index: int) -> RedirectResponse:
@@ -161,10 +162,11 @@ def _spend(request: Request, query: ScopeDep) -> dict[str, Any]:
 
 def _readable_clip(request: Request, user: GetUserDep, clip_id: str) -> Clip:
     index: ClipIndex = request.app.state.index
+    # Another process of the API server may have given the list: this one's may be old, or not there yet.
+    index.refresh()
     clip = index.get(clip_id)
-    if clip is None:
-        index.snapshot()
-        clip = index.get(clip_id)
+    if clip is None and not index.is_complete:
+        raise HTTPException(503, "The ledger is not read yet, or can't be read. Try again in a moment.")
     if clip is None:
         raise HTTPException(404, "The ledger has no such clip.")
     _check_dag(request, user, clip.dag_id)

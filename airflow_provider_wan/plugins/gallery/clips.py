@@ -26,13 +26,14 @@ class Clip:
     :param finished_at: Unix seconds of the end.
     :param seconds: length of the video.
     :param estimate: US dollars, by the prices at the payment.
-    :param cost: US dollars charged, as far as is known.
+    :param cost: US dollars charged, duplicate charges included, as far as is known.
     :param reason: why it failed or is in doubt.
     :param archive_uri: ``s3://`` URI of the archived video.
     :param source_uri: URI of the source image, without a query string.
     :param duplicates: ids of further requests that were charged for the same clip.
     :param reused: how often a task was given this clip instead of paying for another.
     :param ledger: tag of its ledger; empty for the deployment's.
+    :param is_sent: whether a request was accepted, or may have been.
     """
 
     fingerprint: str
@@ -58,6 +59,7 @@ class Clip:
     duplicates: tuple[str, ...] = ()
     reused: int = 0
     ledger: str = ""
+    is_sent: bool = True
 
     @property
     def id(self) -> str:
@@ -74,8 +76,9 @@ class Clip:
 
     @property
     def day(self) -> str:
-        """The UTC day of the claim."""
-        return datetime.fromtimestamp(self.started_at, UTC).strftime("%Y-%m-%d")
+        """The UTC day of the acceptance, or else of the claim."""
+        moment = self.started_at if self.submitted_at is None else self.submitted_at
+        return datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%d")
 
     def waited(self, now: float) -> float | None:
         """
@@ -236,7 +239,7 @@ def _group(clips: Iterable[Clip], key: Callable[[Clip], str]) -> list[dict[str, 
         name = key(clip)
         row = rows.setdefault(name, {"name": name, **dict.fromkeys(_SUMS, 0)})
         row["clips"] += 1
-        row["estimate"] += clip.estimate or 0.0
+        row["estimate"] += (clip.estimate or 0.0) if clip.is_sent else 0.0
         row["charged"] += clip.cost or 0.0
         row["duplicates"] += len(clip.duplicates)
         row["reused"] += clip.reused

@@ -15,6 +15,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from airflow_provider_wan.api.errors import WanError
 from airflow_provider_wan.plugins.gallery.clips import Clip, is_open
 
 log = logging.getLogger(__name__)
@@ -136,9 +137,7 @@ class ClipIndex:
 
     def snapshot(self) -> Snapshot:
         """Return what is known, and begin to read anew in the background if that is due."""
-        thread = self._start_if_due()
-        if thread is not None and self._read_at is None:
-            thread.join(FIRST_READING_SECONDS)
+        self.refresh()
         with self._lock:
             reading = self._thread is not None and self._thread.is_alive()
             states = list(self._states.values())
@@ -147,6 +146,20 @@ class ClipIndex:
             if self._error is not None:
                 errors.insert(0, (KnownLedger(""), self._error))
             return Snapshot(clips, self._read_at, reading, tuple(errors))
+
+    def refresh(self) -> None:
+        """Begin to read anew in the background if that is due, and wait a moment for the first reading."""
+        thread = self._start_if_due()
+        if thread is not None and self._read_at is None:
+            thread.join(FIRST_READING_SECONDS)
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether all ledgers were read, so that a clip that is not known is in none of them."""
+        with self._lock:
+            states = list(self._states.values())
+        is_read = self._read_at is not None and self._error is None
+        return is_read and all(state.read_at is not None for state in states)
 
     def get(self, clip_id: str) -> Clip | None:
         """
@@ -215,5 +228,9 @@ class ClipIndex:
 
 
 def _describe(error: Exception) -> str:
-    log.warning("The gallery can't read a ledger: %s", error)
-    return str(error) or type(error).__name__
+    if isinstance(error, WanError):
+        log.warning("The gallery can't read a ledger: %s", error)
+        return str(error)
+    # Its text may name hosts, users and queries of the database, which are not for everybody who is logged in.
+    log.error("The gallery can't read a ledger", exc_info=error)
+    return f"{type(error).__name__}: see the API server's log."

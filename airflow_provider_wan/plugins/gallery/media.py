@@ -10,7 +10,6 @@ from typing import Any
 from airflow_provider_wan.api.errors import WanValidationError
 from airflow_provider_wan.media.clip_record import MAX_RECORD_BYTES, record_key
 from airflow_provider_wan.plugins.gallery.source import s3_client
-from airflow_provider_wan.s3.errors import S3_ERRORS
 from airflow_provider_wan.s3.objects import read_object
 from airflow_provider_wan.s3.presign import presign
 from airflow_provider_wan.s3.uri import parse_s3_uri
@@ -49,9 +48,15 @@ def read_clip_record(archive_uri: str) -> dict[str, Any]:
     """
     bucket, key = _split(archive_uri)
     try:
-        document = json.loads(read_object(s3_client(), bucket, record_key(key), MAX_RECORD_BYTES) or "{}")
-    except (*S3_ERRORS, OSError, ValueError) as error:
+        body = read_object(s3_client(), bucket, record_key(key), MAX_RECORD_BYTES)
+        document = None if body is None else json.loads(body)
+    except Exception as error:  # whatever it is, the clip is shown without its record
         raise MediaUnavailableError(f"The record beside {archive_uri} can't be read: {type(error).__name__}.") from None
+    if document is None:
+        raise MediaUnavailableError(
+            f"There is no record beside {archive_uri}: the clip was moved or deleted. A task that asks for it again "
+            "archives it anew, for as long as the API has it; that costs nothing."
+        )
     return document if isinstance(document, dict) else {}
 
 

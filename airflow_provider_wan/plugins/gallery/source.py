@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 # Of the ledgers that tasks have named, so many are read: those that were used last.
 MAX_LEDGERS = 200
+# A request that waits for S3 occupies one of the API server's few threads.
+S3_TIMEOUT_SECONDS = 5.0
 
 
 def aws_conn_id() -> str | None:
@@ -40,11 +42,9 @@ def s3_client() -> Any:
     """Return a boto3 client of this thread."""
     local = _thread_clients()
     if not hasattr(local, "client"):
-        from airflow.providers.amazon.aws.hooks.s3 import S3Hook
+        from airflow_provider_wan.hooks.s3_client import create_signing_client
 
-        from airflow_provider_wan.s3.client import build_signing_config
-
-        local.client = S3Hook(aws_conn_id=aws_conn_id(), config=build_signing_config()).get_conn()
+        local.client = create_signing_client(aws_conn_id(), timeout=S3_TIMEOUT_SECONDS)
     return local.client
 
 
@@ -56,6 +56,8 @@ def open_index() -> ClipIndex:
 def build_clip(entry: LedgerEntry) -> Clip:
     """Return what the gallery shows of an entry."""
     outcome = entry.outcome
+    duplicates = [past.cost for past in entry.duplicates if past.cost is not None]
+    costs = [*duplicates, *([] if entry.cost is None else [entry.cost])]
     return Clip(
         fingerprint=entry.fingerprint,
         state=str(entry.state),
@@ -71,13 +73,14 @@ def build_clip(entry: LedgerEntry) -> Clip:
         resolution=entry.resolution,
         seconds=entry.duration,
         estimate=entry.cost_estimate,
-        cost=entry.cost,
+        cost=round(sum(costs), 6) if costs else None,
         reason=outcome.error if outcome else None,
         permanent=bool(outcome and outcome.permanent),
         archive_uri=entry.archive_uri,
         source_uri=entry.source_uri,
         attempts=len(entry.request_ids),
         reused=entry.reuse_count,
+        is_sent=bool(entry.request_id) or entry.may_have_been_sent,
         duplicates=tuple(past.request_id for past in entry.duplicates if past.request_id),
     )
 
@@ -132,6 +135,8 @@ def list_named_ledgers() -> list[KnownLedger]:
     last_used: dict[str, float] = {}
     for uri, dag_id, time in rows:
         if isinstance(uri, str) and uri.startswith(("s3://", "file://")):
+            # As the store itself does: two spellings of one ledger would show and count its clips twice.
+            uri = uri.rstrip("/")
             dag_ids[uri].add(dag_id)
             last_used.setdefault(uri, time.timestamp())
     return [KnownLedger(uri, frozenset(dags), last_used[uri]) for uri, dags in dag_ids.items()]

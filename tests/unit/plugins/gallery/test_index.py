@@ -7,6 +7,9 @@ import threading
 from collections.abc import Iterator
 from dataclasses import replace
 
+import pytest
+
+from airflow_provider_wan.ledger import LedgerUnavailableError
 from airflow_provider_wan.plugins.gallery.clips import Clip
 from airflow_provider_wan.plugins.gallery.index import (
     FULL_REFRESH_SECONDS,
@@ -85,7 +88,7 @@ def test_a_store_that_is_away_leaves_what_was_read_before_with_the_reason() -> N
     source, clock = Source(CLIP), Clock()
     index = ClipIndex(source, clock)
     read(index)
-    source.error = RuntimeError("The ledger can't be listed: EndpointConnectionError.")
+    source.error = LedgerUnavailableError("The ledger can't be listed: EndpointConnectionError.")
     clock.now += REFRESH_SECONDS
     read(index)
     snapshot = index.snapshot()
@@ -161,7 +164,7 @@ def test_a_ledger_that_is_away_hides_no_other_and_its_error_is_for_readers_of_it
     source = Source(CLIP)
     ledger = of_a_batch(source)
     del source.named[ledger.uri]
-    source.error = RuntimeError("NoSuchBucket: clips")
+    source.error = LedgerUnavailableError("NoSuchBucket: clips")
     index = ClipIndex(source)
     read(index)
     snapshot = index.snapshot()
@@ -201,3 +204,27 @@ def test_a_ledger_that_no_xcom_names_any_more_is_forgotten() -> None:
     clock.now += REFRESH_SECONDS
     read(index)
     assert index.snapshot().clips == ()
+
+
+def test_what_else_goes_wrong_is_named_and_its_text_stays_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    source = Source(CLIP)
+    source.error = OSError('connection to server at "10.0.0.7", user "airflow": password authentication failed')
+    index = ClipIndex(source)
+    read(index)
+    assert index.snapshot().error(None) == "OSError: see the API server's log."
+    assert "10.0.0.7" in caplog.text
+
+
+def test_a_clip_is_known_to_be_absent_only_when_every_ledger_was_read() -> None:
+    source, clock = Source(CLIP), Clock()
+    ledger = of_a_batch(source)
+    named = source.named.pop(ledger.uri)
+    source.error = LedgerUnavailableError("NoSuchBucket: clips")
+    index = ClipIndex(source, clock)
+    assert not index.is_complete
+    read(index)
+    assert not index.is_complete
+    source.error, source.named[ledger.uri] = None, named
+    clock.now += REFRESH_SECONDS
+    read(index)
+    assert index.is_complete
