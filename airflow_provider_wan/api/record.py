@@ -67,6 +67,11 @@ class RequestStatus(StrEnum):
 _logged_statuses: set[str] = set()
 
 
+def normalize_id(request_id: str) -> str:
+    """Return a request id for comparisons: a service may write it in other capitals in a list than in a response."""
+    return request_id.strip().casefold()
+
+
 @dataclass(frozen=True)
 class RequestRecord:
     """One request as the API describes it.

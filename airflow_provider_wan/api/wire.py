@@ -30,7 +30,7 @@ from airflow_provider_wan.api.errors import (
     WanRateLimitError,
     WanValidationError,
 )
-from airflow_provider_wan.api.record import RequestRecord, extract_error
+from airflow_provider_wan.api.record import RequestRecord, extract_error, normalize_id
 from airflow_provider_wan.api.request import WanRequest
 
 CONNECT_TIMEOUT: Final = 10.0
@@ -200,7 +200,7 @@ def parse_request(response: HttpResponse, request_id: str, *, include_reason: bo
     record = RequestRecord.parse(
         parse_lookup_response(response, f"Request {request_id}", include_reason=include_reason)
     )
-    if record.request_id.strip().casefold() != request_id.strip().casefold():
+    if normalize_id(record.request_id) != normalize_id(request_id):
         raise WanProtocolError(
             f"The API's response for request {request_id} describes another one. It is ignored, and polled again."
         )

@@ -30,6 +30,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_provider_wan.api.config import Account
+from airflow_provider_wan.api.record import normalize_id
 from airflow_provider_wan.api.redaction import clean_text, public_url, redact
 from airflow_provider_wan.ledger.errors import (
     IllegalTransitionError,
@@ -285,6 +286,10 @@ class LedgerEntry:
         """Ids of all requests that were ever made for the clip."""
         ids = {self.request_id, *(past.request_id for past in self.history)}
         return frozenset(request_id for request_id in ids if request_id)
+
+    def is_own_request(self, request_id: str) -> bool:
+        """Return whether a request was made for the clip, in whatever capitals its id is written."""
+        return normalize_id(request_id) in map(normalize_id, self.request_ids)
 
     @property
     def attempts(self) -> int:
@@ -558,7 +563,7 @@ def relocated(entry: LedgerEntry, uri: str, sha256: str) -> LedgerEntry:
 
 def record_duplicate(entry: LedgerEntry, request_id: str, seed: int, now: float) -> LedgerEntry:
     """Record a duplicate charge: a request that was accepted beside the one that is waited for."""
-    if request_id in entry.request_ids:
+    if entry.is_own_request(request_id):
         return entry
     past = PastRequest(request_id, seed, PastEnd.DUPLICATE, now, submitted_at=now, cost=entry.cost_estimate)
     return replace(entry, history=_bound_history([*entry.history, past]))

@@ -201,7 +201,7 @@ class Ledger:
         now = self._clock()
 
         def change(entry: LedgerEntry) -> LedgerEntry | None:
-            if request_id in entry.request_ids:
+            if entry.is_own_request(request_id):
                 return None
             ours = entry.owner == claim.owner or entry.intent_at is None
             if entry.state is EntryState.IN_DOUBT or (entry.state is EntryState.CLAIMED and ours):

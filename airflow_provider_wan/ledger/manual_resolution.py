@@ -123,12 +123,12 @@ def adopt_request(
         raise ResolutionRefusedError(
             f"Request {record.request_id} is not this clip's: it was accepted long after the submission. Check the id."
         )
-    if record.request_id in entry.request_ids:
+    if entry.is_own_request(record.request_id):
         raise ResolutionRefusedError(
             f"Request {record.request_id} is an earlier one of this clip, and has ended. Let the next attempt decide."
         )
     others = OtherEntries.read(ledger.store, entry, None)
-    if record.request_id in others.request_ids or (match is Match.REWRITTEN and others.explain(record)):
+    if others.own(record) or (match is Match.REWRITTEN and others.explain(record)):
         raise ResolutionRefusedError(
             f"Request {record.request_id} belongs to another clip of the ledger. Check the id."
         )

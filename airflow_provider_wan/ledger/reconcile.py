@@ -26,7 +26,7 @@ from typing import Any, Protocol
 
 from airflow_provider_wan.api.config import Account
 from airflow_provider_wan.api.errors import WanError, WanNotFoundError
-from airflow_provider_wan.api.record import RequestRecord, RequestStatus
+from airflow_provider_wan.api.record import RequestRecord, RequestStatus, normalize_id
 from airflow_provider_wan.api.request import MODELS, PROMPT_PARAMETERS, WanRequest
 from airflow_provider_wan.ledger.entry import LedgerEntry
 from airflow_provider_wan.ledger.errors import LedgerUnavailableError
@@ -119,10 +119,10 @@ def reconcile_entry(
     pending: list[str] = []
     old_enough = now - entry.last_sent_at > policy.settling_time
     for record in _merge(histories):
-        if record.request_id in entry.request_ids:
+        if entry.is_own_request(record.request_id):
             continue
         match = match_record(entry, request, record)
-        if record.request_id in others.request_ids and not (match is Match.YES and entry.seed_drawn):
+        if others.own(record) and not (match is Match.YES and entry.seed_drawn):
             continue
         hides = match in (Match.PAYLOAD_HIDDEN, Match.REWRITTEN)
         if hides and not _may_be_charged_for(entry, record, policy):
@@ -185,7 +185,7 @@ def find_duplicates(
     return tuple(
         record
         for record in _merge(histories)
-        if record.request_id not in entry.request_ids | others.request_ids
+        if not (entry.is_own_request(record.request_id) or others.own(record))
         and record.status not in _NOT_CHARGED
         and _find_seeds(record.payload) & entry.seeds
         and not _contradicts(entry, None, record)
@@ -270,7 +270,7 @@ def is_request_of_another(store: LedgerStore, entry: LedgerEntry, record: Reques
         return False
     since = min(entry.last_sent_at, record.created_at or entry.last_sent_at) - 2 * policy.clock_margin
     try:
-        return record.request_id in OtherEntries.read(store, entry, since).request_ids
+        return OtherEntries.read(store, entry, since).own(record)
     except LedgerUnavailableError:
         return False
 
@@ -307,7 +307,7 @@ class OtherEntries:
     """
     What other entries of the ledger say.
 
-    :param request_ids: requests that belong to them.
+    :param request_ids: requests that belong to them, in small letters.
     :param known: requests of the same account, with the time of their acceptance.
     :param undecided: time and fingerprint of the entries that may have sent the same payload and have no request id.
     :param sent: model, and hash of the payload, of all that they have sent on the same account.
@@ -339,7 +339,7 @@ class OtherEntries:
             other = stored.entry
             if other.fingerprint == entry.fingerprint:
                 continue
-            request_ids |= other.request_ids
+            request_ids |= set(map(normalize_id, other.request_ids))
             if other.account == entry.account:
                 sent.add((other.model, other.payload_sha256))
             if other.account == entry.account and other.request_id and other.submitted_at is not None:
@@ -352,9 +352,13 @@ class OtherEntries:
         """Return what a later reading says as well; ``known`` stays that of the first."""
         return OtherEntries(self.request_ids | later.request_ids, self.known, later.undecided, self.sent | later.sent)
 
+    def own(self, record: RequestRecord) -> bool:
+        """Return whether a record is a request of theirs by its id."""
+        return normalize_id(record.request_id) in self.request_ids
+
     def explain(self, record: RequestRecord) -> bool:
         """Return whether a record is a request of theirs: by its id, or by a payload that is just what they sent."""
-        return record.request_id in self.request_ids or any(
+        return self.own(record) or any(
             (model, hash_payload(record.payload, model)) in self.sent for model in {model for model, _ in self.sent}
         )
 
@@ -375,15 +379,15 @@ def _control(
 
     if history.gap:
         return inconclusive(history.gap)
-    listed = {record.request_id for record in history.records}
+    listed = {normalize_id(record.request_id) for record in history.records}
     relevant = [each for each in others.known if history.model in (None, each.model)]
-    missing = [each for each in relevant if each.submitted_at >= since and each.request_id not in listed]
+    missing = [each for each in relevant if each.submitted_at >= since and normalize_id(each.request_id) not in listed]
     if missing:
         reason = f"it does not show request {missing[0].request_id}, which was accepted"
         if all(each.submitted_at > now - policy.list_lag for each in missing):
             return ReconcileResult(Finding.UNDECIDED, reason=f"the API's list of requests lags behind: {reason}")
         return inconclusive(reason)
-    listed_known = [each for each in relevant if each.request_id in listed]
+    listed_known = [each for each in relevant if normalize_id(each.request_id) in listed]
     first_sent_at = get_first_sent_at(entry)
     reaches_back = history.read_back_to <= since
     # Newest first, ours would stand before any request that was accepted earlier.
@@ -426,7 +430,7 @@ def _rank_given(
 
     A failed or cancelled request is nobody's: it is not charged, and may be that of an entry that is long decided.
     """
-    possible = [record for record in ours if is_charged(record) and record.request_id not in others.request_ids]
+    possible = [record for record in ours if is_charged(record) and not others.own(record)]
     timeless = [record.request_id for record in possible if record.created_at is None]
     candidates = sorted((record for record in possible if is_in_time(entry, record, policy)), key=_get_age)
     own = (entry.last_sent_at, entry.fingerprint)
@@ -461,7 +465,7 @@ def _rank_given(
 def _merge(histories: Iterable[RequestHistory]) -> list[RequestRecord]:
     records: dict[str, RequestRecord] = {}
     for history in histories:
-        records.update((record.request_id, record) for record in history.records)
+        records.update((normalize_id(record.request_id), record) for record in history.records)
     return list(records.values())
 
 

@@ -27,7 +27,7 @@ from airflow_provider_wan.api.errors import (
     WanValidationError,
 )
 from airflow_provider_wan.api.pricing import Prices, estimate_cost_within_budget, find_price
-from airflow_provider_wan.api.record import RequestRecord, RequestStatus
+from airflow_provider_wan.api.record import RequestRecord, RequestStatus, normalize_id
 from airflow_provider_wan.api.request import MAX_SEED, WanRequest
 from airflow_provider_wan.ledger import entry as entries
 from airflow_provider_wan.ledger.entry import NO_REFERENCE, EntryState, LedgerEntry, Owner, TaskReference
@@ -674,7 +674,7 @@ class Submitter:
     def _record_lost_claim(self, entry: LedgerEntry, record: RequestRecord) -> SubmitResult | None:
         """Record a request that was accepted although our claim was taken over while its POST was in flight."""
         current = self.ledger.record_late_acceptance(entry, record.request_id)
-        if current is not None and current.request_id == record.request_id:
+        if current is not None and normalize_id(current.request_id or "") == normalize_id(record.request_id):
             return SubmitResult(current, record, True)
         cancelled = self._api.cancel(record.request_id)
         log.error(

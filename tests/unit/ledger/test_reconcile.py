@@ -591,6 +591,18 @@ def test_the_late_scan_finds_what_is_charged_beside_the_request_of_the_entry(api
     assert late_scan(api, store, entry) == ["second"]
 
 
+def test_a_list_that_writes_ids_in_other_capitals_shows_neither_a_duplicate_nor_a_request_of_nobody(
+    api: Any, store: Any
+) -> None:
+    api.add(SENT, request_id="0b8f2c1e-abc")
+    mine = submitted(a_post(), "0B8F2C1E-ABC", NOW)
+    assert late_scan(api, store, mine) == []
+    again = reclaim(failed(mine, "internal error", False, NOW), a_claim())
+    assert scan(api, store, in_doubt(again, "reset", NOW)).finding is Finding.ABSENT
+    store.create(replace(mine, fingerprint="other", owner=str(OTHER), seed_drawn=False))
+    assert scan(api, store, a_post(drawn=False)).finding is Finding.ABSENT
+
+
 def test_the_late_scan_covers_all_seeds_that_were_ever_sent(api: Any, store: Any) -> None:
     again = replace(reclaim(in_doubt(a_post(), "reset", NOW), a_claim(seed=9, now=NOW + 400)), intent_at=NOW + 400)
     api.add(SENT, request_id="first")

@@ -190,6 +190,23 @@ def test_an_acceptance_after_a_take_over_is_recorded_as_a_duplicate_charge_and_c
     assert api.cancelled == ["r2"]
 
 
+def test_a_request_that_another_process_found_in_other_capitals_is_neither_a_duplicate_nor_cancelled(
+    submit: Any, store: Any, api: Any
+) -> None:
+    accept = api.submit
+
+    def submit_while_it_is_found(request: Any) -> Any:
+        record = accept(request)
+        stored = store.read(FINGERPRINT)
+        found = entries.submitted(stored.entry, record.request_id.upper(), NOW, found=True)
+        store.replace(found, stored.version)
+        return record
+
+    api.submit = submit_while_it_is_found
+    got = submit()
+    assert (got.entry.request_id, got.entry.duplicates, api.cancelled) == ("R1", (), [])
+
+
 def test_an_attempt_sends_at_most_one_more_post_after_a_proof_of_absence(
     submit: Any, api: Any, store: Any, clock: Any
 ) -> None:
