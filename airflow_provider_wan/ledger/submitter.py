@@ -224,6 +224,8 @@ class Submitter:
         self._doubted: dict[str, tuple[str, float]] = {}
         self._absent: dict[str, tuple[str, float]] = {}
         self._refused: dict[str, RefusedClaim] = {}
+        # By request id: hash of the payload for which this process got it.
+        self._accepted: dict[str, str] = {}
 
     def submit_once(
         self,
@@ -543,7 +545,9 @@ class Submitter:
                 return self._record_refusal(submission, claimed, error, tries)
         finally:
             connection.close()
-        if is_request_of_another(self.ledger.store, claimed.entry, record, self._policy):
+        payload_sha256 = claimed.entry.payload_sha256
+        is_repeated = self._accepted.setdefault(normalize_id(record.request_id), payload_sha256) != payload_sha256
+        if is_repeated or is_request_of_another(self.ledger.store, claimed.entry, record, self._policy):
             doubt = WanInDoubtError(
                 f"The submission was answered with request {record.request_id}, which belongs to another clip of the "
                 "ledger. Whether this submission was accepted is not known."

@@ -484,6 +484,17 @@ def test_a_post_that_is_answered_with_the_request_of_another_entry_is_in_doubt(
     assert (entry_in(store).request_id, len(api.posts)) == ("r2", 1)
 
 
+def test_a_post_that_is_answered_as_an_earlier_one_of_the_same_process_is_in_doubt(
+    submitter: Any, store: Any, api: Any
+) -> None:
+    first = submitter.try_submit(replace(build_submission(), fingerprint="clip1"))
+    # As documented, the response has no payload: nothing in it shows whose it is.
+    answer_with(api, request_id=first.entry.request_id, payload={})
+    second = submitter.try_submit(replace(build_submission(), fingerprint="clip2"))
+    assert (first.entry.request_id, second.entry.request_id) == ("r1", "r2")
+    assert len(api.posts) == 2
+
+
 @pytest.mark.parametrize(
     "change",
     [{"payload": {"seed": 99}}, {"payload": {"seed": 99}, "created_at": None}, {"payload": {}}],
