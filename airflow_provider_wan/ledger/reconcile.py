@@ -173,7 +173,7 @@ def find_duplicates(
     :param store: the ledger's store.
     :param entry: the entry.
     :param policy: times and limits.
-    :returns: those that are charged; None if the list can't be read so far back.
+    :returns: those that are charged; None if the list can't be read so far back, or does not show what it has to.
     """
     since = get_first_sent_at(entry) - policy.clock_margin
     histories = read_histories(api, entry.model, since, policy)
@@ -182,7 +182,7 @@ def find_duplicates(
     others = OtherEntries.read(store, entry, since)
     if others.undecided and not entry.seed_drawn:
         return None
-    return tuple(
+    found = tuple(
         record
         for record in _merge(histories)
         if not (entry.is_own_request(record.request_id) or others.own(record))
@@ -194,6 +194,13 @@ def find_duplicates(
             or (hash_payload(record.payload, entry.model) == entry.payload_sha256 and is_in_time(entry, record, policy))
         )
     )
+    return found if found or any(_covers(history, entry, since) for history in histories) else None
+
+
+def _covers(history: RequestHistory, entry: LedgerEntry, since: float) -> bool:
+    """Return whether a reading would show a second request: it goes back so far, or shows the one that is known."""
+    shows_own = any(entry.is_own_request(record.request_id) for record in history.records)
+    return history.gap is None and (shows_own or history.read_back_to <= since)
 
 
 def read_histories(api: RequestLister, model: str, since: float, policy: Policy) -> tuple[RequestHistory, ...]:

@@ -623,6 +623,18 @@ def test_the_late_scan_with_the_users_seed_takes_only_the_same_payload_in_time_a
     assert late_scan(api, store, entry) is None
 
 
+def test_the_late_scan_finds_out_nothing_from_a_list_that_is_empty_or_lacks_the_request_that_is_known(
+    api: Any, store: Any
+) -> None:
+    entry = submitted(a_post(), "mine", NOW)
+    api.records.clear()
+    assert late_scan(api, store, entry) is None
+    api.add({**SENT, "seed": 8}, created_at=NOW + 60)
+    assert late_scan(api, store, entry) is None
+    api.add(SENT, request_id="mine")
+    assert late_scan(api, store, entry) == []
+
+
 def test_the_late_scan_finds_out_nothing_from_a_list_that_can_not_be_read(api: Any, store: Any) -> None:
     api.list_error = WanLookupError("HTTP 502")
     assert late_scan(api, store, submitted(a_post(), "mine", NOW)) is None
