@@ -64,9 +64,10 @@ def emit_asset_events(context: Context, operator: BaseOperator, address: str, ex
     :param extra: plain values, stored below the key ``wan``.
     """
     from airflow.sdk import Asset, AssetAlias
+    from airflow.sdk.definitions.asset import AssetRef
 
     for outlet in operator.outlets:
-        if isinstance(outlet, Asset):
+        if isinstance(outlet, Asset | AssetRef):
             context["outlet_events"][outlet].extra.update({"wan": dict(extra)})
         elif isinstance(outlet, AssetAlias):
             asset = Asset(uri=address, name=address)

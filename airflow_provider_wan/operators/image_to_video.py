@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_provider_wan.api.errors import WanError, WanValidationError
+from airflow_provider_wan.api.request import MEDIA_ARGUMENTS
 from airflow_provider_wan.operators import ledger_context
 from airflow_provider_wan.operators.arguments import FITS, build_fit_options, parse_choice, parse_seconds
 from airflow_provider_wan.operators.assets import add_default_outlet, build_file_asset
@@ -126,7 +127,8 @@ class WanImageToVideoOperator(WanI2VOperator):
         """
         from airflow_provider_wan.operators.lineage import build_lineage
 
-        return build_lineage([self.source, *self._list_sources()[1:]], [(self._result or {}).get("uri")], self._result)
+        others = self._list_sources(name for name in MEDIA_ARGUMENTS if name != "img_url")
+        return build_lineage([self.source, *others], [(self._result or {}).get("uri")], self._result)
 
     def _finish(self, context: Context, result: dict[str, Any]) -> dict[str, Any]:
         return super()._finish(context, self._archive(result))

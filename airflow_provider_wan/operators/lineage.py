@@ -17,7 +17,8 @@ from airflow.providers.common.compat.openlineage.facet import (
 from airflow.providers.openlineage.extractors import OperatorLineage
 from openlineage.client.generated.base import OutputDatasetFacet
 
-from airflow_provider_wan.s3.uri import split_s3_uri
+#: Other names of schemes, by which one object would be two datasets.
+_SCHEMES = {"s3a": "s3", "s3n": "s3", "gcs": "gs"}
 
 
 @attr.define
@@ -47,17 +48,20 @@ class WanClipRunFacet(RunFacet):
 def name_dataset(uri: str) -> tuple[str, str]:
     """Return namespace and name of a file, as OpenLineage has them.
 
-    :param uri: ``s3://`` URI, http(s) URL, whose query is left out, or a path.
+    :param uri: URI of an object, http(s) URL, whose query is left out, or a path.
     """
-    scheme, separator, _ = uri.partition("://")
-    if scheme == "s3":
-        bucket, key = split_s3_uri(uri)
-        return f"s3://{bucket}", key.strip("/") or "/"
+    scheme, separator, rest = uri.partition("://")
+    scheme = scheme.lower()
     if not separator or scheme == "file":
-        return "file", uri.removeprefix("file://")
-    parts = urlsplit(uri)
-    # Without the name and password that a URL may have before its host.
-    return f"{scheme}://{parts.netloc.rpartition('@')[2]}", parts.path.strip("/") or "/"
+        return "file", rest if separator else uri
+    if scheme in ("http", "https"):
+        parts = urlsplit(uri)
+        host, path = parts.netloc, parts.path
+    else:
+        # A key may have a question mark or a hash in it.
+        host, _, path = rest.partition("/")
+    # Without the name and password, or the connection, that may be before it.
+    return f"{_SCHEMES.get(scheme, scheme)}://{host.rpartition('@')[2]}", path.strip("/") or "/"
 
 
 def name_request(base_url: str, request_id: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from datetime import timedelta
 from functools import cached_property
@@ -204,9 +204,12 @@ class WanI2VOperator(WanClipBaseOperator):
         request = name_request(self.hook.config.base_url, request_id) if request_id else None
         return build_lineage(self._list_sources(), [request], self._result)
 
-    def _list_sources(self) -> list[str | None]:
-        """Return the URIs of the clip's files."""
-        media = (MediaRef.parse(name, parse_clip_field(name, getattr(self, name))) for name in MEDIA_ARGUMENTS)
+    def _list_sources(self, names: Iterable[str] = MEDIA_ARGUMENTS) -> list[str | None]:
+        """Return the URIs of the clip's files.
+
+        :param names: arguments that name them.
+        """
+        media = (MediaRef.parse(name, parse_clip_field(name, getattr(self, name))) for name in names)
         return [each.source_uri or each.url for each in media if each.url]
 
     def _finish(self, context: Context, result: dict[str, Any]) -> dict[str, Any]:
@@ -570,7 +573,7 @@ class WanRequestOperator(WanI2VOperator):
         return rendered
 
     def _mask_secrets(self) -> None:
-        for query in filter(None, map(url_query, _find_texts(self.payload))):
+        for query in filter(None, map(url_query, find_texts(self.payload))):
             mask_secret(query)
 
     def _register_prompts(self) -> None:
@@ -587,12 +590,16 @@ class WanRequestOperator(WanI2VOperator):
         return cost if cost is not None else super()._estimate_cost(resolution, seconds, model)
 
 
-def _find_texts(value: Any) -> Iterator[str]:
+def find_texts(value: Any) -> Iterator[str]:
+    """Yield the texts in a value and in what it contains.
+
+    :param value: plain values.
+    """
     if isinstance(value, str):
         yield value
     elif isinstance(value, Mapping | list | tuple):
         for each in value.values() if isinstance(value, Mapping) else value:
-            yield from _find_texts(each)
+            yield from find_texts(each)
 
 
 def check_max_cost(claim: LedgerEntry, max_cost: float | None) -> None:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Mapping
 from datetime import timedelta
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 
 # After this time, a single request that has ended is worth a worker.
 MAX_ENDED_AGE = 300.0
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://|/")
 
 
 class WanI2VBatchOperator(WanClipBaseOperator):
@@ -328,9 +330,10 @@ def list_datasets(manifest: str | Sequence[Any], output: str, folder: str | None
     :param folder: prefix of the results, or None.
     """
     if isinstance(manifest, str):
-        inputs = [manifest] if manifest.startswith("s3://") else []
+        inputs = [manifest] if _ADDRESS.match(manifest) else []
     else:
-        images = (item if isinstance(item, str) else item.get("image") or item.get("img_url") for item in manifest)
-        folders = {str(each).rpartition("/")[0] for each in images if str(each).startswith("s3://")}
+        rows = (item if isinstance(item, Mapping) else {"image": item} for item in manifest)
+        images = (row.get("image") or row.get("img_url") for row in rows)
+        folders = {each.rpartition("/")[0] for each in images if isinstance(each, str) and _ADDRESS.match(each)}
         inputs = sorted(folders)[:100]
     return inputs, [output, *([] if folder is None else [f"{folder}results.jsonl"])]

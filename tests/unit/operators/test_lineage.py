@@ -7,12 +7,14 @@ from typing import Any
 
 import pytest
 from airflow.sdk import Asset, AssetAlias
+from airflow.sdk.definitions.asset import AssetUniqueKey
 from airflow.sdk.execution_time.context import OutletEventAccessors
 
-from airflow_provider_wan.operators.assets import build_file_asset
+from airflow_provider_wan.operators.assets import build_file_asset, emit_asset_events
 from airflow_provider_wan.operators.image_to_video import WanImageToVideoOperator
 from airflow_provider_wan.operators.lineage import build_lineage, name_dataset
 from airflow_provider_wan.operators.wan import WanI2VOperator
+from airflow_provider_wan.operators.wan_batch import list_datasets
 from airflow_provider_wan.transfers.wan_to_s3 import WanToS3Operator
 from tests.unit.operators.conftest import IMAGE
 
@@ -22,6 +24,9 @@ from tests.unit.operators.conftest import IMAGE
     [
         ("s3://b/clips/a.mp4", ("s3://b", "clips/a.mp4")),
         ("s3://b/clips/", ("s3://b", "clips")),
+        ("s3a://b/clips/a?b#1.mp4", ("s3://b", "clips/a?b#1.mp4")),
+        ("S3://b/a.mp4", ("s3://b", "a.mp4")),
+        ("gs://conn@b/cats/#1?.jpg", ("gs://b", "cats/#1?.jpg")),
         ("https://user:word@h.example:8443/a/b.jpg?X-Amz-Signature=c0ffee", ("https://h.example:8443", "a/b.jpg")),
         ("file:///disk/a.png", ("file", "/disk/a.png")),
         ("/disk/a.png", ("file", "/disk/a.png")),
@@ -29,6 +34,36 @@ from tests.unit.operators.conftest import IMAGE
 )
 def test_files_are_named_as_openlineage_names_them(uri: str, dataset: tuple[str, str]) -> None:
     assert name_dataset(uri) == dataset
+
+
+def test_a_task_that_was_deferred_names_all_its_files() -> None:
+    operator = WanImageToVideoOperator(
+        task_id="clip",
+        source="s3://b/first.jpg",
+        last_frame="https://images.example.com/last.jpg",
+        target="s3://b/clips/a.mp4",
+    )
+    resumed = operator.get_openlineage_facets_on_complete(None).inputs
+    operator.img_url = {"url": "https://b.s3.example.com/_ingest/1.jpg", "uri": "s3://b/_ingest/1.jpg"}
+    executed = operator.get_openlineage_facets_on_complete(None).inputs
+    assert [each.name for each in resumed] == [each.name for each in executed] == ["first.jpg", "last.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("manifest", "inputs"),
+    [
+        ("gs://b/rows.csv", ["gs://b/rows.csv"]),
+        ("/disk/rows.csv", ["/disk/rows.csv"]),
+        (
+            ["s3://b/x/1.jpg", {"image": "gs://b/y/2.jpg"}, {"img_url": "https://h/z/3.jpg"}, {"image": None}, 7],
+            ["gs://b/y", "https://h/z", "s3://b/x"],
+        ),
+        ('[{"image": "s3://b/1.jpg", "prompt": "a secret"}]', []),
+    ],
+    ids=["storage", "disk", "list", "text"],
+)
+def test_a_batch_names_what_it_reads_wherever_it_is(manifest: Any, inputs: list[str]) -> None:
+    assert list_datasets(manifest, "s3://b/clips/", None)[0] == inputs
 
 
 def test_the_facet_of_a_run_has_what_was_made_and_no_address() -> None:
@@ -64,6 +99,16 @@ def test_events_of_the_outlets_have_request_key_hash_and_cost(run: Any, outlet: 
     assert extra["wan"]["request_id"] == result["request_id"]
     assert (extra["wan"]["fingerprint"], extra["wan"]["cost"]) == (result["fingerprint"], 0.5)
     assert not [name for name in extra["wan"] if "url" in name]
+
+
+def test_the_event_of_an_outlet_that_is_a_reference_says_what_was_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    asset = Asset("clips", uri="s3://b/clips/")
+    resolved: Any = (AssetUniqueKey.from_asset(asset), {})
+    monkeypatch.setattr(OutletEventAccessors, "_resolve_asset_ref", lambda *_: resolved)
+    context: Any = {"outlet_events": OutletEventAccessors()}
+    operator = WanI2VOperator(task_id="generate", img_url=IMAGE, outlets=[Asset.ref(name="clips")])
+    emit_asset_events(context, operator, "s3://b/clips/", {"cost": 0.5})
+    assert context["outlet_events"][asset].extra == {"wan": {"cost": 0.5}}
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from airflow_provider_wan.api.errors import WanValidationError
 from airflow_provider_wan.api.record import RequestRecord, RequestStatus
 from airflow_provider_wan.batch.engine import EndOfCycle
 from airflow_provider_wan.operators.assets import build_asset
-from airflow_provider_wan.operators.batch_setup import build_defaults
+from airflow_provider_wan.operators.batch_setup import build_defaults, hash_arguments
 from airflow_provider_wan.operators.wan_batch import WanI2VBatchOperator, list_datasets
 
 
@@ -71,6 +71,30 @@ def test_text_of_a_template_gets_the_type_of_its_field(connection: Any) -> None:
     assert (defaults["duration"], defaults["audio"], defaults["prompt"], "seed" in defaults) == (10, False, "5", False)
 
 
+@pytest.mark.parametrize(
+    ("argument", "value"),
+    [
+        ("prompt", "a dog"),
+        ("idempotency_key", "again"),
+        ("reuse", "content"),
+        ("rows", [1, 2]),
+        ("row_templates", {"prompt": "{{ TEXT }}"}),
+        ("fit", "pad"),
+        ("pad_fill", "black"),
+        ("crop_anchor", "left"),
+        ("frame", "1"),
+    ],
+)
+def test_a_checkpoint_of_another_value_of_what_decides_a_rows_clip_is_not_continued(
+    connection: Any, argument: str, value: Any
+) -> None:
+    connection()
+    context: Any = {"ti": SimpleNamespace()}
+    before = hash_arguments(operator(), context)
+    assert hash_arguments(operator(), context) == before
+    assert hash_arguments(operator(**{argument: value}), context) != before
+
+
 def test_lineage_reads_the_manifest_or_the_images_folders_and_writes_clips_and_results() -> None:
     read, written = list_datasets("s3://b/rows.jsonl", "s3://b/clips/", "s3://b/clips/_batch/x/")
 
@@ -79,7 +103,7 @@ def test_lineage_reads_the_manifest_or_the_images_folders_and_writes_clips_and_r
     listed, _ = list_datasets(
         [{"image": "s3://b/in/a.png"}, "s3://b/in/b.png", {"image": "/disk/c.png"}], "s3://b/c/", None
     )
-    assert listed == ["s3://b/in"]
+    assert listed == ["/disk", "s3://b/in"]
 
 
 class TestKill:
