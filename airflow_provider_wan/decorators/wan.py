@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -15,8 +16,10 @@ from airflow.providers.common.compat.sdk import (
 
 from airflow_provider_wan.api.errors import WanError, WanValidationError
 from airflow_provider_wan.api.redaction import strip_query
+from airflow_provider_wan.operators.base import mask_query
 from airflow_provider_wan.operators.image_to_video import WanImageToVideoOperator
 from airflow_provider_wan.operators.task_result import fail_task
+from airflow_provider_wan.operators.wan import find_texts
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -62,6 +65,10 @@ class _WanI2VDecoratedOperator(DecoratedOperator, WanImageToVideoOperator):
         context_merge(context, self.op_kwargs)
         given = determine_kwargs(self.python_callable, self.op_args, context)
         returned = self.python_callable(*self.op_args, **given)
+        if inspect.iscoroutine(returned):
+            from airflow_provider_wan.hooks.wan import run_sync
+
+            returned = run_sync(lambda: returned)
         try:
             arguments = parse_returned(returned)
         except WanError as error:
@@ -81,6 +88,11 @@ class _WanI2VDecoratedOperator(DecoratedOperator, WanImageToVideoOperator):
         map_index = -1 if ti.map_index is None else ti.map_index
         self._apply(ti.xcom_pull(task_ids=ti.task_id, key=ARGUMENTS_XCOM_KEY, map_indexes=map_index))
         return super().execute_complete(context, event)
+
+    def _mask_secrets(self) -> None:
+        super()._mask_secrets()
+        for text in find_texts([self.op_args, self.op_kwargs]):
+            mask_query(text)
 
     def _apply(self, arguments: Mapping[str, Any]) -> None:
         for name, value in arguments.items():

@@ -27,7 +27,9 @@ class WanRunNotifier(BaseNotifier):
 
     template_fields: Sequence[str] = ("text", "task_ids")
 
-    def __init__(self, *, text: str = "Clips", task_ids: Sequence[str] = (), context: Context | None = None) -> None:
+    def __init__(
+        self, *, text: str = "Clips", task_ids: Sequence[str] | str = (), context: Context | None = None
+    ) -> None:
         # Before Airflow 3.1.1 the base class takes no context.
         super().__init__()
         self.context = context if context is not None else {}
@@ -46,7 +48,10 @@ class WanRunNotifier(BaseNotifier):
 
         :param context: Airflow's context.
         """
-        self.send(self.build_message(context))
+        from asgiref.sync import sync_to_async
+
+        # In a thread from which connections can be loaded, as what is sent may take a while.
+        await sync_to_async(self.send)(self.build_message(context))
 
     def send(self, message: str) -> None:
         """Write the message to the log.
@@ -66,16 +71,17 @@ class WanRunNotifier(BaseNotifier):
         address = f"{str(conf.get('api', 'base_url', fallback='')).rstrip('/')}{build_run_path(dag_id, run_id)}"
         if not self.task_ids:
             return f"{self.text}: {address}"
-        results = list(_find_results(context["ti"].xcom_pull(task_ids=list(self.task_ids))))
+        task_ids = [self.task_ids] if isinstance(self.task_ids, str) else list(self.task_ids)
+        results = list(_find_results(context["ti"].xcom_pull(task_ids=task_ids)))
         clips = sum(int(result["archived"]) if "archived" in result else 1 for result in results)
         cost = sum(float(result["cost"] or 0.0) for result in results)
         return f"{self.text}: {clips} clips, ${cost:.2f}: {address}"
 
 
 def _find_results(value: Any) -> Iterator[Mapping[str, Any]]:
-    """Yield the results of clips and batches, of mapped tasks too."""
+    """Yield the results of clips and batches, of mapped tasks too, without the estimates of dry runs."""
     if isinstance(value, Mapping):
-        if "cost" in value:
+        if "cost" in value and not value.get("dry_run"):
             yield value
     elif value is not None and not isinstance(value, str):
         for each in value:

@@ -29,7 +29,7 @@ def split_s3_uri(uri: str) -> tuple[str, str]:
     return bucket, key
 
 
-def parse_s3_uri(uri: str, field: str) -> tuple[str, str]:
+def parse_s3_uri(uri: object, field: str) -> tuple[str, str]:
     """Parse the URI of an object.
 
     :param uri: ``s3://bucket/key``.
@@ -38,7 +38,7 @@ def parse_s3_uri(uri: str, field: str) -> tuple[str, str]:
     :raises WanValidationError: if the scheme is not S3's, the bucket or the key is empty, or the name of the bucket has
         characters that none has.
     """
-    bucket, key = split_s3_uri(uri)
+    bucket, key = split_s3_uri(uri) if isinstance(uri, str) else ("", "")
     if not is_s3_uri(uri) or not bucket or not key:
         raise WanValidationError(field, uri, "must be s3://bucket/key")
     _check_bucket(bucket, uri, field)

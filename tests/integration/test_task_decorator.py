@@ -53,6 +53,10 @@ class DecoratedTask:
                 resumed = self._build(clip, arguments)
                 step = partial(resumed.execute_complete, self._context(), event)
 
+    def run_function(self, function: Callable[[], Any], **arguments: Any) -> Any:
+        self.tries += 1
+        return self._build(function, arguments).execute(self._context())
+
     def _build(self, function: Callable[[], Any], arguments: dict[str, Any]) -> Any:
         with DAG("dag", schedule=None):
             return task.wan_i2v(**{**self._settings, "deferrable": True, **arguments})(function)().operator
@@ -132,6 +136,39 @@ def test_no_signature_of_a_returned_url_is_stored(decorated: DecoratedTask) -> N
     with pytest.raises(Exception, match=r"cat\.jpg"):
         decorated.run((SIGNED, PROMPT), target="s3://b/a.mp4")
     assert "c0ffee" not in json.dumps(decorated.xcoms)
+
+
+def test_a_value_of_none_leaves_an_argument_at_its_default(decorated: DecoratedTask, folder: Folder) -> None:
+    given = {"source": folder.put("in.png", picture(800, 600, "PNG")), "target": folder.uri("clips/c.mp4")}
+    nothing = dict.fromkeys(("prompt", "negative_prompt", "duration", "seed", "audio", "max_cost", "idempotency_key"))
+    result = decorated.run({**given, **nothing})
+    assert (result["uri"], result["seconds"]) == (given["target"], 5)
+
+
+def test_an_asynchronous_function_is_run(decorated: DecoratedTask, folder: Folder) -> None:
+    image, target = folder.put("in.png", picture(800, 600, "PNG")), folder.uri("clips/d.mp4")
+
+    async def clip() -> tuple[str, str]:
+        await asyncio.sleep(0)
+        return image, PROMPT
+
+    assert decorated.run_function(clip, target=target, deferrable=False)["uri"] == target
+
+
+def test_signatures_in_arguments_of_the_function_are_masked_before_its_fields_are_shown(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    masked: list[str] = []
+    monkeypatch.setattr("airflow_provider_wan.operators.base.mask_secret", masked.append)
+    with DAG("dag", schedule=None):
+
+        @task.wan_i2v(target="s3://b/a.mp4")
+        def clip(image: str, more: dict[str, Any]) -> str:
+            return image
+
+        made: Any = clip(SIGNED, more={"images": [SIGNED.replace("c0ffee", "decaf")]})
+    made.operator.render_template_fields({"params": {}})
+    assert masked == ["X-Amz-Signature=c0ffee", "X-Amz-Signature=decaf"]
 
 
 def test_a_mapped_function_has_a_task_for_each_image() -> None:

@@ -18,8 +18,8 @@ def test_other_values_are_not_uris_of_s3(value: object) -> None:
     assert not is_s3_uri(value)
 
 
-@pytest.mark.parametrize("uri", ["", "https://b/a", "s3://", "s3://b", "s3://b/", "s3:///a", "b/a"])
-def test_an_object_needs_a_bucket_and_a_key(uri: str) -> None:
+@pytest.mark.parametrize("uri", ["", "https://b/a", "s3://", "s3://b", "s3://b/", "s3:///a", "b/a", None, 3])
+def test_an_object_needs_a_bucket_and_a_key(uri: object) -> None:
     with pytest.raises(WanValidationError, match="source"):
         parse_s3_uri(uri, "source")
 
