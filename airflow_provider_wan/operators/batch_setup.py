@@ -9,6 +9,7 @@ import logging
 import re
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Protocol
 
 from airflow_provider_wan.api.errors import WanValidationError
@@ -103,6 +104,7 @@ def hash_arguments(arguments: BatchArguments, context: Context) -> str:
         arguments.columns,
         arguments.row_templates,
         ledger_context.loop_name(context),
+        asdict(arguments.fit_options),
     ]
     text = json.dumps(decisive, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
