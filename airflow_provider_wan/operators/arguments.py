@@ -31,10 +31,11 @@ def parse_seconds(field: str, value: timedelta | float) -> float:
     return float(seconds)
 
 
-def parse_usd(value: Any) -> float | None:
-    """Parse ``max_cost``.
+def parse_usd(value: Any, field: str = "max_cost") -> float | None:
+    """Parse ``max_cost``, or another amount.
 
     :param value: US dollars, or the text that a template rendered.
+    :param field: name of the argument.
     :returns: US dollars; None: no limit.
     :raises WanValidationError: if the value is not an amount in US dollars.
     """
@@ -46,7 +47,7 @@ def parse_usd(value: Any) -> float | None:
     except (TypeError, ValueError):
         dollars = math.nan
     if not 0 <= dollars < math.inf:
-        raise WanValidationError("max_cost", value, "must be US dollars, 0 or more")
+        raise WanValidationError(field, value, "must be US dollars, 0 or more")
     return dollars
 
 

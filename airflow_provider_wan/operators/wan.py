@@ -581,12 +581,12 @@ class WanRequestOperator(WanI2VOperator):
             register_prompt(prompt)
 
     def _build_request(self) -> tuple[WanRequest, tuple[MediaRef, ...]]:
-        request = RawRequest(str(self.model), self.payload, parse_usd(self.request_cost))
+        request = RawRequest(str(self.model), self.payload, parse_usd(self.request_cost, "request_cost"))
         self.resolution, self.duration = request.resolution, request.duration
         return request, ()
 
     def _estimate_cost(self, resolution: str, seconds: float, model: str) -> float | None:
-        cost = parse_usd(self.request_cost)
+        cost = parse_usd(self.request_cost, "request_cost")
         return cost if cost is not None else super()._estimate_cost(resolution, seconds, model)
 
 

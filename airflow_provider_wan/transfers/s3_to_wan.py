@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
-from airflow_provider_wan.api.errors import WanError
+from airflow_provider_wan.api.errors import WanError, WanValidationError
 from airflow_provider_wan.operators.arguments import FITS, build_fit_options, parse_choice
 from airflow_provider_wan.operators.assets import emit_asset_events
 from airflow_provider_wan.operators.base import WanBaseOperator, mask_query
@@ -143,6 +143,7 @@ class S3ToWanOperator(WanBaseOperator):
         from airflow_provider_wan.media.source import MediaSource
         from airflow_provider_wan.operators.object_storage import AirflowObjectStorage
 
+        clip_seconds = self._parse_clip_duration()
         ingester = MediaIngester(
             lambda: self.s3,
             self._upload,
@@ -154,7 +155,7 @@ class S3ToWanOperator(WanBaseOperator):
             on_url=mask_query,
         )
         media = ingester.ingest(MediaSource.parse(self.source), MediaKind(self.kind))
-        self._warn_if_trimmed(media)
+        self._warn_if_trimmed(media, clip_seconds)
         extent = f"{media.seconds} s" if media.kind is MediaKind.AUDIO else f"{media.width}×{media.height}"
         change = "" if media.sha256 == media.source_sha256 else ", adapted"
         self.log.info(
@@ -163,12 +164,20 @@ class S3ToWanOperator(WanBaseOperator):
         )
         return media.as_result()
 
-    def _warn_if_trimmed(self, media: IngestedMedia) -> None:
-        clip_seconds = float(self.clip_duration) if self.clip_duration else None
+    def _warn_if_trimmed(self, media: IngestedMedia, clip_seconds: float | None) -> None:
         if clip_seconds and media.seconds and media.seconds > clip_seconds:
             self.log.warning(
                 "%s lasts %.1f s: the API trims it to the clip's %g s", media.source, media.seconds, clip_seconds
             )
+
+    def _parse_clip_duration(self) -> float | None:
+        value = self.clip_duration
+        if value is None or str(value).strip() in ("", "None"):
+            return None
+        try:
+            return float(value)
+        except (TypeError, ValueError):
+            raise WanValidationError("clip_duration", value, "must be the clip's seconds of video") from None
 
     def _upload(self, data: bytes, file_type: str) -> str:
         return self.hook.upload(data, file_type)

@@ -129,6 +129,13 @@ def test_a_raw_payload_reaches_the_api_and_is_paid_for_once(raw: Any) -> None:
     assert first["cost"] == pytest.approx(3.2)
 
 
+def test_a_request_cost_that_is_no_amount_is_refused_by_its_own_name(raw: Any) -> None:
+    run, api = raw
+    with pytest.raises(AirflowFailException, match="request_cost='much': must be US dollars"):
+        run.try_(payload={"text": "a cat"}, request_cost="much")
+    assert api.accepted() == []
+
+
 def test_two_raw_payloads_are_two_clips(raw: Any) -> None:
     run, _ = raw
     made = {run.try_(payload={"text": text, "seed": 1})["request_id"] for text in ("a cat", "a dog")}
