@@ -39,14 +39,15 @@ def list_unarchived(args: argparse.Namespace) -> int:
             return False
         if entry.state is EntryState.ARCHIVED:
             return file_exists is not None and not file_exists(entry.archive_uri or "")
-        return entry.state in UNARCHIVED_STATES
+        return entry.state in UNARCHIVED_STATES or entry.may_have_been_sent
 
     return _print_entries(args, is_unarchived)
 
 
 #: Seconds by which an entry's own times and the clock of its store may differ.
 CLOCK_MARGIN = 1800.0
-#: States of clips that are paid for, or may be, and are not archived.
+#: States of clips that are paid for, or may be, and are not archived. A claim may be, too: its owner may have died
+#: after the POST.
 UNARCHIVED_STATES = (EntryState.SUBMITTED, EntryState.SUCCEEDED, EntryState.IN_DOUBT)
 
 

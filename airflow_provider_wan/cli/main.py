@@ -167,8 +167,8 @@ def build_parser() -> argparse.ArgumentParser:
         "unarchived",
         list_unarchived,
         "list clips that are paid for, or may be, and are not archived",
-        "These are in the state submitted, succeeded or in_doubt. `harvest` archives those that are made; "
-        "`reconcile` resolves those in doubt.",
+        "These are in the state submitted, succeeded or in_doubt, or claimed by a task that may have ended while it "
+        "submitted. `harvest` archives those that are made; `reconcile` resolves those in doubt.",
     )
     _add_filters(unarchived)
     unarchived.add_argument(

@@ -92,7 +92,7 @@ def sum_up(entries: Iterable[LedgerEntry], by: str, since: float | None, until: 
 
     for entry in entries:
         moment = entry.submitted_at or entry.last_sent_at
-        is_sent = bool(entry.request_id) or entry.may_have_been_sent
+        is_sent = bool(entry.request_id or entry.duplicates) or entry.may_have_been_sent
         if is_sent and (group := find_group(entry.dag_id, entry.run_id, moment)):
             group.clips += 1
             group.estimate += entry.cost_estimate or 0.0

@@ -27,7 +27,7 @@ from airflow_provider_wan.ledger import entry as entries
 from airflow_provider_wan.ledger.stores.file import FileStore
 from airflow_provider_wan.sandbox import SandboxServer
 from airflow_provider_wan.sandbox.core import SandboxCore
-from dev.testkit.ledger import FINGERPRINT, NOW, REQUEST, a_claim
+from dev.testkit.ledger import FINGERPRINT, NOW, REQUEST, a_claim, a_post
 
 
 def _add_console_request(age: float, core: SandboxCore) -> None:
@@ -286,6 +286,25 @@ def test_spending_of_some_days_leaves_out_the_others(
         "1",
         "$0.50",
     ]
+
+
+def test_a_claim_whose_post_may_have_been_sent_is_listed_as_one_that_may_be_paid_for(
+    ledger: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = open_store(ledger)
+    store.create(a_post(fingerprint="sending"))
+    store.create(a_claim(fingerprint="claimed"))
+    assert main(["unarchived", "--ledger", ledger, "--json"]) == 0
+    assert [entry["fingerprint"] for entry in json.loads(capsys.readouterr().out)] == ["sending"]
+
+
+def test_a_duplicate_charge_counts_whatever_became_of_the_clip_since() -> None:
+    twice = entries.record_duplicate(entries.submitted(a_post(), "r1", NOW), "r2", 7, NOW)
+    again = entries.reclaim(entries.failed(twice, "internal error", False, NOW), a_claim())
+    refused = entries.rejected(again, "HTTP 402", NOW)
+    for entry in (twice, again, refused):
+        groups = sum_up([entry], "dag", None, None)
+        assert [(group.duplicates, group.charged) for group in groups.values()] == [(1, 0.5)]
 
 
 def test_reuses_that_the_ledger_names_no_more_count_where_the_clip_was_paid_for() -> None:
