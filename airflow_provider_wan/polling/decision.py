@@ -111,6 +111,9 @@ def prefer_page(
 class StatusScan:
     """Poll many requests once: by pages of the list first, then one by one those that no page has shown.
 
+    A page alone does not prove that a request failed or was cancelled: after that, the clip is paid for again. So such
+    a request is polled by its id as well.
+
     The scan does no I/O. Send what :meth:`next_poll` returns and report the response by :meth:`on_page`,
     :meth:`on_record` or :meth:`on_error`, until :meth:`next_poll` returns ``None``.
 
@@ -129,6 +132,7 @@ class StatusScan:
         self._paging = prefer_page(len(self._request_ids), max_single_polls=MAX_SINGLE_POLLS)
         self._offset = 0
         self._singles: deque[str] | None = None
+        self._listed_ends: dict[str, RequestRecord] = {}
         #: Records by request id.
         self.records: dict[str, RequestRecord] = {}
         #: Ids of requests that the API does not know.
@@ -163,10 +167,16 @@ class StatusScan:
 
     def on_page(self, page: RequestPage) -> None:
         """Process a page; the next one is read only if this one has shown something new and more may follow."""
-        before = len(self.records)
-        self.records.update({r.request_id: r for r in page.records if r.request_id in self._wanted})
+        before = self._count_listed()
+        for record in page.records:
+            if record.request_id in self._wanted:
+                ended = record.status in (RequestStatus.FAILED, RequestStatus.CANCELLED)
+                (self._listed_ends if ended else self.records)[record.request_id] = record
         self._offset += max(1, page.size)
-        self._paging = before < len(self.records) < len(self._wanted) and page.has_more is not False
+        self._paging = before < self._count_listed() < len(self._wanted) and page.has_more is not False
+
+    def _count_listed(self) -> int:
+        return len(self.records.keys() | self._listed_ends.keys())
 
     def on_record(self, poll: Poll, record: RequestRecord) -> None:
         """Process the record of a single poll."""
@@ -179,7 +189,10 @@ class StatusScan:
             if isinstance(error, WanAuthError):
                 return
         elif isinstance(error, WanNotFoundError):
-            self.unknown.add(poll.request_id)
+            if poll.request_id in self._listed_ends:
+                self.records[poll.request_id] = self._listed_ends[poll.request_id]
+            else:
+                self.unknown.add(poll.request_id)
             return
         self.error = error
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from airflow_provider_wan.api.errors import (
     WanRateLimitError,
     WanResultError,
 )
+from airflow_provider_wan.api.record import RequestPage, RequestStatus
 from airflow_provider_wan.batch.engine import MAX_ATTEMPTS, EndOfCycle, poll_requests
 from airflow_provider_wan.batch.results import ItemStatus
 from airflow_provider_wan.ledger import LedgerUnavailableError
@@ -159,6 +161,31 @@ def test_a_failed_request_is_submitted_again_and_refunded(batch: Batch) -> None:
 
     assert statuses(batch, run) == ["archived"]
     assert (len(batch.api.posts), run.budget.spent) == (2, 0.5)
+
+
+def test_a_list_that_calls_running_requests_failed_leads_to_no_second_payment(batch: Batch) -> None:
+    batch.add_rows(5)
+    list_requests = batch.api.list_requests
+
+    def list_as_failed(**given: Any) -> RequestPage:
+        page = list_requests(**given)
+        failed = {"status": RequestStatus.FAILED, "status_text": "failed", "error": "busy"}
+        return replace(page, records=tuple(replace(each, **failed) for each in page.records))
+
+    batch.api.list_requests = list_as_failed  # type: ignore[method-assign]
+    sleeps: list[None] = []
+
+    def on_sleep() -> None:
+        sleeps.append(None)
+        if len(sleeps) > 30:
+            finish_all(batch)
+
+    batch.clock.on_sleep = on_sleep
+    run = batch.start()
+    batch.execute(run)
+
+    assert statuses(batch, run) == ["archived"] * 5
+    assert len(batch.api.posts) == 5
 
 
 def test_a_permanent_failure_is_final_for_this_try(batch: Batch) -> None:

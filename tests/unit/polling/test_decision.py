@@ -158,6 +158,28 @@ class TestStatusScan:
         assert scan.next_poll() is not None
         assert scan.next_poll() is None
 
+    @pytest.mark.parametrize("status", ["failed", "cancelled"])
+    def test_that_a_request_ended_without_a_clip_is_believed_by_its_id_only(self, status: str) -> None:
+        scan = StatusScan(self.IDS)
+        scan.next_poll()
+        rows = [{"request_id": each, "status": status} for each in self.IDS]
+        scan.on_page(RequestPage.parse({"requests": rows}))
+        assert scan.records == {}
+        running, ended, unknown, unanswered = scan.missing()[:4]
+        results = {running: record("processing"), ended: record(status), unanswered: errors.WanLookupError("x")}
+        for request_id in (running, ended, unknown, unanswered):
+            poll = scan.next_poll()
+            assert poll is not None
+            assert poll.request_id == request_id
+            result = results.get(request_id, errors.WanNotFoundError("x"))
+            if isinstance(result, errors.WanError):
+                scan.on_error(poll, result)
+            else:
+                scan.on_record(poll, result)
+        found = {request_id: each.status_text for request_id, each in scan.records.items()}
+        assert found == {running: "processing", ended: status, unknown: status}
+        assert scan.unknown == set()
+
     def test_a_success_without_its_file_is_polled_by_id(self) -> None:
         scan = StatusScan(self.IDS)
         scan.next_poll()
