@@ -135,7 +135,9 @@ def parse_submit_response(response: HttpResponse) -> RequestRecord:
                 f"The submission was answered with HTTP {status}, but the response can't be read ({error}). "
                 "The request was probably accepted."
             ) from None
-    if _is_service_error(response) and (refusal := _parse_refusal(response)) is not None:
+    # A redirect refuses nothing, whoever sends it: 303 even says that the request was processed.
+    is_refusal = not 300 <= status < 400 and _is_service_error(response)
+    if is_refusal and (refusal := _parse_refusal(response)) is not None:
         raise refusal
     raise WanInDoubtError(
         f"The submission was answered with HTTP {status} ({_describe(response)}), "

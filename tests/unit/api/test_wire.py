@@ -87,6 +87,8 @@ def test_a_refusal_proves_that_nothing_was_paid(status: int, body: bytes | dict[
         (503, b"<html>Service Temporarily Unavailable</html>"),
         (500, {"error": {"message": "API request failed with status 429: slow down"}}),
         (499, {}),
+        (303, {"error": "see other"}),
+        (307, {"error": "moved"}),
         (409, {"error": "request r1 with this payload exists already"}),
         (423, {"error": "the account is locked by another request"}),
         (200, {"request_id": " ", "status": "queued"}),
