@@ -197,8 +197,12 @@ def select(clips: Iterable[Clip], query: ClipQuery, now: float) -> dict[str, Any
         "size": size,
         "matching": len(matching),
         "totals": totals(scope),
-        "dags": sorted({clip.dag_id for clip in scope if clip.dag_id}),
+        "dags": _list_dags(scope),
     }
+
+
+def _list_dags(clips: Iterable[Clip]) -> list[str]:
+    return sorted({clip.dag_id for clip in clips if clip.dag_id})
 
 
 def totals(clips: Iterable[Clip]) -> dict[str, Any]:
@@ -220,13 +224,15 @@ def totals(clips: Iterable[Clip]) -> dict[str, Any]:
 
 
 def spend(clips: Iterable[Clip], query: ClipQuery) -> dict[str, Any]:
-    """Return the money by Dag, by day and by state, in US dollars."""
+    """Return the money by Dag, by day and by state, in US dollars, with the totals of all that are in the scope."""
     scope = [clip for clip in clips if in_scope(clip, query)]
+    matching = [clip for clip in scope if not query.states or clip.state in query.states]
     return {
-        "by_dag": _group(scope, lambda clip: clip.dag_id or "(no Dag)"),
-        "by_day": _group(scope, lambda clip: clip.day),
-        "by_state": _group(scope, lambda clip: clip.state),
+        "by_dag": _group(matching, lambda clip: clip.dag_id or "(no Dag)"),
+        "by_day": _group(matching, lambda clip: clip.day),
+        "by_state": _group(matching, lambda clip: clip.state),
         "totals": totals(scope),
+        "dags": _list_dags(scope),
     }
 
 

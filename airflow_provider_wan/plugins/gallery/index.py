@@ -80,7 +80,7 @@ class Snapshot:
     What is known of the ledgers.
 
     :param clips: all of them, in no order.
-    :param read_at: Unix seconds of the last reading without an error; None before the first.
+    :param read_at: Unix seconds of the last reading without an error of the deployment's ledger; None before the first.
     :param reading: whether the ledgers are being read now.
     :param errors: why the last reading failed, with the ledger that could not be read.
     """
@@ -202,7 +202,8 @@ class ClipIndex:
             self._states = known
         for state in known.values():
             self._read(state, now)
-        if all(state.error is None for state in known.values()):
+        # One of the Dags' ledgers that is away is told to their readers, and is no matter for the others.
+        if all(state.error is None for state in known.values() if state.ledger.dag_ids is None):
             self._read_at = now
 
     def _read(self, state: _LedgerState, now: float) -> None:

@@ -81,9 +81,11 @@ const view = {
   states: new Set((hash.get("states") || "").split(",").filter((state) => STATES.includes(state))),
   text: hash.get("text") || "",
   dag: hash.get("dag") || "",
-  page: Number(hash.get("page")) || 1,
-  size: Number(hash.get("size")) || 24,
+  page: parseInt(hash.get("page"), 10) || 1,
+  size: parseInt(hash.get("size"), 10) || 24,
 };
+// Those that were seen: an answer that is limited to a Dag names no other.
+const dags = new Set(view.dag ? [view.dag] : []);
 
 function remember() {
   const now = new URLSearchParams();
@@ -110,7 +112,7 @@ async function call(path) {
   const answer = await fetch(path, { credentials: "same-origin" });
   if (!answer.ok) {
     const texts = { 401: "You are not logged in.", 403: "You may not read this Dag.", 404: "There is no such clip." };
-    throw new Error(texts[answer.status] || `Airflow answered ${answer.status}.`);
+    throw Object.assign(new Error(texts[answer.status] || `Airflow answered ${answer.status}.`), { status: answer.status });
   }
   return answer.json();
 }
@@ -145,6 +147,10 @@ function mediaOf(clip) {
   const media = el("button", { class: "media", type: "button", "aria-label": `Show ${clip.name}`, onclick: () => openDetail(clip) });
   if (clip.archive_uri) {
     const video = el("video", { muted: true, playsinline: true, preload: "metadata", tabindex: "-1" });
+    video.addEventListener("error", () => {
+      media.querySelector(".play").remove();
+      video.replaceWith(el("span", { class: "none" }, "The clip can't be loaded."));
+    });
     media.append(lazy(video, `media/${clip.id}/video#t=0.1`), el("span", { class: "play" }));
     if (clip.source_uri) media.append(sourceImage(clip, "thumb"));
   } else if (clip.source_uri) {
@@ -214,6 +220,21 @@ function batchLine(batch) {
   return el("p", { class: "muted" }, `Batch ${batch.name}: ${parts.join(" · ")}`);
 }
 
+function dagFilter(data) {
+  const select = el("select", { "aria-label": "Dag", id: "dag" });
+  select.addEventListener("change", () => { view.dag = select.value; view.page = 1; draw(); });
+  fillDagFilter(select, data);
+  return select;
+}
+
+function fillDagFilter(select, data) {
+  for (const dag of data.dags) dags.add(dag);
+  select.hidden = Boolean(scope.dag_id) || (dags.size < 2 && !view.dag);
+  if (select.options.length !== dags.size + 1)
+    select.replaceChildren(el("option", { value: "" }, "All Dags"), ...[...dags].sort().map((dag) => el("option", { value: dag }, dag)));
+  select.value = view.dag;
+}
+
 let typing = 0;
 function filterBar(data) {
   const search = el("input", { type: "search", placeholder: "Search name, id, run or reason", "aria-label": "Search", value: view.text });
@@ -221,13 +242,7 @@ function filterBar(data) {
     clearTimeout(typing);
     typing = setTimeout(() => { view.text = search.value; view.page = 1; refresh(); }, 250);
   });
-  const bar = el("div", { class: "bar" }, search);
-  if (!scope.dag_id && (data.dags.length > 1 || view.dag)) {
-    const select = el("select", { "aria-label": "Dag" }, el("option", { value: "" }, "All Dags"),
-      ...[...new Set([...data.dags, ...(view.dag ? [view.dag] : [])])].map((dag) => el("option", { value: dag, selected: dag === view.dag }, dag)));
-    select.addEventListener("change", () => { view.dag = select.value; view.page = 1; draw(); });
-    bar.append(select);
-  }
+  const bar = el("div", { class: "bar" }, search, dagFilter(data));
   const size = el("select", { "aria-label": "Clips on a page" }, ...[24, 48, 96].map((n) => el("option", { value: n, selected: n === view.size }, `${n} a page`)));
   size.addEventListener("change", () => { view.size = Number(size.value); view.page = 1; draw(); });
   bar.append(size, el("div", { class: "pager", id: "pager" }));
@@ -263,9 +278,7 @@ function fillGrid(grid, data) {
   } else grid.replaceChildren(el("p", { class: "empty" }, emptyNote(data)));
 }
 
-async function drawGallery(fresh) {
-  const data = await call(`api/clips?${query()}`);
-  showStatus(data);
+function drawGallery(data, fresh) {
   view.page = data.page;
   remember();
   const top = el("div", { id: "top" }, totalsBar(data), data.totals.clips ? progressBar(data) : "", ...(data.batches || []).map(batchLine));
@@ -273,20 +286,31 @@ async function drawGallery(fresh) {
   if (fresh || !grid) {
     grid = el("div", { class: "grid", id: "grid" });
     main.replaceChildren(top, filterBar(data), grid);
-  } else document.getElementById("top").replaceWith(top);
+  } else {
+    document.getElementById("top").replaceWith(top);
+    fillDagFilter(document.getElementById("dag"), data);
+  }
   fillPager(data);
   fillGrid(grid, data);
 }
 
-function table(title, rows) {
+function table(title, rows, labels = new Map()) {
   return el("section", {}, el("h2", {}, title), el("table", {},
     el("thead", {}, el("tr", {}, ...["", "Clips", "Estimate", "Charged", "Reused", "Saved", "Duplicate charges"].map((name) => el("th", { scope: "col" }, name)))),
-    el("tbody", {}, ...rows.map((row) => el("tr", {}, el("td", {}, LABELS[row.name] || row.name), el("td", {}, row.clips.toLocaleString()),
+    el("tbody", {}, ...rows.map((row) => el("tr", {}, el("td", {}, labels.get(row.name) || row.name), el("td", {}, row.clips.toLocaleString()),
       el("td", {}, usd(row.estimate)), el("td", {}, usd(row.charged)), el("td", {}, String(row.reused)), el("td", {}, usd(row.saved)), el("td", {}, String(row.duplicates)))))));
 }
 
+const PLOTTED_DAYS = 60;
+function calendar(days) {
+  const known = new Map(days.map((day) => [day.name, day]));
+  const last = Date.parse(`${days.at(-1).name}T00:00:00Z`);
+  const names = [...Array(PLOTTED_DAYS).keys()].map((n) => new Date(last - n * 86400000).toISOString().slice(0, 10));
+  return names.reverse().filter((name) => name >= days[0].name).map((name) => known.get(name) || { name, estimate: 0, charged: 0 });
+}
+
 function plot(days) {
-  const shownDays = days.slice(-60);
+  const shownDays = calendar(days);
   const width = 900, height = 200, left = 78, bottom = 24;
   const top = Math.max(...shownDays.map((day) => Math.max(day.estimate, day.charged)), 0.01);
   const step = (width - left) / Math.max(shownDays.length, 1);
@@ -309,16 +333,15 @@ function plot(days) {
     dot.style.background = `var(${colour})`;
     legend.append(el("span", {}, dot, name));
   }
-  return el("section", {}, el("h2", {}, "US dollars by day"), picture, legend);
+  const title = shownDays[0].name > days[0].name ? `US dollars by day, the last ${PLOTTED_DAYS} days` : "US dollars by day";
+  return el("section", {}, el("h2", {}, title), picture, legend);
 }
 
-async function drawSpend() {
-  const data = await call(`api/spend?${query()}`);
-  showStatus(data);
+function drawSpend(data) {
   remember();
-  const parts = [totalsBar(data)];
+  const parts = [totalsBar(data), el("div", { class: "bar" }, dagFilter(data))];
   if (data.totals.unpriced) parts.push(el("p", { class: "muted" }, `${data.totals.unpriced} clips have no price: their model is not in the price list.`));
-  if (data.totals.clips) parts.push(plot(data.by_day), table("By Dag", data.by_dag), table("By day (UTC)", [...data.by_day].reverse()), table("By state", data.by_state));
+  if (data.by_day.length) parts.push(plot(data.by_day), table("By Dag", data.by_dag), table("By day (UTC)", [...data.by_day].reverse()), table("By state", data.by_state, new Map(Object.entries(LABELS))));
   else parts.push(el("p", { class: "empty" }, emptyNote(data)));
   main.replaceChildren(...parts);
 }
@@ -332,7 +355,12 @@ function facts(pairs) {
 async function openDetail(clip) {
   const close = el("button", { type: "button", onclick: () => dialog.close() }, "Close");
   const pair = el("div", { class: "pair" });
-  if (clip.archive_uri) pair.append(el("video", { src: `media/${clip.id}/video`, controls: true, autoplay: true, muted: true, loop: true, playsinline: true }));
+  if (clip.archive_uri) {
+    const video = el("video", { src: `media/${clip.id}/video`, controls: true, autoplay: true, muted: true, loop: true, playsinline: true });
+    video.addEventListener("error", () => video.replaceWith(el("p", { class: "reason" },
+      `The clip can't be loaded: it is no longer at ${clip.archive_uri}, or this browser does not reach the bucket.`)));
+    pair.append(video);
+  }
   if (clip.source_uri) {
     const image = el("img", { src: `media/${clip.id}/source`, alt: "source image" });
     image.addEventListener("error", () => image.remove());
@@ -375,13 +403,30 @@ function drawTabs() {
     scope.map_index >= 0 ? `[${scope.map_index}]` : ""].filter(Boolean).join(" › ");
 }
 
+let latest = 0, waiting = 0;
 async function update(fresh) {
+  const mine = (latest += 1), spend = view.spend;
+  waiting += 1;
   try {
-    await (view.spend ? drawSpend() : drawGallery(fresh));
+    const data = await call(`api/${spend ? "spend" : "clips"}?${query()}`);
+    // The answer to an older question must not replace that to a newer one.
+    if (mine !== latest) return;
+    showStatus(data);
+    if (spend) drawSpend(data);
+    else drawGallery(data, fresh);
   } catch (error) {
+    if (mine !== latest) return;
     const problem = document.getElementById("problem");
     problem.hidden = false;
     problem.textContent = error.message;
+    // Whoever may no longer read it sees it no longer.
+    if (error.status === 401 || error.status === 403) main.replaceChildren();
+    if (error.status === 403 && view.dag) {
+      dags.delete(view.dag);
+      view.dag = "";
+    }
+  } finally {
+    waiting -= 1;
   }
 }
 const refresh = () => update(false);
@@ -389,4 +434,4 @@ const draw = () => { drawTabs(); return update(true); };
 
 followTheme();
 draw();
-setInterval(() => { if (!document.hidden && !dialog.open) refresh(); }, REFRESH_MS);
+setInterval(() => { if (!document.hidden && !dialog.open && !waiting) refresh(); }, REFRESH_MS);

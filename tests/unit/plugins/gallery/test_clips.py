@@ -110,5 +110,12 @@ def test_spend_names_what_was_saved_and_charged_twice() -> None:
     assert (row["reused"], row["duplicates"]) == (2, 1)
 
 
+def test_states_limit_the_money_and_totals_stay_those_of_the_scope() -> None:
+    failed = replace(CLIP, fingerprint="b" * 64, dag_id="dogs", state="failed", cost=0.0)
+    answer = spend([CLIP, failed], replace(EVERYTHING, states=("failed",)))
+    assert [(row["name"], row["charged"]) for row in answer["by_dag"]] == [("dogs", 0.0)]
+    assert (answer["totals"]["clips"], answer["dags"]) == (2, ["cats", "dogs"])
+
+
 def test_what_is_shown_holds_no_prompt_and_no_query_string() -> None:
     assert not {"prompt", "seed"} & set(CLIP.as_dict(NOW))

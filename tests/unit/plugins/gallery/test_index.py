@@ -206,6 +206,18 @@ def test_a_ledger_that_no_xcom_names_any_more_is_forgotten() -> None:
     assert index.snapshot().clips == ()
 
 
+def test_a_dags_ledger_that_is_away_leaves_the_time_of_the_reading() -> None:
+    source, clock = Source(CLIP), Clock()
+    ledger = of_a_batch(source)
+    source.named[ledger.uri] = None  # type: ignore[assignment]
+    index = ClipIndex(source, clock)
+    read(index)
+    snapshot = index.snapshot()
+    assert snapshot.read_at == clock.now
+    assert snapshot.error({"dogs"}) is None
+    assert snapshot.error({"cats"}) is not None
+
+
 def test_what_else_goes_wrong_is_named_and_its_text_stays_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
     source = Source(CLIP)
     source.error = OSError('connection to server at "10.0.0.7", user "airflow": password authentication failed')
