@@ -233,6 +233,8 @@ def match_record(entry: LedgerEntry, request: WanRequest | None, record: Request
         if _contradicts(entry, request, record):
             return Match.NO
         return Match.NO if _is_foreign(entry, record) else Match.PAYLOAD_HIDDEN
+    if entry.seed not in seeds and any(_is_rounded(seed, entry.seed) for seed in seeds):
+        return Match.PAYLOAD_HIDDEN
     if entry.seed not in seeds:
         # A model without rules may drop our seed, and echo one of its own or one that is nested in the payload.
         if entry.model in MODELS or _contradicts(entry, request, record):
@@ -248,6 +250,11 @@ def match_record(entry: LedgerEntry, request: WanRequest | None, record: Request
     if request is not None and _has_same_content(request, record.payload):
         return Match.YES
     return Match.REWRITTEN if _may_be_rewritten(entry, request, record) else Match.NO
+
+
+def _is_rounded(listed: int, sent: int) -> bool:
+    """Return whether a seed may be ours after it was written with six digits, such as 1.27044e+09."""
+    return abs(listed - sent) * 100_000 <= sent
 
 
 def _is_foreign(entry: LedgerEntry, record: RequestRecord) -> bool:
@@ -301,12 +308,14 @@ class KnownRequest:
     :param submitted_at: Unix seconds of the acceptance.
     :param model: model id as sent.
     :param key_id: the key it was sent with.
+    :param seed: the seed it was sent with; None if that is not certain.
     """
 
     request_id: str
     submitted_at: float
     model: str
     key_id: str | None
+    seed: int | None = None
 
 
 @dataclass(frozen=True)
@@ -350,7 +359,9 @@ class OtherEntries:
             if other.account == entry.account:
                 sent.add((other.model, other.payload_sha256))
             if other.account == entry.account and other.request_id and other.submitted_at is not None:
-                known.append(KnownRequest(other.request_id, other.submitted_at, other.model, other.key_id))
+                # Of several POSTs, an earlier one may have been accepted late.
+                seed = other.seed if other.posts == 1 else None
+                known.append(KnownRequest(other.request_id, other.submitted_at, other.model, other.key_id, seed))
             if other.may_have_been_sent and other.payload_sha256 == entry.payload_sha256:
                 undecided.append((other.last_sent_at, other.fingerprint))
         return cls(frozenset(request_ids), tuple(known), tuple(sorted(undecided)), frozenset(sent))
@@ -386,7 +397,7 @@ def _control(
 
     if history.gap:
         return inconclusive(history.gap)
-    listed = {normalize_id(record.request_id) for record in history.records}
+    listed = {normalize_id(record.request_id): _find_seeds(record.payload) for record in history.records}
     relevant = [each for each in others.known if history.model in (None, each.model)]
     missing = [each for each in relevant if each.submitted_at >= since and normalize_id(each.request_id) not in listed]
     if missing:
@@ -395,6 +406,10 @@ def _control(
             return ReconcileResult(Finding.UNDECIDED, reason=f"the API's list of requests lags behind: {reason}")
         return inconclusive(reason)
     listed_known = [each for each in relevant if normalize_id(each.request_id) in listed]
+    for each in listed_known:
+        seeds = listed[normalize_id(each.request_id)]
+        if seeds and each.seed is not None and each.seed not in seeds:
+            return inconclusive(f"it shows request {each.request_id} with another seed than the one that was sent")
     first_sent_at = get_first_sent_at(entry)
     reaches_back = history.read_back_to <= since
     # Newest first, ours would stand before any request that was accepted earlier.
@@ -511,10 +526,10 @@ def _contradicts(entry: LedgerEntry, request: WanRequest | None, record: Request
     """Return whether a record can't be ours, whatever the service makes of a payload that it repeats."""
     payload = record.payload
     durations = _parse_integer(payload.get("duration"))
-    if durations and entry.duration and entry.duration not in durations:
+    if durations and entry.duration and entry.duration not in durations and max(durations) <= _LONGEST_CLIP:
         return True
     resolution = str(payload.get("resolution", "")).strip().upper().removesuffix("P")
-    if resolution.isdecimal() and entry.resolution and resolution != str(entry.resolution).upper().removesuffix("P"):
+    if resolution in _LINES and entry.resolution and resolution != str(entry.resolution).upper().removesuffix("P"):
         return True
     prompt = payload.get("prompt")
     given = {} if request is None else request.to_payload()
@@ -596,3 +611,6 @@ def _get_age(record: RequestRecord) -> tuple[float, str]:
 
 
 _NOT_CHARGED = (RequestStatus.FAILED, RequestStatus.CANCELLED)
+# Other numbers may be milliseconds, frames or the pixels of a row, and contradict nothing.
+_LONGEST_CLIP = 60
+_LINES = ("360", "480", "540", "720", "1080", "1440", "2160")

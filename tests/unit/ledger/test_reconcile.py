@@ -90,6 +90,39 @@ def test_our_seed_with_another_length_or_size_is_inconclusive(api: Any, store: A
     assert "odd" in result.reason
 
 
+@pytest.mark.parametrize("seed", [1.27044e9, "1.27044e+09", 1270442624.0], ids=str)
+def test_a_seed_that_the_service_writes_with_fewer_digits_is_a_hidden_one(api: Any, store: Any, seed: Any) -> None:
+    entry = a_post(seed=1_270_442_571)
+    api.add({**SENT, "seed": seed}, request_id="rounded")
+    result = scan(api, store, entry)
+    assert (result.finding, result.candidates) == (Finding.INCONCLUSIVE, ("rounded",))
+    api.records = [record for record in api.records if record.request_id != "rounded"]
+    api.add({**SENT, "seed": 1_270_542_571})
+    assert scan(api, store, entry).finding is Finding.ABSENT
+
+
+def test_a_list_with_other_seeds_than_those_that_were_sent_proves_nothing(api: Any, store: Any) -> None:
+    api.add({**SENT, "seed": 1234}, request_id="theirs")
+    version = store.create(submitted(a_post(OTHER, fingerprint="other", seed=99), "theirs", NOW))
+    result = scan(api, store)
+    assert result.finding is Finding.INCONCLUSIVE
+    assert "theirs with another seed" in result.reason
+    again = replace(a_post(OTHER, fingerprint="other", seed=99), posts=2)
+    version = store.replace(submitted(again, "theirs", NOW), version)
+    assert scan(api, store).finding is Finding.ABSENT
+    store.replace(submitted(a_post(OTHER, fingerprint="other", seed=1234), "theirs", NOW), version)
+    assert scan(api, store).finding is Finding.ABSENT
+
+
+@pytest.mark.parametrize("change", [{"duration": 5000}, {"duration": 150}, {"resolution": "1280"}], ids=str)
+def test_a_length_or_size_in_another_unit_contradicts_nothing(api: Any, store: Any, change: dict[str, Any]) -> None:
+    without_seed = {name: value for name, value in SENT.items() if name != "seed"}
+    for payload, finding in [({**SENT, **change}, Finding.FOUND), ({**without_seed, **change}, Finding.INCONCLUSIVE)]:
+        record = api.add(payload)
+        assert scan(api, store).finding is finding
+        api.records.remove(record)
+
+
 def test_a_drawn_seed_is_found_however_wrong_the_clocks_are(api: Any, store: Any) -> None:
     api.add(SENT, created_at=NOW - 40 * 60)
     for n in range(300):
@@ -344,7 +377,7 @@ def test_an_earlier_request_of_the_ledger_is_a_control_in_a_list_that_is_whole(a
     api.records.clear()
     known = api.add({"seed": 1}, created_at=NOW - 60)
     assert scan(api, store).finding is Finding.INCONCLUSIVE
-    entry = submitted(a_post(OTHER, fingerprint="other", now=NOW - 60), known.request_id, NOW - 60)
+    entry = submitted(a_post(OTHER, fingerprint="other", seed=1, now=NOW - 60), known.request_id, NOW - 60)
     store.create(entry)
     assert scan(api, store).finding is Finding.ABSENT
     foreign = replace(a_post(), account="0" * 16)
@@ -363,7 +396,7 @@ def test_another_key_proves_an_absence_only_with_a_request_of_the_first_key(api:
     mine = replace(a_post(), key_id="aaaaaaaa")
     assert "API key" in scan(api, store, mine).reason
     theirs = api.add({"seed": 1})
-    stored = submitted(a_post(OTHER, fingerprint="other"), theirs.request_id, NOW)
+    stored = submitted(a_post(OTHER, fingerprint="other", seed=1), theirs.request_id, NOW)
     store.create(replace(stored, key_id="aaaaaaaa"))
     assert scan(api, store, mine).finding is Finding.ABSENT
     ours = api.add(SENT)
@@ -376,7 +409,7 @@ def test_a_list_that_has_to_be_filtered_proves_an_absence_only_with_a_request_of
     refuse_unfiltered(api)
     assert "filtered by model" in scan(api, store).reason
     theirs = api.add({"seed": 1})
-    store.create(submitted(a_post(OTHER, fingerprint="other"), theirs.request_id, NOW))
+    store.create(submitted(a_post(OTHER, fingerprint="other", seed=1), theirs.request_id, NOW))
     assert scan(api, store).finding is Finding.ABSENT
     ours = api.add(SENT)
     assert scan(api, store).record == ours
