@@ -12,9 +12,7 @@ The bucket is the Airflow Variable ``wan_bucket`` (``wan-media`` when it is not 
 from __future__ import annotations
 
 from datetime import timedelta
-from pathlib import PurePosixPath
 from typing import Any
-from urllib.parse import urlsplit
 
 from airflow.providers.standard.operators.hitl import ApprovalOperator
 from airflow.sdk import Param, dag, get_current_context, task
@@ -85,7 +83,8 @@ def wan_approved_clips() -> None:
     def clip(image: str, folder: str) -> dict[str, Any]:
         """Return the arguments of the clip. A retry calls this again, so it must return the same."""
         prompt = get_current_context()["params"]["prompt"]
-        name = PurePosixPath(urlsplit(image).path).name
+        # The whole path: images of one name in two folders are two clips.
+        name = image.partition("://")[2].partition("?")[0]
         return {"source": image, "prompt": prompt, "target": f"{folder}/{name}.mp4"}
 
     clips = clip.partial(folder=f"s3://{BUCKET}/drafts/{{{{ run_id }}}}").expand(image=list_images())
@@ -104,14 +103,13 @@ def wan_approved_clips() -> None:
         from airflow.providers.amazon.aws.hooks.s3 import S3Hook
 
         s3 = S3Hook(aws_conn_id="aws_default")
-        folder = f"published/{get_current_context()['run_id']}"
         published = []
         for each in made:
             for uri in (each["uri"], each["record_uri"]):
                 bucket, _, key = uri.removeprefix("s3://").partition("/")
-                name = PurePosixPath(key).name
-                s3.copy_object(key, f"{folder}/{name}", bucket, bucket)
-                published.append(f"s3://{bucket}/{folder}/{name}")
+                target = f"published/{key.removeprefix('drafts/')}"
+                s3.copy_object(key, target, bucket, bucket)
+                published.append(f"s3://{bucket}/{target}")
         return published
 
     clips >> approve >> publish(clips)

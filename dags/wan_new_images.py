@@ -76,7 +76,7 @@ def wan_new_images() -> None:
 
         s3, bucket = S3Hook(aws_conn_id="aws_default"), Variable.get("wan_bucket", default="wan-media")
         key = summary["results"].removeprefix(f"s3://{bucket}/")
-        rows = map(json.loads, s3.read_key(key, bucket).splitlines())
+        rows = [json.loads(line) for line in s3.read_key(key, bucket).split("\n") if line]
         folders = {"archived": "done/", "duplicate": "done/", "rejected": "failed/", "failed": "failed/"}
         moved = {row["image"]: folders[row["status"]] for row in rows if row["status"] in folders}
         for source, folder in sorted(moved.items()):

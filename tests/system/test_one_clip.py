@@ -147,7 +147,7 @@ def test_clips_are_published_after_a_person_has_approved_them(harness: AirflowHa
 
     assert run.end(120) == "success"
     assert [each["Key"] for each in s3.list_objects_v2(**published)["Contents"]] == [
-        f"published/{run.run_id}/coffee.jpg{suffix}" for suffix in (".json", ".mp4")
+        f"published/{run.run_id}/{harness.photo.partition('://')[2]}{suffix}" for suffix in (".json", ".mp4")
     ]
     assert f"Published: 1 clips, $0.50: {stack.home.url}{build_run_path(run.dag_id, run.run_id)}" in run.log("publish")
     assert len(harness.accepted("to be approved")) == 1

@@ -40,13 +40,17 @@ def test_images_that_are_done_or_failed_are_moved_and_the_others_stay(
     dag: DAG, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     statuses = ("archived", "duplicate", "rejected", "failed", "in_doubt", "timeout", "lost")
-    rows = [{"image": f"s3://media/incoming/{status}.jpg", "status": status} for status in statuses]
+    rows: list[dict[str, Any]] = [
+        {"image": f"s3://media/incoming/{status}.jpg", "status": status, "error": "one\u2028two\x85three"}
+        for status in statuses
+    ]
     copied, deleted = {}, []
 
     class Hook:
         def read_key(self, key: str, bucket: str) -> str:
             assert (key, bucket) == ("clips/results.jsonl", "media")
-            return "\n".join(map(json.dumps, rows))
+            # As a batch writes it: only a line feed ends a line.
+            return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
         def copy_object(self, source: str, target: str, *buckets: str) -> None:
             copied[source] = target
