@@ -21,7 +21,7 @@ from airflow_provider_wan.cli.arguments import open_hook, open_ledger_store
 from airflow_provider_wan.cli.doctor import check_up
 from airflow_provider_wan.cli.harvest import harvest
 from airflow_provider_wan.cli.ledger import describe_entry, list_entries, list_unarchived
-from airflow_provider_wan.cli.output import keep_logs_out_of_the_output, print_error, print_json
+from airflow_provider_wan.cli.output import keep_logs_out_of_the_output, print_error, print_json, show_skipped_entries
 from airflow_provider_wan.cli.spend import show_spending
 from airflow_provider_wan.ledger.entry import EntryState
 
@@ -42,7 +42,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     keep_logs_out_of_the_output()
     try:
         command: Any = args.command
-        return int(command(args))
+        with show_skipped_entries():
+            return int(command(args))
     except BrokenPipeError:
         # The reader, such as `head`, has seen enough.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -3,15 +3,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 from airflow_provider_wan.api.redaction import clean_text, redact
+from airflow_provider_wan.ledger.stores.base import read_entries
 
 
 def format_time(seconds: float | None) -> str | None:
@@ -79,6 +81,21 @@ def print_error(error: BaseException) -> None:
     """
     text = " ".join(clean_text(redact(str(error))).split()) or "no reason given"
     print(f"wan-provider: {type(error).__name__}: {text}", file=sys.stderr)
+
+
+@contextlib.contextmanager
+def show_skipped_entries() -> Iterator[None]:
+    """Print on standard error which entries of the ledger can't be read: their clips may be paid for."""
+    logger, handler = logging.getLogger(read_entries.__module__), logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("wan-provider: %(message)s"))
+    before = logger.level
+    logger.setLevel(logging.WARNING)
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(before)
 
 
 def keep_logs_out_of_the_output() -> None:

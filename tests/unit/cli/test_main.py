@@ -288,6 +288,17 @@ def test_spending_of_some_days_leaves_out_the_others(
     ]
 
 
+@pytest.mark.parametrize("command", ["ledger", "unarchived", "spend"])
+def test_an_entry_that_can_not_be_read_is_named_and_not_left_out_without_a_word(
+    ledger: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    open_store(ledger).create(a_post(fingerprint="whole"))
+    (tmp_path / "ledger" / "damaged.json").write_text("{")
+    for _ in range(2):
+        assert main([command, "--ledger", ledger]) == 0
+        assert capsys.readouterr().err.count("damaged.json is skipped") == 1
+
+
 def test_a_claim_whose_post_may_have_been_sent_is_listed_as_one_that_may_be_paid_for(
     ledger: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
