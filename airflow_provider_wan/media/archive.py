@@ -53,7 +53,7 @@ from airflow_provider_wan.media.fetch import (
     open_result,
 )
 from airflow_provider_wan.media.video import Mp4Checker, VideoInfo
-from airflow_provider_wan.s3.errors import S3_ERRORS, S3ResponseError, describe_s3_error, get_error_code
+from airflow_provider_wan.s3.errors import S3_ERRORS, describe_s3_error, get_error_code
 from airflow_provider_wan.s3.multipart import MultipartUpload, ObjectWriter
 from airflow_provider_wan.s3.objects import find_object, get_etag, is_gone, list_objects, open_object, read_object
 from airflow_provider_wan.s3.uri import build_s3_uri, is_s3_uri, split_s3_uri
@@ -394,7 +394,7 @@ class ClipArchive:
             body = (
                 read_object(self._client, source_bucket, record_key(source_key), MAX_RECORD_BYTES) if source else None
             )
-        except (S3ResponseError, StoreError, WanValidationError) as error:
+        except (*S3_ERRORS, StoreError, WanValidationError) as error:
             log.warning("%s can't be copied: %s", source_uri, error)
             return None
         if source is None or body is None:
@@ -409,8 +409,8 @@ class ClipArchive:
                 lambda target: self._copy_video(source, bucket, key, target),
                 lambda clip: build_copy_record(body, clip, source_uri),
             )
-        except S3ResponseError as error:
-            log.warning("%s can't be copied: %s", source_uri, get_error_code(error))
+        except S3_ERRORS as error:
+            log.warning("%s can't be copied: %s", source_uri, get_error_code(error) or type(error).__name__)
             return None
 
     def _write_once(

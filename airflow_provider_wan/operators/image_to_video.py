@@ -7,7 +7,7 @@ from datetime import timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
-from airflow_provider_wan.api.errors import WanError, WanValidationError
+from airflow_provider_wan.api.errors import WanError, WanLookupError, WanValidationError
 from airflow_provider_wan.api.request import MEDIA_ARGUMENTS
 from airflow_provider_wan.operators import ledger_context
 from airflow_provider_wan.operators.arguments import FITS, build_fit_options, parse_choice, parse_seconds
@@ -164,10 +164,19 @@ class WanImageToVideoOperator(WanI2VOperator):
         :raises WanValidationError: if it is.
         """
         super()._check_claim(claim)
-        maker = None if self.replace else self.archive.find_request_id(*self._parse_target())
+        maker = None if self.replace else self._find_request_at_target()
         if maker is not None and maker not in claim.request_ids:
             rule = f"holds {'another object' if not maker else f'the clip of request {maker}'}. Nothing was paid"
             raise WanValidationError("target", self.target, rule, "Choose another target, or set replace=True")
+
+    def _find_request_at_target(self) -> str | None:
+        from airflow_provider_wan.s3.errors import S3_ERRORS, describe_s3_error
+
+        try:
+            return self.archive.find_request_id(*self._parse_target())
+        except S3_ERRORS as error:
+            message = describe_s3_error(error, self.target)
+        raise WanLookupError(f"{message}; then retry or clear this task. Nothing was paid.")
 
     def _find_archived(self, entry: LedgerEntry) -> str | None:
         """Return where an archived clip is: at the target, or where the ledger says.
