@@ -142,7 +142,7 @@ class BatchEngine:
                 self._save(clean=True)
                 self._log_progress()
                 request_ids = tuple(each.request_id for each in self._scheduler.in_flight.values())
-                wake_at = self._scheduler.wake_at(include_polls=False)
+                wake_at = self._find_wake_time()
                 return EndOfCycle(request_ids, wake_at, is_last=self._has_submitted_all())
             self._sleep()
 
@@ -292,8 +292,15 @@ class BatchEngine:
             return False
         if not (self._scheduler.in_flight or self._scheduler.waiting):
             return False
-        wake_at = self._scheduler.wake_at(include_polls=False)
+        wake_at = self._find_wake_time()
         return wake_at is None or wake_at > self._clock() + 2 * _MAX_SLEEP
+
+    def _find_wake_time(self) -> float | None:
+        """Return when there is something to do without news from the service: to submit, or to give up a request."""
+        times = [self._scheduler.wake_at(include_polls=False)]
+        in_flight = self._scheduler.in_flight.values()
+        times += [each.submitted_at + self._context.item_timeout + 1.0 for each in in_flight]
+        return min((each for each in times if each is not None), default=None)
 
     def _sleep(self) -> None:
         futures: list[Future[Any]] = [future for _, _, future in self._archiving.values()]
@@ -330,7 +337,9 @@ class BatchEngine:
                 if record is not None and record.is_final:
                     self._on_terminal(item, record)
                 else:
-                    self._scheduler.add_in_flight(item, request_id, submitted_at)
+                    # Each attempt waits for a request of an earlier one for as long again.
+                    waits_since = max(submitted_at, now) if submission.found else submitted_at
+                    self._scheduler.add_in_flight(item, request_id, waits_since)
             case AlreadyArchived(entry):
                 self._reuse_archived(item, entry)
             case Finished(result, transient):

@@ -9,7 +9,6 @@ The formats are those of :mod:`airflow_provider_wan.batch.tables`. Only the curr
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 import os
 import re
@@ -26,6 +25,7 @@ from airflow_provider_wan.batch.columns import BY_NAME, FIELD, ColumnCollector, 
 from airflow_provider_wan.batch.errors import EmptyManifestError
 from airflow_provider_wan.batch.rows import RawRow
 from airflow_provider_wan.batch.tables import Reader, find_reader, map_row, read_csv, read_parquet
+from airflow_provider_wan.batch.values import dump_stably
 from airflow_provider_wan.batch.webdataset import IMAGE_EXTENSIONS, read_webdataset
 from airflow_provider_wan.media.object_storage import ObjectStorage, is_object_uri, require_storage
 from airflow_provider_wan.media.source import SourceMissingError, parse_local_path, shorten_address
@@ -80,7 +80,7 @@ class ListManifest:
         """Return a hash of all rows."""
         digest = hashlib.sha256()
         for item in self.items:
-            digest.update(json.dumps(item, sort_keys=True, default=str).encode())
+            digest.update(dump_stably(item).encode())
         return _mix(digest.hexdigest(), self.columns)
 
     def rows(self) -> Iterator[RawRow]:
@@ -121,7 +121,8 @@ class FolderManifest:
     Folders whose names begin with ``_`` or ``.`` are excluded, as in Hive and Spark: a batch that writes its clips
     below its own images stores copies and thumbnails in such folders. So are such files, but for images that begin with
     ``_``. Of shards, Parquet and other files, only the first kind is read that there is: the others describe it. Files
-    without content are no fault, as Spark writes them for parts without rows.
+    without content are no fault, as Spark writes them for parts without rows. The record of a clip, ``cat.json`` beside
+    ``cat.mp4``, is no file of rows: a batch may write its clips into the folder itself.
 
     A folder with a file ``metadata.jsonl``, ``.csv`` or ``.parquet``, as the library ``datasets`` reads it, has the
     rows of such files.
@@ -143,11 +144,15 @@ class FolderManifest:
         return self.uri
 
     def identity(self) -> str:
-        """Return a hash of the names and versions of all files."""
-        digest = hashlib.sha256()
+        """Return a hash of the names and versions of the files that have rows, and of all images."""
+        all_files, images, has_images = hashlib.sha256(), hashlib.sha256(), False
         for found in self._list():
-            digest.update(f"{found.path}\n{found.version}\n".encode("utf-8", "surrogatepass"))
-        return _mix(digest.hexdigest(), self.columns)
+            line = f"{found.path}\n{found.version}\n".encode("utf-8", "surrogatepass")
+            all_files.update(line)
+            if is_image(found.path) or is_metadata(found.path.name):
+                has_images = True
+                images.update(line)
+        return _mix((images if has_images else all_files).hexdigest(), self.columns)
 
     def rows(self) -> Iterator[RawRow]:
         """Yield the rows, see :meth:`Manifest.rows`."""
@@ -180,11 +185,13 @@ class FolderManifest:
                 yield FileManifest(found.uri, self.s3, read, self.columns, self.storage)
 
     def _list(self) -> Iterator[StoredFile]:
+        previous: StoredFile | None = None
         for each in self._list_all():
-            hidden = any(name.startswith(("_", ".")) for name in each.path.parts[:-1]) or each.path.name[:1] == "."
-            is_table = each.path.name[:1] != "_" and _find_reader(each.path.name) is not None
-            if not hidden and (is_image(each.path) or is_table):
-                yield each
+            if previous is not None and not _is_record(previous.path, each.path):
+                yield from _select(previous)
+            previous = each
+        if previous is not None:
+            yield from _select(previous)
 
     def _list_all(self) -> Iterator[StoredFile]:
         if is_s3_uri(self.uri):
@@ -192,6 +199,20 @@ class FolderManifest:
         if is_object_uri(self.uri):
             return _list_storage(self.uri, require_storage(self.storage, FIELD, self.uri))
         return _list_local(self.uri)
+
+
+def _select(found: StoredFile) -> Iterator[StoredFile]:
+    """Yield a file if it can have rows or be one."""
+    path = found.path
+    hidden = any(name.startswith(("_", ".")) for name in path.parts[:-1]) or path.name[:1] == "."
+    is_table = path.name[:1] != "_" and _find_reader(path.name) is not None
+    if not hidden and (is_image(path) or is_table):
+        yield found
+
+
+def _is_record(path: PurePosixPath, following: PurePosixPath) -> bool:
+    """Return whether a file is the record of a clip, which follows it in the order of the names."""
+    return path.suffix == ".json" and following == path.with_suffix(".mp4")
 
 
 def _skip_empty(rows: Iterator[T]) -> Iterator[T]:

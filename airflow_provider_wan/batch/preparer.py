@@ -27,6 +27,8 @@ log = logging.getLogger(__name__)
 
 #: Seconds for which a presigned URL must still be valid at the submission, so that the service can fetch it.
 MIN_URL_SECONDS = 300.0
+#: Shortest lifetime of a presigned URL in a batch: there is a minute until the submission.
+MIN_LIFETIME = int(MIN_URL_SECONDS) + 60
 #: Number of the first rows whose images are shown on the contact sheet.
 SHEET_ROWS = 2000
 THUMBNAIL_SIDE = 240
@@ -184,6 +186,17 @@ class ItemPreparer:
             self._store.put(f"stills/{item.row}.jpg", thumbnail, "image/jpeg")
 
         return save
+
+
+def validate_batch_lifetime(seconds: int | None) -> None:
+    """Refuse a lifetime of presigned URLs with which no row could ever be submitted.
+
+    :param seconds: the lifetime; None for the default.
+    :raises WanValidationError: if a URL would count as expired as soon as it is made.
+    """
+    if seconds is not None and seconds < MIN_LIFETIME:
+        rule = f"must be at least {MIN_LIFETIME} s in a batch: at a submission, {MIN_URL_SECONDS:.0f} s have to be left"
+        raise WanValidationError("expires_in", seconds, rule, "Leave it out: the default is 6 hours")
 
 
 def make_thumbnail(image: bytes) -> bytes:

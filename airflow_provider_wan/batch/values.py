@@ -134,3 +134,14 @@ def parse_literal(text: str) -> Any:
             return ast.literal_eval(text.strip())
         except (SyntaxError, MemoryError, RecursionError) as error:
             raise ValueError(str(error)) from None
+
+
+def dump_stably(value: Any) -> str:
+    """Return text that is the same for equal values: JSON, or else what Python writes of them.
+
+    :param value: a value of a Dag's author, such as a row of pandas, whose keys may be numbers beside texts.
+    """
+    try:
+        return json.dumps(value, sort_keys=True, default=str)
+    except TypeError:
+        return repr(value)

@@ -97,6 +97,8 @@ def hash_arguments(arguments: BatchArguments, context: Context) -> str:
     :param context: Airflow's context.
     :raises WanValidationError: if an argument is invalid.
     """
+    from airflow_provider_wan.batch.values import dump_stably
+
     decisive = [
         build_defaults(arguments),
         arguments.reuse,
@@ -106,8 +108,7 @@ def hash_arguments(arguments: BatchArguments, context: Context) -> str:
         ledger_context.loop_name(context),
         asdict(arguments.fit_options),
     ]
-    text = json.dumps(decisive, sort_keys=True, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return hashlib.sha256(dump_stably(decisive).encode()).hexdigest()[:16]
 
 
 def resolve_batch_ledger_uri(arguments: BatchArguments) -> str:
@@ -149,12 +150,14 @@ def build_budget_name(arguments: BatchArguments, context: Context) -> str:
     :param arguments: the operator.
     :param context: Airflow's context.
     """
+    from airflow_provider_wan.batch.values import dump_stably
+
     ti = context["ti"]
     name = f"{ledger_context.run_name(context)}/{ti.task_id}{ledger_context.loop_name(context)}"
     if ti.map_index is None or ti.map_index < 0:
         return name
     given = [arguments.manifest, arguments.rows, arguments.output_prefix]
-    digest = hashlib.sha256(json.dumps(given, sort_keys=True, default=str).encode()).hexdigest()
+    digest = hashlib.sha256(dump_stably(given).encode()).hexdigest()
     return f"{name}/{digest[:16]}"
 
 
@@ -183,7 +186,7 @@ def build_batch(arguments: BatchArguments, context: Context) -> BatchContext:
     from airflow_provider_wan.batch.archiver import Archiver
     from airflow_provider_wan.batch.columns import ColumnMapping
     from airflow_provider_wan.batch.manifest import open_manifest
-    from airflow_provider_wan.batch.preparer import ItemPreparer
+    from airflow_provider_wan.batch.preparer import ItemPreparer, validate_batch_lifetime
     from airflow_provider_wan.batch.rows import parse_row_range
     from airflow_provider_wan.batch.run import BatchContext
     from airflow_provider_wan.batch.submitter import ItemSubmitter
@@ -193,6 +196,8 @@ def build_batch(arguments: BatchArguments, context: Context) -> BatchContext:
     from airflow_provider_wan.media.ingest import Delivery, MediaIngester
     from airflow_provider_wan.media.url_probe import UrlProbe
 
+    if arguments.delivery == Delivery.PRESIGN:
+        validate_batch_lifetime(arguments.lifetime)
     columns = ColumnMapping.parse(arguments.columns, arguments.row_templates)
     config, client = arguments.hook.config, arguments.hook.client
     bucket, prefix = parse_s3_prefix(arguments.output_prefix, "output_prefix")

@@ -70,13 +70,13 @@ class WanI2VBatchOperator(WanClipBaseOperator):
     :param crop_anchor: what is kept when cropping: ``center``, ``left``, ``right``, ``top`` or ``bottom``.
     :param frame: index of the image to take of a file with several, from 0; default: such a file is rejected.
     :param delivery: how the API gets images that are on S3 or on a disk: ``presign`` or ``upload``.
-    :param expires_in: lifetime of presigned URLs, in seconds or as a timedelta; default: 6 hours.
+    :param expires_in: lifetime of presigned URLs, in seconds or as a timedelta, at least 6 minutes; default: 6 hours.
     :param max_in_flight: maximum number of requests in flight. Twice what the account may run at once keeps the
         service busy; a 429 or 503 halves it for a while.
     :param submits_per_second: maximum number of submissions per second.
     :param timeout: maximum duration of an attempt, in seconds or as a timedelta. Requests in flight continue, and the
         next attempt waits for them again.
-    :param item_timeout: how long a request may be in flight, in seconds or as a timedelta.
+    :param item_timeout: how long an attempt waits for one request, in seconds or as a timedelta.
     :param on_item_failure: ``continue``: continue with the other rows; ``fail_fast``: submit nothing more, archive
         what is in flight, and fail.
     :param max_failed_fraction: fraction of the rows that may be without a clip, from 0 to 1, for the task to succeed.

@@ -51,7 +51,7 @@ def test_no_more_than_the_limit_are_in_flight_at_the_end_of_a_cycle(batch: Batch
 
     assert isinstance(end, EndOfCycle)
     assert sorted(end.request_ids) == ["r1", "r2", "r3", "r4"]
-    assert end.wake_at is None
+    assert end.wake_at == pytest.approx(batch.clock() + 3601.0, abs=1.0)  # then the first of them is given up
     assert not end.is_last
 
 
@@ -219,6 +219,31 @@ def test_a_request_that_never_ends_times_out_and_is_left_to_the_next_try(batch: 
     assert statuses(batch, run) == ["timeout"]
     assert batch.api.cancelled == []
     assert run.counts.can_progress
+
+
+def test_a_deferred_batch_is_resumed_when_a_request_has_been_waited_for_long_enough(batch: Batch) -> None:
+    batch.add_rows(2)
+    end = batch.execute(batch.start(item_timeout=600.0), deferrable=True)
+
+    assert isinstance(end, EndOfCycle)
+    assert end.wake_at is not None
+    batch.clock.now = end.wake_at
+    run = batch.build_run(item_timeout=600.0)
+    assert run.resume()
+    assert batch.execute(run, deferrable=True) is None
+    assert statuses(batch, run) == ["timeout"] * 2
+
+
+def test_the_next_try_waits_as_long_again_for_a_request_that_timed_out(batch: Batch) -> None:
+    batch.add_rows(1)
+    batch.execute(batch.start(item_timeout=600.0))
+    begin = batch.clock()
+    batch.clock.on_sleep = lambda: finish_all(batch) if batch.clock() > begin + 300.0 else None
+    run = batch.start(item_timeout=600.0)
+    batch.execute(run)
+
+    assert statuses(batch, run) == ["archived"]
+    assert len(batch.api.posts) == 1
 
 
 def test_the_timeout_of_the_try_leaves_requests_in_flight(batch: Batch) -> None:

@@ -213,6 +213,37 @@ def test_the_identity_of_a_file_changes_with_it(tmp_path: Path) -> None:
     assert (first == manifest.identity(), len(list(manifest.rows()))) == (False, 2)
 
 
+@pytest.mark.parametrize("name", ["cat.jpg", "rows.jsonl", "metadata.jsonl"])
+def test_clips_and_records_that_are_written_into_a_folder_do_not_change_its_rows(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text('{"image": "https://images.example.com/1.png"}\n')
+    folder = open_manifest(f"{tmp_path}/", lambda: None)
+    before = folder.identity(), len(list(folder.rows()))
+    for suffix in (".json", ".mp4"):
+        (tmp_path / f"cat-0123456789{suffix}").write_text('{"request_id": "r1"}')
+
+    assert (folder.identity(), len(list(folder.rows()))) == before
+
+
+def test_an_image_that_is_added_to_a_folder_changes_its_rows_and_a_table_beside_images_does_not(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "cat.jpg").write_bytes(b"")
+    folder = open_manifest(f"{tmp_path}/", lambda: None)
+    before = folder.identity()
+    (tmp_path / "log.csv").write_text("time\n")
+    beside = folder.identity()
+    (tmp_path / "dog.jpg").write_bytes(b"")
+
+    assert beside == before != folder.identity()
+
+
+def test_columns_whose_names_are_numbers_beside_texts_are_no_fault() -> None:
+    listed = open_manifest([{"image": "https://images.example.com/1.png", 0: 7}], lambda: None)
+
+    assert listed.identity() == open_manifest(listed.items, lambda: None).identity()  # type: ignore[attr-defined]
+    assert [row.fault for row in listed.rows()] == [None]
+
+
 def test_a_long_manifest_is_not_held_in_memory(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     line = json.dumps({"image": "s3://b/a.png", "prompt": "x" * 500}) + "\n"

@@ -12,7 +12,7 @@ from airflow_provider_wan.api.errors import WanValidationError
 from airflow_provider_wan.api.record import RequestRecord, RequestStatus
 from airflow_provider_wan.batch.engine import EndOfCycle
 from airflow_provider_wan.operators.assets import build_asset
-from airflow_provider_wan.operators.batch_setup import build_defaults, hash_arguments
+from airflow_provider_wan.operators.batch_setup import build_batch, build_defaults, hash_arguments
 from airflow_provider_wan.operators.wan_batch import WanI2VBatchOperator, list_datasets
 
 
@@ -93,6 +93,13 @@ def test_a_checkpoint_of_another_value_of_what_decides_a_rows_clip_is_not_contin
     before = hash_arguments(operator(), context)
     assert hash_arguments(operator(), context) == before
     assert hash_arguments(operator(**{argument: value}), context) != before
+
+
+def test_a_lifetime_with_which_every_url_counts_as_expired_is_refused(connection: Any) -> None:
+    context: Any = {"ti": SimpleNamespace(dag_id="d", task_id="clips", run_id="r", map_index=-1, try_number=1)}
+
+    with pytest.raises(WanValidationError, match=r"expires_in=120.*at least 360 s.*Leave it out"):
+        build_batch(operator(expires_in=120), context)
 
 
 def test_lineage_reads_the_manifest_or_the_images_folders_and_writes_clips_and_results() -> None:
