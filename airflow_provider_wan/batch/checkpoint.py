@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from functools import cache
@@ -31,6 +32,8 @@ from airflow_provider_wan.s3.uri import build_s3_uri
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
+
+log = logging.getLogger(__name__)
 
 #: Version of the format of ``checkpoint.json`` and of the parts.
 VERSION = 2
@@ -95,7 +98,8 @@ class Checkpoint:
     :param total_rows: rows of the manifest, if they were counted.
     :param cycles: number of deferral cycles of the present attempt.
     :param attempts: number of attempts of open rows, by row.
-    :param unclaimed: requests that were in flight when the manifest or the arguments changed.
+    :param unclaimed: requests that no row asks for any more, since the manifest, the arguments or an image changed.
+    :param awaited: requests of earlier attempts, by their rows, whose clips are paid for, or may be, and not archived.
     :param version: version of the format.
     """
 
@@ -120,6 +124,7 @@ class Checkpoint:
     cycles: int = 0
     attempts: dict[int, int] = field(default_factory=dict)
     unclaimed: tuple[InFlightRecord, ...] = ()
+    awaited: tuple[InFlightRecord, ...] = ()
     version: int = VERSION
 
     def to_json(self) -> bytes:
@@ -207,13 +212,31 @@ class CheckpointStore:
         """
         keys = self._list_keys(f"parts/{manifest_id}/")
         for key in reversed(keys) if newest_first else keys:
-            lines: Iterable[bytes] = self._read_lines(key)
-            for line in reversed(list(lines)) if newest_first else lines:
-                yield ItemResult.from_json(line)
+            results: Iterable[tuple[ItemResult, bytes]] = self._read_results(key)
+            for result, _ in reversed(list(results)) if newest_first else results:
+                yield result
+
+    def find_last_part(self, manifest_id: str) -> int:
+        """Return the largest number of a part; 0 if there is none.
+
+        It may be larger than that in the checkpoint, if a process died between the two writes.
+
+        :param manifest_id: identity of the manifest.
+        """
+        names = (key.rpartition("/")[2] for key in self._list_keys(f"parts/{manifest_id}/"))
+        numbers = (name.partition("-")[0] for name in names)
+        return max((int(number) for number in numbers if number.isdecimal()), default=0)
 
     def delete_parts(self) -> None:
         """Delete all parts."""
-        for key in self._list_keys("parts/"):
+        self._delete_all("parts/")
+
+    def delete_stills(self) -> None:
+        """Delete the thumbnails of all rows: another manifest has other images there."""
+        self._delete_all("stills/")
+
+    def _delete_all(self, prefix: str) -> None:
+        for key in self._list_keys(prefix):
             delete_object(self._client, self._bucket, key)
 
     def merge_parts(self, manifest_id: str, last_row: int) -> None:
@@ -228,22 +251,22 @@ class CheckpointStore:
         spans: dict[str, tuple[int, int]] = {}
         with self._open_writer("results.jsonl") as results, self._open_writer("rejected.jsonl") as rejected:
             for start in range(0, last_row + 1, BLOCK_ROWS):
-                block: dict[int, bytes] = {}
+                block: dict[int, tuple[ItemResult, bytes]] = {}
                 for key in keys:
                     low, high = spans.get(key, (0, last_row))
                     if low >= start + BLOCK_ROWS or high < start:
                         continue
                     numbers = []
-                    for line in self._read_lines(key):
-                        number = int(json.loads(line)["row"])
-                        numbers.append(number)
-                        if start <= number < start + BLOCK_ROWS:
-                            block[number] = line
+                    for result, line in self._read_results(key):
+                        numbers.append(result.row)
+                        if start <= result.row < start + BLOCK_ROWS:
+                            block[result.row] = result, line
                     spans[key] = (min(numbers, default=0), max(numbers, default=0))
                 for number in sorted(block):
-                    results.write(block[number])
-                    if not ItemResult.from_json(block[number]).status.is_final:
-                        rejected.write(block[number])
+                    result, line = block[number]
+                    results.write(line)
+                    if not result.status.is_final:
+                        rejected.write(line)
 
     def get(self, name: str) -> bytes | None:
         """Return the content of a file; None if there is none.
@@ -271,6 +294,18 @@ class CheckpointStore:
             writer.abort()
             raise
         writer.commit({})
+
+    def _read_results(self, key: str) -> Iterator[tuple[ItemResult, bytes]]:
+        """Yield the results of a part with their lines. A damaged line is no result: its row is evaluated again."""
+        damaged = 0
+        for line in self._read_lines(key):
+            try:
+                yield ItemResult.from_json(line), line
+            except ValueError:
+                damaged += 1
+        if damaged:
+            uri = build_s3_uri(self._bucket, key)
+            log.warning("%d lines of %s are damaged, and are left out; the ledger knows their clips", damaged, uri)
 
     def _read_lines(self, key: str) -> Iterator[bytes]:
         with open_object(self._client, self._bucket, key) as (body, _):

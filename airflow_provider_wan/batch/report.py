@@ -42,8 +42,8 @@ class BatchSummary:
     :param video_seconds: seconds of archived video.
     :param cost: US dollars that this task has paid in all its attempts.
     :param elapsed: seconds since the first attempt began.
-    :param unclaimed: requests that are paid for and that no row asks for any more, because the manifest or the
-        arguments were changed while they were in flight.
+    :param unclaimed: requests that are paid for and that no row asks for any more, because the manifest, the arguments
+        or an image changed before their clips were archived.
     :param folder: ``s3://`` prefix of the files.
     """
 
@@ -143,9 +143,9 @@ def _report_unclaimed(run: BatchRun, summary: BatchSummary) -> None:
     run.context.store.put("unclaimed.jsonl", "".join(f"{line}\n" for line in lines).encode(), JSONL)
     ids = [each.request_id for each in run.unclaimed.values()]
     log.warning(
-        "%d requests were in flight when the manifest or the arguments changed, and no row asks for their clips any "
-        "more. They are paid for. Once they have ended, `wan-provider harvest --ledger %s --to %sunclaimed/` archives "
-        "them. They are listed in %sunclaimed.jsonl: %s",
+        "The manifest, the arguments or an image changed before the clips of %d requests were archived, and no row "
+        "asks for them any more. They are paid for. Once they have ended, `wan-provider harvest --ledger %s --to "
+        "%sunclaimed/` archives them. They are listed in %sunclaimed.jsonl: %s",
         len(ids),
         run.context.ledger.store.uri,
         summary.folder,

@@ -92,12 +92,14 @@ class ItemResult:
         """Parse one line.
 
         :param line: a line that :meth:`to_json` wrote.
-        :raises ValueError: if it is not JSON, or its status is unknown.
+        :raises ValueError: if it is not JSON, or no result of a row.
         """
         values = json.loads(line)
+        if not isinstance(values, dict) or not isinstance(values.get("row"), int) or "image" not in values:
+            raise ValueError("not the result of a row")
         known = {each.name for each in fields(cls)}
         given = {name: value for name, value in values.items() if name in known}
-        return cls(**given | {"status": ItemStatus(values["status"])})
+        return cls(**given | {"status": ItemStatus(str(values.get("status")))})
 
 
 @dataclass

@@ -65,7 +65,7 @@ class BatchContext:
     :param submits_per_second: maximum number of submissions per second.
     :param poll_interval: seconds between polls.
     :param max_polls_per_second: maximum number of status requests per second.
-    :param item_timeout: maximum number of seconds for which a request may be in flight.
+    :param item_timeout: maximum number of seconds for which an attempt waits for one request.
     :param fail_fast: whether the first row without a clip stops the batch.
     :param sleep: waits the given seconds.
     """
@@ -119,6 +119,7 @@ class BatchRun:
         self.cycles = 0
         self.attempts: dict[int, int] = {}
         self.unclaimed: dict[str, InFlightRecord] = {}
+        self._awaited: dict[int, InFlightRecord] = {}
         self.unsaved_results: list[ItemResult] = []
         self._manifest_id = ""
         self._parts = 0
@@ -146,10 +147,15 @@ class BatchRun:
             self.unclaimed = {each.fingerprint: each for each in checkpoint.unclaimed}
             self.budget.recover()
             log.info("Earlier attempts have spent $%.2f, according to the ledger", self.budget.spent)
-        if checkpoint is None or checkpoint.done or not self._matches(checkpoint, self._manifest_id):
+        continues = checkpoint is not None and self._matches(checkpoint, self._manifest_id)
+        if checkpoint is not None and continues:
+            self._awaited = {each.row: each for each in (*checkpoint.awaited, *checkpoint.in_flight)}
+        else:
+            store.delete_stills()
+        if checkpoint is None or checkpoint.done or not continues:
             store.delete_parts()
         else:
-            self._parts = checkpoint.parts
+            self._parts = max(checkpoint.parts, store.find_last_part(self._manifest_id))
             finished = self._read_finished()
             while block := list(islice(finished, BLOCK_ROWS)):
                 missing = self.context.archiver.find_missing(block)
@@ -164,6 +170,7 @@ class BatchRun:
                     if result.row in missing:
                         continue
                     self._finished.add(result.row)
+                    self._awaited.pop(result.row, None)
                     self.counts.add(result, transient=False)
                     self.items += 1
         self.total_rows = self._count_rows()
@@ -202,6 +209,7 @@ class BatchRun:
             self.scheduler.stopped = True
         self.attempts = dict(checkpoint.attempts)
         self.unclaimed = {each.fingerprint: each for each in checkpoint.unclaimed}
+        self._awaited = {each.row: each for each in checkpoint.awaited}
         if checkpoint.window is not None:
             self.scheduler.window = checkpoint.window.with_ceiling(self.context.max_in_flight)
         self.counts = checkpoint.counts
@@ -223,7 +231,8 @@ class BatchRun:
             return True
         what = "manifest" if checkpoint.manifest_id != manifest_id else "arguments"
         log.warning("The %s changed since the checkpoint was written: every row is evaluated again", what)
-        self.unclaimed |= {each.fingerprint: each for each in (*checkpoint.unclaimed, *checkpoint.in_flight)}
+        left = (*checkpoint.unclaimed, *checkpoint.awaited, *checkpoint.in_flight)
+        self.unclaimed |= {each.fingerprint: each for each in left}
         return False
 
     def _reopen(self, checkpoint: Checkpoint) -> None:
@@ -318,6 +327,7 @@ class BatchRun:
         """
         self.counts.add(result, transient=transient)
         self.unsaved_results.append(result)
+        self._await_clip(result)
         if result.fingerprint is None:
             return
         if result.status is not ItemStatus.REJECTED:
@@ -325,6 +335,22 @@ class BatchRun:
             self.unclaimed.pop(result.fingerprint, None)
         if result.status in (ItemStatus.ARCHIVED, ItemStatus.LOST):
             self.budget.commit(result.fingerprint)
+
+    def _await_clip(self, result: ItemResult) -> None:
+        """Keep a request in mind that has a price and no archived clip, until its row has one or asks for another."""
+        earlier = self._awaited.pop(result.row, None)
+        fingerprint, request_id = result.fingerprint, result.request_id
+        if earlier is not None and earlier.fingerprint != fingerprint:
+            # Its image changed, or can no longer be read.
+            self.unclaimed[earlier.fingerprint] = earlier
+            earlier = None
+        if result.archive_uri is not None or result.status in (ItemStatus.ARCHIVED, ItemStatus.FAILED):
+            return
+        if fingerprint is not None and request_id is not None:
+            ended_at = result.ended_at or 0.0
+            earlier = InFlightRecord(result.row, request_id, fingerprint, ended_at, result.cost, not result.reused)
+        if earlier is not None:
+            self._awaited[result.row] = earlier
 
     def skip(self, row: int) -> None:
         """Leave a row to another attempt.
@@ -387,6 +413,7 @@ class BatchRun:
                 cycles=self.cycles,
                 attempts=dict(self.attempts),
                 unclaimed=tuple(self.unclaimed.values()),
+                awaited=tuple(self._awaited.values()),
             )
         )
 

@@ -116,3 +116,22 @@ def test_forgetting_leaves_the_results(store: Any, bucket: Any) -> None:
     store.delete_parts()
 
     assert sorted(bucket.objects) == ["out/_batch/x/rejected.jsonl", "out/_batch/x/results.jsonl"]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [b'{"row": 1, "sta', b"\xff\xfe", b"7", b'{"row": 1, "image": null}', b'{"image": null, "status": "archived"}'],
+    ids=["torn", "binary", "number", "no status", "no row"],
+)
+def test_a_damaged_line_of_a_part_is_left_out_and_the_others_are_read(
+    store: Any, bucket: Any, line: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    store.write_part("id", 1, [row(1), row(2, ItemStatus.FAILED)])
+    (key,) = bucket.objects
+    bucket.objects[key] += line
+    store.merge_parts("id", 2)
+
+    assert [each.row for each in store.read_parts("id", newest_first=True)] == [2, 1]
+    assert [each["row"] for each in lines(bucket, "results.jsonl")] == [1, 2]
+    assert "1 lines of" in caplog.text
+    assert "damaged" in caplog.text

@@ -72,6 +72,71 @@ def test_requests_in_flight_that_no_row_asks_for_any_more_are_reported(
     assert result["unclaimed_uri"].endswith("unclaimed.jsonl")
 
 
+def test_requests_that_timed_out_are_reported_too_when_no_row_asks_for_them_any_more(batch: Batch) -> None:
+    batch.add_rows(2)
+    run = batch.build_run()
+    run.start(batch.clock() + 30.0)
+    batch.execute(run)
+    write_report(run, batch.clock(), max_failed_fraction=0.0)
+    batch.start().save((), clean=True)  # a try that comes to no row must not forget them
+    batch.rows = ["https://images.example.com/9.png"]
+    run = batch.start()
+
+    assert {each.request_id for each in run.unclaimed.values()} == {"r1", "r2"}
+
+
+@pytest.mark.parametrize("fingerprint", [None, "f2"], ids=["removed", "changed"])
+def test_a_paid_request_whose_image_changed_or_was_removed_is_reported(batch: Batch, fingerprint: str | None) -> None:
+    batch.add_rows(1)
+    batch.execute(batch.start(), deferrable=True)  # and then the worker is killed
+    run = batch.start()
+    read_all(run)
+    assert not run.unclaimed
+    run.record_result(ItemResult(1, None, ItemStatus.REJECTED, fingerprint=fingerprint), transient=True)
+    run.save((), clean=True)
+
+    assert [each.request_id for each in batch.start().unclaimed.values()] == ["r1"]
+
+
+def test_a_clip_that_is_archived_in_the_end_is_not_reported(batch: Batch) -> None:
+    batch.add_rows(1)
+    batch.execute(batch.start(), deferrable=True)
+    (record,) = batch.start().context.store.read().awaited
+    run = batch.start()
+    read_all(run)
+    archived = ItemResult(1, None, ItemStatus.ARCHIVED, archive_uri="s3://b/1.mp4", fingerprint=record.fingerprint)
+    run.record_result(archived, transient=False)
+    run.save((), clean=True)
+    batch.rows = ["https://images.example.com/9.png"]
+
+    assert not batch.start().unclaimed
+
+
+def test_a_result_replaces_the_one_that_a_killed_process_wrote_after_its_last_checkpoint(batch: Batch) -> None:
+    batch.add_rows(1)
+    for _ in range(6):  # the names of parts end in random digits
+        run = batch.start()
+        stale = ItemResult(1, None, ItemStatus.FAILED, error="of the killed process")
+        run.context.store.write_part(run.context.manifest.identity(), 1, [stale])
+        run = batch.start()
+        run.record_result(ItemResult(1, None, ItemStatus.LOST), transient=False)
+        run.save((), clean=True)
+
+        assert batch.results(run)[1].status is ItemStatus.LOST
+        run.context.store.delete_parts()
+        batch.s3.objects.clear()
+
+
+def test_the_picture_of_another_manifests_row_is_not_shown(batch: Batch) -> None:
+    batch.add_rows(2)
+    run = batch.start()
+    run.context.store.put("stills/1.jpg", b"of the first manifest", "image/jpeg")
+    assert batch.start().context.store.get("stills/1.jpg")
+    batch.add_rows(1)
+
+    assert batch.start().context.store.get("stills/1.jpg") is None
+
+
 def test_a_row_whose_clip_is_gone_since_is_read_again(batch: Batch) -> None:
     batch.add_rows(2)
     run = batch.start()
