@@ -48,7 +48,9 @@ from airflow_provider_wan.transfers.wan_to_s3 import WanToS3Operator
             description="What should not be seen; at most 500 characters",
             section="Scene",
         ),
-        "shot_type": Param("single", type="string", enum=["single", "multi"], description="Shots", section="Scene"),
+        "shot_type": Param(
+            "single", type="string", enum=["single", "multi"], description="One shot, or several", section="Scene"
+        ),
         "prompt_extend": Param(
             True, type="boolean", description="Let the service elaborate the prompt", section="Scene"
         ),
