@@ -92,7 +92,8 @@ class Gallery:
 @pytest.fixture
 def gallery(monkeypatch: pytest.MonkeyPatch) -> Iterator[Gallery]:
     running = Gallery(Ledger(CAT, DOG))
-    manager = SimpleNamespace(is_authorized_dag=lambda **_: True)
+    dag_ids = {"cats", "dogs"}
+    manager = SimpleNamespace(is_authorized_dag=lambda **_: True, get_authorized_dag_ids=lambda **_: dag_ids)
     monkeypatch.setattr(app_module, "get_auth_manager", lambda: manager)
     monkeypatch.setattr(app_module, "_check_dag", running.check_dag)
     yield running

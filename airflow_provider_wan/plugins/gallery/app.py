@@ -112,12 +112,11 @@ def _scope(
     size: int = PAGE_SIZE,
 ) -> ClipQuery:
     """Read a query, and limit it to the Dags that the caller may read."""
-    readable: set[str] | None
     if dag_id is not None:
         _check_dag(request, user, dag_id)
-        readable = {dag_id}
+        readable: set[str | None] = {dag_id}
     else:
-        readable = None if _may_read_all(user) else get_auth_manager().get_authorized_dag_ids(user=user, method="GET")
+        readable = _list_readable(request, user)
     index = None if map_index is None or map_index < 0 else map_index
     size = min(size, MAX_PAGE_SIZE)
     return ClipQuery(readable, dag_id, run_id, task_id, index, tuple(state or ()), text[:200], page, size)
@@ -202,6 +201,26 @@ def _redirect(uri: str | None, missing: str) -> RedirectResponse:
         return RedirectResponse(media_url(uri), status_code=307)
     except MediaUnavailableError as problem:
         raise HTTPException(503, str(problem)) from None
+
+
+def _list_readable(request: Request, user: Any) -> set[str | None]:
+    """Return the Dags that the caller may read, and None if they may see the clips of no Dag."""
+    readable: set[str | None] = set(get_auth_manager().get_authorized_dag_ids(user=user, method="GET"))
+    if not _may_read_all(user):
+        return readable
+    # Airflow lists only Dags that exist. Of the others, each is asked for: one may be denied to who may read all.
+    index: ClipIndex = request.app.state.index
+    index.refresh()
+    others = index.dag_ids() - readable
+    return readable | {dag_id for dag_id in others if _may_read(request, user, dag_id)}
+
+
+def _may_read(request: Request, user: Any, dag_id: str | None) -> bool:
+    try:
+        _check_dag(request, user, dag_id)
+    except HTTPException:
+        return False
+    return True
 
 
 def _may_read_all(user: Any) -> bool:

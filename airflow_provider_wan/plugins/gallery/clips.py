@@ -137,13 +137,13 @@ class ClipQuery:
     """
     Which clips a page shows.
 
-    :param dag_ids: the Dags that the caller may read; None for all clips, those of no Dag included.
+    :param dag_ids: the Dags that the caller may read, with None in it for clips of no Dag; None for all clips.
     :param text: words that the name, the ids, the reason or the addresses must contain.
     :param page: counted from 1.
     :param size: clips on a page.
     """
 
-    dag_ids: Collection[str] | None
+    dag_ids: Collection[str | None] | None
     dag_id: str | None = None
     run_id: str | None = None
     task_id: str | None = None

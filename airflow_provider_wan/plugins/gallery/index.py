@@ -50,7 +50,7 @@ class KnownLedger:
         """What distinguishes its clips from those of other ledgers; empty for the deployment's."""
         return "" if self.dag_ids is None else hashlib.sha256(self.uri.encode()).hexdigest()[:12]
 
-    def concerns(self, dag_ids: Collection[str] | None) -> bool:
+    def concerns(self, dag_ids: Collection[str | None] | None) -> bool:
         """
         Return whether someone may know of it.
 
@@ -90,7 +90,7 @@ class Snapshot:
     reading: bool
     errors: tuple[tuple[KnownLedger, str], ...] = ()
 
-    def error(self, dag_ids: Collection[str] | None) -> str | None:
+    def error(self, dag_ids: Collection[str | None] | None) -> str | None:
         """
         Return why the last reading failed, or None.
 
@@ -174,6 +174,12 @@ class ClipIndex:
                 if clip is not None and state.shows(clip):
                     return clip
         return None
+
+    def dag_ids(self) -> set[str | None]:
+        """Return the Dags whose clips are known; None is among them if a clip is of no Dag."""
+        with self._lock:
+            states = list(self._states.values())
+            return {clip.dag_id for state in states for clip in state.clips.values() if state.shows(clip)}
 
     def _start_if_due(self) -> threading.Thread | None:
         now = self._clock()
