@@ -31,7 +31,7 @@ from airflow_provider_wan.plugins.gallery.clips import (
     spend,
 )
 from airflow_provider_wan.plugins.gallery.index import ClipIndex
-from airflow_provider_wan.plugins.gallery.media import MediaUnavailableError, media_url, read_clip_record
+from airflow_provider_wan.plugins.gallery.media import MediaUnavailableError, is_absent, media_url, read_clip_record
 from airflow_provider_wan.plugins.gallery.source import open_index
 
 STATIC = Path(__file__).parent / "static"
@@ -146,7 +146,10 @@ def _progress(request: Request, query: ClipQuery) -> list[dict[str, Any]]:
 
 def _sheet(dag_id: str, run_id: str, task_id: str, map_index: int) -> RedirectResponse:
     batches = list_batches(dag_id, run_id, task_id, map_index)
-    return _redirect(batches[0].sheet_uri if batches else None, "The task has no contact sheet yet.")
+    uri = batches[0].sheet_uri if batches else None
+    # A batch names its sheet when it begins.
+    is_written = uri is not None and not is_absent(uri)
+    return _redirect(uri if is_written else None, "There is no contact sheet: a batch writes it when it ends.")
 
 
 def _spend(request: Request, query: ScopeDep) -> dict[str, Any]:

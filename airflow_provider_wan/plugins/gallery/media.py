@@ -10,7 +10,7 @@ from typing import Any
 from airflow_provider_wan.api.errors import WanValidationError
 from airflow_provider_wan.media.clip_record import MAX_RECORD_BYTES, record_key
 from airflow_provider_wan.plugins.gallery.source import s3_client
-from airflow_provider_wan.s3.objects import read_object
+from airflow_provider_wan.s3.objects import find_object, read_object
 from airflow_provider_wan.s3.presign import presign
 from airflow_provider_wan.s3.uri import parse_s3_uri
 
@@ -37,6 +37,18 @@ def media_url(uri: str) -> str:
         return presign(s3_client(), bucket, key, content_type=content_type, lifetime=LIFETIME_SECONDS).url
     except Exception as error:
         raise MediaUnavailableError(f"{uri} can't be signed: {type(error).__name__}.") from error
+
+
+def is_absent(uri: str) -> bool:
+    """
+    Return whether there is certainly no object.
+
+    :param uri: ``s3://`` URI.
+    """
+    try:
+        return find_object(s3_client(), *_split(uri)) is None
+    except Exception:  # whatever it is, the browser sees it when it follows the address
+        return False
 
 
 def read_clip_record(archive_uri: str) -> dict[str, Any]:

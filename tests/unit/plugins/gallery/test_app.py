@@ -11,10 +11,13 @@ from typing import Any
 
 import pytest
 from airflow.api_fastapi.core_api.security import get_user
+from botocore.exceptions import ClientError
 from fastapi.testclient import TestClient
 
 from airflow_provider_wan.plugins.gallery import app as app_module
+from airflow_provider_wan.plugins.gallery import media
 from airflow_provider_wan.plugins.gallery.app import create_app
+from airflow_provider_wan.plugins.gallery.batches import BatchTask
 from airflow_provider_wan.plugins.gallery.index import ClipIndex
 from tests.unit.plugins.gallery.test_clips import CLIP
 from tests.unit.plugins.gallery.test_index import Clock, Source, read
@@ -39,6 +42,7 @@ def client(source: Source, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Ite
     monkeypatch.setattr(app_module, "_check_dag", lambda *_: None)
     app = create_app(ClipIndex(source, clock))
     app.dependency_overrides[get_user] = lambda: SimpleNamespace(username="admin")
+    app.dependency_overrides[app_module.may_read_dag.dependency] = lambda: None
     with TestClient(app, follow_redirects=False) as each:
         yield each
 
@@ -67,6 +71,27 @@ def test_whoever_may_read_all_dags_but_one_does_not_see_that_one(
     assert page["totals"]["clips"] == 3
     assert "payroll" not in client.get("/api/spend").text
     assert "cats" not in asked, "Airflow has said already that they may read it"
+
+
+@pytest.mark.parametrize(
+    ("code", "status"), [("404", 404), (None, 307), ("403", 307)], ids=["absent", "there", "hidden"]
+)
+def test_a_sheet_that_is_not_written_yet_is_no_page_of_the_store(
+    client: Any, monkeypatch: pytest.MonkeyPatch, code: str | None, status: int
+) -> None:
+    uri = "s3://b/clips/_batch/sheet.html"
+    monkeypatch.setattr(app_module, "list_batches", lambda *_: [BatchTask("clips", -1, uri)])
+    monkeypatch.setattr(app_module, "media_url", lambda uri: "https://s3.example.com/sheet.html")
+
+    def head_object(**_: Any) -> dict[str, Any]:
+        if code is not None:
+            raise ClientError({"Error": {"Code": code}}, "HeadObject")
+        return {}
+
+    monkeypatch.setattr(media, "s3_client", lambda: SimpleNamespace(head_object=head_object))
+    answer = client.get("/dags/cats/runs/r/tasks/clips/-1/sheet")
+    assert answer.status_code == status
+    assert status != 404 or "when it ends" in answer.json()["detail"]
 
 
 def test_while_the_ledger_is_read_no_clip_is_reported_missing(client: Any, source: Source) -> None:
