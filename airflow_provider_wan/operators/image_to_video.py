@@ -116,8 +116,16 @@ class WanImageToVideoOperator(WanI2VOperator):
         try:
             self._parse_target()
             self.img_url = self._ingest()
-        except WanError as error:
-            fail_task(error, getattr(self, "retry_policy", None))
+        except Exception as error:
+            if context["ti"].try_number > 1:
+                # Without the image it is not known which clip it is.
+                self.log.warning(
+                    "If an earlier try of this task has paid for its clip: `wan-provider unarchived` lists it, and "
+                    "`wan-provider harvest` archives it"
+                )
+            if isinstance(error, WanError):
+                fail_task(error, getattr(self, "retry_policy", None))
+            raise
         return super().execute(context)
 
     def get_openlineage_facets_on_complete(self, task_instance: Any) -> Any:
