@@ -26,6 +26,9 @@ from airflow_provider_wan.s3.uri import build_s3_uri, split_s3_uri
 
 log = logging.getLogger(__name__)
 
+#: Bytes of the longest key of a clip. S3 allows 1024; its record, and a clip of a request id in its key, need some.
+MAX_KEY_BYTES = 1024 - 64
+
 
 class Archiver:
     """Archives clips; safe to use from several threads.
@@ -57,8 +60,12 @@ class Archiver:
 
         :param item: the item of the clip.
         :param claim: the claim that is about to be made.
-        :raises WanValidationError: if another object has that key.
+        :raises WanValidationError: if another object has that key, or the key is too long for S3.
         """
+        size = len(self.build_key(item).encode())
+        if size > MAX_KEY_BYTES:
+            rule = f"makes a key of {size} bytes with the output prefix, and at most {MAX_KEY_BYTES} fit into S3"
+            raise WanValidationError("name", item.item.name or item.item.stem, rule, "Shorten the name or the prefix")
         maker = self._archive.find_request_id(self._bucket, self.build_key(item))
         if maker is not None and maker not in claim.request_ids:
             uri = build_s3_uri(self._bucket, self.build_key(item))

@@ -138,8 +138,7 @@ class BatchEngine:
             if self._is_complete():
                 self._save(clean=True)
                 return None
-            if deferrable and self._is_idle():
-                self._save(clean=True)
+            if deferrable and self._is_idle() and self._try_save(clean=True):
                 self._log_progress()
                 request_ids = tuple(each.request_id for each in self._scheduler.in_flight.values())
                 wake_at = self._find_wake_time()
@@ -257,14 +256,19 @@ class BatchEngine:
 
     def _save_if_due(self, now: float) -> None:
         if now >= self._checkpoint_at or len(self._run.unsaved_results) >= MAX_UNSAVED_RESULTS:
-            try:
-                self._save(clean=False)
-            except S3_ERRORS as error:
-                # No decision about money depends on it: what is not in it is asked of the ledger again.
-                log.warning("The checkpoint can't be written now, and is written later: %s", error)
-                self._checkpoint_at = now + CHECKPOINT_INTERVAL
+            self._try_save(clean=False)
         if now >= self._progress_at:
             self._log_progress()
+
+    def _try_save(self, *, clean: bool) -> bool:
+        """Save, and return whether that was possible. What is not saved is asked of the ledger again."""
+        try:
+            self._save(clean=clean)
+        except S3_ERRORS as error:
+            log.warning("The checkpoint can't be written now, and is written later: %s", error)
+            self._checkpoint_at = self._clock() + CHECKPOINT_INTERVAL
+            return False
+        return True
 
     def _save(self, *, clean: bool) -> None:
         self._run.save([*(item.row for item, _ in self._preparing), *self._archiving], clean=clean)
@@ -435,7 +439,9 @@ class BatchEngine:
                 row, f"unknown to the API for {NOT_FOUND_GRACE:.0f} s; the next attempt asks the ledger about it"
             )
         else:
-            self._scheduler.defer(replace(self._scheduler.pop_in_flight(row).item, request=None), now)
+            each = self._scheduler.pop_in_flight(row)
+            self._run.await_clip(each)
+            self._scheduler.defer(replace(each.item, request=None), now)
 
     def _time_out(self, row: int, message: str) -> None:
         """Leave a request in flight to the next attempt."""

@@ -9,8 +9,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from airflow_provider_wan.api.pricing import Prices, estimate_cost
-from airflow_provider_wan.batch.row_index import DigestIndex
-from airflow_provider_wan.batch.rows import InvalidRow, Item, RawRow, parse_row
+from airflow_provider_wan.batch.row_index import DigestIndex, hash_text
+from airflow_provider_wan.batch.rows import InvalidRow, Item, RawRow, build_name_fault, parse_row
 from airflow_provider_wan.ledger import EntryState, LedgerStore, compute_fingerprint
 from airflow_provider_wan.media.source import Origin
 
@@ -112,6 +112,7 @@ class _Totals:
         self._prices = prices
         self._defaults = defaults
         self._digests = DigestIndex()
+        self._names = DigestIndex()
         self._faults: list[str] = []
         self._items = self._rejected = self._duplicates = self._video_seconds = self._existing = 0
         self._cost: float | None = 0.0
@@ -125,19 +126,27 @@ class _Totals:
             self._items += 1
             item = parse_row(raw, self._defaults)
             if isinstance(item, InvalidRow):
-                self._rejected += 1
-                if len(self._faults) < _MAX_FAULTS:
-                    self._faults.append(f"row {item.row}: {item.reason}")
+                self._reject(item.row, item.reason)
                 continue
             if self._digests.setdefault(item.digest, item.row) != item.row:
                 self._duplicates += 1
                 continue
+            if item.name is not None:
+                other = self._names.setdefault(hash_text(item.name), item.row)
+                if other != item.row:
+                    self._reject(item.row, str(build_name_fault(item.name, other)))
+                    continue
             items.append(item)
             cost = estimate_cost(item.request, self._prices)
             self._cost = None if cost is None or self._cost is None else self._cost + cost
             self._video_seconds += item.request.duration
             self._run_seconds += _estimate_run_seconds(item)
         return items
+
+    def _reject(self, row: int, reason: str) -> None:
+        self._rejected += 1
+        if len(self._faults) < _MAX_FAULTS:
+            self._faults.append(f"row {row}: {reason}")
 
     def add_existing(self, item: Item) -> None:
         """Count an item whose clip exists."""

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import Any
+from urllib.parse import quote
 
 from airflow_provider_wan.api.errors import WanBudgetError, WanError
 from airflow_provider_wan.batch.checkpoint import JSONL, CheckpointStore
@@ -197,6 +198,7 @@ def _build_tile(result: ItemResult, prompt: str, store: CheckpointStore) -> Tile
 
 
 def _relative_path(uri: str, folder: str) -> str:
-    """Return the path from the sheet to a clip, if both are in one bucket; else the URI."""
+    """Return the reference from the sheet to a clip, if both are in one bucket; else the URI."""
     (bucket, key), (folder_bucket, folder_key) = split_s3_uri(uri), split_s3_uri(folder)
-    return posixpath.relpath(key, folder_key) if bucket == folder_bucket else uri
+    # Quoted: a key may have "%", "#" or "?", with which a browser would ask for another one.
+    return quote(posixpath.relpath(key, folder_key)) if bucket == folder_bucket else uri

@@ -264,6 +264,15 @@ def _validate_name(value: Any) -> str | None:
     return name
 
 
+def build_name_fault(name: str, other: int) -> WanValidationError:
+    """Return what is wrong with a row whose name another row has.
+
+    :param name: name of the clip.
+    :param other: number of the other row.
+    """
+    return WanValidationError(NAME_COLUMN, name, f"is also the name of row {other}", "Use unique names")
+
+
 def _display_image(values: Mapping[str, Any]) -> str | None:
     for name in IMAGE_COLUMNS:
         value = values.get(name)

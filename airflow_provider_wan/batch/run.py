@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Protocol
 
-from airflow_provider_wan.api.errors import WanError, WanValidationError
+from airflow_provider_wan.api.errors import WanError
 from airflow_provider_wan.api.record import RequestPage, RequestRecord
 from airflow_provider_wan.batch.archiver import Archiver
 from airflow_provider_wan.batch.checkpoint import (
@@ -25,7 +25,7 @@ from airflow_provider_wan.batch.manifest import Manifest
 from airflow_provider_wan.batch.preparer import ItemPreparer, PreparedItem
 from airflow_provider_wan.batch.results import ItemResult, ItemStatus, ResultCounts
 from airflow_provider_wan.batch.row_index import DigestIndex, RowSet, hash_text
-from airflow_provider_wan.batch.rows import InvalidRow, Item, parse_row
+from airflow_provider_wan.batch.rows import InvalidRow, Item, build_name_fault, parse_row
 from airflow_provider_wan.batch.scheduler import BatchScheduler, InFlightItem
 from airflow_provider_wan.batch.submitter import ItemSubmitter
 from airflow_provider_wan.batch.throttle import ConcurrencyWindow, SubmitPacer
@@ -292,8 +292,7 @@ class BatchRun:
             return ItemResult(item.row, image, ItemStatus.DUPLICATE, error=error, digest=item.digest)
         other = item.row if item.name is None else self._row_by_name.setdefault(hash_text(item.name), item.row)
         if other != item.row:
-            fault = WanValidationError("name", item.name, f"is also the name of row {other}", "Use unique names")
-            error = f"row {item.row}: {fault}"
+            error = f"row {item.row}: {build_name_fault(str(item.name), other)}"
             return ItemResult(item.row, image, ItemStatus.REJECTED, error=error, digest=item.digest)
         return item
 
@@ -327,7 +326,7 @@ class BatchRun:
         """
         self.counts.add(result, transient=transient)
         self.unsaved_results.append(result)
-        self._await_clip(result)
+        self._update_awaited(result)
         if result.fingerprint is None:
             return
         if result.status is not ItemStatus.REJECTED:
@@ -336,7 +335,14 @@ class BatchRun:
         if result.status in (ItemStatus.ARCHIVED, ItemStatus.LOST):
             self.budget.commit(result.fingerprint)
 
-    def _await_clip(self, result: ItemResult) -> None:
+    def await_clip(self, each: InFlightItem[PreparedItem]) -> None:
+        """Keep a request in mind while its row is prepared again, which may fail.
+
+        :param each: the item, which is no longer in flight.
+        """
+        self._awaited[each.item.row] = _build_record(each)
+
+    def _update_awaited(self, result: ItemResult) -> None:
         """Keep a request in mind that has a price and no archived clip, until its row has one or asks for another."""
         earlier = self._awaited.pop(result.row, None)
         fingerprint, request_id = result.fingerprint, result.request_id
@@ -381,12 +387,7 @@ class BatchRun:
             self._parts += 1
             store.write_part(self._manifest_id, self._parts, self.unsaved_results)
             self.unsaved_results = []
-        in_flight = tuple(
-            InFlightRecord(
-                row, each.request_id, each.item.fingerprint, each.submitted_at, each.item.cost, each.item.paid_here
-            )
-            for row, each in self.scheduler.in_flight.items()
-        )
+        in_flight = tuple(_build_record(each) for each in self.scheduler.in_flight.values())
         waiting = (each.row for each in self._open)
         open_rows = {*busy_rows, *self.scheduler.open_rows(), *(row for row in waiting if row <= self.last_row)}
         stopped_by = self.stopped_by
@@ -465,6 +466,11 @@ class BatchRun:
             f"archived, {self.scheduler.waiting} ready, window {self.scheduler.window.size}; "
             f"{60.0 * done / elapsed:.1f} per minute, ${self.budget.spent:.2f} spent, time remaining {remaining}"
         )
+
+
+def _build_record(each: InFlightItem[PreparedItem]) -> InFlightRecord:
+    item = each.item
+    return InFlightRecord(item.row, each.request_id, item.fingerprint, each.submitted_at, item.cost, item.paid_here)
 
 
 def merge_ranges(rows: Iterable[int]) -> tuple[tuple[int, int], ...]:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
@@ -185,21 +185,21 @@ class WanI2VBatchOperator(WanClipBaseOperator):
 
         :param context: Airflow's context.
         """
+        return self._call(lambda: self._start(context))
+
+    def _start(self, context: Context) -> Any:
         from airflow_provider_wan.operators.batch_setup import build_batch, build_estimate
 
-        try:
-            if parse_bool("dry_run", self.dry_run):
-                estimate = build_estimate(self, context)
-                self.log.info("%s", estimate)
-                return estimate.as_result()
-            from airflow_provider_wan.batch.run import BatchRun
+        if parse_bool("dry_run", self.dry_run):
+            estimate = build_estimate(self, context)
+            self.log.info("%s", estimate)
+            return estimate.as_result()
+        from airflow_provider_wan.batch.run import BatchRun
 
-            now, end_time = time.time(), compute_end_time(self.timeout, self.execution_timeout)
-            run = BatchRun(build_batch(self, context), now)
-            run.start(end_time)
-            return self._run_cycle(context, run)
-        except WanError as error:
-            self._fail(error)
+        now, end_time = time.time(), compute_end_time(self.timeout, self.execution_timeout)
+        run = BatchRun(build_batch(self, context), now)
+        run.start(end_time)
+        return self._run_cycle(context, run)
 
     def execute_complete(self, context: Context, event: Mapping[str, Any]) -> Any:
         """Run the next deferral cycle from the checkpoint.
@@ -207,18 +207,18 @@ class WanI2VBatchOperator(WanClipBaseOperator):
         :param context: Airflow's context.
         :param event: payload of the trigger's event.
         """
+        return self._call(lambda: self._resume(context, event))
+
+    def _resume(self, context: Context, event: Mapping[str, Any]) -> Any:
         from airflow_provider_wan.batch.run import BatchRun
         from airflow_provider_wan.operators.batch_setup import build_batch
 
-        try:
-            self.log.info("Resumed (%s): %s requests have ended", event.get("status"), event.get("ended"))
-            now = time.time()
-            run = BatchRun(build_batch(self, context), now)
-            if not run.resume():
-                run.start(float(event.get("end_time") or now + self.timeout))
-            return self._run_cycle(context, run)
-        except WanError as error:
-            self._fail(error)
+        self.log.info("Resumed (%s): %s requests have ended", event.get("status"), event.get("ended"))
+        now = time.time()
+        run = BatchRun(build_batch(self, context), now)
+        if not run.resume():
+            run.start(float(event.get("end_time") or now + self.timeout))
+        return self._run_cycle(context, run)
 
     def on_kill(self) -> None:
         """Apply the cancel policy while the task runs in the worker. Clips of other tasks are never cancelled."""
@@ -315,11 +315,24 @@ class WanI2VBatchOperator(WanClipBaseOperator):
             model=self.model,
         )
 
-    @staticmethod
-    def _fail(error: WanError) -> None:
+    def _call(self, action: Callable[[], Any]) -> Any:
+        """Do something, and let its errors fail the task in words."""
+        from airflow_provider_wan.batch.errors import WanBatchError
         from airflow_provider_wan.operators.task_result import fail_task
+        from airflow_provider_wan.s3.errors import S3_ERRORS, describe_s3_error
 
-        fail_task(error)
+        failure: WanError
+        try:
+            return action()
+        except WanError as error:
+            failure = error
+        except S3_ERRORS as error:
+            failure = WanBatchError(
+                f"{describe_s3_error(error, self.output_prefix)}; then retry or clear this task: it continues from "
+                "there, and pays nothing for clips that are paid for",
+                True,
+            )
+        fail_task(failure)
 
 
 def list_datasets(manifest: str | Sequence[Any], output: str, folder: str | None) -> tuple[list[str], list[str]]:

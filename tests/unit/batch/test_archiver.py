@@ -111,6 +111,15 @@ def test_an_occupied_key_is_refused_before_the_payment(
         make_archiver(archive).check_free(make_item(), a_claim(ME))
 
 
+def test_a_key_that_is_too_long_for_s3_is_refused_before_it_is_paid_for(archive: Any, make_item: MakeItem) -> None:
+    archiver = make_archiver(archive)
+    archiver._prefix = "p/" * 300
+
+    archiver.check_free(make_item(name="a" * 200), a_claim(ME))
+    with pytest.raises(WanValidationError, match=r"key of 1204 bytes .* at most 960 fit into S3. Shorten"):
+        archiver.check_free(make_item(name="\u732b" * 200), a_claim(ME))
+
+
 def test_a_free_key_or_that_of_an_earlier_request_is_accepted(archive: Any, make_item: MakeItem) -> None:
     make_archiver(archive).check_free(make_item(), a_claim(ME))
     archive.maker = "r1"

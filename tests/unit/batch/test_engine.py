@@ -221,6 +221,40 @@ def test_a_request_that_never_ends_times_out_and_is_left_to_the_next_try(batch: 
     assert run.counts.can_progress
 
 
+def test_a_checkpoint_that_cannot_be_written_at_the_end_of_a_cycle_is_written_later(
+    batch: Batch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batch.add_rows(2)
+    run = batch.start()
+    put, failures = batch.s3.put_object, [EndpointConnectionError(endpoint_url="http://s3")] * 2
+
+    def put_object(**arguments: Any) -> Any:
+        if failures:
+            raise failures.pop()
+        return put(**arguments)
+
+    monkeypatch.setattr(batch.s3, "put_object", put_object)
+    end = batch.execute(run, deferrable=True)
+
+    assert isinstance(end, EndOfCycle)
+    checkpoint = run.context.store.read()
+    assert checkpoint is not None
+    assert (checkpoint.clean, len(checkpoint.in_flight)) == (True, 2)
+
+
+def test_a_request_that_the_api_does_not_know_is_named_if_its_image_is_gone_too(batch: Batch) -> None:
+    batch.add_rows(1)
+    batch.execute(batch.start(), deferrable=True)
+    batch.api.hidden.update(["r1"])
+    batch.preparer.invalid = {1}
+    run = batch.build_run()
+    assert run.resume()
+    batch.execute(run)
+
+    assert statuses(batch, run) == ["rejected"]
+    assert [each.request_id for each in run.unclaimed.values()] == ["r1"]
+
+
 def test_a_deferred_batch_is_resumed_when_a_request_has_been_waited_for_long_enough(batch: Batch) -> None:
     batch.add_rows(2)
     end = batch.execute(batch.start(item_timeout=600.0), deferrable=True)

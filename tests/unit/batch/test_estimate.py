@@ -38,6 +38,13 @@ def test_rows_are_counted_and_priced(store: Any) -> None:
     assert found.faults[0].startswith("row 3: ")
 
 
+def test_a_name_that_two_rows_have_is_a_fault_as_in_the_batch(store: Any) -> None:
+    found = estimate(store, [{"image": f"https://images.example.com/{n}.png", "name": "tom"} for n in (1, 2)])
+
+    assert (found.rejected, found.cost) == (1, 0.5)
+    assert found.faults == ("row 2: name='tom': is also the name of row 1. Use unique names",)
+
+
 def test_a_model_with_other_durations_is_estimated_too(store: Any) -> None:
     found = estimate(store, [{"image": IMAGE, "model": "wan2.7-i2v", "duration": 7}], prices={})
 

@@ -52,6 +52,18 @@ def test_a_complete_batch_has_all_files_and_no_parts(batch: Batch) -> None:
     assert b"../../1.mp4" in batch.s3.objects[f"{PREFIX}sheet.html"]
 
 
+def test_the_sheet_finds_a_clip_whose_name_has_characters_of_urls(batch: Batch) -> None:
+    batch.add_rows(1)
+    run = batch.start()
+    run.next_row()
+    uri = "s3://b/out/50% off? #1.mp4"
+    run.record_result(ItemResult(1, None, ItemStatus.ARCHIVED, archive_uri=uri, seconds=5), transient=False)
+    run.save((), clean=True)
+    write_report(run, batch.clock(), max_failed_fraction=0.0)
+
+    assert b'"../../50%25%20off%3F%20%231.mp4"' in batch.s3.objects[f"{PREFIX}sheet.html"]
+
+
 def test_too_many_rows_without_a_clip_are_an_error_and_the_parts_remain(batch: Batch) -> None:
     run = ended(batch, ItemStatus.ARCHIVED, ItemStatus.FAILED, transient=True)
 

@@ -1,16 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import re
 import time
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from airflow.providers.common.compat.sdk import TaskDeferred
+from botocore.exceptions import ClientError, EndpointConnectionError
 
 from airflow_provider_wan.api.errors import WanValidationError
 from airflow_provider_wan.api.record import RequestRecord, RequestStatus
 from airflow_provider_wan.batch.engine import EndOfCycle
+from airflow_provider_wan.batch.errors import WanBatchError
 from airflow_provider_wan.operators.assets import build_asset
 from airflow_provider_wan.operators.batch_setup import build_batch, build_defaults, hash_arguments
 from airflow_provider_wan.operators.wan_batch import WanI2VBatchOperator, list_datasets
@@ -100,6 +105,38 @@ def test_a_lifetime_with_which_every_url_counts_as_expired_is_refused(connection
 
     with pytest.raises(WanValidationError, match=r"expires_in=120.*at least 360 s.*Leave it out"):
         build_batch(operator(expires_in=120), context)
+
+
+@pytest.mark.parametrize("method", ["execute", "execute_complete"])
+@pytest.mark.parametrize(
+    ("error", "remedy"),
+    [
+        (
+            ClientError(
+                {"Error": {"Code": "AccessDenied"}, "ResponseMetadata": {"HTTPStatusCode": 403}},
+                "GetObject",
+            ),
+            "S3 refuses GetObject at s3://b/clips/: AccessDenied. Give the credentials s3:GetObject",
+        ),
+        (EndpointConnectionError(endpoint_url="http://s3"), "EndpointConnectionError. Check the endpoint"),
+    ],
+    ids=["403", "no connection"],
+)
+def test_an_s3_that_refuses_the_checkpoint_is_a_sentence_with_a_remedy(
+    connection: Any, method: str, error: Exception, remedy: str, tmp_path: Path
+) -> None:
+    connection()
+    run = SimpleNamespace(conf={}, run_id="r")
+    ti = SimpleNamespace(dag_id="d", task_id="clips", run_id="r", map_index=-1, try_number=1)
+    task = operator(manifest=["https://images.example.com/1.png"], ledger_uri=f"file://{tmp_path}")
+    task.__dict__["s3"] = SimpleNamespace(get_object=Mock(side_effect=error))
+    more: list[Any] = [{}] if method == "execute_complete" else []
+
+    with pytest.raises(WanBatchError, match=re.escape(remedy)) as raised:
+        getattr(task, method)({"ti": ti, "dag_run": run}, *more)
+
+    assert "retry or clear this task" in str(raised.value)
+    assert raised.value.__context__ is None
 
 
 def test_lineage_reads_the_manifest_or_the_images_folders_and_writes_clips_and_results() -> None:
