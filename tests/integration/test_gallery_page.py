@@ -96,6 +96,7 @@ def gallery(monkeypatch: pytest.MonkeyPatch) -> Iterator[Gallery]:
     manager = SimpleNamespace(is_authorized_dag=lambda **_: True, get_authorized_dag_ids=lambda **_: dag_ids)
     monkeypatch.setattr(app_module, "get_auth_manager", lambda: manager)
     monkeypatch.setattr(app_module, "_check_dag", running.check_dag)
+    monkeypatch.setattr(app_module, "list_batches", lambda *_: [])
     yield running
     running.stop()
 
@@ -207,6 +208,14 @@ def test_a_clip_that_cannot_be_loaded_is_no_black_box(
     browser.find_element("css selector", ".media").click()
     detail = "return document.getElementById('detail').innerText"
     wait_in(browser, 30, lambda: "no longer at s3://b/a.mp4" in browser.execute_script(detail), "no word in the dialog")
+
+
+@pytest.mark.parametrize("path", ["100% a+b/c", "100%25%20a%2Bb%2Fc"], ids=["plain", "encoded"])
+def test_the_tab_of_a_run_finds_it_whatever_its_name_and_encoding(gallery: Gallery, browser: Chrome, path: str) -> None:
+    """Airflow 3.1 puts names into the addresses of tabs as they are, and later versions encode them."""
+    gallery.ledger.stored = [replace(CAT, run_id="100% a+b/c"), replace(DOG, dag_id="cats", run_id="100%")]
+    browser.get(f"{gallery.url}dags/cats/runs/{path}")
+    wait_in(browser, 30, lambda: states(browser) == ["archived"], "no clip of the run")
 
 
 def test_whoever_may_no_longer_read_a_dag_sees_its_clips_no_longer(gallery: Gallery, browser: Chrome) -> None:

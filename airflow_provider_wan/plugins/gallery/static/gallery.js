@@ -63,7 +63,8 @@ function span(seconds) {
 
 function readScope() {
   const path = location.pathname.slice(base.length);
-  const decode = decodeURIComponent;
+  // Airflow 3.1 puts names into the address as they are: a percent sign may be only that.
+  const decode = (text) => { try { return decodeURIComponent(text); } catch { return text.replace(/%20/g, " "); } };
   let found = path.match(/^dags\/([^/]+)\/runs\/(.+)\/tasks\/([^/]+)\/(-?\d+)$/);
   if (found) return { dag_id: decode(found[1]), run_id: decode(found[2]), task_id: decode(found[3]), map_index: found[4] };
   found = path.match(/^dags\/([^/]+)\/runs\/(.+)$/);
