@@ -16,7 +16,7 @@ from airflow_provider_wan.batch.results import ItemResult, ItemStatus
 from airflow_provider_wan.batch.rows import InvalidRow, Item
 from airflow_provider_wan.ledger import EntryState, LedgerError, LedgerStore, compute_fingerprint
 from airflow_provider_wan.media.ingest import IngestedMedia, MediaIngester, MediaKind
-from airflow_provider_wan.media.source import MediaSource, Origin, SourceMissingError
+from airflow_provider_wan.media.source import MediaSource, Origin, SourceMissingError, SourceUnavailableError
 from airflow_provider_wan.media.url_probe import KINDS, UrlKind, UrlProbe
 from airflow_provider_wan.s3.presign import PresignError
 
@@ -122,6 +122,10 @@ class ItemPreparer:
         for attempt in range(1, _MAX_ATTEMPTS + 1):
             try:
                 return self._prepare_once(item)
+            except SourceUnavailableError as error:
+                reason = str(error)
+                if attempt < _MAX_ATTEMPTS:
+                    self._sleep(attempt)
             except (WanValidationError, SourceMissingError) as error:
                 reason = str(error)
                 break

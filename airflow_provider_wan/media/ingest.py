@@ -162,7 +162,7 @@ class MediaIngester:
             return
         validate_lifetime(self._lifetime)
         if self._dest_prefix:
-            parse_s3_uri(self._dest_prefix.rstrip("/") + "/x", "dest_prefix")
+            parse_s3_uri(f"{str(self._dest_prefix).rstrip('/')}/x", "dest_prefix")
         elif source.origin is not Origin.S3 or (kind is MediaKind.IMAGE and self._fit.fit is not Fit.ERROR):
             raise WanValidationError(
                 "dest_prefix",

@@ -23,6 +23,9 @@ from airflow_provider_wan.s3.uri import is_s3_uri, parse_s3_uri, split_s3_uri
 
 _SCHEMES = "must be s3://bucket/key, gs:// or abfs:// likewise, a local path, file:///path, or an http(s) URL"
 _REMEDY = "Check the address and the permission to read it"
+_LATER = "Retry or clear this task; if that does not help, check the connection to it"
+#: HTTP statuses of a host that may answer otherwise later.
+_TRANSIENT = (408, 425, 429, 500, 502, 503, 504)
 
 
 #: Characters of an address: beyond every key of an object store and every presigned URL.
@@ -47,6 +50,10 @@ class Origin(StrEnum):
 
 class SourceMissingError(FileNotFoundError):
     """There is nothing at the source, or it cannot be read at the moment."""
+
+
+class SourceUnavailableError(SourceMissingError):
+    """The source's store or host does not answer, or is overloaded; another attempt may do."""
 
 
 @dataclass(frozen=True)
@@ -124,6 +131,7 @@ class MediaSource:
         :param network: TLS, proxy and bypass, for a URL.
         :param storage: reads other object storage than S3.
         :raises SourceMissingError: if nothing can be read there.
+        :raises SourceUnavailableError: if its store or host does not answer now.
         :raises WanValidationError: if the file is too large.
         """
 
@@ -148,7 +156,7 @@ class MediaSource:
                 return content
 
     def _read_s3(self, client: Any, check: Callable[[int], None]) -> bytes:
-        from airflow_provider_wan.s3.errors import S3ResponseError, get_error_code
+        from airflow_provider_wan.s3.errors import S3_ERRORS, S3ResponseError, get_error_code, get_http_status
         from airflow_provider_wan.s3.objects import open_object
 
         bucket, key = split_s3_uri(self.text)
@@ -156,8 +164,10 @@ class MediaSource:
             with open_object(client, bucket, key) as (body, headers):
                 check(int(headers["ContentLength"]))
                 return _read_chunks(iter(lambda: body.read(CHUNK_BYTES), b""), check)
-        except S3ResponseError as error:
-            code = get_error_code(error) or "?"
+        except S3_ERRORS as error:
+            code = get_error_code(error) or type(error).__name__
+            if not isinstance(error, S3ResponseError) or get_http_status(error) in _TRANSIENT:
+                raise SourceUnavailableError(f"{self.public_uri} can't be read now: {code}. {_LATER}") from error
             raise SourceMissingError(f"{self.public_uri} can't be read: {code}. {_REMEDY}") from error
 
     def _read_storage(self, storage: ObjectStorage, check: Callable[[int], None]) -> bytes:
@@ -185,6 +195,9 @@ class MediaSource:
 
         try:
             with open_url(self.text, network, timeout=(CONNECT_TIMEOUT, READ_TIMEOUT)) as response:
+                if response.status_code in _TRANSIENT:
+                    reason = f"HTTP {response.status_code}"
+                    raise SourceUnavailableError(f"{self.public_uri} can't be read now: {reason}. {_LATER}")
                 if response.status_code != 200:
                     raise SourceMissingError(f"{self.public_uri} can't be read: HTTP {response.status_code}. {_REMEDY}")
                 length = response.headers.get("Content-Length", "")
@@ -198,7 +211,7 @@ class MediaSource:
             raise SourceMissingError(str(error)) from None
         except requests.RequestException as error:
             # Its own text contains the URL with the query string.
-            raise SourceMissingError(f"{self.public_uri} can't be read: {type(error).__name__}. {_REMEDY}") from None
+            raise SourceUnavailableError(f"{self.public_uri} broke off: {type(error).__name__}. {_LATER}") from None
 
 
 def _check_characters(text: str) -> None:

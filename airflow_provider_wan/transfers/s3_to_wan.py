@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_provider_wan.api.errors import WanError, WanValidationError
-from airflow_provider_wan.operators.arguments import FITS, build_fit_options, parse_choice
+from airflow_provider_wan.operators.arguments import FITS, build_fit_options, parse_choice, parse_seconds
 from airflow_provider_wan.operators.assets import emit_asset_events
 from airflow_provider_wan.operators.base import WanBaseOperator, mask_query
 
@@ -96,7 +96,7 @@ class S3ToWanOperator(WanBaseOperator):
         self.frame = frame
         self.delivery = parse_choice("delivery", delivery, ("presign", "upload"))
         self.dest_prefix = dest_prefix
-        self.expires_in = expires_in
+        self.lifetime = None if expires_in is None else int(parse_seconds("expires_in", expires_in))
         self.clip_duration = clip_duration
         self._result: dict[str, Any] | None = None
 
@@ -150,7 +150,7 @@ class S3ToWanOperator(WanBaseOperator):
             fit=build_fit_options(self.fit, self.pad_fill, self.crop_anchor, self.frame),
             delivery=Delivery(self.delivery),
             dest_prefix=self.dest_prefix,
-            lifetime=self._lifetime,
+            lifetime=self.lifetime,
             storage=AirflowObjectStorage(),
             on_url=mask_query,
         )
@@ -181,9 +181,3 @@ class S3ToWanOperator(WanBaseOperator):
 
     def _upload(self, data: bytes, file_type: str) -> str:
         return self.hook.upload(data, file_type)
-
-    @property
-    def _lifetime(self) -> int | None:
-        if isinstance(self.expires_in, timedelta):
-            return int(self.expires_in.total_seconds())
-        return self.expires_in

@@ -16,7 +16,7 @@ from airflow_provider_wan.api.errors import (
     WanValidationError,
 )
 from airflow_provider_wan.api.request import DEFAULT_MODEL
-from airflow_provider_wan.operators.arguments import parse_seconds
+from airflow_provider_wan.operators.arguments import parse_positive_int, parse_seconds
 from airflow_provider_wan.operators.assets import add_default_outlet, build_file_asset, emit_asset_events
 from airflow_provider_wan.operators.base import WanBaseOperator, mask_query
 from airflow_provider_wan.triggers.deferral import compute_end_time
@@ -112,7 +112,7 @@ class WanToS3Operator(WanBaseOperator):
         self.s3_key = s3_key
         self.s3_bucket = s3_bucket
         self.replace = replace
-        self.max_bytes = max_bytes
+        self.max_bytes = parse_positive_int("max_bytes", max_bytes)
         self.ledger_uri = ledger_uri
         self.result_hosts = result_hosts
 
@@ -280,6 +280,8 @@ class WanToS3Operator(WanBaseOperator):
         from airflow_provider_wan.operators.archiving import validate_clip_key
         from airflow_provider_wan.s3.uri import build_s3_uri, parse_s3_uri
 
+        if not isinstance(self.s3_key, str):  # what a template rendered
+            raise WanValidationError("s3_key", self.s3_key, "must be s3://bucket/key.mp4, or a key in s3_bucket")
         if "://" in self.s3_key:
             bucket, key = parse_s3_uri(self.s3_key, "s3_key")
             if self.s3_bucket not in (None, "", bucket):

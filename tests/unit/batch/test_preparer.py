@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -12,6 +13,7 @@ from airflow_provider_wan.batch.preparer import ItemPreparer, PreparedItem
 from airflow_provider_wan.batch.rows import InvalidRow, Item, RawRow, parse_row
 from airflow_provider_wan.ledger import compute_fingerprint, open_store
 from airflow_provider_wan.ledger.entry import cancelled, record_intent, submitted
+from airflow_provider_wan.media.source import SourceUnavailableError
 from airflow_provider_wan.media.url_probe import UrlProbe
 from dev.testkit.ledger import NOW, a_claim
 from dev.testkit.media_files import picture
@@ -107,3 +109,15 @@ def test_the_expired_link_of_a_clip_that_is_paid_for_is_no_fault(
 
     assert isinstance(prepared, InvalidRow if is_cancelled else PreparedItem)
     assert len(web_server.asked) == int(is_cancelled)
+
+
+def test_an_image_whose_store_does_not_answer_is_read_again_before_its_row_is_rejected(tmp_path: Path) -> None:
+    ingest = Mock(ingest=Mock(side_effect=SourceUnavailableError("s3://b/a.png can't be read now")))
+    nothing: Any = None
+    pauses: list[float] = []
+    preparer = ItemPreparer(ingest, scope="", store=nothing, ledger_store=nothing, probe=None, sleep=pauses.append)
+
+    found = preparer.prepare(Preparation.item(image="s3://b/a.png"))
+
+    assert isinstance(found, InvalidRow)
+    assert (found.reason, ingest.ingest.call_count, len(pauses)) == ("row 7: s3://b/a.png can't be read now", 3, 2)

@@ -1,10 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+from unittest.mock import Mock
+
 import pytest
+from botocore.exceptions import ClientError, EndpointConnectionError, NoCredentialsError
 
 from airflow_provider_wan.api.errors import WanValidationError
-from airflow_provider_wan.media.source import MAX_ADDRESS, MediaSource, Origin, shorten_address
+from airflow_provider_wan.media.source import (
+    MAX_ADDRESS,
+    MediaSource,
+    Origin,
+    SourceMissingError,
+    SourceUnavailableError,
+    shorten_address,
+)
 
 PREFIX = "https://images.example.com/"
 
@@ -71,3 +81,29 @@ def test_a_long_address_is_shortened_in_its_middle_and_is_one_line() -> None:
     assert short.endswith("end.jpg")
     assert len(short) == 200
     assert shorten_address("s3://b/a.jpg") == "s3://b/a.jpg"
+
+
+def _s3_error(code: str, status: int) -> ClientError:
+    return ClientError({"Error": {"Code": code}, "ResponseMetadata": {"HTTPStatusCode": status}}, "GetObject")
+
+
+@pytest.mark.parametrize(
+    ("error", "is_passing"),
+    [
+        (_s3_error("NoSuchKey", 404), False),
+        (_s3_error("AccessDenied", 403), False),
+        (_s3_error("SlowDown", 503), True),
+        (EndpointConnectionError(endpoint_url="http://s3"), True),
+        (NoCredentialsError(), True),
+    ],
+    ids=["404", "403", "503", "no connection", "no credentials"],
+)
+def test_an_s3_that_does_not_answer_is_a_sentence_with_a_remedy_and_no_missing_file(
+    error: Exception, is_passing: bool
+) -> None:
+    client = Mock(get_object=Mock(side_effect=error))
+
+    with pytest.raises(SourceMissingError, match=r"s3://b/a\.png can't be read.*\. (Check|Retry)") as raised:
+        MediaSource.parse("s3://b/a.png").read(lambda: client, 100, "source", "")
+
+    assert isinstance(raised.value, SourceUnavailableError) is is_passing

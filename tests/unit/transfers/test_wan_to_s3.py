@@ -1,0 +1,22 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from airflow.providers.common.compat.sdk import AirflowFailException
+
+from airflow_provider_wan.api.errors import WanValidationError
+from airflow_provider_wan.transfers.wan_to_s3 import WanToS3Operator
+
+
+@pytest.mark.parametrize("key", [None, 7], ids=["none", "number"])
+def test_a_key_that_is_no_text_is_refused_in_words(key: Any) -> None:
+    with pytest.raises(AirflowFailException, match=f"s3_key={key}: must be s3://bucket/key.mp4"):
+        WanToS3Operator(task_id="archive", request_id="r1", s3_key=key, outlets=[]).execute({})
+
+
+@pytest.mark.parametrize("limit", ["10", 0], ids=["text", "zero"])
+def test_a_size_that_is_no_count_is_refused_before_a_clip_is_downloaded(limit: Any) -> None:
+    with pytest.raises(WanValidationError, match="max_bytes"):
+        WanToS3Operator(task_id="archive", request_id="r1", s3_key="s3://b/a.mp4", max_bytes=limit)
