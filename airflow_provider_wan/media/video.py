@@ -158,6 +158,11 @@ class Mp4Checker:
         name = bytes(self._pending[4:8])
         if not self._box_names and name != b"ftyp":
             raise WanResultError(f"The result is no MP4 but {_describe_content(bytes(self._head))}")
+        if not any(self._pending) and self._movie is not None and self._media_bytes:
+            # Padding after the last box, as of a file of whole blocks. Players ignore it.
+            self._open_ended, self._name = True, b"free"
+            self._pending.clear()
+            return consumed
         if length == 1:
             (length,) = struct.unpack_from(">Q", self._pending, 8)
         if (length and length < header_size) or not all(0x20 <= byte < 0x7F or byte == 0xA9 for byte in name):

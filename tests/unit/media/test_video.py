@@ -41,6 +41,19 @@ def test_the_contents_of_a_real_mp4_are_read(data: bytes) -> None:
     assert info.fragmented == (data is FRAGMENTED)
 
 
+@pytest.mark.parametrize("padding", [8, 15, 4096])
+@pytest.mark.parametrize("data", KINDS.values(), ids=KINDS)
+def test_zeros_after_the_last_box_are_padding(data: bytes, padding: int) -> None:
+    for piece in (None, 1000):
+        assert checked(data + bytes(padding), piece).seconds == pytest.approx(2, abs=0.1)
+
+
+def test_zeros_before_the_media_are_no_padding() -> None:
+    first, *_ = FAST.partition(b"mdat")
+    with pytest.raises(WanResultError, match="no box begins"):
+        checked(first[:-4] + bytes(4096))
+
+
 def test_a_silent_clip_has_no_audio() -> None:
     assert not checked(video(1, audio=False)).has_audio
 
