@@ -40,8 +40,8 @@ class CheckpointError(WanBatchError):
         self.reason = reason
         super().__init__(
             f"The checkpoint {uri} {reason}. Nothing was paid. Finish the batch with the version that wrote it; or "
-            "delete the checkpoint and clear the task: clips that the ledger knows are not paid for again, but the "
-            "cost of earlier attempts no longer counts towards max_cost.",
+            "delete the checkpoint and clear the task: clips that the ledger knows are not paid for again, and what "
+            "was spent counts towards max_cost all the same.",
             False,
         )
 

@@ -29,7 +29,7 @@ from airflow_provider_wan.batch.rows import InvalidRow, Item, build_name_fault, 
 from airflow_provider_wan.batch.scheduler import BatchScheduler, InFlightItem
 from airflow_provider_wan.batch.submitter import ItemSubmitter
 from airflow_provider_wan.batch.throttle import ConcurrencyWindow, SubmitPacer
-from airflow_provider_wan.ledger import Budget, Ledger, LedgerError, Owner
+from airflow_provider_wan.ledger import Budget, EntryState, Ledger, LedgerError, Owner
 
 log = logging.getLogger(__name__)
 
@@ -357,6 +357,17 @@ class BatchRun:
             earlier = InFlightRecord(result.row, request_id, fingerprint, ended_at, result.cost, not result.reused)
         if earlier is not None:
             self._awaited[result.row] = earlier
+
+    def forget_archived_requests(self) -> None:
+        """Forget unclaimed requests whose clips another row or task has archived, by the word of the ledger."""
+        for fingerprint, record in list(self.unclaimed.items()):
+            try:
+                stored = self.context.ledger.store.read(fingerprint)
+            except LedgerError as error:
+                log.warning("Whether the clip of request %s is archived is not known: %s", record.request_id, error)
+                continue
+            if stored is not None and stored.entry.state is EntryState.ARCHIVED:
+                del self.unclaimed[fingerprint]
 
     def skip(self, row: int) -> None:
         """Leave a row to another attempt.

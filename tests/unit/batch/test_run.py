@@ -98,6 +98,18 @@ def test_a_paid_request_whose_image_changed_or_was_removed_is_reported(batch: Ba
     assert [each.request_id for each in batch.start().unclaimed.values()] == ["r1"]
 
 
+def test_an_unclaimed_request_whose_clip_another_task_archived_is_not_reported(batch: Batch) -> None:
+    batch.add_rows(1)
+    batch.execute(batch.start(), deferrable=True)
+    batch.rows = ["https://images.example.com/9.png"]  # as after a clear of the task that maps this one
+    run = batch.start()
+    (fingerprint,) = run.unclaimed
+    run.context.ledger.record_archive(fingerprint, "r1", "s3://b/1.mp4", "abc")
+    summary, _ = write_report(run, batch.clock(), max_failed_fraction=1.0)
+
+    assert summary.unclaimed == 0
+
+
 def test_a_clip_that_is_archived_in_the_end_is_not_reported(batch: Batch) -> None:
     batch.add_rows(1)
     batch.execute(batch.start(), deferrable=True)
