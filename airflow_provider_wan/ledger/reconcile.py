@@ -20,7 +20,7 @@ import html
 import math
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, Protocol
 
@@ -31,7 +31,12 @@ from airflow_provider_wan.api.request import MODELS, PROMPT_PARAMETERS, WanReque
 from airflow_provider_wan.ledger.entry import LedgerEntry
 from airflow_provider_wan.ledger.errors import LedgerUnavailableError
 from airflow_provider_wan.ledger.fingerprint import hash_payload, normalize_payload
-from airflow_provider_wan.ledger.request_history import RequestHistory, RequestLister, list_requests_since
+from airflow_provider_wan.ledger.request_history import (
+    MAX_ZONE_DIFFERENCE,
+    RequestHistory,
+    RequestLister,
+    list_requests_since,
+)
 from airflow_provider_wan.ledger.rules import Policy
 from airflow_provider_wan.ledger.stores.base import LedgerStore
 
@@ -112,7 +117,7 @@ def reconcile_entry(
     since = get_first_sent_at(entry) - policy.clock_margin
     # Before the list is read: what they say was accepted must then be in it.
     others = OtherEntries.read(store, entry, since)
-    histories = read_histories(api, entry.model, since, policy)
+    histories = read_histories(api, entry.model, since, policy, others.known)
     ours: list[RequestRecord] = []
     unclear: dict[str, str] = {}
     rewritten: list[RequestRecord] = []
@@ -148,6 +153,10 @@ def reconcile_entry(
         others = others.merge(OtherEntries.read(store, entry, since)) if ours or rewritten else others
         rewritten = [record for record in rewritten if not others.explain(record)]
         decided = _rank_given(entry, ours, others, policy, now)
+        shifted = [record for record in ours if is_charged(record) and _is_hours_apart(entry, record, policy)]
+        if decided is None and shifted:
+            earlier = OtherEntries.read(store, entry, since - MAX_ZONE_DIFFERENCE)
+            unclear |= {record.request_id: _OTHER_HOUR for record in shifted if not earlier.own(record)}
     if decided is not None:
         return decided
     if rewritten and not old_enough:
@@ -176,7 +185,10 @@ def find_duplicates(
     :returns: those that are charged; None if the list can't be read so far back, or does not show what it has to.
     """
     since = get_first_sent_at(entry) - policy.clock_margin
-    histories = read_histories(api, entry.model, since, policy)
+    own: tuple[KnownRequest, ...] = ()
+    if entry.request_id and entry.submitted_at is not None:
+        own = (KnownRequest(entry.request_id, entry.submitted_at, entry.model, None),)
+    histories = read_histories(api, entry.model, since, policy, own)
     if all(history.gap for history in histories):
         return None
     others = OtherEntries.read(store, entry, since)
@@ -203,7 +215,9 @@ def _covers(history: RequestHistory, entry: LedgerEntry, since: float) -> bool:
     return history.gap is None and (shows_own or history.read_back_to <= since)
 
 
-def read_histories(api: RequestLister, model: str, since: float, policy: Policy) -> tuple[RequestHistory, ...]:
+def read_histories(
+    api: RequestLister, model: str, since: float, policy: Policy, known: Sequence[KnownRequest] = ()
+) -> tuple[RequestHistory, ...]:
     """
     Read the list of all models, and filtered by one: the service may file a request under another model id.
 
@@ -211,10 +225,20 @@ def read_histories(api: RequestLister, model: str, since: float, policy: Policy)
     :param model: model id as sent.
     :param since: Unix seconds.
     :param policy: times and limits.
+    :param known: requests that were accepted, by whose times the list's clock is checked.
     :returns: what was read; first the reading that can prove an absence.
     """
+    times = {normalize_id(each.request_id): each.submitted_at for each in known}
     readings = (
-        list_requests_since(api, each, since - EXTRA_DEPTH, page_size=policy.page_size, max_pages=policy.max_pages)
+        list_requests_since(
+            api,
+            each,
+            since - EXTRA_DEPTH,
+            page_size=policy.page_size,
+            max_pages=policy.max_pages,
+            known=times,
+            clock_margin=policy.clock_margin,
+        )
         for each in (None, model)
     )
     return tuple(reading for reading in readings if reading is not None)
@@ -594,6 +618,17 @@ def is_in_time(entry: LedgerEntry, record: RequestRecord, policy: Policy) -> boo
     return get_first_sent_at(entry) - policy.clock_margin <= record.created_at <= until
 
 
+def _is_hours_apart(entry: LedgerEntry, record: RequestRecord, policy: Policy) -> bool:
+    """Return whether a record's time differs from those of the entry's POSTs as local time differs from UTC."""
+    if record.created_at is None:
+        return False
+    after = record.created_at - entry.last_sent_at
+    # Zones are half an hour apart.
+    shift = 1800.0 * round((after - policy.settling_time / 2) / 1800.0)
+    is_zone = 0.0 < abs(shift) <= MAX_ZONE_DIFFERENCE
+    return is_zone and is_in_time(entry, replace(record, created_at=record.created_at - shift), policy)
+
+
 def _match_single(
     api: RequestReader, entry: LedgerEntry, request: WanRequest | None, record: RequestRecord
 ) -> tuple[Match, bool]:
@@ -610,6 +645,7 @@ def _get_age(record: RequestRecord) -> tuple[float, str]:
     return record.created_at or 0.0, record.request_id
 
 
+_OTHER_HOUR = "its time may be that of another time zone"
 _NOT_CHARGED = (RequestStatus.FAILED, RequestStatus.CANCELLED)
 # Other numbers may be milliseconds, frames or the pixels of a row, and contradict nothing.
 _LONGEST_CLIP = 60

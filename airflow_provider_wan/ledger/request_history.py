@@ -11,14 +11,17 @@ proof only as far as the order of the records themselves shows it: newest first,
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from airflow_provider_wan.api.errors import WanBadRequestError, WanError, WanNotFoundError
-from airflow_provider_wan.api.record import RequestPage, RequestRecord
+from airflow_provider_wan.api.record import RequestPage, RequestRecord, normalize_id
 
 PAGE_OVERLAP = 5
 MAX_SCANS = 3
+#: Seconds between local time and UTC, at most: some services write local time as if it were Unix seconds.
+MAX_ZONE_DIFFERENCE = 14 * 3600.0
 
 
 class RequestLister(Protocol):
@@ -53,7 +56,14 @@ class RequestHistory:
 
 
 def list_requests_since(
-    api: RequestLister, model: str | None, since: float, *, page_size: int, max_pages: int
+    api: RequestLister,
+    model: str | None,
+    since: float,
+    *,
+    page_size: int,
+    max_pages: int,
+    known: Mapping[str, float] | None = None,
+    clock_margin: float = 300.0,
 ) -> RequestHistory | None:
     """
     Read the list back to a point in time.
@@ -63,12 +73,15 @@ def list_requests_since(
     :param since: Unix seconds by the API's clock.
     :param page_size: requests per page.
     :param max_pages: pages to read before giving up.
+    :param known: Unix seconds at which requests were accepted, by their normalized ids. Where one of them is listed
+        with that time, the list's clock is right; else it may give the time of another zone, and is read back further.
+    :param clock_margin: seconds by which these times may differ.
     :returns: what was read; None if the API does not list the requests of all models.
     """
     seen: dict[str, RequestRecord] = {}
     scan = _Scan(since)
     for _ in range(MAX_SCANS):
-        scan = _Scan(since)
+        scan = _Scan(since, known or {}, clock_margin)
         try:
             scan.read(api, model, page_size, max_pages)
         except (WanBadRequestError, WanNotFoundError) as error:
@@ -93,6 +106,9 @@ class _Scan:
     """One pass through the list."""
 
     since: float
+    known: Mapping[str, float] = field(default_factory=dict)
+    clock_margin: float = 300.0
+    clock_is_right: bool = False
     records: dict[str, RequestRecord] = field(default_factory=dict)
     gap: str | None = None
     ended: bool = False
@@ -146,6 +162,9 @@ class _Scan:
     def _add(self, new: list[RequestRecord]) -> None:
         for record in new:
             time = record.created_at
+            accepted_at = self.known.get(normalize_id(record.request_id))
+            if time is not None and accepted_at is not None and abs(time - accepted_at) <= self.clock_margin:
+                self.clock_is_right = True
             # Equal times, and a second of disorder, are allowed.
             if time is None or time > self.oldest + 1:
                 self.ordered = False
@@ -157,4 +176,5 @@ class _Scan:
     def _is_deep_enough(self, last: int) -> bool:
         """Return whether the last records are all older than needed, in a list that falls so far."""
         times = [record.created_at for record in list(self.records.values())[-last:]]
-        return self.newest_first and bool(times) and all(time is not None and time < self.since for time in times)
+        until = self.since if self.clock_is_right else self.since - MAX_ZONE_DIFFERENCE
+        return self.newest_first and bool(times) and all(time is not None and time < until for time in times)

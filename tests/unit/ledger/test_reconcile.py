@@ -90,6 +90,28 @@ def test_our_seed_with_another_length_or_size_is_inconclusive(api: Any, store: A
     assert "odd" in result.reason
 
 
+@pytest.mark.parametrize("shift", [-5 * 3600, 5.5 * 3600, 14 * 3600], ids=str)
+def test_with_the_users_seed_a_request_at_another_hour_is_inconclusive_unless_another_entry_has_made_it(
+    api: Any, store: Any, shift: float
+) -> None:
+    record = api.add(SENT, request_id="hours", created_at=NOW + shift + 20)
+    api.records.sort(key=lambda each: -each.created_at)
+    result = scan(api, store, a_post(drawn=False))
+    assert (result.finding, result.candidates) == (Finding.INCONCLUSIVE, ("hours",))
+    store.create(submitted(a_post(OTHER, drawn=False, fingerprint="other", now=NOW - 9999), record.request_id, NOW))
+    assert scan(api, store, a_post(drawn=False)).finding is Finding.ABSENT
+
+
+def test_a_request_whose_time_is_that_of_another_zone_is_found_behind_a_hundred_newer_ones(
+    api: Any, store: Any
+) -> None:
+    local = NOW - 5 * 3600
+    ours = api.add(SENT, created_at=local)
+    for number in range(120):
+        api.add({"seed": 1000 + number}, created_at=local + number)
+    assert scan(api, store).record == ours
+
+
 @pytest.mark.parametrize("seed", [1.27044e9, "1.27044e+09", 1270442624.0], ids=str)
 def test_a_seed_that_the_service_writes_with_fewer_digits_is_a_hidden_one(api: Any, store: Any, seed: Any) -> None:
     entry = a_post(seed=1_270_442_571)

@@ -7,7 +7,7 @@ import pytest
 
 from airflow_provider_wan.api.errors import WanBadRequestError, WanLookupError, WanNotFoundError
 from airflow_provider_wan.api.record import RequestPage, RequestRecord, RequestStatus
-from airflow_provider_wan.ledger.request_history import PAGE_OVERLAP, list_requests_since
+from airflow_provider_wan.ledger.request_history import MAX_ZONE_DIFFERENCE, PAGE_OVERLAP, list_requests_since
 from dev.testkit.ledger import NOW, Api
 
 
@@ -31,8 +31,8 @@ def build_api(listed: Any, *, has_totals: bool = True, cap: int = 100, before: A
     return api
 
 
-def read(api: Any, since: float = 0.0, *, page_size: int = 20, max_pages: int = 50) -> Any:
-    history = list_requests_since(api, "wan2.6-i2v", since, page_size=page_size, max_pages=max_pages)
+def read(api: Any, since: float = 0.0, *, page_size: int = 20, max_pages: int = 50, known: Any = None) -> Any:
+    history = list_requests_since(api, "wan2.6-i2v", since, page_size=page_size, max_pages=max_pages, known=known)
     assert history is not None
     return history
 
@@ -52,10 +52,22 @@ def test_smaller_pages_than_requested_are_read_to_the_end() -> None:
 
 def test_the_scan_ends_with_a_whole_page_that_is_older() -> None:
     api = build_api(records(1000))
-    history = read(api, since=NOW - 155)
+    history = read(api, since=NOW - 155, known={"r3": NOW - 30})
     assert history.gap is None
     assert {f"r{n}" for n in range(16)} <= {r.request_id for r in history.records}
     assert len(api.pages) == 2
+
+
+@pytest.mark.parametrize(
+    "known",
+    [None, {"another": NOW}, {"r3": NOW - 30 + 5 * 3600}],
+    ids=["nothing is known", "not listed", "at another hour"],
+)
+def test_without_a_known_time_the_scan_goes_on_for_the_hours_of_a_time_zone(known: Any) -> None:
+    api = build_api(records(1000, step=300.0))
+    history = read(api, since=NOW - 600, known=known)
+    oldest = min(record.created_at for record in history.records)
+    assert NOW - 600 - MAX_ZONE_DIFFERENCE - 40 * 300 <= oldest < NOW - 600 - MAX_ZONE_DIFFERENCE
 
 
 def test_what_the_api_says_of_the_end_is_compared_with_what_it_showed() -> None:

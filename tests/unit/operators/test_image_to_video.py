@@ -32,18 +32,18 @@ def test_before_a_payment_an_unreachable_target_is_an_error_that_names_the_remed
         operator._check_claim(a_claim())
 
 
-@pytest.mark.parametrize(("try_number", "is_told"), [(1, False), (2, True)])
+@pytest.mark.parametrize(("try_number", "names_remedy"), [(1, False), (2, True)])
 def test_a_retry_whose_image_is_gone_says_how_to_get_the_clip_that_may_be_paid_for(
     connection: Any,
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
     capsys: pytest.CaptureFixture[str],
     try_number: int,
-    is_told: bool,
+    names_remedy: bool,
 ) -> None:
     connection()
     operator = WanImageToVideoOperator(task_id="clip", source=str(tmp_path / "gone.png"), target="s3://clips/cat.mp4")
     context: Any = {"ti": SimpleNamespace(try_number=try_number)}
     with pytest.raises(Exception, match=r"gone\.png can't be read"):
         operator.execute(context)
-    assert ("wan-provider harvest" in caplog.text + capsys.readouterr().out) is is_told
+    assert ("wan-provider harvest" in caplog.text + capsys.readouterr().out) is names_remedy
