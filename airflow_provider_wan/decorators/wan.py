@@ -14,7 +14,7 @@ from airflow.providers.common.compat.sdk import (
     task_decorator_factory,
 )
 
-from airflow_provider_wan.api.errors import WanError, WanValidationError
+from airflow_provider_wan.api.errors import WanError, WanLookupError, WanValidationError
 from airflow_provider_wan.api.redaction import strip_query
 from airflow_provider_wan.operators.base import mask_query
 from airflow_provider_wan.operators.image_to_video import WanImageToVideoOperator
@@ -83,10 +83,18 @@ class _WanI2VDecoratedOperator(DecoratedOperator, WanImageToVideoOperator):
 
         :param context: Airflow's context.
         :param event: payload of the trigger's event.
+        :raises WanLookupError: if what the function has returned was deleted; a retry calls it again.
         """
         ti = context["ti"]
         map_index = -1 if ti.map_index is None else ti.map_index
-        self._apply(ti.xcom_pull(task_ids=ti.task_id, key=ARGUMENTS_XCOM_KEY, map_indexes=map_index))
+        arguments = ti.xcom_pull(task_ids=ti.task_id, key=ARGUMENTS_XCOM_KEY, map_indexes=map_index)
+        if arguments is None:
+            raise WanLookupError(
+                f"The XCom {ARGUMENTS_XCOM_KEY}, what the function has returned, was deleted while the task waited. "
+                "The request continues: a retry, or clearing this task, calls the function again, and pays nothing if it "
+                "returns the same."
+            )
+        self._apply(arguments)
         return super().execute_complete(context, event)
 
     def _mask_secrets(self) -> None:

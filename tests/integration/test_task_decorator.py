@@ -16,6 +16,8 @@ from airflow.providers.common.compat.sdk import AirflowFailException, TaskDeferr
 from airflow.sdk import DAG, task
 from airflow.sdk.execution_time.context import OutletEventAccessors
 
+from airflow_provider_wan.api.errors import WanLookupError
+from airflow_provider_wan.decorators.wan import ARGUMENTS_XCOM_KEY
 from airflow_provider_wan.operators import wan as operator_module
 from airflow_provider_wan.sandbox import SandboxServer
 from dev.testkit.media_files import picture
@@ -64,7 +66,7 @@ class DecoratedTask:
     def _context(self) -> Any:
         def pull(*, task_ids: str, key: str, map_indexes: int) -> Any:
             assert (task_ids, map_indexes) == ("clip", -1)
-            return json.loads(json.dumps(self.xcoms[key]))
+            return json.loads(json.dumps(self.xcoms.get(key)))
 
         ti = SimpleNamespace(dag_id="dag", run_id="run-1", task_id="clip", map_index=-1, try_number=self.tries)
         ti.xcom_push = lambda key, value: self.xcoms.__setitem__(key, value)
@@ -129,6 +131,24 @@ def test_a_value_that_is_no_clip_is_refused_before_anything_is_paid(
     with pytest.raises(AirflowFailException, match=rf"WanValidationError: return value.*{words}.*Nothing was paid"):
         decorated.run(returned, target="s3://b/a.mp4")
     assert sandbox.accepted() == []
+
+
+def test_a_resumed_task_whose_arguments_were_deleted_says_what_brings_them_back(
+    decorated: DecoratedTask, folder: Folder, sandbox: SandboxServer
+) -> None:
+    image, target = folder.put("in.png", picture(800, 600, "PNG")), folder.uri("clips/e.mp4")
+
+    class Deleted(dict[str, Any]):
+        def __setitem__(self, key: str, value: Any) -> None:
+            if key != ARGUMENTS_XCOM_KEY:
+                super().__setitem__(key, value)
+
+    stored, decorated.xcoms = decorated.xcoms, Deleted()
+    with pytest.raises(WanLookupError, match=r"XCom wan_i2v_arguments.*retry"):
+        decorated.run((image, PROMPT), target=target)
+    decorated.xcoms = stored
+    assert decorated.run((image, PROMPT), target=target)["uri"] == target
+    assert len(sandbox.accepted()) == 1
 
 
 def test_no_signature_of_a_returned_url_is_stored(decorated: DecoratedTask) -> None:
