@@ -91,8 +91,8 @@ class _WanI2VDecoratedOperator(DecoratedOperator, WanImageToVideoOperator):
         if arguments is None:
             raise WanLookupError(
                 f"The XCom {ARGUMENTS_XCOM_KEY}, what the function has returned, was deleted while the task waited. "
-                "The request continues: a retry, or clearing this task, calls the function again, and pays nothing if it "
-                "returns the same."
+                "The request continues: a retry, or clearing this task, calls the function again, and pays nothing if "
+                "it returns the same."
             )
         self._apply(arguments)
         return super().execute_complete(context, event)
