@@ -152,6 +152,7 @@ def reconcile_entry(
         # After the list was read: whoever sent what it shows has recorded the intent by now.
         others = others.merge(OtherEntries.read(store, entry, since)) if ours or rewritten else others
         rewritten = [record for record in rewritten if not others.explain(record)]
+        ours = [_confirm_end(api, record) for record in ours]
         decided = _rank_given(entry, ours, others, policy, now)
         shifted = [record for record in ours if is_charged(record) and _is_hours_apart(entry, record, policy)]
         if decided is None and shifted:
@@ -616,6 +617,17 @@ def is_in_time(entry: LedgerEntry, record: RequestRecord, policy: Policy) -> boo
         return False
     until = entry.last_sent_at + policy.settling_time + policy.clock_margin
     return get_first_sent_at(entry) - policy.clock_margin <= record.created_at <= until
+
+
+def _confirm_end(api: RequestReader, record: RequestRecord) -> RequestRecord:
+    """Return a record that the list calls failed or cancelled with the status that the request itself has."""
+    if is_charged(record):
+        return record
+    try:
+        found = api.get_request(record.request_id)
+    except WanError:
+        return record
+    return replace(record, status=found.status, status_text=found.status_text)
 
 
 def _is_hours_apart(entry: LedgerEntry, record: RequestRecord, policy: Policy) -> bool:

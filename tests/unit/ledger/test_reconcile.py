@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_wan.api.errors import WanBadRequestError, WanLookupError
-from airflow_provider_wan.api.record import RequestPage
+from airflow_provider_wan.api.record import RequestPage, RequestStatus
 from airflow_provider_wan.api.request import RawRequest
 from airflow_provider_wan.ledger.entry import failed, in_doubt, reclaim, submitted
 from airflow_provider_wan.ledger.fingerprint import hash_payload
@@ -289,6 +289,21 @@ def test_a_dead_twin_of_another_run_is_not_adopted(api: Any, store: Any, status:
     ours = api.add(SENT, created_at=NOW + 1)
     api.add(SENT, status, created_at=NOW + 2)
     assert scan(api, store, a_post(drawn=False)).record == ours
+
+
+def test_with_the_users_seed_a_running_request_that_the_list_calls_failed_is_found(api: Any, store: Any) -> None:
+    ours = api.add(SENT)
+    list_requests = api.list_requests
+
+    def list_as_failed(**given: Any) -> RequestPage:
+        page = list_requests(**given)
+        failed = {"status": RequestStatus.FAILED, "status_text": "failed"}
+        return replace(page, records=tuple(replace(each, **failed) for each in page.records))
+
+    api.list_requests = list_as_failed
+    assert scan(api, store, a_post(drawn=False)).record == ours
+    api.hidden.add(ours.request_id)  # unknown by its id: nothing contradicts the list
+    assert scan(api, store, a_post(drawn=False)).finding is Finding.ABSENT
 
 
 def test_more_requests_of_one_payload_than_entries_are_inconclusive(api: Any, store: Any) -> None:
