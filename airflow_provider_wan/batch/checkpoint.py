@@ -100,6 +100,7 @@ class Checkpoint:
     :param attempts: number of attempts of open rows, by row.
     :param unclaimed: requests that no row asks for any more, since the manifest, the arguments or an image changed.
     :param awaited: requests of earlier attempts, by their rows, whose clips are paid for, or may be, and not archived.
+    :param unmatched: requests that an earlier attempt sent after its last checkpoint, so that their rows are not known.
     :param version: version of the format.
     """
 
@@ -125,6 +126,7 @@ class Checkpoint:
     attempts: dict[int, int] = field(default_factory=dict)
     unclaimed: tuple[InFlightRecord, ...] = ()
     awaited: tuple[InFlightRecord, ...] = ()
+    unmatched: tuple[InFlightRecord, ...] = ()
     version: int = VERSION
 
     def to_json(self) -> bytes:

@@ -82,7 +82,7 @@ def write_report(run: BatchRun, now: float, *, max_failed_fraction: float) -> tu
     :returns: the summary, and the error with which the batch ends; None: it has succeeded.
     """
     store = run.context.store
-    run.forget_archived_requests()
+    run.find_unclaimed()
     summary = BatchSummary(
         items=run.items,
         counts=dict(run.counts.by_status),

@@ -6,7 +6,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any, Protocol
 
@@ -29,7 +29,7 @@ from airflow_provider_wan.batch.rows import InvalidRow, Item, build_name_fault, 
 from airflow_provider_wan.batch.scheduler import BatchScheduler, InFlightItem
 from airflow_provider_wan.batch.submitter import ItemSubmitter
 from airflow_provider_wan.batch.throttle import ConcurrencyWindow, SubmitPacer
-from airflow_provider_wan.ledger import Budget, EntryState, Ledger, LedgerError, Owner
+from airflow_provider_wan.ledger import Budget, EntryState, Ledger, LedgerEntry, LedgerError, Owner
 
 log = logging.getLogger(__name__)
 
@@ -120,6 +120,7 @@ class BatchRun:
         self.attempts: dict[int, int] = {}
         self.unclaimed: dict[str, InFlightRecord] = {}
         self._awaited: dict[int, InFlightRecord] = {}
+        self._unmatched: dict[str, InFlightRecord] = {}
         self.unsaved_results: list[ItemResult] = []
         self._manifest_id = ""
         self._parts = 0
@@ -145,6 +146,7 @@ class BatchRun:
         if checkpoint is not None:
             self.started_at = checkpoint.started_at
             self.unclaimed = {each.fingerprint: each for each in checkpoint.unclaimed}
+            self._unmatched = self._find_unmatched(checkpoint)
             self.budget.recover()
             log.info("Earlier attempts have spent $%.2f, according to the ledger", self.budget.spent)
         continues = checkpoint is not None and self._matches(checkpoint, self._manifest_id)
@@ -176,6 +178,27 @@ class BatchRun:
         self.total_rows = self._count_rows()
         self._source = self._read_rows()
         self.save((), clean=False)
+
+    def _find_unmatched(self, checkpoint: Checkpoint) -> dict[str, InFlightRecord]:
+        """Return requests that were sent after the last checkpoint: the budget has a reservation for each."""
+        unmatched = {each.fingerprint: each for each in checkpoint.unmatched}
+        known = (*checkpoint.unclaimed, *checkpoint.awaited, *checkpoint.in_flight, *checkpoint.unmatched)
+        self.budget.load()
+        for fingerprint in set(self.budget.open_clips) - {each.fingerprint for each in known}:
+            entry = self._read_entry(fingerprint)
+            if entry is not None and entry.request_id and entry.state in (EntryState.SUBMITTED, EntryState.SUCCEEDED):
+                sent_at = entry.submitted_at or 0.0
+                record = InFlightRecord(0, entry.request_id, fingerprint, sent_at, entry.cost_estimate, True)
+                unmatched[fingerprint] = record
+        return unmatched
+
+    def _read_entry(self, fingerprint: str) -> LedgerEntry | None:
+        try:
+            stored = self.context.ledger.store.read(fingerprint)
+        except LedgerError as error:
+            log.warning("What the ledger says about clip %s can't be read: %s", fingerprint, error)
+            return None
+        return None if stored is None else stored.entry
 
     def _read_finished(self) -> Iterator[ItemResult]:
         """Yield the final results of earlier attempts."""
@@ -210,6 +233,7 @@ class BatchRun:
         self.attempts = dict(checkpoint.attempts)
         self.unclaimed = {each.fingerprint: each for each in checkpoint.unclaimed}
         self._awaited = {each.row: each for each in checkpoint.awaited}
+        self._unmatched = {each.fingerprint: each for each in checkpoint.unmatched}
         if checkpoint.window is not None:
             self.scheduler.window = checkpoint.window.with_ceiling(self.context.max_in_flight)
         self.counts = checkpoint.counts
@@ -329,6 +353,7 @@ class BatchRun:
         self._update_awaited(result)
         if result.fingerprint is None:
             return
+        self._unmatched.pop(result.fingerprint, None)
         if result.status is not ItemStatus.REJECTED:
             # A row asks for this clip again, so it is in the results.
             self.unclaimed.pop(result.fingerprint, None)
@@ -358,16 +383,21 @@ class BatchRun:
         if earlier is not None:
             self._awaited[result.row] = earlier
 
-    def forget_archived_requests(self) -> None:
-        """Forget unclaimed requests whose clips another row or task has archived, by the word of the ledger."""
+    def find_unclaimed(self) -> None:
+        """Find out at the end for which requests no row asks any more, by the present word of the ledger.
+
+        Those are none of them that are not charged, or whose clips another row or task has archived.
+        """
+        if self.stopped_by is None and not self.skipped:
+            self.unclaimed = {**self._unmatched, **self.unclaimed}
         for fingerprint, record in list(self.unclaimed.items()):
-            try:
-                stored = self.context.ledger.store.read(fingerprint)
-            except LedgerError as error:
-                log.warning("Whether the clip of request %s is archived is not known: %s", record.request_id, error)
+            entry = self._read_entry(fingerprint)
+            if entry is None:
                 continue
-            if stored is not None and stored.entry.state is EntryState.ARCHIVED:
+            if entry.state in (EntryState.ARCHIVED, EntryState.FAILED, EntryState.CANCELLED):
                 del self.unclaimed[fingerprint]
+            elif entry.request_id and entry.request_id != record.request_id:
+                self.unclaimed[fingerprint] = replace(record, request_id=entry.request_id)
 
     def skip(self, row: int) -> None:
         """Leave a row to another attempt.
@@ -426,6 +456,7 @@ class BatchRun:
                 attempts=dict(self.attempts),
                 unclaimed=tuple(self.unclaimed.values()),
                 awaited=tuple(self._awaited.values()),
+                unmatched=tuple(self._unmatched.values()),
             )
         )
 

@@ -150,6 +150,11 @@ class Budget:
         """US dollars spent, including those of open requests, as far as this process knows."""
         return self._view.spent
 
+    @property
+    def open_clips(self) -> list[str]:
+        """Fingerprints of the clips whose cost is reserved, as far as this process knows."""
+        return [name for name in self._view.reserved if not name.startswith(_DUPLICATE)]
+
     def remaining_for(self, fingerprint: str) -> float | None:
         """
         Return what a clip may cost, in US dollars, as far as this process knows; None: no limit.

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_wan.api.errors import WanError, WanValidationError
+from airflow_provider_wan.batch.checkpoint import InFlightRecord
 from airflow_provider_wan.batch.report import write_report
 from airflow_provider_wan.batch.results import ItemResult, ItemStatus
 from airflow_provider_wan.batch.rows import Item, parse_row_range
@@ -105,6 +106,61 @@ def test_an_unclaimed_request_whose_clip_another_task_archived_is_not_reported(b
     run = batch.start()
     (fingerprint,) = run.unclaimed
     run.context.ledger.record_archive(fingerprint, "r1", "s3://b/1.mp4", "abc")
+    summary, _ = write_report(run, batch.clock(), max_failed_fraction=1.0)
+
+    assert summary.unclaimed == 0
+
+
+def test_requests_that_a_killed_process_sent_after_its_last_checkpoint_are_reported(batch: Batch) -> None:
+    class KilledError(BaseException):
+        pass
+
+    def kill() -> None:
+        if len(batch.api.posts) == 2:
+            raise KilledError
+
+    def finish() -> None:
+        for record in list(batch.api.records):
+            if record.request_id in ("r1", "r3"):
+                batch.api.turn(record.request_id, "success")
+
+    batch.add_rows(2)
+    batch.clock.on_sleep = kill
+    with pytest.raises(KilledError):
+        batch.execute(batch.start())
+    checkpoint = batch.start().context.store.read()
+    assert checkpoint is not None
+    assert checkpoint.in_flight == ()
+    assert sorted(each.request_id for each in checkpoint.unmatched) == ["r1", "r2"]
+    batch.rows = [*batch.rows[:1], "https://images.example.com/9.png"]
+    batch.clock.on_sleep = finish
+    run = batch.start()
+    batch.execute(run)
+    summary, error = write_report(run, batch.clock(), max_failed_fraction=0.0)
+
+    assert error is None
+    assert (summary.unclaimed, [each.request_id for each in run.unclaimed.values()]) == (1, ["r2"])
+
+
+def test_rows_that_a_stopped_try_did_not_reach_may_still_ask_for_such_requests(batch: Batch) -> None:
+    batch.add_rows(1)
+    run = batch.start()
+    run.stopped_by = WanError("no credit")
+    run._unmatched["f"] = InFlightRecord(0, "r9", "f", 1.0, 0.5, True)
+    write_report(run, batch.clock(), max_failed_fraction=0.0)
+
+    assert run.unclaimed == {}
+    assert [each.request_id for each in batch.start().context.store.read().unmatched] == ["r9"]
+
+
+@pytest.mark.parametrize("ending", ["failed", "cancelled"])
+def test_an_unclaimed_request_that_is_not_charged_is_not_reported(batch: Batch, ending: str) -> None:
+    batch.add_rows(1)
+    batch.execute(batch.start(), deferrable=True)
+    batch.rows = ["https://images.example.com/9.png"]
+    run = batch.start()
+    (fingerprint,) = run.unclaimed
+    run.context.ledger.record_result(fingerprint, batch.api.turn("r1", ending))
     summary, _ = write_report(run, batch.clock(), max_failed_fraction=1.0)
 
     assert summary.unclaimed == 0
