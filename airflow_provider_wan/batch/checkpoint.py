@@ -100,7 +100,10 @@ class Checkpoint:
     :param attempts: number of attempts of open rows, by row.
     :param unclaimed: requests that no row asks for any more, since the manifest, the arguments or an image changed.
     :param awaited: requests of earlier attempts, by their rows, whose clips are paid for, or may be, and not archived.
-    :param unmatched: requests that an earlier attempt sent after its last checkpoint, so that their rows are not known.
+    :param unmatched: requests that an earlier attempt sent after its last checkpoint, or that got no response: their
+        rows are not known, and of the latter their ids are empty.
+    :param spent: US dollars that all attempts together have spent, with what is reserved.
+    :param max_cost: the budget in US dollars; None: no limit.
     :param version: version of the format.
     """
 
@@ -127,6 +130,8 @@ class Checkpoint:
     unclaimed: tuple[InFlightRecord, ...] = ()
     awaited: tuple[InFlightRecord, ...] = ()
     unmatched: tuple[InFlightRecord, ...] = ()
+    spent: float = 0.0
+    max_cost: float | None = None
     version: int = VERSION
 
     def to_json(self) -> bytes:

@@ -180,16 +180,21 @@ class BatchRun:
         self.save((), clean=False)
 
     def _find_unmatched(self, checkpoint: Checkpoint) -> dict[str, InFlightRecord]:
-        """Return requests that were sent after the last checkpoint: the budget has a reservation for each."""
+        """Return requests that are in no checkpoint, since they were sent after the last one, or got no response.
+
+        The budget has a reservation for each.
+        """
         unmatched = {each.fingerprint: each for each in checkpoint.unmatched}
         known = (*checkpoint.unclaimed, *checkpoint.awaited, *checkpoint.in_flight, *checkpoint.unmatched)
         self.budget.load()
         for fingerprint in set(self.budget.open_clips) - {each.fingerprint for each in known}:
             entry = self._read_entry(fingerprint)
-            if entry is not None and entry.request_id and entry.state in (EntryState.SUBMITTED, EntryState.SUCCEEDED):
-                sent_at = entry.submitted_at or 0.0
-                record = InFlightRecord(0, entry.request_id, fingerprint, sent_at, entry.cost_estimate, True)
-                unmatched[fingerprint] = record
+            is_open = entry is not None and entry.state in (EntryState.SUBMITTED, EntryState.SUCCEEDED)
+            if entry is None or not (is_open or entry.may_have_been_sent):
+                continue
+            sent_at = entry.submitted_at or entry.intent_at or 0.0
+            record = InFlightRecord(0, entry.request_id or "", fingerprint, sent_at, entry.cost_estimate, True)
+            unmatched[fingerprint] = record
         return unmatched
 
     def _read_entry(self, fingerprint: str) -> LedgerEntry | None:
@@ -394,7 +399,8 @@ class BatchRun:
             entry = self._read_entry(fingerprint)
             if entry is None:
                 continue
-            if entry.state in (EntryState.ARCHIVED, EntryState.FAILED, EntryState.CANCELLED):
+            is_over = entry.state in (EntryState.ARCHIVED, EntryState.FAILED, EntryState.CANCELLED)
+            if is_over or not (entry.request_id or entry.may_have_been_sent):
                 del self.unclaimed[fingerprint]
             elif entry.request_id and entry.request_id != record.request_id:
                 self.unclaimed[fingerprint] = replace(record, request_id=entry.request_id)
@@ -457,6 +463,8 @@ class BatchRun:
                 unclaimed=tuple(self.unclaimed.values()),
                 awaited=tuple(self._awaited.values()),
                 unmatched=tuple(self._unmatched.values()),
+                spent=self.budget.spent,
+                max_cost=self.budget.limit,
             )
         )
 

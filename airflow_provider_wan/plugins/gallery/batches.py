@@ -127,4 +127,6 @@ def read_progress(batch: BatchTask) -> dict[str, Any] | None:
         "total": checkpoint.total_rows,
         "in_flight": len(checkpoint.in_flight),
         "ended": checkpoint.done,
+        "spent": checkpoint.spent,
+        "max_cost": checkpoint.max_cost,
     }

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_wan.api.errors import WanError, WanValidationError
+from airflow_provider_wan.api.errors import WanError, WanInDoubtError, WanLookupError, WanValidationError
 from airflow_provider_wan.batch.checkpoint import InFlightRecord
 from airflow_provider_wan.batch.report import write_report
 from airflow_provider_wan.batch.results import ItemResult, ItemStatus
@@ -142,6 +142,27 @@ def test_requests_that_a_killed_process_sent_after_its_last_checkpoint_are_repor
     assert (summary.unclaimed, [each.request_id for each in run.unclaimed.values()]) == (1, ["r2"])
 
 
+def test_a_submission_in_doubt_that_no_row_asks_for_any_more_is_reported(
+    batch: Batch, caplog: pytest.LogCaptureFixture
+) -> None:
+    batch.add_rows(1)
+    batch.api.answers = [WanInDoubtError("no response")]
+    batch.api.list_error = WanLookupError("no list")
+    run = batch.start()
+    batch.execute(run)
+    assert batch.results(run)[1].status is ItemStatus.IN_DOUBT
+    batch.rows = []
+    run = batch.start()
+    batch.execute(run)
+    summary, error = write_report(run, batch.clock(), max_failed_fraction=0.0)
+
+    assert (summary.unclaimed, error) == (1, None)
+    (line,) = map(json.loads, run.context.store.get("unclaimed.jsonl").splitlines())
+    assert (line["request_id"], line["cost"]) == (None, 0.5)
+    assert "may be paid for. `wan-provider reconcile --ledger" in caplog.text
+    assert line["fingerprint"] in caplog.text
+
+
 def test_rows_that_a_stopped_try_did_not_reach_may_still_ask_for_such_requests(batch: Batch) -> None:
     batch.add_rows(1)
     run = batch.start()
@@ -266,6 +287,16 @@ def test_open_rows_come_first_after_a_deferral_cycle(batch: Batch) -> None:
     assert again.resume()
 
     assert [row.row for row in read_all(again)] == [2, 4]
+
+
+def test_a_checkpoint_says_how_much_of_the_budget_is_used(batch: Batch) -> None:
+    batch.add_rows(1)
+    run = batch.start(max_cost=10.0)
+    batch.execute(run, deferrable=True)
+
+    checkpoint = run.context.store.read()
+    assert checkpoint is not None
+    assert (checkpoint.spent, checkpoint.max_cost) == (0.5, 10.0)
 
 
 def test_consecutive_rows_are_merged_into_ranges() -> None:

@@ -217,6 +217,7 @@ function batchLine(batch) {
   const parts = [`${batch.done.toLocaleString()} of ${batch.total === null ? "?" : batch.total.toLocaleString()} rows done`,
     `${batch.archived.toLocaleString()} archived`];
   if (batch.in_flight) parts.push(`${batch.in_flight} in flight`);
+  if (batch.max_cost !== null) parts.push(`${usd(batch.spent)} of ${usd(batch.max_cost)} budget used`);
   if (batch.ended) parts.push("ended");
   return el("p", { class: "muted" }, `Batch ${batch.name}: ${parts.join(" · ")}`);
 }
