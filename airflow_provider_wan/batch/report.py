@@ -43,8 +43,8 @@ class BatchSummary:
     :param video_seconds: seconds of archived video.
     :param cost: US dollars that this task has paid in all its attempts.
     :param elapsed: seconds since the first attempt began.
-    :param unclaimed: requests that are paid for and that no row asks for any more, because the manifest, the arguments
-        or an image changed before their clips were archived.
+    :param unclaimed: requests that are paid for, or may be, and that no row asks for any more, because the manifest,
+        the arguments or an image changed before their clips were archived.
     :param folder: ``s3://`` prefix of the files.
     """
 
@@ -135,25 +135,41 @@ def batch_error(run: BatchRun, summary: BatchSummary, max_failed_fraction: float
 
 
 def _report_unclaimed(run: BatchRun, summary: BatchSummary) -> None:
-    """Name the requests that no row asks for any more: they are paid for, and their clips are in no bucket."""
+    """Name the requests that no row asks for any more: they are paid for, or may be, and their clips in no bucket."""
     if not run.unclaimed:
         return
+    found = run.unclaimed.values()
     lines = [
-        json.dumps({"request_id": each.request_id, "fingerprint": each.fingerprint, "cost": each.cost, "row": each.row})
-        for each in run.unclaimed.values()
+        json.dumps(
+            {
+                "request_id": each.request_id or None,
+                "fingerprint": each.fingerprint,
+                "cost": each.cost,
+                "row": each.row or None,
+            }
+        )
+        for each in found
     ]
     run.context.store.put("unclaimed.jsonl", "".join(f"{line}\n" for line in lines).encode(), JSONL)
-    ids = [each.request_id for each in run.unclaimed.values()]
-    log.warning(
-        "The manifest, the arguments or an image changed before the clips of %d requests were archived, and no row "
-        "asks for them any more. They are paid for. Once they have ended, `wan-provider harvest --ledger %s --to "
-        "%sunclaimed/` archives them. They are listed in %sunclaimed.jsonl: %s",
-        len(ids),
-        run.context.ledger.store.uri,
-        summary.folder,
-        summary.folder,
-        ", ".join(ids[:100]),
-    )
+    if ids := [each.request_id for each in found if each.request_id]:
+        log.warning(
+            "The manifest, the arguments or an image changed before the clips of %d requests were archived, and no row "
+            "asks for them any more. They are paid for. Once they have ended, `wan-provider harvest --ledger %s --to "
+            "%sunclaimed/` archives them. They are listed in %sunclaimed.jsonl: %s",
+            len(ids),
+            run.context.ledger.store.uri,
+            summary.folder,
+            summary.folder,
+            ", ".join(ids[:100]),
+        )
+    if doubtful := [each.fingerprint for each in found if not each.request_id]:
+        log.warning(
+            "%d submissions got no response, and no row asks for their clips any more: they may be paid for. "
+            "`wan-provider reconcile --ledger %s` with the fingerprint searches the API's list for one of them: %s",
+            len(doubtful),
+            run.context.ledger.store.uri,
+            ", ".join(doubtful[:100]),
+        )
 
 
 def _write_contact_sheet(run: BatchRun, summary: BatchSummary, now: float) -> None:
