@@ -19,6 +19,8 @@ BOOLEANS = frozenset({"prompt_extend", "audio", "watermark"})
 IMAGES = frozenset({"image", "img_url", "last_frame"})
 TEXTS = frozenset({"prompt", "negative_prompt"})
 NAME = "name"  # "NA" and "null" are names
+#: Fields of text that may come from a column of ids: integers, or floats where pandas has a missing one.
+IDS = frozenset({NAME, "idempotency_key"})
 #: What pandas, NumPy, Spark and spreadsheets write for a missing value.
 MISSING_TEXTS = frozenset(
     {
@@ -81,6 +83,8 @@ def convert_value(name: str, value: Any) -> Any:
         return value.removeprefix(_BYTE_ORDER_MARK)
     if name in INTEGERS and isinstance(value, float | Decimal) and _is_integral(value):
         return int(value)
+    if name in IDS and isinstance(value, int | float | Decimal) and not isinstance(value, bool) and _is_integral(value):
+        return str(int(value))
     if name in BOOLEANS and isinstance(value, int | float | Decimal) and value in (0, 1):
         return bool(value)
     if isinstance(value, bytes) and name not in INTEGERS | BOOLEANS | IMAGES:

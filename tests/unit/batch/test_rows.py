@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Any
 
+import numpy
 import pytest
 
 from airflow_provider_wan.api.errors import WanValidationError
@@ -147,3 +149,19 @@ def test_the_operator_s_idempotency_key_is_that_of_rows_without_one() -> None:
 def test_a_row_whose_idempotency_key_names_no_clip_is_rejected() -> None:
     found = parse_row(RawRow(3, {"image": "s3://b/a.png", "idempotency_key": True}), {})
     assert "idempotency_key=True: must be text that names the clip" in found.reason
+
+
+@pytest.mark.parametrize("value", [7, 7.0, Decimal("7"), numpy.int64(7), numpy.float64(7)], ids=repr)
+def test_an_id_of_a_typed_table_is_a_name_or_a_key_as_in_a_csv(value: Any) -> None:
+    item = parse({"image": IMAGE, "name": value, "idempotency_key": value})
+
+    assert isinstance(item, Item)
+    assert (item.name, item.idempotency_key) == ("7", "7")
+
+
+@pytest.mark.parametrize("value", [True, 7.5, ["7"]], ids=repr)
+def test_what_is_no_id_is_no_name(value: Any) -> None:
+    item = parse({"image": IMAGE, "name": value})
+
+    assert isinstance(item, InvalidRow)
+    assert "must be a relative name" in item.reason
