@@ -388,10 +388,10 @@ def _double_quotes(cell: str) -> str:
 
 def _detect_delimiter(lines: _RecordLines, columns: ColumnMapping) -> tuple[str, str]:
     """Return the delimiter, and the line of the header, which is consumed."""
-    header = next(lines, "")
+    header = _skip_blank(lines)
     if header.lower().startswith("sep=") and len(header.strip("\r\n")) == 5:
         delimiter = header[4]
-        return delimiter, _complete_header(next(lines, ""), lines)
+        return delimiter, _complete_header(_skip_blank(lines), lines)
     header = _complete_header(header, lines)
     needed = {*columns.names, *IMAGE_COLUMNS}
     best, best_score = ",", (0, 0)
@@ -404,6 +404,11 @@ def _detect_delimiter(lines: _RecordLines, columns: ColumnMapping) -> tuple[str,
         if score > best_score:
             best, best_score = delimiter, score
     return best, header
+
+
+def _skip_blank(lines: _RecordLines) -> str:
+    """Return the first line that is not blank; nothing if there is none."""
+    return next((line for line in lines if line.strip()), "")
 
 
 def _complete_header(line: str, lines: _RecordLines) -> str:

@@ -724,3 +724,12 @@ def test_rows_of_parquet_that_unpack_to_a_vast_size_are_set_aside(monkeypatch: p
     assert [row.number for row in rows] == [1, 2, 3]
     assert [row.values.get("image") for row in rows] == ["a.jpg", None, "b.jpg"]
     assert "at most 100000 are read" in str(rows[1].fault)
+
+
+@pytest.mark.parametrize("start", [b"\n", b"\r\n \r\n", b"sep=;\r\n\r\n"], ids=["line", "lines", "after sep"])
+def test_blank_lines_before_the_header_do_not_make_a_csv_empty(start: bytes) -> None:
+    file = io.BytesIO(start + b"image;prompt\n" + b"https://images.example.com/1.png;a cat\n")
+
+    (row,) = tables.read_csv(file)
+
+    assert (row.number, dict(row.values)) == (1, {"image": "https://images.example.com/1.png", "prompt": "a cat"})
