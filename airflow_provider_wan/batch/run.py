@@ -173,6 +173,9 @@ class BatchRun:
                         continue
                     self._finished.add(result.row)
                     self._awaited.pop(result.row, None)
+                    if result.fingerprint is not None and not result.reused:
+                        # Another row with the same clip reuses it, in this attempt too.
+                        self._row_by_fingerprint.setdefault(result.fingerprint, result.row)
                     self.counts.add(result, transient=False)
                     self.items += 1
         self.total_rows = self._count_rows()

@@ -2,12 +2,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from airflow_provider_wan.api.errors import WanError, WanInDoubtError, WanLookupError, WanValidationError
 from airflow_provider_wan.batch.checkpoint import InFlightRecord
+from airflow_provider_wan.batch.preparer import PreparedItem
 from airflow_provider_wan.batch.report import write_report
 from airflow_provider_wan.batch.results import ItemResult, ItemStatus
 from airflow_provider_wan.batch.rows import Item, parse_row_range
@@ -250,6 +253,21 @@ def test_the_next_try_keeps_final_results_and_reads_the_others_again(batch: Batc
 
     assert [row.row for row in read_all(again)] == [1, 3, 4]
     assert (again.counts.archived, again.items) == (1, 4)
+
+
+def test_a_clip_that_an_earlier_try_paid_for_is_that_of_its_row_in_the_next_one_too(
+    batch: Batch, make_item: Callable[..., PreparedItem]
+) -> None:
+    batch.add_rows(2)
+    run = batch.start()
+    read_all(run)
+    item = make_item(row=2)
+    run.record_result(item.build_result(ItemStatus.ARCHIVED, cost=0.5), transient=False)
+    run.save((), clean=True)
+    again = batch.start()
+
+    assert not again.is_first_row(replace(item, item=replace(item.item, row=1)))
+    assert again.is_first_row(item)
 
 
 def test_another_manifest_starts_from_the_beginning(batch: Batch) -> None:
