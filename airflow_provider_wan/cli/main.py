@@ -104,7 +104,7 @@ def reconcile(args: argparse.Namespace) -> int:
         return 0
     if args.request_id:
         record = client.get_request(args.request_id)
-        adopted = adopt_request(client, ledger, stored, record, policy, time.time())
+        adopted = adopt_request(client, ledger, stored, record, policy)
         updated = ledger.record_result(args.fingerprint, record) or adopted
         print(f"Recorded request {record.request_id} ({record.status_text}). State: {updated.state.value}.")
         return 0

@@ -21,6 +21,7 @@ from airflow_provider_wan.ledger.reconcile import (
     OtherEntries,
     ReconcileResult,
     RequestReader,
+    find_acceptance_time,
     get_first_sent_at,
     is_in_time,
     match_record,
@@ -80,7 +81,7 @@ def _refuse_listed(result: ReconcileResult) -> None:
 
 
 def adopt_request(
-    api: RequestReader, ledger: Ledger, stored: StoredEntry, record: RequestRecord, policy: Policy, now: float
+    api: RequestReader, ledger: Ledger, stored: StoredEntry, record: RequestRecord, policy: Policy
 ) -> LedgerEntry:
     """
     Record that a submission in doubt was accepted as a request.
@@ -90,7 +91,6 @@ def adopt_request(
     :param stored: the entry as it was read.
     :param record: the request as the API returns it.
     :param policy: times and limits.
-    :param now: Unix seconds.
     :raises ResolutionRefusedError: if the request has another seed or payload, is older than the submission, or
         belongs to another entry.
     """
@@ -132,7 +132,8 @@ def adopt_request(
         raise ResolutionRefusedError(
             f"Request {record.request_id} belongs to another clip of the ledger. Check the id."
         )
-    return _record(ledger, stored, entries.submitted(entry, record.request_id, record.created_at or now, found=True))
+    accepted_at = find_acceptance_time(entry, record, policy)
+    return _record(ledger, stored, entries.submitted(entry, record.request_id, accepted_at, found=True))
 
 
 def _check_in_doubt(api: RequestReader, entry: LedgerEntry) -> None:

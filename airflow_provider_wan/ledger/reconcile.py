@@ -22,6 +22,7 @@ import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from functools import cached_property
 from typing import Any, Protocol
 
 from airflow_provider_wan.api.config import Account
@@ -155,7 +156,7 @@ def reconcile_entry(
         ours = [_confirm_end(api, record) for record in ours]
         decided = _rank_given(entry, ours, others, policy, now)
         shifted = [record for record in ours if is_charged(record) and _is_hours_apart(entry, record, policy)]
-        if decided is None and shifted:
+        if decided is None and shifted and not any(history.clock_is_right for history in histories):
             earlier = OtherEntries.read(store, entry, since - MAX_ZONE_DIFFERENCE)
             unclear |= {record.request_id: _OTHER_HOUR for record in shifted if not earlier.own(record)}
     if decided is not None:
@@ -402,8 +403,12 @@ class OtherEntries:
     def explain(self, record: RequestRecord) -> bool:
         """Return whether a record is a request of theirs: by its id, or by a payload that is just what they sent."""
         return self.own(record) or any(
-            (model, hash_payload(record.payload, model)) in self.sent for model in {model for model, _ in self.sent}
+            (model, hash_payload(record.payload, model)) in self.sent for model in self._models
         )
+
+    @cached_property
+    def _models(self) -> frozenset[str]:
+        return frozenset(model for model, _ in self.sent)
 
 
 def _control(
@@ -619,14 +624,32 @@ def is_in_time(entry: LedgerEntry, record: RequestRecord, policy: Policy) -> boo
     return get_first_sent_at(entry) - policy.clock_margin <= record.created_at <= until
 
 
+def find_acceptance_time(entry: LedgerEntry, record: RequestRecord, policy: Policy) -> float:
+    """
+    Return when a request that was found was accepted, in Unix seconds, by a clock that is not hours off.
+
+    By the times in the ledger, other scans check the clock of the list.
+
+    :param entry: the entry.
+    :param record: its request.
+    :param policy: times and limits.
+    """
+    if record.created_at is not None and is_in_time(entry, record, policy):
+        return record.created_at
+    return entry.last_sent_at
+
+
 def _confirm_end(api: RequestReader, record: RequestRecord) -> RequestRecord:
     """Return a record that the list calls failed or cancelled with the status that the request itself has."""
     if is_charged(record):
         return record
     try:
         found = api.get_request(record.request_id)
-    except WanError:
+    except WanNotFoundError:
         return record
+    except WanError:
+        # It may run. Whoever waits for it learns how it ends.
+        return replace(record, status=RequestStatus.UNKNOWN, status_text="unknown")
     return replace(record, status=found.status, status_text=found.status_text)
 
 

@@ -45,6 +45,7 @@ class RequestHistory:
         the order is not known.
     :param ended: whether the end of the list was reached, and nothing that the API says of it contradicts that.
     :param model: the model id by which the list was filtered; None if it was not.
+    :param clock_is_right: whether it lists a known request with the time at which that was accepted.
     """
 
     records: tuple[RequestRecord, ...]
@@ -53,6 +54,7 @@ class RequestHistory:
     read_back_to: float = math.inf
     ended: bool = False
     model: str | None = None
+    clock_is_right: bool = False
 
 
 def list_requests_since(
@@ -94,7 +96,13 @@ def list_requests_since(
         if scan.gap != _MOVED:
             break
     return RequestHistory(
-        tuple(seen.values()), scan.gap, scan.newest_first, scan.read_back_to, scan.ended and scan.gap is None, model
+        tuple(seen.values()),
+        scan.gap,
+        scan.newest_first,
+        scan.read_back_to,
+        scan.ended and scan.gap is None,
+        model,
+        scan.clock_is_right,
     )
 
 

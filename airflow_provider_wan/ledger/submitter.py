@@ -46,6 +46,7 @@ from airflow_provider_wan.ledger.reconcile import (
     Finding,
     ReconcileResult,
     RequestReader,
+    find_acceptance_time,
     find_duplicates,
     is_request_of_another,
     reconcile_entry,
@@ -470,7 +471,8 @@ class Submitter:
         self, stored: StoredEntry, record: RequestRecord, duplicates: Sequence[RequestRecord]
     ) -> SubmitResult | None:
         """Record the request that was found."""
-        entry = entries.submitted(stored.entry, record.request_id, record.created_at or self._clock(), found=True)
+        accepted_at = find_acceptance_time(stored.entry, record, self._policy)
+        entry = entries.submitted(stored.entry, record.request_id, accepted_at, found=True)
         for duplicate in duplicates:
             entry = entries.record_duplicate(entry, duplicate.request_id, stored.entry.seed, self._clock())
         try:

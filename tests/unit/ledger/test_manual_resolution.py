@@ -68,7 +68,7 @@ def test_an_entry_that_changed_meanwhile_is_left_alone(api: Any, store: Any, dou
 
 def test_a_request_with_our_seed_is_adopted(api: Any, store: Any, doubtful: Any) -> None:
     ours = api.add(SENT)
-    entry = adopt_request(api, Ledger(store), doubtful, ours, P, LATER)
+    entry = adopt_request(api, Ledger(store), doubtful, ours, P)
     assert (entry.state, entry.request_id, entry.duplicate_scan_due) == (EntryState.SUBMITTED, ours.request_id, True)
 
 
@@ -78,7 +78,7 @@ def test_a_request_of_another_seed_or_payload_is_refused(
 ) -> None:
     record = api.add({**SENT, **change})
     with pytest.raises(ResolutionRefusedError, match="seed or payload"):
-        adopt_request(api, Ledger(store), doubtful, record, P, LATER)
+        adopt_request(api, Ledger(store), doubtful, record, P)
     assert store.read(FINGERPRINT).entry == doubtful.entry
 
 
@@ -96,22 +96,22 @@ def test_with_the_users_seed_a_person_may_recognize_an_elaborated_prompt_but_no_
         (dog, {}),
     ]:
         with pytest.raises(ResolutionRefusedError):
-            adopt_request(api, Ledger(store), stored, api.add(payload, **more), P, LATER)
+            adopt_request(api, Ledger(store), stored, api.add(payload, **more), P)
     ours = api.add({**SENT, "prompt": "elaborated"})
-    assert adopt_request(api, Ledger(store), stored, ours, P, LATER).request_id == ours.request_id
+    assert adopt_request(api, Ledger(store), stored, ours, P).request_id == ours.request_id
 
 
 def test_a_request_of_another_entry_is_refused(api: Any, store: Any, doubtful: Any) -> None:
     record = api.add(SENT)
     store.create(entries.submitted(a_post(OTHER, fingerprint="other"), record.request_id, NOW))
     with pytest.raises(ResolutionRefusedError, match="another clip"):
-        adopt_request(api, Ledger(store), doubtful, record, P, LATER)
+        adopt_request(api, Ledger(store), doubtful, record, P)
 
 
 def test_a_request_that_is_older_than_the_submission_is_refused(api: Any, store: Any, doubtful: Any) -> None:
     record = api.add(SENT, created_at=NOW - P.clock_margin - 1)
     with pytest.raises(ResolutionRefusedError, match="older"):
-        adopt_request(api, Ledger(store), doubtful, record, P, LATER)
+        adopt_request(api, Ledger(store), doubtful, record, P)
 
 
 def test_an_entry_that_is_not_in_doubt_or_of_another_account_is_refused(api: Any, store: Any, doubtful: Any) -> None:
@@ -121,7 +121,7 @@ def test_an_entry_that_is_not_in_doubt_or_of_another_account_is_refused(api: Any
         confirm_absence(api, Ledger(store), decided, P, LATER)
     foreign = StoredEntry(replace(doubtful.entry, account="0" * 16), doubtful.version)
     with pytest.raises(LedgerAccountError):
-        adopt_request(api, Ledger(store), foreign, ours, P, LATER)
+        adopt_request(api, Ledger(store), foreign, ours, P)
 
 
 def test_an_earlier_request_of_the_clip_is_refused(api: Any, store: Any) -> None:
@@ -130,7 +130,7 @@ def test_an_earlier_request_of_the_clip_is_refused(api: Any, store: Any) -> None
     again = entries.record_intent(entries.reclaim(failed, a_claim()), NOW)
     stored = StoredEntry(entries.in_doubt(again, "reset", NOW), store.create(entries.in_doubt(again, "reset", NOW)))
     with pytest.raises(ResolutionRefusedError, match="has ended"):
-        adopt_request(api, Ledger(store), stored, first, P, LATER)
+        adopt_request(api, Ledger(store), stored, first, P)
 
 
 def test_a_request_of_long_after_the_submission_is_refused_unless_it_has_our_drawn_seed(
@@ -139,22 +139,23 @@ def test_a_request_of_long_after_the_submission_is_refused_unless_it_has_our_dra
     late = NOW + 86_400
     hidden = api.add({}, created_at=late)
     with pytest.raises(ResolutionRefusedError, match="long after"):
-        adopt_request(api, Ledger(store), doubtful, hidden, P, LATER)
+        adopt_request(api, Ledger(store), doubtful, hidden, P)
     ours = api.add(SENT, created_at=late)
-    assert adopt_request(api, Ledger(store), doubtful, ours, P, LATER).request_id == ours.request_id
+    adopted = adopt_request(api, Ledger(store), doubtful, ours, P)
+    assert (adopted.request_id, adopted.submitted_at) == (ours.request_id, NOW)
 
 
 def test_a_request_without_a_time_is_adopted_only_by_our_drawn_seed(api: Any, store: Any, doubtful: Any) -> None:
     with pytest.raises(ResolutionRefusedError, match="nor a time"):
-        adopt_request(api, Ledger(store), doubtful, api.add({}, created_at=None), P, LATER)
+        adopt_request(api, Ledger(store), doubtful, api.add({}, created_at=None), P)
     ours = api.add(SENT, created_at=None)
-    assert adopt_request(api, Ledger(store), doubtful, ours, P, LATER).request_id == ours.request_id
+    assert adopt_request(api, Ledger(store), doubtful, ours, P).request_id == ours.request_id
 
 
 def test_a_raw_payload_with_another_seed_is_adopted_only_from_its_own_model(api: Any, store: Any) -> None:
     entry = entries.in_doubt(replace(a_post(), model="wan9-x2v", resolution="", duration=0), "reset", NOW)
     stored = StoredEntry(entry, store.create(entry))
     with pytest.raises(ResolutionRefusedError, match=r"its model is wan2\.6-i2v"):
-        adopt_request(api, Ledger(store), stored, api.add({"seed": 42}, model="wan2.6-i2v"), P, LATER)
+        adopt_request(api, Ledger(store), stored, api.add({"seed": 42}, model="wan2.6-i2v"), P)
     ours = api.add({"seed": 42}, model="wan9-x2v")
-    assert adopt_request(api, Ledger(store), stored, ours, P, LATER).request_id == ours.request_id
+    assert adopt_request(api, Ledger(store), stored, ours, P).request_id == ours.request_id

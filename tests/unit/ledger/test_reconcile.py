@@ -102,6 +102,19 @@ def test_with_the_users_seed_a_request_at_another_hour_is_inconclusive_unless_an
     assert scan(api, store, a_post(drawn=False)).finding is Finding.ABSENT
 
 
+def test_where_a_known_request_shows_that_the_lists_clock_is_right_another_hour_is_another_request(
+    api: Any, store: Any
+) -> None:
+    api.records.clear()
+    api.add(SENT, "success", created_at=NOW - 5 * 3600)
+    known = api.add({"seed": 9}, created_at=NOW - 30)
+    entry = submitted(a_post(OTHER, fingerprint="other", seed=9), known.request_id, NOW - 40 - P.clock_margin)
+    version = store.create(entry)
+    assert scan(api, store, a_post(drawn=False)).finding is Finding.INCONCLUSIVE
+    store.replace(replace(entry, submitted_at=NOW - 28), version)
+    assert scan(api, store, a_post(drawn=False)).finding is Finding.ABSENT
+
+
 def test_a_request_whose_time_is_that_of_another_zone_is_found_behind_a_hundred_newer_ones(
     api: Any, store: Any
 ) -> None:
@@ -296,14 +309,28 @@ def test_with_the_users_seed_a_running_request_that_the_list_calls_failed_is_fou
     list_requests = api.list_requests
 
     def list_as_failed(**given: Any) -> RequestPage:
-        page = list_requests(**given)
-        failed = {"status": RequestStatus.FAILED, "status_text": "failed"}
+        page: RequestPage = list_requests(**given)
+        failed: dict[str, Any] = {"status": RequestStatus.FAILED, "status_text": "failed"}
         return replace(page, records=tuple(replace(each, **failed) for each in page.records))
 
     api.list_requests = list_as_failed
     assert scan(api, store, a_post(drawn=False)).record == ours
     api.hidden.add(ours.request_id)  # unknown by its id: nothing contradicts the list
     assert scan(api, store, a_post(drawn=False)).finding is Finding.ABSENT
+
+
+def test_with_the_users_seed_a_request_that_the_list_calls_failed_may_run_while_its_own_status_can_not_be_read(
+    api: Any, store: Any
+) -> None:
+    ours = api.add(SENT, "failed")
+
+    def refuse(request_id: str) -> Any:
+        raise WanLookupError("HTTP 502")
+
+    api.get_request = refuse
+    result = scan(api, store, a_post(drawn=False))
+    assert (result.finding, result.record.request_id) == (Finding.FOUND, ours.request_id)
+    assert not result.record.is_final
 
 
 def test_more_requests_of_one_payload_than_entries_are_inconclusive(api: Any, store: Any) -> None:
@@ -609,13 +636,14 @@ def test_with_the_users_seed_a_payload_of_an_unknown_model_is_compared_field_by_
     )
     digest = hash_payload(raw.to_payload(), raw.model)
     entry = replace(a_post(drawn=False), model=raw.model, payload_sha256=digest, resolution="", duration=0)
-    for change, finding in [
+    cases: list[tuple[dict[str, Any], Finding]] = [
         ({"image": "https://x.example/cat.png?sig=2", "seed": "7", "fps": 24, "duration": 5}, Finding.FOUND),
         ({"prompt": "A CAT ", "fps": 24}, Finding.FOUND),
         ({"prompt": "a dog", "fps": 24}, Finding.UNDECIDED),
         ({"image": "https://storage.service.example/copy.png"}, Finding.UNDECIDED),
         ({"prompt": "a dog", "style": "drawn"}, Finding.ABSENT),
-    ]:
+    ]
+    for change, finding in cases:
         record = api.add({**raw.payload, **change})
         assert scan(api, store, entry, raw).finding is finding, change
         api.records.remove(record)

@@ -21,6 +21,7 @@ from airflow_provider_wan.ledger import (
     LedgerBusyError,
     LedgerUnavailableError,
     Policy,
+    SubmitRequest,
     Submitter,
 )
 from airflow_provider_wan.ledger import entry as entries
@@ -78,6 +79,27 @@ def test_a_deadline_before_the_second_scan_stops_with_an_explanation(
     assert (entry_in(store).state, len(api.posts)) == (EntryState.IN_DOUBT, 1)
     clock.now += P.absence_confirm_interval
     assert submit().paid_now
+
+
+def test_a_request_that_was_found_with_the_time_of_another_zone_does_not_vouch_for_the_clock_of_the_list(
+    submitter: Any, api: Any, clock: Any
+) -> None:
+    accept = api.add
+    api.add = lambda payload, *args, **more: accept(payload, *args, created_at=api.clock() - 8 * 3600, **more)
+    waiting = SubmitRequest(REQUEST, FINGERPRINT, ME)
+    api.answers = [("accepted", LOST)]
+    api.list_error = WanLookupError("HTTP 502")
+    with pytest.raises(WanInDoubtError):
+        submitter.try_submit(waiting)
+    for number in range(120):
+        api.add({"seed": number})
+        clock.now += 1.0
+    api.list_error = None
+    api.answers = [("accepted", LOST)]
+    found = submitter.try_submit(SubmitRequest(REQUEST, "another", ME))
+    assert found.entry.request_id == "r122"
+    assert submitter.try_submit(waiting).entry.request_id == "r1"
+    assert found.entry.submitted_at == clock.now
 
 
 def test_another_process_starts_its_two_scans_again(submit: Any, api: Any, store: Any, clock: Any) -> None:
