@@ -68,6 +68,8 @@ OnDoubt = Literal["reconcile", "fail"]
 # A POST that begins just before the deadline gets this much time, in seconds: cut off earlier, it would be in doubt.
 _DEADLINE_GRACE = 3.0
 _MAX_CONFLICTS = 10
+# Number of the newest requests with which a response is compared: a batch may have a million rows.
+_MAX_ACCEPTED = 10_000
 
 
 class PreparedPost(Protocol):
@@ -225,7 +227,7 @@ class Submitter:
         self._doubted: dict[str, tuple[str, float]] = {}
         self._absent: dict[str, tuple[str, float]] = {}
         self._refused: dict[str, RefusedClaim] = {}
-        # By request id: hash of the payload for which this process got it.
+        # By request id: hash of the payload for which this process got it; of the newest requests.
         self._accepted: dict[str, str] = {}
 
     def submit_once(
@@ -547,15 +549,24 @@ class Submitter:
                 return self._record_refusal(submission, claimed, error, tries)
         finally:
             connection.close()
-        payload_sha256 = claimed.entry.payload_sha256
-        is_repeated = self._accepted.setdefault(normalize_id(record.request_id), payload_sha256) != payload_sha256
-        if is_repeated or is_request_of_another(self.ledger.store, claimed.entry, record, self._policy):
+        if self._is_repeated(claimed.entry, record):
             doubt = WanInDoubtError(
-                f"The submission was answered with request {record.request_id}, which belongs to another clip of the "
-                "ledger. Whether this submission was accepted is not known."
+                f"The submission was answered with request {record.request_id}, which is another one of the ledger. "
+                "Whether this submission was accepted is not known."
             )
             return self._record_refusal(submission, claimed, doubt, tries)
         return self._record_accepted(claimed, record)
+
+    def _is_repeated(self, entry: LedgerEntry, record: RequestRecord) -> bool:
+        """Return whether the response to a POST names the request of another one, as when a gateway repeats it."""
+        payload_sha256 = self._accepted.setdefault(normalize_id(record.request_id), entry.payload_sha256)
+        if len(self._accepted) > _MAX_ACCEPTED:
+            del self._accepted[next(iter(self._accepted))]
+        return (
+            payload_sha256 != entry.payload_sha256
+            or entry.is_own_request(record.request_id)
+            or is_request_of_another(self.ledger.store, entry, record, self._policy)
+        )
 
     def _record_refusal(
         self, submission: SubmitRequest, claimed: StoredEntry, error: WanError, tries: int

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import replace
 from typing import Any
 
@@ -28,6 +29,7 @@ from airflow_provider_wan.ledger import (
     Policy,
     SubmitRequest,
     SubmitResult,
+    Submitter,
     WaitReason,
 )
 from airflow_provider_wan.ledger import entry as entries
@@ -493,6 +495,29 @@ def test_a_post_that_is_answered_as_an_earlier_one_of_the_same_process_is_in_dou
     second = submitter.try_submit(replace(build_submission(), fingerprint="clip2"))
     assert (first.entry.request_id, second.entry.request_id) == ("r1", "r2")
     assert len(api.posts) == 2
+
+
+def test_of_the_requests_of_a_long_batch_the_newest_are_remembered(
+    submitter: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(submitter_module, "_MAX_ACCEPTED", 3, raising=False)
+    for number in range(5):
+        submitter.try_submit(replace(build_submission(), fingerprint=f"clip{number}"))
+    assert list(submitter._accepted) == ["r3", "r4", "r5"]
+
+
+@pytest.mark.parametrize("seed", [None, 7], ids=["drawn", "the user's"])
+def test_a_post_that_is_answered_with_the_failed_request_of_its_own_clip_is_in_doubt(
+    submit: Any, store: Any, api: Any, clock: Any, seed: int | None
+) -> None:
+    request = REQUEST if seed is None else REQUEST.with_seed(seed)
+    submit(request=request)
+    api.turn("r1", "failed", "rate limit exceeded")
+    # Another process, as in a retry.
+    retry = Submitter(api, store, clock=clock, monotonic=clock, sleep=clock.sleep, rng=random.Random(2))
+    answer_with(api, request_id="r1", payload={})
+    got = retry.submit_once(request, fingerprint=FINGERPRINT, owner=MY_RETRY)
+    assert (got.entry.request_id, len(api.posts)) == ("r2", 2)
 
 
 @pytest.mark.parametrize(
