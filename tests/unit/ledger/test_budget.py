@@ -193,6 +193,7 @@ def test_the_next_try_commits_made_clips_whatever_else_is_reserved_before_them(f
     stored = BudgetState.from_json(files.read_document(budget._object).content, "task")
     assert (stored.committed, sorted(stored.reserved)) == (0.5, ["duplicate r9", "gone", "running"])
     assert stored.spent == 2.0
+    assert sorted(budget.open_clips) == ["gone", "running"]
 
 
 def test_a_reservation_that_was_made_anew_since_it_was_read_is_not_released(files: FileStore) -> None:
