@@ -438,7 +438,9 @@ def _control(
     listed_known = [each for each in relevant if normalize_id(each.request_id) in listed]
     for each in listed_known:
         seeds = listed[normalize_id(each.request_id)]
-        if seeds and each.seed is not None and each.seed not in seeds:
+        # Of another model without rules, the service may have drawn a seed of its own.
+        says_something = each.model == entry.model or each.model in MODELS
+        if says_something and seeds and each.seed is not None and each.seed not in seeds:
             return inconclusive(f"it shows request {each.request_id} with another seed than the one that was sent")
     first_sent_at = get_first_sent_at(entry)
     reaches_back = history.read_back_to <= since

@@ -149,6 +149,16 @@ def test_a_list_with_other_seeds_than_those_that_were_sent_proves_nothing(api: A
     assert scan(api, store).finding is Finding.ABSENT
 
 
+def test_a_seed_that_the_service_replaces_for_a_model_without_rules_says_nothing_about_other_models(
+    api: Any, store: Any
+) -> None:
+    api.add({"prompt": "a cat", "seed": -1}, request_id="raw")
+    raw = replace(a_post(OTHER, fingerprint="other", seed=99), model="wan9-x2v")
+    store.create(submitted(raw, "raw", NOW))
+    assert scan(api, store).finding is Finding.ABSENT
+    assert scan(api, store, replace(a_post(), model="wan9-x2v"), None).finding is Finding.INCONCLUSIVE
+
+
 @pytest.mark.parametrize("change", [{"duration": 5000}, {"duration": 150}, {"resolution": "1280"}], ids=str)
 def test_a_length_or_size_in_another_unit_contradicts_nothing(api: Any, store: Any, change: dict[str, Any]) -> None:
     without_seed = {name: value for name, value in SENT.items() if name != "seed"}
