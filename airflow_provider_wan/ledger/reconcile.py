@@ -162,14 +162,14 @@ def reconcile_entry(
     if decided is not None:
         return decided
     if rewritten and not old_enough:
-        names = ", ".join(record.request_id for record in rewritten)
+        names = _name_first(record.request_id for record in rewritten)
         return ReconcileResult(Finding.UNDECIDED, reason=f"these requests may be it ({Match.REWRITTEN}): {names}")
     unclear |= {record.request_id: str(Match.REWRITTEN) for record in rewritten}
     if unclear:
-        reason = "these requests may be it: " + ", ".join(f"{each} ({why})" for each, why in unclear.items())
+        reason = "these requests may be it: " + _name_first(f"{each} ({why})" for each, why in unclear.items())
         return ReconcileResult(Finding.INCONCLUSIVE, reason=reason, candidates=tuple(unclear))
     if pending:
-        reason = f"these requests may be it, and can't be fetched yet: {', '.join(pending)}"
+        reason = f"these requests may be it, and can't be fetched yet: {_name_first(pending)}"
         return ReconcileResult(Finding.UNDECIDED, reason=reason)
     return _control(api.account, entry, histories[0], others, since, now, policy)
 
@@ -497,7 +497,7 @@ def _rank_given(
         reason = f"clip {elders[0][1]} with the same payload and seed is in doubt as well, and comes first"
         return ReconcileResult(Finding.UNDECIDED, reason=reason)
     if len(candidates) > max(count, entry.posts if count == 1 else count):
-        several = ", ".join(record.request_id for record in candidates)
+        several = _name_first(record.request_id for record in candidates)
         return ReconcileResult(
             Finding.INCONCLUSIVE,
             reason=f"several requests have the same payload and seed: {several}",
@@ -511,7 +511,7 @@ def _rank_given(
         reason = f"clip {others.undecided[0][1]} with the same payload and seed is undecided"
         return ReconcileResult(Finding.UNDECIDED, reason=reason)
     if timeless:
-        reason = f"these requests may be it, but have no time: {', '.join(timeless)}"
+        reason = f"these requests may be it, but have no time: {_name_first(timeless)}"
         return ReconcileResult(Finding.INCONCLUSIVE, reason=reason, candidates=tuple(timeless))
     return None
 
@@ -678,11 +678,19 @@ def _match_single(
         return Match.PAYLOAD_HIDDEN, True
 
 
+def _name_first(names: Iterable[str]) -> str:
+    """Return the names for a message; of many, the first."""
+    given = list(names)
+    more = f" and {len(given) - _MAX_NAMES} more" if len(given) > _MAX_NAMES else ""
+    return ", ".join(given[:_MAX_NAMES]) + more
+
+
 def _get_age(record: RequestRecord) -> tuple[float, str]:
     return record.created_at or 0.0, record.request_id
 
 
 _OTHER_HOUR = "its time may be that of another time zone"
+_MAX_NAMES = 10
 _NOT_CHARGED = (RequestStatus.FAILED, RequestStatus.CANCELLED)
 # Other numbers may be milliseconds, frames or the pixels of a row, and contradict nothing.
 _LONGEST_CLIP = 60

@@ -209,6 +209,17 @@ def test_with_the_users_seed_a_request_without_an_image_and_of_another_model_is_
     assert scan(api, store, a_post(drawn=False)).finding is Finding.ABSENT
 
 
+def test_of_many_requests_that_may_be_ours_the_message_names_the_first(api: Any, store: Any) -> None:
+    for number in range(12):
+        api.add({**SENT, "prompt": f"dog {number}"})
+    for now, finding in [(NOW, Finding.UNDECIDED), (NOW + P.settling_time + 1, Finding.INCONCLUSIVE)]:
+        result = scan(api, store, a_post(drawn=False), now=now)
+        assert result.finding is finding
+        assert result.reason.endswith("and 2 more")
+        assert "r12 " in result.reason or "r12," in result.reason
+    assert len(result.candidates) == 12
+
+
 def test_with_the_users_seed_what_another_entry_has_sent_is_not_ours(api: Any, store: Any) -> None:
     theirs = replace(REQUEST, prompt="a dog").with_seed(7).to_payload()
     api.add(theirs)
