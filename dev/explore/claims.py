@@ -354,15 +354,9 @@ class ClaimWorld:
         return self.service.page(self.now, limit, offset, newest)
 
     def paid(self, clip: int) -> list[str]:
-        """
-        Return the ids of the requests for a clip that are charged, or will be.
-
-        With a user's seed two clips have one payload, and the request of either is as good for the other: it counts for
-        the clip whose entry has it, and for the clip that it was sent for while none has.
-        """
-        belongs = {post.request_id: post.fingerprint for post in self.posts}
-        belongs |= {name: each.entry.fingerprint for each in self.store.entries() for name in each.entry.request_ids}
-        return [name for name in self.service.paid() if belongs.get(name) == self.fingerprints[clip]]
+        """Return the ids of the requests for a clip that are charged, or will be."""
+        ours = {post.request_id for post in self.posts if post.fingerprint == self.fingerprints[clip]}
+        return [name for name in self.service.paid() if name in ours]
 
     def violations(self, *, finished: bool = False) -> list[Violation]:
         """Return the promises that are broken."""
