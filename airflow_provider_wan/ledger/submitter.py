@@ -44,6 +44,7 @@ from airflow_provider_wan.ledger.ledger import Ledger
 from airflow_provider_wan.ledger.messages import in_doubt_message, permanent_failure_message
 from airflow_provider_wan.ledger.reconcile import (
     Finding,
+    OtherEntries,
     ReconcileResult,
     RequestReader,
     find_acceptance_time,
@@ -543,13 +544,15 @@ class Submitter:
         try:
             claimed, timeout = self._record_intent(claimed, submission.deadline)
             # From here to the first byte of the POST nothing may take time.
+            sent_at = self._monotonic()
             try:
                 record = connection.send(timeout)
             except WanError as error:
                 return self._record_refusal(submission, claimed, error, tries)
         finally:
             connection.close()
-        if self._is_repeated(claimed.entry, record):
+        is_late = self._monotonic() - sent_at > self._policy.post_timeout
+        if self._is_repeated(claimed.entry, record) or (is_late and self._is_adopted(claimed.entry, record)):
             doubt = WanInDoubtError(
                 f"The submission was answered with request {record.request_id}, which is another one of the ledger. "
                 "Whether this submission was accepted is not known."
@@ -567,6 +570,21 @@ class Submitter:
             or entry.is_own_request(record.request_id)
             or is_request_of_another(self.ledger.store, entry, record, self._policy)
         )
+
+    def _is_adopted(self, entry: LedgerEntry, record: RequestRecord) -> bool:
+        """
+        Return whether another entry has the request of a POST whose response comes late, or may have it.
+
+        Another clip in doubt with the same payload and seed takes a request that nobody claims for so long, as that of
+        a process that died. This process stood still meanwhile.
+        """
+        if entry.seed_drawn:
+            return False
+        since = entry.last_sent_at - 2 * self._policy.clock_margin
+        try:
+            return OtherEntries.read(self.ledger.store, entry, since).own(record)
+        except LedgerUnavailableError:
+            return True
 
     def _record_refusal(
         self, submission: SubmitRequest, claimed: StoredEntry, error: WanError, tries: int

@@ -35,7 +35,7 @@ from airflow_provider_wan.ledger import (
 from airflow_provider_wan.ledger import entry as entries
 from airflow_provider_wan.ledger import submitter as submitter_module
 from airflow_provider_wan.ledger.errors import LedgerRecordError
-from dev.testkit.ledger import FINGERPRINT, ME, MY_RETRY, NOW, OTHER, REQUEST, PreparedCall, a_claim
+from dev.testkit.ledger import FINGERPRINT, ME, MY_RETRY, NOW, OTHER, REQUEST, PreparedCall, a_claim, a_post
 from tests.unit.ledger.conftest import PRICES
 
 P = Policy()
@@ -484,6 +484,45 @@ def test_a_post_that_is_answered_with_the_request_of_another_entry_is_in_doubt(
     answer_with(api, request_id="theirs", payload={"seed": 99})
     submit()
     assert (entry_in(store).request_id, len(api.posts)) == ("r2", 1)
+
+
+@pytest.mark.parametrize("ledger_is_away", [False, True])
+def test_a_process_that_stood_still_does_not_share_the_request_that_another_clip_in_doubt_took_meanwhile(
+    submit: Any, store: Any, api: Any, clock: Any, monkeypatch: pytest.MonkeyPatch, ledger_is_away: bool
+) -> None:
+    accept, read_entries = api.submit, store.entries
+
+    def stand_still(request: Any) -> Any:
+        record = accept(request)
+        if len(api.posts) == 1:
+            clock.now += 600.0
+            other = a_post(OTHER, drawn=False, fingerprint="other", now=NOW - 5.0)
+            store.create(entries.submitted(other, record.request_id, clock.now))
+            if ledger_is_away:
+                monkeypatch.setattr(store, "entries", be_away)
+        return record
+
+    def be_away(**_: Any) -> Any:
+        monkeypatch.setattr(store, "entries", read_entries)
+        raise LedgerUnavailableError("away")
+
+    api.submit = stand_still
+    submit(request=REQUEST.with_seed(7))
+    assert (entry_in(store).request_id, len(api.posts)) == ("r2", 2)
+
+
+def test_a_late_response_is_the_clips_own_if_no_other_entry_has_its_request(
+    submit: Any, store: Any, api: Any, clock: Any
+) -> None:
+    accept = api.submit
+
+    def stand_still(request: Any) -> Any:
+        clock.now += 600.0
+        return accept(request)
+
+    api.submit = stand_still
+    assert submit(request=REQUEST.with_seed(7)).paid_now
+    assert (entry_in(store).request_id, len(api.posts)) == ("r1", 1)
 
 
 def test_a_post_that_is_answered_as_an_earlier_one_of_the_same_process_is_in_doubt(
