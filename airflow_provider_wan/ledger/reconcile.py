@@ -131,7 +131,7 @@ def reconcile_entry(
         if others.own(record) and not (match is Match.YES and entry.seed_drawn):
             continue
         hides = match in (Match.PAYLOAD_HIDDEN, Match.REWRITTEN)
-        if hides and not _may_be_charged_for(entry, record, policy):
+        if hides and not _may_be_charged_for(api, entry, record, policy):
             match = Match.NO
         if match is Match.PAYLOAD_HIDDEN:
             match, is_known = _match_single(api, entry, request, record)
@@ -614,8 +614,9 @@ def _list_differences(request: WanRequest, payload: Mapping[str, Any]) -> set[st
     return {name for name, value in normalize_payload(payload, request.model).items() if not is_equal(name, value)}
 
 
-def _may_be_charged_for(entry: LedgerEntry, record: RequestRecord, policy: Policy) -> bool:
-    return is_charged(record) and (record.created_at is None or is_in_time(entry, record, policy))
+def _may_be_charged_for(api: RequestReader, entry: LedgerEntry, record: RequestRecord, policy: Policy) -> bool:
+    is_possible = record.created_at is None or is_in_time(entry, record, policy)
+    return is_possible and is_charged(_confirm_end(api, record))
 
 
 def is_in_time(entry: LedgerEntry, record: RequestRecord, policy: Policy) -> bool:

@@ -542,6 +542,27 @@ def test_a_record_that_can_not_be_fetched_on_its_own_may_be_ours(api: Any, store
     assert (result.finding, result.candidates) == (Finding.INCONCLUSIVE, ("mute",))
 
 
+@pytest.mark.parametrize("payload", [{}, {**SENT, "prompt": "elaborated"}], ids=["hidden", "rewritten"])
+def test_a_request_whose_payload_the_list_hides_or_rewrites_may_run_though_the_list_calls_it_failed(
+    api: Any, store: Any, payload: dict[str, Any]
+) -> None:
+    entry = a_post(drawn=not payload)
+    running = api.add(payload or SENT)
+    list_requests = api.list_requests
+
+    def list_as_failed(**given: Any) -> RequestPage:
+        page: RequestPage = list_requests(**given)
+        failed: dict[str, Any] = {"status": RequestStatus.FAILED, "status_text": "failed", "payload": payload}
+        changed = (replace(each, **failed) if each.request_id == running.request_id else each for each in page.records)
+        return replace(page, records=tuple(changed))
+
+    api.list_requests = list_as_failed
+    expected = Finding.INCONCLUSIVE if payload else Finding.FOUND
+    assert scan(api, store, entry, now=NOW + P.settling_time + 1).finding is expected
+    api.turn(running.request_id, "failed")
+    assert scan(api, store, entry, now=NOW + P.settling_time + 1).finding is Finding.ABSENT
+
+
 @pytest.mark.parametrize("status", ["failed", "cancelled"])
 def test_a_hidden_payload_that_is_not_charged_does_not_matter(api: Any, store: Any, status: str) -> None:
     api.add({}, status)
