@@ -511,8 +511,9 @@ def test_a_process_that_stood_still_does_not_share_the_request_that_another_clip
     assert (entry_in(store).request_id, len(api.posts)) == ("r2", 2)
 
 
+@pytest.mark.parametrize("request_sent", [REQUEST, REQUEST.with_seed(7)], ids=["a drawn seed", "the user's"])
 def test_a_late_response_is_the_clips_own_if_no_other_entry_has_its_request(
-    submit: Any, store: Any, api: Any, clock: Any
+    submit: Any, store: Any, api: Any, clock: Any, request_sent: Any
 ) -> None:
     accept = api.submit
 
@@ -521,7 +522,7 @@ def test_a_late_response_is_the_clips_own_if_no_other_entry_has_its_request(
         return accept(request)
 
     api.submit = stand_still
-    assert submit(request=REQUEST.with_seed(7)).paid_now
+    assert submit(request=request_sent).paid_now
     assert (entry_in(store).request_id, len(api.posts)) == ("r1", 1)
 
 
