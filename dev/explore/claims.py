@@ -385,7 +385,6 @@ class ClaimWorld:
         """
         self.stop()
         self.lie = ListLie.NONE
-        self.clock_errors: set[float] = set()  # of all workers, whenever they read their clocks
         tasks = {clip: task for clip, task in enumerate(("one", "other clip")) if self._is_wanted(clip)}
         for _ in range(LAST_ROUNDS):
             # In turns: with a user's seed, a clip in doubt waits for an older one with the same payload.

@@ -169,7 +169,7 @@ def test_a_list_that_calls_running_requests_failed_leads_to_no_second_payment(ba
 
     def list_as_failed(**given: Any) -> RequestPage:
         page = list_requests(**given)
-        failed = {"status": RequestStatus.FAILED, "status_text": "failed", "error": "busy"}
+        failed: dict[str, Any] = {"status": RequestStatus.FAILED, "status_text": "failed", "error": "busy"}
         return replace(page, records=tuple(replace(each, **failed) for each in page.records))
 
     batch.api.list_requests = list_as_failed  # type: ignore[method-assign]

@@ -13,7 +13,7 @@ from airflow_provider_wan.ledger import EntryState, LedgerCorruptError, LedgerEn
 from airflow_provider_wan.ledger import entry as entries
 from airflow_provider_wan.ledger.entry import Outcome, PastEnd, PastRequest, ReuseRecord, TaskReference
 from airflow_provider_wan.ledger.errors import IllegalTransitionError
-from dev.testkit.ledger import ME, MY_RETRY, NOW, OTHER, a_claim, a_post
+from dev.testkit.ledger import ACCOUNT, FINGERPRINT, ME, MY_RETRY, NOW, OTHER, a_claim, a_post
 
 
 def _random_entry(rng: random.Random) -> LedgerEntry:
@@ -313,3 +313,66 @@ def test_a_later_try_of_a_task_whose_name_holds_a_number_sign_supersedes_the_ear
 
 def test_a_cancelled_request_says_so() -> None:
     assert entries.cancelled(entries.submitted(a_post(), "r1", NOW), NOW).outcome == Outcome("cancelled", False, NOW)
+
+
+def test_a_cancelled_request_costs_nothing() -> None:
+    assert entries.cancelled(entries.submitted(a_post(), "r1", NOW), NOW).cost == 0.0
+
+
+def test_a_failure_without_a_reason_says_so() -> None:
+    failed = entries.failed(entries.submitted(a_post(), "r1", NOW), None, False, NOW)
+    assert failed.outcome == Outcome("the API gave no reason", False, NOW)
+
+
+def test_a_claim_holds_what_is_sent_what_it_may_cost_and_where_it_runs() -> None:
+    reference = TaskReference("dag", "run", "clip", 3, "s3://images/cat.png?sig=1")
+    made = entries.claim(
+        fingerprint=FINGERPRINT,
+        owner=ME,
+        account=ACCOUNT,
+        scope="run:dag/run",
+        now=NOW,
+        model="wan2.6-i2v",
+        resolution="1080P",
+        duration=10,
+        seed=7,
+        seed_drawn=True,
+        payload_sha256="a" * 64,
+        price=0.15,
+        cost_estimate=1.5,
+        model_family="wan2.6",
+        reference=reference,
+    )
+    assert made == LedgerEntry(
+        fingerprint=FINGERPRINT,
+        state=EntryState.CLAIMED,
+        account=ACCOUNT.id,
+        account_name=ACCOUNT.name,
+        key_id=ACCOUNT.key_id,
+        model="wan2.6-i2v",
+        scope="run:dag/run",
+        owner=str(ME),
+        claimed_at=NOW,
+        renewed_at=NOW,
+        seed=7,
+        seed_drawn=True,
+        payload_sha256="a" * 64,
+        resolution="1080P",
+        duration=10,
+        price=0.15,
+        cost_estimate=1.5,
+        model_family="wan2.6",
+        dag_id="dag",
+        run_id="run",
+        task_id="clip",
+        map_index=3,
+        source_uri="s3://images/cat.png",
+    )
+
+
+def test_an_entry_is_stored_as_a_person_can_read_and_compare_it() -> None:
+    lines = replace(a_claim(), scope="漢字").to_json().splitlines()
+    names = [line.split('"')[1] for line in lines[1:-1] if line.startswith(' "')]
+    assert (lines[0], lines[-1]) == ("{", "}")
+    assert names == sorted(names)
+    assert ' "scope": "漢字",' in lines

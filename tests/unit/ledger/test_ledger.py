@@ -11,6 +11,7 @@ from airflow_provider_wan.ledger import EntryState, Ledger, LedgerUnavailableErr
 from airflow_provider_wan.ledger import entry as entries
 from airflow_provider_wan.ledger.entry import TaskReference
 from airflow_provider_wan.ledger.errors import ConflictError
+from airflow_provider_wan.ledger.ledger import record_transition
 from dev.testkit.ledger import FINGERPRINT, ME, MY_RETRY, NOW, OTHER, a_claim, a_post
 
 
@@ -189,3 +190,40 @@ def test_each_duplicate_charge_is_counted_and_logged_once(store: Any, caplog: py
     messages = [record.getMessage() for record in caplog.records if "paid for twice" in record.getMessage()]
     assert [message.partition("request ")[2].split()[0] for message in messages] == ["r2", "r3"]
     assert ledger.record_duplicates("unknown", ["r2"], is_over=True) is None
+
+
+def test_each_transition_is_counted_once_with_what_it_costs_and_is_logged(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    counted: list[Any] = []
+    monkeypatch.setattr(metrics, "increment", lambda *arguments: counted.append(arguments))
+    caplog.set_level("INFO")
+    claimed, waiting = a_post(), entries.submitted(a_post(), "r1", NOW)
+    charged_twice = entries.record_duplicate(waiting, "r9", 9, NOW)
+    succeeded = entries.succeeded(charged_twice, NOW)
+    for before, after in [
+        (None, claimed),
+        (claimed, claimed),
+        (claimed, waiting),
+        (waiting, charged_twice),
+        (charged_twice, succeeded),
+        (succeeded, succeeded),
+    ]:
+        record_transition(before, after)
+
+    assert counted == [
+        ("wan.clips.claimed",),
+        ("wan.clips.submitted",),
+        ("wan.clips.duplicate",),
+        ("wan.clips.succeeded",),
+        ("wan.cost_cents", 50),
+    ]
+    assert [record.getMessage() for record in caplog.records] == [
+        f"Clip {FINGERPRINT} is claimed",
+        f"Clip {FINGERPRINT} is submitted, request r1",
+        (
+            f"Clip {FINGERPRINT} is paid for twice: request r9 was accepted beside r1. It is in the entry's history as "
+            "a duplicate charge."
+        ),
+        f"Clip {FINGERPRINT} is succeeded, request r1",
+    ]

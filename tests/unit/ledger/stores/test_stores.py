@@ -318,3 +318,23 @@ def test_a_listing_that_is_left_early_reads_no_further() -> None:
     assert next(listing).entry.fingerprint == "e0"
     listing.close()
     assert len(read) < 10
+
+
+@pytest.mark.parametrize(
+    ("content", "holder"),
+    [(b"", "an unknown process"), (b"process 7 on h\xf6st", "process 7 on h\ufffdst"), (b"x" * 300, "x" * 200)],
+    ids=["empty", "not UTF-8", "long"],
+)
+def test_a_lock_that_is_held_names_its_holder_as_far_as_it_is_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes, holder: str
+) -> None:
+    monkeypatch.setattr(file_module, "LOCK_TIMEOUT", 0.1)
+    store = FileStore(tmp_path)
+    version = store.create(a_claim())
+    with (tmp_path / ".lock").open("w+b") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        file.write(content)
+        file.flush()
+        with pytest.raises(LedgerUnavailableError) as caught:
+            store.replace(record_intent(a_claim(), NOW), version)
+    assert f" by {holder}. That process" in str(caught.value)
