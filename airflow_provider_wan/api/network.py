@@ -204,7 +204,7 @@ def call_within(call: Callable[[], T], seconds: float) -> T:
 
 
 def describe_connection_error(error: BaseException) -> str:
-    """Return the classes of an error and its cause, and the remedy if a certificate is the cause.
+    """Return the classes of an error and its cause, and the reason and the remedy if a certificate is the cause.
 
     The messages of the HTTP libraries can contain whole URLs and headers, so they are left out.
 
@@ -213,7 +213,9 @@ def describe_connection_error(error: BaseException) -> str:
     chain = list(_walk_causes(error))
     names = " / ".join(dict.fromkeys((type(chain[0]).__name__, type(chain[-1]).__name__)))
     if any(isinstance(each, ssl.SSLCertVerificationError) for each in chain):
-        return f"{names}: the certificate is not trusted. {TLS_REMEDY}"
+        # OpenSSL's own words, as for a CA without key usage, which Python 3.13 and newer refuse.
+        reasons = [f" ({reason})" for each in chain if (reason := getattr(each, "verify_message", ""))]
+        return f"{names}: the certificate is not trusted{''.join(reasons[:1])}. {TLS_REMEDY}"
     return names
 
 

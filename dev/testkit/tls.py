@@ -13,6 +13,11 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+_KEY_USAGES = (
+    *("digital_signature", "content_commitment", "key_encipherment", "data_encipherment", "key_agreement"),
+    *("key_cert_sign", "crl_sign", "encipher_only", "decipher_only"),
+)
+
 
 class PrivateCA:
     """A private CA that no system trusts by default.
@@ -72,6 +77,9 @@ class PrivateCA:
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
             .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False)
         )
+        if is_ca:
+            usages = {name: name in ("key_cert_sign", "crl_sign") for name in _KEY_USAGES}
+            builder = builder.add_extension(x509.KeyUsage(**usages), critical=True)
         if host is not None:
             builder = builder.add_extension(x509.SubjectAlternativeName([_parse_host(host)]), critical=False)
         return builder.sign(self._key, hashes.SHA256())

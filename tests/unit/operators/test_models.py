@@ -210,6 +210,7 @@ def test_a_worker_that_resumes_a_raw_payload_takes_its_prompt_out_of_the_reason(
     words = "The unreleased car of 2028 on a bridge at night"
     payload = json.loads(json.dumps(payload).replace("{}", words))
     monkeypatch.setattr(redaction, "_prompts", OrderedDict())
+    sandbox.inject("never_runs")
     with pytest.raises(TaskDeferred) as deferred:
         run.operator(payload=payload).execute(run.context())
     (accepted,) = sandbox.accepted()
