@@ -9,10 +9,8 @@ import signal
 import stat
 import time
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from datetime import datetime
-from typing import Any
 
 import psutil
 import pytest
@@ -21,7 +19,7 @@ import requests
 from dev.airflow_client import AirflowClient
 from dev.component import wait_for
 from dev.containers.engine import Docker
-from dev.containers.installation import ComposeInstallation, copy_checkout
+from dev.containers.installation import ComposeInstallation
 from dev.containers.journal import Journal
 from dev.containers.packages import EngineError
 from dev.testkit.airflow_harness import BUCKET, AirflowHarness, DagRunHandle
@@ -192,10 +190,7 @@ def waiting_clips(harness: AirflowHarness, names: list[str]) -> Iterator[list[Da
 
 
 def test_a_dead_triggerers_clips_are_taken_over_and_a_dead_workers_tasks_run_again_within_two_minutes(
-    installation: ComposeInstallation,
-    harness: AirflowHarness,
-    journal: Journal,
-    started_production: Future[ComposeInstallation],
+    installation: ComposeInstallation, harness: AirflowHarness, journal: Journal
 ) -> None:
     """Both die at once: the worker has tasks that run, and tasks that it has only reserved."""
     before = len(harness.charges())
@@ -306,17 +301,15 @@ def test_an_s3_that_cannot_be_reached_stops_the_start_with_a_sentence(installati
 
 
 # --- production -----------------------------------------------------------------------------------------------------
-@contextmanager
-def run_production(docker: Docker, variables: dict[str, str], images: dict[str, Any]) -> Iterator[ComposeInstallation]:
-    """Run an installation without the profile: API and S3 are outside the network of the compose file.
-
-    :param docker: the engine.
-    :param variables: as of the installation with the profile.
-    :param images: services of the compose file with the profile.
-    """
+@pytest.fixture
+def production(installation: ComposeInstallation, docker: Docker) -> Iterator[ComposeInstallation]:
+    """Start the installation without the profile: API and S3 are outside the network of the compose file."""
+    installation.compose("down")
     (network,) = json.loads(docker.run(["docker", "network", "inspect", "bridge"]))
     host = network["IPAM"]["Config"][0]["Gateway"]
-    variables = {name: value for name, value in variables.items() if name != "COMPOSE_PROFILES"}
+    images = json.loads(installation.compose("--profile", "sandbox", "config", "--format", "json"))["services"]
+    variables = dict(installation.variables)
+    variables.pop("COMPOSE_PROFILES")
     variables["S3_ENDPOINT"] = f"http://{host}:8333"
     variables["WAN_BASE_URL"] = f"http://{host}:8090/api/v1/ie/requestqueue/apikey"
     names = {"s3": f"{PROJECT}-elsewhere-s3", "sandbox": f"{PROJECT}-elsewhere-api"}
@@ -328,9 +321,7 @@ def run_production(docker: Docker, variables: dict[str, str], images: dict[str, 
     )
     common = ["docker", "run", "--detach", "--env-file", str(secrets)]
     ports = {"s3": ("8333",), "sandbox": ("8090", "8091")}
-    checkout = FOLDER / "checkout-production"
-    copy_checkout(checkout)
-    production = ComposeInstallation(docker, checkout, f"{PROJECT}-production", variables)
+    production = ComposeInstallation(docker, installation.checkout, f"{PROJECT}-production", variables)
     try:
         for service, name in names.items():
             image = images[service]
@@ -352,19 +343,6 @@ def run_production(docker: Docker, variables: dict[str, str], images: dict[str, 
         production.compose("down", "--volumes")
         docker.run(["docker", "rm", "--force", "--volumes", *names.values()])
         secrets.unlink()
-
-
-@pytest.fixture(scope="module")
-def started_production(installation: ComposeInstallation, docker: Docker) -> Iterator[Future[ComposeInstallation]]:
-    """Start the second installation while the first test that asks for it waits for the recovery of its tasks."""
-    images = json.loads(installation.compose("--profile", "sandbox", "config", "--format", "json"))["services"]
-    with ExitStack() as stack, ThreadPoolExecutor(1) as pool:
-        yield pool.submit(stack.enter_context, run_production(docker, installation.variables, images))
-
-
-@pytest.fixture
-def production(started_production: Future[ComposeInstallation]) -> ComposeInstallation:
-    return started_production.result()
 
 
 def answers(url: str) -> bool:
