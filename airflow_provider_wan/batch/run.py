@@ -394,7 +394,7 @@ class BatchRun:
     def find_unclaimed(self) -> None:
         """Find out at the end for which requests no row asks any more, by the present word of the ledger.
 
-        Those are none of them that are not charged, or whose clips another row or task has archived.
+        Requests that are not charged, or whose clips another row or task has archived, are left out.
         """
         if self.stopped_by is None and not self.skipped:
             self.unclaimed = {**self._unmatched, **self.unclaimed}

@@ -143,7 +143,7 @@ def parse_literal(text: str) -> Any:
 def dump_stably(value: Any) -> str:
     """Return text that is the same for equal values: JSON, or else what Python writes of them.
 
-    :param value: a value of a Dag's author, such as a row of pandas, whose keys may be numbers beside texts.
+    :param value: a value that a Dag gives, such as a row from pandas; its keys may be numbers as well as strings.
     """
     try:
         return json.dumps(value, sort_keys=True, default=str)

@@ -385,7 +385,7 @@ class LedgerEntry:
         if entry.state in _STATES_WITH_ID and not entry.request_id:
             raise LedgerCorruptError(f"A ledger entry is {entry.state} without a request id. {_REPAIR}")
         if any(not 0 <= moment < _LAST_TIME for moment in entry.times):
-            raise LedgerCorruptError(f"A ledger entry names a time that is none. {_REPAIR}")
+            raise LedgerCorruptError(f"A ledger entry holds an impossible time. {_REPAIR}")
         if fingerprint not in (None, entry.fingerprint):
             raise LedgerCorruptError(f"Ledger entry {fingerprint} is a copy of that of {entry.fingerprint}. {_REPAIR}")
         return entry

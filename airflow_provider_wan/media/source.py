@@ -24,7 +24,7 @@ from airflow_provider_wan.s3.uri import is_s3_uri, parse_s3_uri, split_s3_uri
 _SCHEMES = "must be s3://bucket/key, gs:// or abfs:// likewise, a local path, file:///path, or an http(s) URL"
 _REMEDY = "Check the address and the permission to read it"
 _LATER = "Retry or clear this task; if that does not help, check the connection to it"
-#: HTTP statuses of a host that may answer otherwise later.
+#: HTTP statuses after which a later request may succeed.
 _TRANSIENT = (408, 425, 429, 500, 502, 503, 504)
 
 
@@ -53,7 +53,7 @@ class SourceMissingError(FileNotFoundError):
 
 
 class SourceUnavailableError(SourceMissingError):
-    """The source's store or host does not answer, or is overloaded; another attempt may do."""
+    """The source's store or host does not respond, or is overloaded; a later attempt may succeed."""
 
 
 @dataclass(frozen=True)

@@ -110,7 +110,7 @@ def read_progress(batch: BatchTask) -> dict[str, Any] | None:
     Return how far a batch is, by its last checkpoint; None if there is none that can be read.
 
     :param batch: the batch.
-    :raises botocore.exceptions.BotoCoreError: if S3 does not answer; what else an S3 client raises likewise.
+    :raises botocore.exceptions.BotoCoreError: if S3 does not respond; or another error of the S3 client.
     """
     bucket, sheet = parse_s3_uri(batch.sheet_uri, "sheet_uri")
     body = read_object(s3_client(), bucket, f"{sheet.rpartition('/')[0]}/checkpoint.json", _MAX_CHECKPOINT_BYTES)

@@ -176,7 +176,7 @@ class ClipIndex:
         return None
 
     def dag_ids(self) -> set[str | None]:
-        """Return the Dags whose clips are known; None is among them if a clip is of no Dag."""
+        """Return the Dags whose clips are known, with None if a clip belongs to no Dag."""
         with self._lock:
             states = list(self._states.values())
             return {clip.dag_id for state in states for clip in state.clips.values() if state.shows(clip)}
@@ -208,7 +208,7 @@ class ClipIndex:
             self._states = known
         for state in known.values():
             self._read(state, now)
-        # One of the Dags' ledgers that is away is told to their readers, and is no matter for the others.
+        # A ledger of single Dags that can't be read is reported to the readers of those Dags only.
         if all(state.error is None for state in known.values() if state.ledger.dag_ids is None):
             self._read_at = now
 

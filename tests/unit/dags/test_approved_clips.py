@@ -14,17 +14,11 @@ from dev.stack import ROOT
 IMAGES = ("s3://media/a/cat.jpg", "s3://media/b/cat.jpg", "https://images.example.com/cat.jpg?X-Amz-Signature=1")
 
 
-def test_images_of_one_name_in_two_folders_are_two_clips_and_two_publications(monkeypatch: pytest.MonkeyPatch) -> None:
-    collected: list[DAG] = []
-    leave = DAG.__exit__
-
-    def leave_and_record(dag: DAG, *rest: Any) -> Any:
-        collected.append(dag)
-        return leave(dag, *rest)
-
-    monkeypatch.setattr(DAG, "__exit__", leave_and_record)
+def test_images_of_one_name_in_two_folders_are_two_clips_and_two_publications(
+    dags: list[DAG], monkeypatch: pytest.MonkeyPatch
+) -> None:
     runpy.run_path(str(ROOT / "dags" / "wan_approved_clips.py"))
-    (dag,) = collected
+    (dag,) = dags
     mapped: Any = dag.get_task("clip")
     clip = mapped.unmap({"op_kwargs": {"image": IMAGES[0]}}).python_callable
     context = {"params": {"prompt": "a cat"}, "run_id": "run-1"}

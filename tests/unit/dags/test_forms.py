@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import runpy
 from pathlib import Path
-from typing import Any
 
 import pytest
 from airflow.sdk import DAG
@@ -14,20 +13,6 @@ from airflow_provider_wan.api.pricing import DEFAULT_PRICES
 from dev.stack import ROOT
 
 FILES = sorted((ROOT / "dags").glob("*.py"))
-
-
-@pytest.fixture
-def dags(monkeypatch: pytest.MonkeyPatch) -> list[DAG]:
-    """Collects the Dags of a file while it runs."""
-    collected: list[DAG] = []
-    leave = DAG.__exit__
-
-    def leave_and_record(dag: DAG, *rest: Any) -> Any:
-        collected.append(dag)
-        return leave(dag, *rest)
-
-    monkeypatch.setattr(DAG, "__exit__", leave_and_record)
-    return collected
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)

@@ -14,17 +14,9 @@ from dev.stack import ROOT
 
 
 @pytest.fixture
-def dag(monkeypatch: pytest.MonkeyPatch) -> DAG:
-    collected: list[DAG] = []
-    leave = DAG.__exit__
-
-    def leave_and_record(dag: DAG, *rest: Any) -> Any:
-        collected.append(dag)
-        return leave(dag, *rest)
-
-    monkeypatch.setattr(DAG, "__exit__", leave_and_record)
+def dag(dags: list[DAG]) -> DAG:
     runpy.run_path(str(ROOT / "dags" / "wan_new_images.py"))
-    return collected[0]
+    return dags[0]
 
 
 @pytest.mark.parametrize(

@@ -219,7 +219,7 @@ def test_an_entry_with_a_time_that_no_date_can_show_is_refused(time: float) -> N
     past = entries.PastRequest("r0", 1, entries.PastEnd.FAILED, time)
     reuse = entries.ReuseRecord("task", time)
     for change in ({"claimed_at": time}, {"submitted_at": time}, {"history": (past,)}, {"reuses": (reuse,)}):
-        with pytest.raises(LedgerCorruptError, match="a time that is none"):
+        with pytest.raises(LedgerCorruptError, match="an impossible time"):
             LedgerEntry.from_json(replace(a_claim(), **change).to_json())
 
 
