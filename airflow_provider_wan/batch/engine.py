@@ -456,9 +456,11 @@ class BatchEngine:
             if self._polling is not None:
                 wait_for_futures([self._polling[1]], timeout=LAST_POLL_SECONDS)
             self._collect_polled()
+        open_rows = (*self._scheduler.open_rows(), *(item.row for item, _ in self._preparing))
+        sought = [row for row in open_rows if self._run.get_awaited(row) is not None]
         self._stop(
             WanClipTimeoutError(
-                f"the timeout expired with {len(self._scheduler.in_flight)} requests in flight and "
+                f"the timeout expired with {len(self._scheduler.in_flight) + len(sought)} requests in flight and "
                 f"{len(self._archiving)} clips being archived. A retry, or clearing this task, continues with them and "
                 "pays nothing for them"
             )
@@ -494,6 +496,30 @@ class BatchEngine:
             message = f"row {result.row} is {result.status.value} ({result.error}), and on_item_failure is fail_fast"
             self._stop(WanBatchError(message, transient))
 
+    def _leave(self, item: Item, fingerprint: str | None) -> None:
+        """Leave a row to another attempt, with a result if it has a request already.
+
+        :param item: the row.
+        :param fingerprint: the clip that it asks for now; None: not known yet.
+        """
+        awaited = self._run.get_awaited(item.row)
+        if awaited is None or fingerprint not in (None, awaited.fingerprint):
+            self._run.skip(item.row)
+            return
+        self._finish(
+            ItemResult(
+                item.row,
+                item.image.public_uri,
+                ItemStatus.TIMEOUT,
+                cost=awaited.cost,
+                reused=not awaited.paid_here,
+                request_id=awaited.request_id,
+                fingerprint=awaited.fingerprint,
+                error="its request was not found again before the batch stopped; the next attempt asks the ledger",
+                digest=item.digest,
+            )
+        )
+
     def _skip_and_stop(self, item: PreparedItem, error: WanError) -> None:
         self._run.skip(item.row)
         self._stop(error)
@@ -506,10 +532,10 @@ class BatchEngine:
         self._run.stopped_by = error
         skipped, doubtful = self._scheduler.stop()
         for item in skipped:
-            self._run.skip(item.row)
+            self._leave(item.item, item.fingerprint)
         for unprepared, future in self._preparing:
             future.cancel()
-            self._run.skip(unprepared.row)
+            self._leave(unprepared, None)
         self._preparing.clear()
         for item in doubtful:
             message = "its submission got no response, and then the batch stopped"

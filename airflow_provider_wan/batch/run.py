@@ -375,6 +375,13 @@ class BatchRun:
         """
         self._awaited[each.item.row] = _build_record(each)
 
+    def get_awaited(self, row: int) -> InFlightRecord | None:
+        """Return the request that a row has, whose clip is not archived and which is not in flight.
+
+        :param row: row number.
+        """
+        return self._awaited.get(row)
+
     def _update_awaited(self, result: ItemResult) -> None:
         """Keep a request in mind that has a price and no archived clip, until its row has one or asks for another."""
         earlier = self._awaited.pop(result.row, None)

@@ -290,6 +290,29 @@ def test_the_timeout_of_the_try_leaves_requests_in_flight(batch: Batch) -> None:
     assert "3 requests in flight" in str(run.stopped_by)
 
 
+def test_a_request_that_is_sought_when_the_timeout_expires_is_counted_and_keeps_its_row(
+    batch: Batch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batch.add_rows(1)
+    batch.execute(batch.start(), deferrable=True)
+    batch.api.hidden.update(["r1"])
+    run = batch.build_run()
+    assert run.resume()
+    prepare = batch.preparer.prepare
+
+    def prepare_late(item: Any) -> Any:
+        batch.clock.now = run.end_time
+        return prepare(item)
+
+    monkeypatch.setattr(batch.preparer, "prepare", prepare_late)
+    batch.execute(run)
+
+    assert "1 requests in flight" in str(run.stopped_by)
+    row = batch.results(run)[1]
+    assert (row.status, row.request_id, row.cost, row.reused) == (ItemStatus.TIMEOUT, "r1", 0.5, False)
+    assert (run.skipped, run.unclaimed, run.budget.spent) == (0, {}, 0.5)
+
+
 def test_a_request_that_the_api_does_not_know_is_waited_for_and_never_paid_again(batch: Batch) -> None:
     batch.add_rows(1)
     batch.clock.on_sleep = lambda: batch.api.hidden.update(["r1"])
