@@ -12,6 +12,6 @@ COPY --chown=airflow:root pyproject.toml README.md LICENSE NOTICE /opt/wan/
 COPY --chown=airflow:root airflow_provider_wan /opt/wan/airflow_provider_wan
 RUN pip install --no-cache-dir "/opt/wan[parquet,sandbox]" "apache-airflow==${AIRFLOW_VERSION}" && pip check
 # In the image, so that the permissions of a checkout's files do not matter and each host runs the same.
-COPY --chown=airflow:root deploy/init.py /opt/airflow/deploy/init.py
+COPY --chown=airflow:root deploy/init.py deploy/check_job.py /opt/airflow/deploy/
 COPY --chown=airflow:root deploy/config /opt/airflow/config
 COPY --chown=airflow:root dags /opt/airflow/dags
