@@ -129,6 +129,7 @@ def frozen(cluster: Cluster, name: str) -> Iterator[None]:
             os.kill(each.pid, signal.SIGCONT)
 
 
+@pytest.mark.nightly
 def test_a_triggerer_that_lost_its_trigger_while_it_stood_still_does_not_cancel_the_request(
     cluster: Cluster, harness: AirflowHarness
 ) -> None:

@@ -238,7 +238,7 @@ def test_in_deferral_cycles_too_a_request_that_the_api_does_not_know_comes_to_an
     monkeypatch.setattr(wan_batch, "MIN_DEFERRAL_SECONDS", 0.0)
     sandbox.inject("get_404", None, {"prompt": "lost"})
     items = [{"image": uri, "prompt": "lost" if n == 1 else ""} for n, uri in enumerate(upload(folder, 2))]
-    job = BatchTask(folder, {"manifest": items, "deferrable": True, "timeout": 40})
+    job = BatchTask(folder, {"manifest": items, "deferrable": True, "timeout": 20})
 
     with pytest.raises(WanError, match="the timeout expired with 1 requests in flight"):
         job.try_()

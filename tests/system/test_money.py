@@ -27,7 +27,7 @@ def start(harness: AirflowHarness, api: SandboxServer, dag_id: str, count: int) 
     return DagRunHandle(harness, dag_id, harness.stack.airflow.trigger(dag_id, conf={"image": image, "count": count}))
 
 
-@pytest.mark.parametrize(("clips", "kills"), [(8, 12), pytest.param(12, 30, marks=pytest.mark.nightly)])
+@pytest.mark.parametrize(("clips", "kills"), [(4, 6), pytest.param(12, 30, marks=pytest.mark.nightly)])
 def test_whatever_dies_each_clip_is_paid_for_once_and_archived(
     stack: Stack, harness: AirflowHarness, s3: Any, api: SandboxServer, tmp_path: Path, clips: int, kills: int
 ) -> None:

@@ -21,6 +21,8 @@ GRACE_SECONDS = 5
 # 3.4.0b2 does not pass on the SIGTERM that its supervisor gets, so no task hears of the eviction.
 PASSES_SIGTERM_ON = "_forward_signal" in inspect.getsource(supervisor)
 
+pytestmark = pytest.mark.nightly
+
 
 @pytest.fixture(scope="module")
 def pods(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AirflowHarness]:
