@@ -33,7 +33,8 @@ from dev.testkit.batch_runs import crops
 
 MAPPED, BATCHES = "load_mapped", "load_batches"
 OUTPUT = ROOT / ".run" / "load"
-VARIABLES = {"SANDBOX_SPEED": "0.001", "WORKER_CONCURRENCY": "4"}
+SLOTS = 4
+VARIABLES = {"SANDBOX_SPEED": "0.001", "WORKER_CONCURRENCY": str(SLOTS)}
 SAMPLE_SECONDS = 2.0
 # Number of samples from one look at the memory to the next: it costs CPU.
 MEMORY_EVERY = 5
@@ -78,7 +79,7 @@ The mapped tasks were all accepted after {mapped_seconds:.0f} s, and the batches
 
 Waiting takes a fraction of a core, nearly all of it Airflow's own. Submitting and archiving are limited by the workers:
 batches that read images and archive clips occupy the slots of `WORKER_CONCURRENCY`, so mapped tasks queue behind them.
-The settings that move this limit are `WORKER_CONCURRENCY` and the number of workers; they were not varied here.
+{settings}
 
 ## CPU seconds
 
@@ -197,10 +198,13 @@ class Observer:
         )
 
 
-def run(mapped: int, batches: int, rows: int, say: Callable[[str], None]) -> dict[str, Any]:
+def run(
+    mapped: int, batches: int, rows: int, say: Callable[[str], None], *, slots: int = SLOTS, hold: float = HOLD_SECONDS
+) -> dict[str, Any]:
     """Run the load once, and return what was measured."""
     total = mapped + batches * rows
-    with Cluster(FOLDER.with_name("load-cluster"), variables=VARIABLES) as cluster:
+    variables = {**VARIABLES, "WORKER_CONCURRENCY": str(slots)}
+    with Cluster(FOLDER.with_name("load-cluster"), variables=variables) as cluster:
         cluster.wait_for_dags(MAPPED, BATCHES)
         (body,) = crops(1, seed=5)
         cluster.s3_client().put_object(Bucket=cluster.bucket, Key="load-images/one.jpg", Body=body)
@@ -223,7 +227,7 @@ def run(mapped: int, batches: int, rows: int, say: Callable[[str], None]) -> dic
             )
             counts.append(observer.count())
             say(f"{total:,} clips are in flight after {counts[-1].at:.0f} s")
-            time.sleep(HOLD_SECONDS)
+            time.sleep(hold)
             counts.append(observer.count())
             for each in cluster.sandbox_admin("accepted")["accepted"]:
                 cluster.sandbox_admin(f"requests/{each['request_id']}", "POST", status="success")
@@ -254,6 +258,7 @@ def run(mapped: int, batches: int, rows: int, say: Callable[[str], None]) -> dic
             "mapped": mapped,
             "batches": batches,
             "rows": rows,
+            "slots": slots,
             "states": states,
             "account": asdict(found),
             "good": found.good and set(states.values()) == {"success"},
@@ -282,7 +287,62 @@ def _describe_machine() -> str:
     return f"{text}, PostgreSQL, Redis, SeaweedFS and the sandbox ({settings})."
 
 
-def write(found: dict[str, Any], folder: Path) -> None:
+def vary(mapped: int, batches: int, rows: int, all_slots: list[int], say: Callable[[str], None]) -> dict[str, Any]:
+    """Run the load once for each number of slots of the worker, and return what changes."""
+    lines = []
+    for slots in all_slots:
+        found = run(mapped, batches, rows, say, slots=slots, hold=0.0)
+        begin, submitted, held, end = found["counts"]
+        peak = max(sample["memory"].get("worker", 0) for sample in found["samples"])
+        lines.append(
+            {
+                "slots": slots,
+                "submitted": submitted["at"] - begin["at"],
+                "finished": end["at"] - held["at"],
+                "cores_submitted": _count_cores(begin, submitted),
+                "cores_finished": _count_cores(held, end),
+                "worker_mb": peak,
+                "good": found["good"],
+            }
+        )
+        say(f"{lines[-1]}")
+    return {"mapped": mapped, "batches": batches, "rows": rows, "lines": lines}
+
+
+def _count_cores(before: dict[str, Any], after: dict[str, Any]) -> float:
+    return float((sum(after["cpu"].values()) - sum(before["cpu"].values())) / (after["at"] - before["at"]))
+
+
+def describe_settings(found: dict[str, Any] | None) -> str:
+    """Return what the page says about the number of slots."""
+    if found is None:
+        return "The settings that move this limit are `WORKER_CONCURRENCY` and the number of workers; they were not varied."
+    total = found["mapped"] + found["batches"] * found["rows"]
+    command = (
+        f"--mapped {found['mapped']} --batches {found['batches']} --rows {found['rows']}"
+        f" --vary {' '.join(str(each['slots']) for each in found['lines'])}"
+    )
+    rows = "\n".join(
+        f"| {each['slots']} | {each['submitted']:.0f} | {each['cores_submitted']:.2f} | {each['finished']:.0f} "
+        f"| {each['cores_finished']:.2f} | {each['worker_mb']:.0f} |"
+        for each in found["lines"]
+    )
+    return f"""\
+The settings that move this limit are `WORKER_CONCURRENCY` and the number of workers, until the cores are busy.
+
+## Settings
+
+{total:,} clips with other numbers of slots in the worker, one run each on the same machine, by
+`make load ARGS="{command}"`,
+which `make load ARGS="--draw --write docs"` adds to this page. Each clip was charged once and is in the bucket.
+*submitted* and *archived*: seconds until that is true of all clips, and the cores in use meanwhile.
+
+| `WORKER_CONCURRENCY` | submitted | cores | archived | cores | MB of the worker |
+| --- | --- | --- | --- | --- | --- |
+{rows}"""
+
+
+def write(found: dict[str, Any], settings: dict[str, Any] | None, folder: Path) -> None:
     """Write the page and its plot."""
     (folder / "images").mkdir(parents=True, exist_ok=True)
     total = found["mapped"] + found["batches"] * found["rows"]
@@ -300,7 +360,7 @@ def write(found: dict[str, Any], folder: Path) -> None:
                 f"{(after[kind] - before[kind]) / total:.1f}"
                 for kind in ("s3_requests", "api_requests", "transactions")
             ),
-            f"{(sum(after['cpu'].values()) - sum(before['cpu'].values())) / (after['at'] - before['at']):.2f}",
+            f"{_count_cores(before, after):.2f}",
         ]
         for name, before, after in pairs
     ]
@@ -326,6 +386,7 @@ def write(found: dict[str, Any], folder: Path) -> None:
         ),
         mapped_seconds=found["mapped_seconds"],
         batches_seconds=found["batches_seconds"],
+        settings=describe_settings(settings),
         cpu=table(["service", *PHASES], cpu),
         memory=table(["service", "MB"], [[f"`{name}`", f"{peaks[name]:.0f}"] for name in services]),
     )
@@ -381,15 +442,25 @@ def main() -> int:
     parser.add_argument("--batches", type=int, default=6)
     parser.add_argument("--rows", type=int, default=300, help="clips of each batch")
     parser.add_argument("--write", type=Path, help="write load.md and its plot into this folder")
+    parser.add_argument("--vary", nargs="+", type=int, metavar="SLOTS", help="other numbers of slots, one run each")
     parser.add_argument("--draw", action="store_true", help="only the page and its plot, from the last run")
     options = parser.parse_args()
     OUTPUT.mkdir(parents=True, exist_ok=True)
-    file = OUTPUT / "load.json"
+    file, settings_file = OUTPUT / "load.json", OUTPUT / "settings.json"
+
+    def say(text: str) -> None:
+        print(text, flush=True)
+
+    if options.vary:
+        settings = vary(options.mapped, options.batches, options.rows, options.vary, say)
+        settings_file.write_text(json.dumps(settings), encoding="utf-8")
+        return 0 if all(each["good"] for each in settings["lines"]) else 1
     if not options.draw:
-        found = run(options.mapped, options.batches, options.rows, lambda text: print(text, flush=True))
+        found = run(options.mapped, options.batches, options.rows, say)
         file.write_text(json.dumps(found), encoding="utf-8")
     found = json.loads(file.read_text(encoding="utf-8"))
-    write(found, options.write or OUTPUT)
+    varied = json.loads(settings_file.read_text(encoding="utf-8")) if settings_file.exists() else None
+    write(found, varied, options.write or OUTPUT)
     for text in (*found["account"]["twice"], *found["account"]["lost"], *found["account"]["violations"]):
         print(f"NOT GOOD: {text}")
     return 0 if found["good"] else 1
