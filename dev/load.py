@@ -292,15 +292,15 @@ def vary(mapped: int, batches: int, rows: int, all_slots: list[int], say: Callab
     lines = []
     for slots in all_slots:
         found = run(mapped, batches, rows, say, slots=slots, hold=0.0)
-        begin, submitted, held, end = found["counts"]
+        begin, submitted, ending, end = found["counts"]
         peak = max(sample["memory"].get("worker", 0) for sample in found["samples"])
         lines.append(
             {
                 "slots": slots,
                 "submitted": submitted["at"] - begin["at"],
-                "finished": end["at"] - held["at"],
+                "finished": end["at"] - ending["at"],
                 "cores_submitted": _count_cores(begin, submitted),
-                "cores_finished": _count_cores(held, end),
+                "cores_finished": _count_cores(ending, end),
                 "worker_mb": peak,
                 "good": found["good"],
             }
@@ -316,7 +316,7 @@ def _count_cores(before: dict[str, Any], after: dict[str, Any]) -> float:
 def describe_settings(found: dict[str, Any] | None) -> str:
     """Return what the page says about the number of slots."""
     if found is None:
-        return "The settings that move this limit are `WORKER_CONCURRENCY` and the number of workers; they were not varied."
+        return "The settings that move this limit are `WORKER_CONCURRENCY` and the number of workers; not varied here."
     total = found["mapped"] + found["batches"] * found["rows"]
     command = (
         f"--mapped {found['mapped']} --batches {found['batches']} --rows {found['rows']}"
