@@ -2,8 +2,8 @@
 """
 ``make bench``: all benchmarks, then their plots and their page.
 
-Name some of ``imports archive lag waiting loop shared_rate growth job`` to run only these; ``--quick`` runs each in
-a short form and writes nothing into the documentation.
+Name some of ``imports archive lag waiting loop shared_rate growth scale job`` to run only these; ``--quick`` runs each
+in a short form and writes nothing into the documentation.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import time
 
 from benchmarks.report import ROOT
 
-PARTS = ("imports", "archive", "lag", "waiting", "loop", "shared_rate", "growth", "job")
+PARTS = ("imports", "archive", "lag", "waiting", "loop", "shared_rate", "growth", "scale", "job")
 
 
 def main() -> None:

@@ -315,6 +315,23 @@ def growth(rows: Sequence[Row]) -> list[Bound]:
     ]
 
 
+def scale(rows: Sequence[Row]) -> list[Bound]:
+    fewest, most = min(rows, key=lambda row: row["clips"]), max(rows, key=lambda row: row["clips"])
+    bounds = []
+    for name, what in (("cpu_ms", "CPU"), ("s3_requests", "requests to S3"), ("api_requests", "requests to the API")):
+        before, after = fewest[f"{name}_per_clip"], most[f"{name}_per_clip"]
+        bounds.append(
+            Bound(
+                f"{what} for a clip: no more in {most['clips']:,} than in {fewest['clips']:,}",
+                f"{after:g}, {before:g}",
+                after <= before,
+            )
+        )
+    wrong = [each["clips"] for each in rows if {each["charges"], each["archived"]} != {each["clips"]}]
+    bounds.append(Bound("one charge and one archived clip for each row", "yes" if not wrong else str(wrong), not wrong))
+    return bounds
+
+
 def imports(rows: Sequence[Row]) -> list[Bound]:
     ours = next(each for each in rows if each["contestant"] == "ours")
     return [

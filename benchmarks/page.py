@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from benchmarks.bounds import Bound, archive, growth, imports, job, lag, loop, shared_rate, waiting
+from benchmarks.bounds import Bound, archive, growth, imports, job, lag, loop, scale, shared_rate, waiting
 from benchmarks.lag import POLL, RATE
 from benchmarks.report import FOLDER, read
 from benchmarks.service import RUN_SIGMA
@@ -19,7 +19,7 @@ HEAD = """# Benchmarks
 <!-- Written by `python -m benchmarks.page` from the JSON files beside it: change those, or the program. -->
 
 `make bench` runs all benchmarks and writes this page, its plots, and the JSON files with every figure and its command.
-`make bench ARGS=lag` runs one part of `imports archive lag waiting loop shared_rate growth job`. `make bench
+`make bench ARGS=lag` runs one part of `imports archive lag waiting loop shared_rate growth scale job`. `make bench
 ARGS=--quick` runs a short form of all parts and writes nothing.
 
 Each part begins with a table of goals. A goal that is not met says why.
@@ -261,6 +261,27 @@ def growth_part(rows: Rows) -> str:
     )
 
 
+def scale_part(rows: Rows) -> str:
+    return (
+        "A batch in its own process, with at most 200 requests in flight; the sandbox makes a clip within some seconds."
+        " CPU and memory are those of the batch's process.\n\n"
+        + table(
+            ("clips", "s", "CPU for a clip, ms", "requests to S3 for a clip", "to the API", "memory, MB"),
+            [
+                (
+                    f"{each['clips']:,}",
+                    each["seconds"],
+                    each["cpu_ms_per_clip"],
+                    each["s3_requests_per_clip"],
+                    each["api_requests_per_clip"],
+                    each["peak_mb"],
+                )
+                for each in sorted(rows, key=lambda row: row["clips"])
+            ],
+        )
+    )
+
+
 def loop_part(rows: Rows) -> str:
     return (
         "Triggers in a plain event loop, without Airflow's triggerer: ours, and triggers that only sleep and fire their"
@@ -337,6 +358,7 @@ SECTIONS = (
     ("imports", "Imports", imports, imports_part),
     ("shared_rate", "One rate for all processes", shared_rate, shared_rate_part),
     ("growth", "A growing ledger", growth, growth_part),
+    ("scale", "Batches of more clips", scale, scale_part),
 )
 
 

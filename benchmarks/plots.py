@@ -143,6 +143,22 @@ def job() -> None:
         )
 
 
+def scale() -> None:
+    """What a clip takes, by the number of clips."""
+    rows = sorted(read(FOLDER / "scale.json"), key=lambda each: int(each["clips"]))
+    if rows:
+        bars(
+            "scale",
+            rows,
+            [f"{each['clips']:,} clips" for each in rows],
+            {
+                "CPU for a clip, ms": [each["cpu_ms_per_clip"] for each in rows],
+                "requests to S3 for a clip": [each["s3_requests_per_clip"] for each in rows],
+                "memory, MB": [each["peak_mb"] for each in rows],
+            },
+        )
+
+
 def imports() -> None:
     """Milliseconds and modules."""
     rows = sorted(read(FOLDER / "imports.json"), key=lambda each: float(each["wall_ms_median"]))
@@ -207,7 +223,7 @@ def poll_times(stats: RuntimeStats, queue: float) -> list[float]:
 
 def main() -> None:
     FOLDER.mkdir(parents=True, exist_ok=True)
-    for draw in (job, lag, waiting, archive, imports, policy):
+    for draw in (job, lag, waiting, archive, scale, imports, policy):
         draw()
 
 

@@ -12,6 +12,7 @@ import shutil
 import sysconfig
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -48,12 +49,19 @@ def build_all(docker: Docker, root: Path, folder: Path) -> None:
         _import_base(docker, folder)
     airflow = names["apache/airflow"]
     version = airflow.rpartition(":")[2].partition("-")[0]
-    if airflow not in there:
-        _build(docker, airflow, HERE / "airflow", f"AIRFLOW_VERSION={version}")
-    for image, kind in (("postgres", "postgres"), ("redis", "redis"), ("chrislusf/seaweedfs", "seaweedfs")):
-        if names[image] not in there:
-            with _context(kind, folder) as context:
-                _build(docker, names[image], context)
+
+    def build_airflow() -> None:
+        if airflow not in there:
+            _build(docker, airflow, HERE / "airflow", f"AIRFLOW_VERSION={version}")
+
+    # It waits for the package index most of the time.
+    with ThreadPoolExecutor(1) as pool:
+        building = pool.submit(build_airflow)
+        for image, kind in (("postgres", "postgres"), ("redis", "redis"), ("chrislusf/seaweedfs", "seaweedfs")):
+            if names[image] not in there:
+                with _context(kind, folder) as context:
+                    _build(docker, names[image], context)
+        building.result()
 
 
 def _import_base(docker: Docker, folder: Path) -> None:

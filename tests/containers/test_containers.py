@@ -75,7 +75,7 @@ def test_building_again_leaves_no_image_without_a_name_but_the_old_one(
         return set(docker.run(["docker", "images", "--quiet", "--filter", "dangling=true"]).split())
 
     before = list_untagged()
-    (installation.checkout / "README.md").write_text("Changed.\n")
+    (installation.checkout / "dags" / "added.py").write_text("# Changed\n")
     installation.compose("build")
 
     assert len(list_untagged() - before) == 1
@@ -304,6 +304,8 @@ def test_an_s3_that_cannot_be_reached_stops_the_start_with_a_sentence(installati
 @pytest.fixture
 def production(installation: ComposeInstallation, docker: Docker) -> Iterator[ComposeInstallation]:
     """Start the installation without the profile: API and S3 are outside the network of the compose file."""
+    # How it stops is shown above.
+    installation.compose("kill")
     installation.compose("down")
     (network,) = json.loads(docker.run(["docker", "network", "inspect", "bridge"]))
     host = network["IPAM"]["Config"][0]["Gateway"]
@@ -340,6 +342,7 @@ def production(installation: ComposeInstallation, docker: Docker) -> Iterator[Co
         yield production
     finally:
         (FOLDER / "production.log").write_text(production.compose("logs", "--no-color"))
+        production.compose("kill")
         production.compose("down", "--volumes")
         docker.run(["docker", "rm", "--force", "--volumes", *names.values()])
         secrets.unlink()
