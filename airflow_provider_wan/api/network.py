@@ -106,10 +106,12 @@ class NetworkSettings:
 
         session = requests.Session()
         session.trust_env = False
+        scheme = urlsplit(url).scheme
         if (proxy := self.find_proxy(url)) is not None:
             session.proxies = {"http": proxy, "https": proxy}
-        if urlsplit(url).scheme == "https":
-            session.mount("https://", _build_adapter(self.ssl_context()))
+        if "https" in (scheme, urlsplit(proxy or "").scheme):
+            # By itself, requests does not verify a proxy for a URL without TLS.
+            session.mount(f"{scheme}://", _build_adapter(self.ssl_context()))
         return session
 
     def _find_bundle(self) -> tuple[str, str | None]:

@@ -210,10 +210,10 @@ def _is_closed(sock: Any) -> bool:
     """Return whether the peer has closed the connection, or speaks unasked, before the request was sent."""
     try:
         sock.settimeout(0)
-        if isinstance(sock, ssl.SSLSocket):
-            sock.read(1)
-        else:
+        if isinstance(sock, socket.socket) and not isinstance(sock, ssl.SSLSocket):
             sock.recv(1, socket.MSG_PEEK)
+        else:
+            sock.read(1)
     except (BlockingIOError, ssl.SSLWantReadError):
         return False
     except (OSError, ValueError):
@@ -222,9 +222,10 @@ def _is_closed(sock: Any) -> bool:
 
 
 def _set_option(sock: Any, level: int, name: int, value: Any) -> None:
-    # TLS inside TLS (a proxy that is reached by https) has no socket options.
-    if hasattr(sock, "setsockopt"):
-        sock.setsockopt(level, name, value)
+    # TLS inside TLS, by a proxy that is reached by https, is no socket itself.
+    while not isinstance(sock, socket.socket):
+        sock = sock.socket
+    sock.setsockopt(level, name, value)
 
 
 def _decode(body: bytes, encoding: str) -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import select
 import socket
+import ssl
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -25,11 +26,13 @@ class ForwardProxy(TcpServer):
     :param ca: inspect TLS with certificates of this CA; ``None`` tunnels it.
     :param resolve: where a host and port really are; the proxy connects there, in clear text if it inspects.
     :param port: port to listen on; 0 for any.
+    :param tls: speak TLS with the clients by this context, as a proxy at an ``https://`` address does.
     """
 
     ca: PrivateCA | None = None
     resolve: Callable[[str, int], Address] = lambda host, port: (host, port)
     port: int = 0
+    tls: ssl.SSLContext | None = None
     #: Targets of the requests that arrived, ``host:port`` for CONNECT and an absolute URL otherwise.
     seen: list[str] = field(default_factory=list)
     #: Request lines that were read inside inspected TLS connections.
@@ -37,13 +40,17 @@ class ForwardProxy(TcpServer):
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"{'https' if self.tls else 'http'}://127.0.0.1:{self.port}"
 
     def _handle(self, connection: socket.socket) -> None:
-        threading.Thread(target=self._forward, args=(connection,), daemon=True).start()
+        threading.Thread(target=self._accept, args=(connection,), daemon=True).start()
+
+    def _accept(self, connection: socket.socket) -> None:
+        with connection, suppress(OSError):
+            self._forward(self.tls.wrap_socket(connection, server_side=True) if self.tls else connection)
 
     def _forward(self, client: socket.socket) -> None:
-        with client, suppress(OSError):
+        with client:
             head = _read_head(client)
             method, target, _ = head.split(b"\r\n", 1)[0].decode().split(" ", 2)
             self.seen.append(target)

@@ -160,6 +160,32 @@ def test_a_proxy_that_inspects_tls_is_used_by_every_call(
 
 
 @ways
+@pytest.mark.parametrize("tls", [True, False], ids=["tls in tls", "plain in tls"])
+def test_a_proxy_at_an_https_address_is_used_by_every_call(
+    ca: PrivateCA, call: Callable[[WanConfig], object], tls: bool
+) -> None:
+    context = ca.server_context("127.0.0.1")
+    with WireServer([wire.ACCEPTED], tls=context if tls else None) as server, ForwardProxy(tls=context) as proxy:
+        network = NetworkSettings(ca_bundle=str(ca.bundle), proxy=proxy.url)
+        assert call(WanConfig(KEY, server.url, network=network)) == "r1"
+    assert len(proxy.seen) == len(server.seen) == 1
+
+
+@ways
+@pytest.mark.parametrize("tls", [True, False], ids=["tls in tls", "plain in tls"])
+def test_a_proxy_whose_certificate_is_not_trusted_gets_no_request(
+    ca: PrivateCA, tmp_path: Path, call: Callable[[WanConfig], object], tls: bool
+) -> None:
+    context, other = ca.server_context("127.0.0.1"), PrivateCA(tmp_path)
+    with WireServer([wire.ACCEPTED], tls=context if tls else None) as server, ForwardProxy(tls=context) as proxy:
+        network = NetworkSettings(ca_bundle=str(other.bundle), proxy=proxy.url)
+        with pytest.raises(errors.WanError, match="not trusted") as raised:
+            call(WanConfig(KEY, server.url, network=network))
+    assert not isinstance(raised.value, errors.WanInDoubtError)
+    assert not proxy.seen and not server.seen
+
+
+@ways
 @pytest.mark.parametrize("of_connection", [True, False])
 @pytest.mark.parametrize("bypass", ["127.0.0.0/8", "127.0.0.1", "*", "example.com, 127.0.0.1:{port}"])
 def test_a_network_in_no_proxy_is_bypassed_by_every_call(
