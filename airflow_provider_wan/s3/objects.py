@@ -15,7 +15,7 @@ from airflow_provider_wan.s3.errors import get_error_code, is_not_found, may_be_
 
 
 def find_object(client: Any, bucket: str, key: str, *, forbidden_is_absent: bool = False) -> dict[str, Any] | None:
-    """Return the headers of an object; None if there is none.
+    """Return the headers of an object; None if there is none. The names of its metadata are in small letters.
 
     :param client: a boto3 S3 client.
     :param bucket: the bucket.
@@ -30,7 +30,8 @@ def find_object(client: Any, bucket: str, key: str, *, forbidden_is_absent: bool
         if is_not_found(error) or (forbidden_is_absent and may_be_absent(error)):
             return None
         raise
-    return head
+    # A proxy that capitalizes the names of headers capitalizes these, too.
+    return {**head, "Metadata": {name.lower(): value for name, value in head.get("Metadata", {}).items()}}
 
 
 def read_object(

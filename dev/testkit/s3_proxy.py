@@ -20,6 +20,7 @@ class S3Proxy:
     :param conditional: whether conditional writes are implemented.
     :param checksums: whether the headers of checksums are known.
     :param weak_etags: whether ETags are weakened, as by a proxy that compresses, and so no condition holds on one.
+    :param capitals: whether names of headers begin with capitals, as those of every proxy that is written in Go.
     :param delay: seconds before each response.
     """
 
@@ -33,6 +34,7 @@ class S3Proxy:
         conditional: bool = True,
         checksums: bool = True,
         weak_etags: bool = False,
+        capitals: bool = False,
         delay: float = 0.0,
     ) -> None:
         self.refused: list[str] = []
@@ -80,6 +82,8 @@ class S3Proxy:
                 for name, value in answer.getheaders():
                     if weak_etags and name.lower() == "etag":
                         value = f"W/{value}"
+                    if capitals:
+                        name = name.title()
                     if name.lower() not in ("transfer-encoding", "connection", "content-length", "date", "server"):
                         self.send_header(name, value)
                 length = answer.getheader("Content-Length") if self.command == "HEAD" else None

@@ -209,6 +209,19 @@ def test_weakened_etags_are_found_by_the_ledger_and_survived_by_the_archive(
     assert "refuses its own ETags" in caplog.text
 
 
+def test_behind_a_proxy_that_capitalizes_headers_a_clip_without_its_record_is_found(
+    seaweed: SeaweedFS, connect: Connect, folder: Folder, host: ResultHost
+) -> None:
+    with S3Proxy(seaweed.port, capitals=True) as proxy:
+        connect(proxy.url)
+        key, request = folder.key("a.mp4"), finished(host.play(body(CLIP)), "req-1")
+        open_archive().store(request, BUCKET, key)
+        seaweed.client().delete_object(Bucket=BUCKET, Key=folder.key("a.json"))
+        assert open_archive().find_request_id(BUCKET, key) == "req-1"
+        assert open_archive().store(request, BUCKET, key).existing
+    assert sorted(folder.names()) == ["a.json", "a.mp4"]
+
+
 def test_a_slow_store_is_waited_for(seaweed: SeaweedFS, connect: Connect, folder: Folder, host: ResultHost) -> None:
     with S3Proxy(seaweed.port, delay=0.2) as proxy:
         connect(proxy.url)
