@@ -43,15 +43,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         command: Any = args.command
         with show_skipped_entries():
-            return int(command(args))
+            status = int(command(args))
+        # Python would ignore an error of what is still in the buffer, and end with a status of its own.
+        sys.stdout.flush()
+        return status
     except BrokenPipeError:
         # The reader, such as `head`, has seen enough.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard_output()
         return 0
     except Exception as error:
         # Of Airflow's errors (no such connection), the database's and those of S3, one line is all that helps.
         print_error(error)
+        try:
+            sys.stdout.flush()
+        except OSError:
+            _discard_output()
         return 2
+
+
+def _discard_output() -> None:
+    """Discard what can't be written to standard output, now and when the process ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def reconcile_command(args: argparse.Namespace) -> int:

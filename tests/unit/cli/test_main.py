@@ -367,6 +367,21 @@ def test_the_real_command_keeps_logs_and_tracebacks_out_of_its_output(clips: Any
     assert "Traceback" not in lost.stderr
 
 
+def test_an_output_that_ends_early_is_no_error_and_one_that_cannot_be_written_is(clips: Any, ledger: Any) -> None:
+    command = [sys.executable, "-m", "airflow_provider_wan.cli", "spend", "--ledger", ledger]
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, env=environment, check=False)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (0, b"")
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, env=environment, check=False)
+    assert done.returncode == 2
+    assert b"No space left" in done.stderr
+    assert done.stderr.count(b"\n") == 1
+
+
 def test_a_doctor_finds_nothing_wrong_with_a_deployment_that_works(
     api: Any, ledger: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
