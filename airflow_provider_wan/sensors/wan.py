@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import (
     AirflowFailException,
     AirflowSensorTimeout,
+    AirflowSkipException,
     BaseSensorOperator,
     PokeReturnValue,
     conf,
@@ -84,7 +85,13 @@ class WanRequestSensor(BaseSensorOperator):
                 self._end_time = end_time
             return super().execute(context)
         self._end_time = end_time
-        poke_result = self.poke(context)
+        try:
+            poke_result = self.poke(context)
+        except AirflowFailException as error:
+            # As the base class does with a poke of its own, and when a deferred sensor is resumed.
+            if self.soft_fail or self.never_fail:
+                raise AirflowSkipException(str(error)) from error
+            raise
         if poke_result.is_done:
             return poke_result.xcom_value
         from airflow_provider_wan.triggers.wan import WanI2VTrigger

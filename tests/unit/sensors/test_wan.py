@@ -79,6 +79,17 @@ def test_a_request_that_gave_no_clip_fails_the_task_for_good(connection: Any, st
             sensor().execute(context())
 
 
+@pytest.mark.parametrize("option", ["soft_fail", "never_fail"])
+@pytest.mark.parametrize("deferrable", [False, True])
+def test_a_request_without_a_clip_skips_a_sensor_that_must_not_fail(
+    connection: Any, option: str, deferrable: bool
+) -> None:
+    with WireServer([answer("failed", outcome={"error": "bad media"})]) as server:
+        connection(server.url)
+        with pytest.raises(AirflowSkipException):
+            sensor(deferrable=deferrable, timeout=60, **{option: True}).execute(context())
+
+
 @pytest.mark.parametrize("status", [302, 401, 403, 404, 410, 500])
 @pytest.mark.parametrize("deferrable", [False, True])
 def test_no_refusal_ends_the_wait_for_a_request(connection: Any, status: int, deferrable: bool) -> None:
