@@ -27,10 +27,15 @@ def validate_clip_key(name: str, value: str, key: str) -> None:
     :param name: name of the argument, for the error.
     :param value: the argument.
     :param key: the key in it.
-    :raises WanValidationError: if it is a folder's or a record's.
+    :raises WanValidationError: if it is a folder's or a record's, or too long for S3.
     """
+    from airflow_provider_wan.batch.archiver import MAX_KEY_BYTES
+
     if key.endswith(("/", ".json")):
         raise WanValidationError(name, value, "must name a file, and not one in .json: the record's")
+    if (size := len(key.encode("utf-8", "surrogatepass"))) > MAX_KEY_BYTES:
+        rule = f"has a key of {size} bytes, and at most {MAX_KEY_BYTES} fit into S3 with the record's"
+        raise WanValidationError(name, value, rule, "Shorten it")
 
 
 def archive_and_record(

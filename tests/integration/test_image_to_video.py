@@ -104,6 +104,10 @@ def test_a_target_that_holds_another_clip_is_refused_before_the_payment(task: Cl
     [
         ({"target": "s3://wan-media/folder/"}, "must name a file"),
         ({"target": "clips/a.mp4"}, "s3://"),
+        (
+            {"target": f"s3://wan-media/{'é' * 500}.mp4", "replace": True, "dest_prefix": "s3://wan-media/"},
+            "1004 bytes",
+        ),
         ({"fit": "error"}, "360 to 2000"),
         ({"frame": "-1"}, "frame"),
         ({"duration": "7"}, "duration"),

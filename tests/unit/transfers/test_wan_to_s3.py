@@ -20,3 +20,13 @@ def test_a_key_that_is_no_text_is_refused_in_words(key: Any) -> None:
 def test_a_size_that_is_no_count_is_refused_before_a_clip_is_downloaded(limit: Any) -> None:
     with pytest.raises(WanValidationError, match="max_bytes"):
         WanToS3Operator(task_id="archive", request_id="r1", s3_key="s3://b/a.mp4", max_bytes=limit)
+
+
+@pytest.mark.parametrize("bucket", [None, "clips"], ids=["uri", "key"])
+def test_a_key_that_is_too_long_with_that_of_its_record_is_refused(bucket: str | None) -> None:
+    key = f"{'a/' * 510}.mp4"
+    operator = WanToS3Operator(
+        task_id="archive", request_id="r1", s3_key=key if bucket else f"s3://clips/{key}", s3_bucket=bucket, outlets=[]
+    )
+    with pytest.raises(AirflowFailException, match=r"s3_key=.*1024 bytes.*Shorten it"):
+        operator.execute({})
