@@ -170,7 +170,7 @@ def open_result(url: str, hosts: ResultHosts, deadline: float | None = None) -> 
                     pieces = _pieces(response, at, decodes)
                     yield Download(public_url(at), int(length) if length.isdigit() else None, pieces)
                     return
-                target = _join_url(at, response.headers.get("Location", ""))
+                target = _resolve_location(at, response.headers.get("Location", ""))
         hosts.check_redirect(url, target)
         at = target
     raise WanResultRefusedError(f"{public_url(url)} redirects more than {_MAX_REDIRECTS} times")
@@ -239,9 +239,21 @@ def _split_url(url: str) -> SplitResult:
     )
 
 
-def _join_url(base: str, location: str) -> str:
+def join_location(base: str, location: str) -> str:
+    """Return the target of a redirect.
+
+    :param base: URL that redirects.
+    :param location: its header ``Location``. Python decodes headers as Latin-1; servers write UTF-8.
+    :raises ValueError: if the target is not a URL.
+    """
+    target = urljoin(base, location.encode("latin-1").decode())
+    urlsplit(target).port  # noqa: B018 - reading it checks it
+    return target
+
+
+def _resolve_location(base: str, location: str) -> str:
     try:
-        return urljoin(base, location)
+        return join_location(base, location)
     except ValueError:
         return location  # which is refused in its own words
 

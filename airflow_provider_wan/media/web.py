@@ -6,13 +6,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
-from urllib.parse import SplitResult, parse_qsl, urljoin, urlsplit
+from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 import requests
 
 from airflow_provider_wan.api.network import NetworkSettings, call_within, describe_connection_error
 from airflow_provider_wan.api.redaction import public_url
-from airflow_provider_wan.media.fetch import find_address_fault
+from airflow_provider_wan.media.fetch import find_address_fault, join_location
 from airflow_provider_wan.media.image import describe_content
 
 _MAX_REDIRECTS = 5
@@ -58,8 +58,10 @@ def open_url(
             if response.status_code not in _REDIRECTS or not response.headers.get("Location"):
                 yield response
                 return
-            # Python decodes headers as Latin-1; servers write UTF-8.
-            at = urljoin(at, response.headers["Location"].encode("latin-1").decode())
+            try:
+                at = join_location(at, response.headers["Location"])
+            except ValueError:
+                raise WebError(f"{public_url(url)} redirects to what is not a URL") from None
     raise WebError(f"{public_url(url)} redirects more than {_MAX_REDIRECTS} times")
 
 

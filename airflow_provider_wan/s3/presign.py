@@ -104,7 +104,9 @@ def probe_url(url: str, size: int, network: NetworkSettings) -> None:
             ) as response,
         ):
             status, content_range = response.status_code, response.headers.get("Content-Range", "")
-    except (requests.RequestException, TimeoutError) as error:
+    except WanValidationError:
+        raise
+    except (requests.RequestException, TimeoutError, ValueError) as error:
         reason = describe_connection_error(error)
         raise PresignError(f"The presigned URL of {display_url} can't be fetched ({reason})") from None
     if status not in (200, 206):

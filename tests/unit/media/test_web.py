@@ -7,9 +7,12 @@ from urllib.parse import quote
 
 import pytest
 
-from airflow_provider_wan.api.errors import WanValidationError
-from airflow_provider_wan.media.source import MediaSource
+from airflow_provider_wan.api.errors import WanUrlProbeError, WanValidationError
+from airflow_provider_wan.api.network import FROM_ENVIRONMENT
+from airflow_provider_wan.media.fetch import ResultHosts, open_result
+from airflow_provider_wan.media.source import MediaSource, SourceMissingError
 from airflow_provider_wan.media.url_probe import UrlKind, UrlProbe
+from airflow_provider_wan.s3.presign import PresignError, probe_url
 from dev.testkit.media_files import picture
 from dev.testkit.web_server import WebServer
 
@@ -26,6 +29,23 @@ def test_a_redirect_whose_location_is_raw_utf_8_is_followed(web_server: WebServe
     UrlProbe("http://127.0.0.1:1").check("img_url", url, UrlKind.IMAGE)
 
     assert read_source(url) == picture()
+    with open_result(url, ResultHosts(api_base_url="http://127.0.0.1:1")) as result:
+        assert b"".join(result.pieces) == picture()
+
+
+@pytest.mark.parametrize("location", ["http://127.0.0.1:99999/a.jpg", "http://[bad/a.jpg", "http://a..b/", "/\xff.jpg"])
+def test_a_redirect_to_what_is_no_url_is_an_error_that_names_the_address(
+    web_server: WebServer, monkeypatch: pytest.MonkeyPatch, location: str
+) -> None:
+    monkeypatch.setenv("NO_PROXY", "internal.example.com")
+    url = web_server.add("/a.jpg", b"", 302, Location=location) + "?signature=secret"
+    with pytest.raises(WanUrlProbeError, match="http://") as probed:
+        UrlProbe("http://127.0.0.1:1").check("img_url", url, UrlKind.IMAGE)
+    with pytest.raises(SourceMissingError, match="http://") as read:
+        read_source(url)
+    with pytest.raises(PresignError, match="http://") as presigned:
+        probe_url(url, 1, FROM_ENVIRONMENT)
+    assert not any("secret" in str(raised.value) for raised in (probed, read, presigned))
 
 
 @pytest.mark.parametrize("media_type", ["text/html", "text/html; charset=UTF-8"])
