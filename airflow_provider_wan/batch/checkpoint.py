@@ -52,6 +52,7 @@ class InFlightRecord:
     :param submitted_at: Unix seconds.
     :param cost: US dollars, if known.
     :param paid_here: whether this task has paid for it.
+    :param digest: hash of the row that asked for it; None if an earlier version wrote the checkpoint.
     """
 
     row: int
@@ -60,6 +61,7 @@ class InFlightRecord:
     submitted_at: float
     cost: float | None
     paid_here: bool
+    digest: str | None = None
 
 
 @dataclass(frozen=True)

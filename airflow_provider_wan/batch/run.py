@@ -268,7 +268,11 @@ class BatchRun:
         return False
 
     def _reopen(self, checkpoint: Checkpoint) -> None:
-        """Read the manifest up to the checkpoint's position, and take out the rows that are open or in flight."""
+        """Read the manifest up to the checkpoint's position, and take out the rows that are open or in flight.
+
+        A row in flight that reads differently now (the manifest is just being replaced, or another version of the
+        provider reads it) does not get the clip of its request: it is evaluated again.
+        """
         self._source = self._read_rows()
         in_flight = {each.row: each for each in checkpoint.in_flight}
         open_rows = set(checkpoint.open_rows)
@@ -276,13 +280,17 @@ class BatchRun:
             if found.row > checkpoint.last_row:
                 self._open.append(found)
                 break
-            if found.row in in_flight and isinstance(found, Item):
-                each = in_flight[found.row]
+            each = in_flight.pop(found.row, None)
+            if each is not None and isinstance(found, Item) and each.digest in (None, found.digest):
                 item = PreparedItem(found, each.fingerprint, cost=each.cost, paid_here=each.paid_here)
                 self._row_by_fingerprint.setdefault(each.fingerprint, found.row)
                 self.scheduler.restore([InFlightItem(item, each.request_id, each.submitted_at)])
+            elif each is not None:
+                self._awaited[found.row] = each
+                self._open.append(found)
             elif found.row in open_rows:
                 self._open.append(found)
+        self.unclaimed |= {each.fingerprint: each for each in in_flight.values()}
 
     # --- rows ---------------------------------------------------------------------------------
     def next_row(self) -> Item | ItemResult | None:
@@ -394,7 +402,10 @@ class BatchRun:
             return
         if fingerprint is not None and request_id is not None:
             ended_at = result.ended_at or 0.0
-            earlier = InFlightRecord(result.row, request_id, fingerprint, ended_at, result.cost, not result.reused)
+            paid_here = not result.reused
+            earlier = InFlightRecord(
+                result.row, request_id, fingerprint, ended_at, result.cost, paid_here, result.digest
+            )
         if earlier is not None:
             self._awaited[result.row] = earlier
 
@@ -530,7 +541,15 @@ class BatchRun:
 
 def _build_record(each: InFlightItem[PreparedItem]) -> InFlightRecord:
     item = each.item
-    return InFlightRecord(item.row, each.request_id, item.fingerprint, each.submitted_at, item.cost, item.paid_here)
+    return InFlightRecord(
+        item.row,
+        each.request_id,
+        item.fingerprint,
+        each.submitted_at,
+        item.cost,
+        item.paid_here,
+        item.item.digest,
+    )
 
 
 def merge_ranges(rows: Iterable[int]) -> tuple[tuple[int, int], ...]:

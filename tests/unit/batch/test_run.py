@@ -4,16 +4,18 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from airflow_provider_wan.api.errors import WanError, WanInDoubtError, WanLookupError, WanValidationError
 from airflow_provider_wan.batch.checkpoint import InFlightRecord
+from airflow_provider_wan.batch.manifest import ListManifest
 from airflow_provider_wan.batch.preparer import PreparedItem
 from airflow_provider_wan.batch.report import write_report
 from airflow_provider_wan.batch.results import ItemResult, ItemStatus
-from airflow_provider_wan.batch.rows import Item, parse_row_range
+from airflow_provider_wan.batch.rows import InvalidRow, Item, parse_row, parse_row_range
 from airflow_provider_wan.batch.run import merge_ranges
 from tests.unit.batch.conftest import Batch
 
@@ -305,6 +307,51 @@ def test_open_rows_come_first_after_a_deferral_cycle(batch: Batch) -> None:
     assert again.resume()
 
     assert [row.row for row in read_all(again)] == [2, 4]
+
+
+def list_image_urls(*numbers: int) -> list[str]:
+    return [f"https://images.example.com/{number}.png" for number in numbers]
+
+
+@pytest.mark.parametrize("numbers", [(1, 2, 3), (1, 2), (1,)], ids=["inserted", "replaced", "removed"])
+def test_no_row_gets_the_clip_of_another_one_if_the_manifest_is_replaced_while_it_is_read(
+    batch: Batch, numbers: tuple[int, ...]
+) -> None:
+    before, after = (ListManifest(list_image_urls(*each)) for each in ((1, 3), numbers))
+    batch.rows = before.items
+    batch.execute(batch.start(), deferrable=True)
+    manifest = SimpleNamespace(identity=before.identity, rows=after.rows, description="a file", uri=None)
+
+    run = batch.build_run(manifest=manifest)
+    assert run.resume()
+    images = {each.request_id: each.item.item.image.text for each in run.scheduler.in_flight.values()}
+    batch.execute(run)
+    run.find_unclaimed()
+
+    assert images == {"r1": list_image_urls(1)[0]}
+    requests = {row: result.request_id for row, result in batch.results(run).items()}
+    expected = {1: "r1", 2: "r3", 3: "r2"}
+    assert requests == {row: expected[row] for row in range(1, len(numbers) + 1)}
+    assert {each.request_id for each in run.unclaimed.values()} == ({"r2"} if len(numbers) < 3 else set())
+
+
+def test_a_request_whose_row_is_invalid_by_the_rules_of_a_newer_version_is_reported(
+    batch: Batch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batch.add_rows(2)
+    batch.execute(batch.start(), deferrable=True)
+
+    def parse(raw: Any, defaults: Any) -> Any:
+        return InvalidRow(2, None, "is refused") if raw.number == 2 else parse_row(raw, defaults)
+
+    monkeypatch.setattr("airflow_provider_wan.batch.run.parse_row", parse)
+    run = batch.build_run()
+    assert run.resume()
+    batch.execute(run)
+    run.find_unclaimed()
+
+    assert batch.results(run)[2].status is ItemStatus.REJECTED
+    assert [each.request_id for each in run.unclaimed.values()] == ["r2"]
 
 
 def test_a_checkpoint_says_how_much_of_the_budget_is_used(batch: Batch) -> None:
