@@ -10,6 +10,13 @@ S3ResponseError = ClientError
 #: What a call of an S3 client can raise. Reading a body can raise :class:`OSError`, too.
 S3_ERRORS = (BotoCoreError, ClientError)
 
+
+class TruncatedListError(BotoCoreError):
+    """A list ends before its end, and does not say where it goes on."""
+
+    fmt = "the server cuts its list of objects off, and does not say how to read on: it has to implement ListObjectsV2"
+
+
 _NOT_FOUND = ("404", "NoSuchKey", "NotFound")  # the first is that of a HEAD, whose response has no body
 
 
@@ -53,6 +60,8 @@ def describe_s3_error(error: Exception, uri: str) -> str:
     :param error: what a call of an S3 client raised.
     :param uri: the location.
     """
+    if isinstance(error, TruncatedListError):
+        return f"S3 at {uri}: {error}"
     code = get_error_code(error)
     operation = f"{error.operation_name} " if isinstance(error, ClientError) else ""
     text = f"S3 refuses {operation}at {uri}: {code}" if code else f"S3 at {uri}: {type(error).__name__}"

@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 
 from botocore.exceptions import ClientError
 
-from airflow_provider_wan.s3.errors import get_error_code, is_not_found, may_be_absent
+from airflow_provider_wan.s3.errors import TruncatedListError, get_error_code, is_not_found, may_be_absent
 
 
 def find_object(client: Any, bucket: str, key: str, *, forbidden_is_absent: bool = False) -> dict[str, Any] | None:
@@ -122,6 +122,7 @@ def list_objects(
     :param after: key after which the list begins.
     :param until: last key of the list; None for no limit.
     :raises botocore.exceptions.ClientError: if S3 refuses the request.
+    :raises TruncatedListError: if there are more objects, and S3 does not say how to list them.
     """
     _read_lists_fast(client)
     start = {"StartAfter": after} if after else {}
@@ -129,7 +130,10 @@ def list_objects(
         for item in page.get("Contents", ()):
             if until is not None and item["Key"] > until:
                 return
-            yield item
+            if item["Key"] > after:  # some stores list from the beginning nevertheless
+                yield item
+        if page.get("IsTruncated") and not page.get("NextContinuationToken"):
+            raise TruncatedListError
 
 
 def _read_lists_fast(client: Any) -> None:
