@@ -6,12 +6,22 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 from airflow_provider_wan.api.pricing import Prices, estimate_cost
 from airflow_provider_wan.batch.row_index import DigestIndex, hash_text
 from airflow_provider_wan.batch.rows import InvalidRow, Item, RawRow, build_name_fault, parse_row
-from airflow_provider_wan.ledger import EntryState, LedgerStore, compute_fingerprint
+from airflow_provider_wan.ledger import (
+    EntryState,
+    LedgerCorruptError,
+    LedgerEntry,
+    LedgerError,
+    LedgerStore,
+    LedgerVersionError,
+    compute_fingerprint,
+)
+from airflow_provider_wan.ledger.messages import permanent_failure_message
 from airflow_provider_wan.media.source import Origin
 
 #: Typical seconds that the service takes for a clip, by its seconds of video, at 720P.
@@ -100,11 +110,26 @@ def estimate_batch(
             named = [(item, name) for item in items if (name := _fingerprint(item, scope))]
             totals.unread += len(items) - len(named)
             listed = [(item, name) for item, name in named if name in in_ledger]
-            entries = readers.map(store.read, [name for _, name in listed])
-            for (item, _), stored in zip(listed, entries, strict=True):
-                if stored is not None and stored.entry.state not in (EntryState.FAILED, EntryState.CANCELLED):
+            entries = readers.map(partial(_read_entry, store), [name for _, name in listed])
+            for (item, _), entry in zip(listed, entries, strict=True):
+                if isinstance(entry, LedgerError):
+                    totals.reject_item(item, str(entry))
+                elif entry is None or entry.state is EntryState.CANCELLED:
+                    continue
+                elif entry.state is not EntryState.FAILED:
                     totals.add_existing(item)
+                elif entry.outcome is not None and entry.outcome.permanent:
+                    totals.reject_item(item, permanent_failure_message(entry))
     return totals.build_estimate(max_in_flight)
+
+
+def _read_entry(store: LedgerStore, fingerprint: str) -> LedgerEntry | LedgerError | None:
+    """Return the entry of a clip, or why a batch can't read it, and so pays nothing for its row."""
+    try:
+        stored = store.read(fingerprint)
+    except (LedgerCorruptError, LedgerVersionError) as error:
+        return error
+    return None if stored is None else stored.entry
 
 
 class _Totals:
@@ -147,6 +172,14 @@ class _Totals:
         self._rejected += 1
         if len(self._faults) < _MAX_FAULTS:
             self._faults.append(f"row {row}: {reason}")
+
+    def reject_item(self, item: Item, reason: str) -> None:
+        """Count an item as rejected, because of what the ledger says about its clip."""
+        self._reject(item.row, reason)
+        self._video_seconds -= item.request.duration
+        self._run_seconds -= _estimate_run_seconds(item)
+        cost = estimate_cost(item.request, self._prices)
+        self._cost = None if cost is None or self._cost is None else self._cost - cost
 
     def add_existing(self, item: Item) -> None:
         """Count an item whose clip exists."""

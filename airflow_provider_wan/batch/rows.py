@@ -97,14 +97,16 @@ class Item:
     @property
     def stem(self) -> str:
         """Name of the image, reduced to characters that are safe in a key."""
-        return build_stem(self.image.text if self.image.origin is not Origin.WEB else urlsplit(self.image.text).path)
+        return build_stem(self.image.text)
 
 
-def build_stem(path: str) -> str:
+def build_stem(address: str) -> str:
     """Return the name of a file, reduced to characters that are safe in a key.
 
-    :param path: its path.
+    :param address: its path or URI. Only in an http(s) URL, ``?`` and ``#`` end the path.
     """
+    is_url = address.lower().startswith(("http://", "https://"))
+    path = urlsplit(address).path if is_url else address
     return re.sub(r"[^\w.-]+", "_", PurePosixPath(path).stem).strip("._")[:80] or "clip"
 
 

@@ -8,7 +8,6 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 from airflow_provider_wan.api.errors import WanNotFoundError, WanResultGoneError
 from airflow_provider_wan.cli.arguments import open_hook, open_ledger_store
@@ -173,5 +172,4 @@ def _build_name(entry: LedgerEntry) -> str:
     """Return the name that a batch gives the clip: that of the image, and the start of the fingerprint."""
     from airflow_provider_wan.batch.rows import build_stem
 
-    path = urlsplit(entry.source_uri).path if entry.source_uri else ""
-    return f"{build_stem(path)}-{entry.fingerprint[:10]}"
+    return f"{build_stem(entry.source_uri or '')}-{entry.fingerprint[:10]}"

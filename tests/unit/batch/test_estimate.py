@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,8 @@ from airflow_provider_wan.batch.estimate import BatchEstimate, estimate_batch
 from airflow_provider_wan.batch.manifest import ListManifest
 from airflow_provider_wan.batch.rows import Item, parse_row
 from airflow_provider_wan.ledger import EntryState, compute_fingerprint, open_store
-from dev.testkit.ledger import a_post
+from airflow_provider_wan.ledger.entry import Outcome
+from dev.testkit.ledger import NOW, a_post
 
 DEFAULTS = {"resolution": "720P"}
 IMAGE = "https://images.example.com/1.png"
@@ -69,6 +71,28 @@ def test_clips_that_the_ledger_has_cost_nothing(store: Any, state: EntryState, e
     found = estimate(store, [IMAGE])
 
     assert (found.existing, found.cost, found.to_pay) == (existing, 0.5, 0.5 * (1 - existing))
+
+
+@pytest.mark.parametrize("cause", ["damaged", "newer version", "permanent"])
+def test_a_row_for_which_a_batch_would_pay_nothing_by_its_entry_is_rejected(
+    store: Any, tmp_path: Path, cause: str
+) -> None:
+    item = parse_row(next(ListManifest([IMAGE]).rows()), DEFAULTS)
+    assert isinstance(item, Item)
+    entry = replace(a_post(), fingerprint=compute_fingerprint(item.request))
+    entry = replace(entry, state=EntryState.FAILED, outcome=Outcome("content refused", True, NOW))
+    store.create(entry)
+    (path,) = (tmp_path / "ledger").glob("*.json")
+    if cause == "damaged":
+        path.write_text(path.read_text()[:40])
+    elif cause == "newer version":
+        path.write_text(json.dumps({**json.loads(path.read_text()), "version": 99}))
+
+    found = estimate(store, [IMAGE, "https://images.example.com/2.png"])
+
+    assert (found.items, found.rejected, found.existing) == (2, 1, 0)
+    assert (found.video_seconds, found.cost, found.to_pay, found.estimated_seconds) == (5, 0.5, 0.5, 30.0)
+    assert found.faults[0].startswith("row 1: ")
 
 
 def test_images_that_only_their_content_identifies_are_reported(store: Any) -> None:

@@ -19,6 +19,8 @@ from typing import Any
 import pytest
 
 from airflow_provider_wan.api.single_use import SingleUseConnection
+from airflow_provider_wan.batch.rows import Item, RawRow, parse_row
+from airflow_provider_wan.cli.harvest import _build_name
 from airflow_provider_wan.cli.main import main
 from airflow_provider_wan.cli.spend import sum_up
 from airflow_provider_wan.hooks.wan import WanHook
@@ -488,6 +490,24 @@ def test_a_folder_and_a_copy_among_the_entries_count_for_nothing(clips: Any, led
     (folder / "old.json").mkdir()
     assert main(["spend", "--ledger", ledger, "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == before
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        "s3://b/a#1.png",
+        "s3://b/what?.png",
+        "gs://conn@b/x?y.png",
+        "/data/x#2.png",
+        "https://h.example/x%20y.png?id=7",
+        "https://h.example/a.b/c.png#top",
+    ],
+)
+def test_a_clip_is_harvested_under_the_name_that_a_batch_gives_it(image: str) -> None:
+    item = parse_row(RawRow(1, {"image": image}), {"resolution": "720P"})
+    assert isinstance(item, Item)
+    entry = replace(a_claim(), source_uri=item.image.public_uri)
+    assert _build_name(entry) == f"{item.stem}-{entry.fingerprint[:10]}"
 
 
 def test_a_doctor_names_a_ca_bundle_that_is_not_there(api: Any, ledger: Any, connection: Any, capsys: Any) -> None:
