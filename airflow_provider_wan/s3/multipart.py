@@ -135,10 +135,10 @@ class ObjectWriter:
         :returns: the object's ETag, without quotes.
         """
         if self._upload is None:
-            body = bytes(memoryview(self._buffer)[: self._filled])
+            del self._buffer[self._filled :]
             attributes = {"ContentType": self._content_type, "Metadata": {**self._metadata, **metadata}}
             response = self._client.put_object(
-                Bucket=self._bucket, Key=self._key, Body=body, **attributes, **(condition or {})
+                Bucket=self._bucket, Key=self._key, Body=self._buffer, **attributes, **(condition or {})
             )
             etag = str(response["ETag"]).strip('"')
         else:
