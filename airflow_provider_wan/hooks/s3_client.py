@@ -54,6 +54,7 @@ def _create(
     from airflow_provider_wan.s3.client import (
         build_checksum_config,
         build_signing_config,
+        is_aws_endpoint,
         merge_write_options,
         parse_write_options,
         set_write_options,
@@ -65,10 +66,18 @@ def _create(
         parse_write_options(_read_deployment_options(), "[wan] s3_options"),
         parse_write_options(s3_options, "s3_options"),
     )
-    config = build_checksum_config(connection.botocore_config, connection.get_service_endpoint_url("s3"))
-    if max_connections is not None:
-        config = build_signing_config(config, max_connections=max_connections, timeout=timeout)
-    client = S3Hook(aws_conn_id, config=config).get_conn()
+
+    def create(endpoint_url: str | None) -> Any:
+        config = build_checksum_config(connection.botocore_config, endpoint_url)
+        if max_connections is not None:
+            config = build_signing_config(config, max_connections=max_connections, timeout=timeout)
+        return S3Hook(aws_conn_id, config=config).get_conn()
+
+    endpoint_url = connection.get_service_endpoint_url("s3")
+    client = create(endpoint_url)
+    if endpoint_url is None and not is_aws_endpoint(client.meta.endpoint_url):
+        # It is from boto3's own settings, such as AWS_ENDPOINT_URL.
+        client = create(client.meta.endpoint_url)
     set_write_options(client, options)
     return client
 

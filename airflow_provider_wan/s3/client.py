@@ -50,11 +50,19 @@ def build_checksum_config(given: Config | None, endpoint_url: str | None) -> Con
     :param given: configuration of the connection; what it says of checksums is kept.
     :param endpoint_url: address of the store; None for AWS.
     """
-    host = urlsplit(endpoint_url or "").hostname or ""
-    if not host or host.endswith((".amazonaws.com", ".amazonaws.com.cn")):
+    if is_aws_endpoint(endpoint_url):
         return given
     default = Config(request_checksum_calculation="when_required", response_checksum_validation="when_required")
     return default if given is None else default.merge(given)
+
+
+def is_aws_endpoint(endpoint_url: str | None) -> bool:
+    """Return whether an address is one of AWS.
+
+    :param endpoint_url: the address; None for the default one.
+    """
+    host = urlsplit(endpoint_url or "").hostname or ""
+    return not host or host.endswith((".amazonaws.com", ".amazonaws.com.cn", ".amazonaws.eu"))
 
 
 def parse_write_options(value: object, name: str) -> dict[str, Any]:

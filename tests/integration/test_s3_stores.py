@@ -270,6 +270,23 @@ def test_a_store_that_knows_no_checksums_gets_none(
         assert proxy.refused == []
 
 
+@pytest.mark.parametrize("create", [create_s3_client, create_signing_client])
+@pytest.mark.parametrize("name", ["AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"])
+def test_a_store_whose_address_is_in_the_environment_gets_no_checksums_either(
+    seaweed: SeaweedFS,
+    connect: Connect,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    create: Callable[[str], Any],
+) -> None:
+    with S3Proxy(seaweed.port, checksums=False) as proxy:
+        connect(proxy.url, endpoint_url=None)
+        monkeypatch.setenv(name, proxy.url)
+        create("aws_default").put_object(Bucket=BUCKET, Key="plain", Body=b"a")
+        assert len(proxy.writes) == 1
+        assert proxy.refused == []
+
+
 @pytest.mark.parametrize("options", [{"Acl": "private"}, ["private"], "private"])
 def test_an_option_that_no_store_has_is_refused(seaweed: SeaweedFS, connect: Connect, options: Any) -> None:
     connect(seaweed.endpoint_url, s3_options=options)
