@@ -57,6 +57,7 @@ def _create(
         is_aws_endpoint,
         merge_write_options,
         parse_write_options,
+        refuse_redirects,
         set_write_options,
     )
 
@@ -78,6 +79,7 @@ def _create(
     if endpoint_url is None and not is_aws_endpoint(client.meta.endpoint_url):
         # It is from boto3's own settings, such as AWS_ENDPOINT_URL.
         client = create(client.meta.endpoint_url)
+    refuse_redirects(client)
     set_write_options(client, options)
     return client
 

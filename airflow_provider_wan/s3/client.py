@@ -10,6 +10,8 @@ from urllib.parse import urlencode, urlsplit
 from botocore.config import Config
 
 from airflow_provider_wan.api.errors import WanValidationError
+from airflow_provider_wan.api.redaction import public_url
+from airflow_provider_wan.s3.errors import ENDPOINT_REMEDY, S3ProtocolError
 
 #: Options that a store may ask for with every object that is written.
 WRITE_OPTIONS = (
@@ -96,6 +98,27 @@ def merge_write_options(*layers: Mapping[str, Any]) -> dict[str, Any]:
             merged = {name: value for name, value in merged.items() if name not in _ENCRYPTION_OPTIONS}
         merged |= layer
     return merged
+
+
+def refuse_redirects(client: Any) -> None:
+    """Make a client fail on a redirect that names no region, as that of a login page or from http to https.
+
+    botocore asks for the bucket's region then, is redirected again, and goes on until Python's stack is full.
+
+    :param client: a boto3 S3 client.
+    """
+
+    def check(response_dict: dict[str, Any], **_: Any) -> None:
+        headers = response_dict["headers"]
+        if response_dict["status_code"] in (301, 302, 307) and "x-amz-bucket-region" not in headers:
+            target = public_url(headers.get("location", ""))
+            raise S3ProtocolError(
+                reason=f"a redirect{' to ' if target else ''}{target}, which names no region, is not followed: "
+                + ENDPOINT_REMEDY
+            )
+
+    # That is how it asks.
+    client.meta.events.register("before-parse.s3.HeadBucket", check)
 
 
 def set_write_options(client: Any, options: Mapping[str, Any]) -> None:

@@ -8,7 +8,13 @@ from uuid import uuid4
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from airflow_provider_wan.s3.errors import is_no_such_key, is_not_implemented, is_precondition_failure, may_be_absent
+from airflow_provider_wan.s3.errors import (
+    is_no_such_key,
+    is_not_implemented,
+    is_precondition_failure,
+    may_be_absent,
+    read_field,
+)
 
 # ETag of an empty object, which the object of the probe never is.
 _OTHER_ETAG = '"d41d8cd98f00b204e9800998ecf8427e"'
@@ -30,7 +36,7 @@ def read_version(client: Any, bucket: str, key: str, *, forbidden_is_absent: boo
     try:
         response = client.get_object(Bucket=bucket, Key=key)
         with response["Body"] as body:
-            return body.read(), response["ETag"]
+            return body.read(), read_field(response, "ETag")
     except ClientError as error:
         if is_no_such_key(error) or (forbidden_is_absent and may_be_absent(error)):
             return None
@@ -145,4 +151,4 @@ def _put_probe(client: Any, bucket: str, key: str, content: bytes, **condition: 
 
 def _put(client: Any, bucket: str, key: str, content: bytes, **condition: str) -> str:
     response = client.put_object(Bucket=bucket, Key=key, Body=content, ContentType="application/json", **condition)
-    return str(response["ETag"])
+    return read_field(response, "ETag")

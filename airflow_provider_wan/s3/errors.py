@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from botocore.exceptions import BotoCoreError, ClientError
 
 #: S3 has responded with an error.
@@ -10,11 +13,18 @@ S3ResponseError = ClientError
 #: What a call of an S3 client can raise. Reading a body can raise :class:`OSError`, too.
 S3_ERRORS = (BotoCoreError, ClientError)
 
+ENDPOINT_REMEDY = (
+    "check the endpoint_url of the AWS connection, and whether a proxy or a login page answers in its place"
+)
 
-class TruncatedListError(BotoCoreError):
-    """A list ends before its end, and does not say where it goes on."""
 
-    fmt = "the server cuts its list of objects off, and does not say how to read on: it has to implement ListObjectsV2"
+class S3ProtocolError(BotoCoreError):
+    """A response that S3 does not give: that of something before it, or of a server that lacks a part of S3.
+
+    :param reason: what is wrong with the response, and what to do about it.
+    """
+
+    fmt = "{reason}"
 
 
 _NOT_FOUND = ("404", "NoSuchKey", "NotFound")  # the first is that of a HEAD, whose response has no body
@@ -36,6 +46,18 @@ def get_http_status(error: Exception) -> int:
     if not isinstance(error, ClientError):
         return 0
     return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+
+
+def read_field(response: Mapping[str, Any], name: str) -> str:
+    """Return a field that every response of S3 to a request of this kind has.
+
+    :param response: response to a request, as boto3 describes it.
+    :param name: name of the field.
+    :raises S3ProtocolError: if it is not there.
+    """
+    if not (value := response.get(name)):
+        raise S3ProtocolError(reason=f"a response without {name} is none of S3: {ENDPOINT_REMEDY}")
+    return str(value)
 
 
 def is_not_found(error: Exception) -> bool:
@@ -60,7 +82,7 @@ def describe_s3_error(error: Exception, uri: str) -> str:
     :param error: what a call of an S3 client raised.
     :param uri: the location.
     """
-    if isinstance(error, TruncatedListError):
+    if isinstance(error, S3ProtocolError):
         return f"S3 at {uri}: {error}"
     code = get_error_code(error)
     operation = f"{error.operation_name} " if isinstance(error, ClientError) else ""

@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
+from airflow_provider_wan.s3.errors import read_field
+
 PART_BYTES = 8 * 1024 * 1024
 #: Parts in flight while the next one fills: with these, memory is at most four parts.
 PARTS_IN_FLIGHT = 3
@@ -33,7 +35,7 @@ class MultipartUpload:
         self._client = client
         self._target = {"Bucket": bucket, "Key": key}
         created = client.create_multipart_upload(**self._target, ContentType=content_type, Metadata=dict(metadata))
-        self._target["UploadId"] = str(created["UploadId"])
+        self._target["UploadId"] = read_field(created, "UploadId")
         self._parts: dict[int, dict[str, Any]] = {}
 
     def upload_part(self, number: int, body: bytes | bytearray) -> None:
@@ -61,7 +63,7 @@ class MultipartUpload:
                 CopySourceIfMatch=etag,
                 CopySourceRange=f"bytes={first}-{min(first + COPY_PART_BYTES, size) - 1}",
             )
-            self._add(number, response["CopyPartResult"])
+            self._add(number, response.get("CopyPartResult", {}))
 
     def complete(self, condition: Mapping[str, str]) -> str:
         """Make the object appear.
@@ -71,7 +73,7 @@ class MultipartUpload:
         """
         parts = [self._parts[number] for number in sorted(self._parts)]
         response = self._client.complete_multipart_upload(**self._target, MultipartUpload={"Parts": parts}, **condition)
-        return str(response["ETag"]).strip('"')
+        return read_field(response, "ETag").strip('"')
 
     def abort(self) -> None:
         """Remove the parts. Errors are ignored: S3's lifecycle rule removes what remains."""
@@ -79,7 +81,7 @@ class MultipartUpload:
             self._client.abort_multipart_upload(**self._target)
 
     def _add(self, number: int, response: Mapping[str, Any]) -> None:
-        part = {"PartNumber": number, "ETag": response["ETag"]}
+        part = {"PartNumber": number, "ETag": read_field(response, "ETag")}
         # Where boto3 sent a checksum with the part, S3 wants it again on completion.
         part |= {name: response[name] for name in response if name.startswith("Checksum") and name != "ChecksumType"}
         self._parts[number] = part
@@ -140,7 +142,7 @@ class ObjectWriter:
             response = self._client.put_object(
                 Bucket=self._bucket, Key=self._key, Body=self._buffer, **attributes, **(condition or {})
             )
-            etag = str(response["ETag"]).strip('"')
+            etag = read_field(response, "ETag").strip('"')
         else:
             if self._filled:
                 del self._buffer[self._filled :]

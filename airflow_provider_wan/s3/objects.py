@@ -11,7 +11,14 @@ from xml.etree import ElementTree
 
 from botocore.exceptions import ClientError
 
-from airflow_provider_wan.s3.errors import TruncatedListError, get_error_code, is_not_found, may_be_absent
+from airflow_provider_wan.s3.errors import (
+    ENDPOINT_REMEDY,
+    S3ProtocolError,
+    get_error_code,
+    is_not_found,
+    may_be_absent,
+    read_field,
+)
 
 
 def find_object(client: Any, bucket: str, key: str, *, forbidden_is_absent: bool = False) -> dict[str, Any] | None:
@@ -30,6 +37,7 @@ def find_object(client: Any, bucket: str, key: str, *, forbidden_is_absent: bool
         if is_not_found(error) or (forbidden_is_absent and may_be_absent(error)):
             return None
         raise
+    read_field(head, "ETag")
     # A proxy that capitalizes the names of headers capitalizes these, too.
     return {**head, "Metadata": {name.lower(): value for name, value in head.get("Metadata", {}).items()}}
 
@@ -122,7 +130,7 @@ def list_objects(
     :param after: key after which the list begins.
     :param until: last key of the list; None for no limit.
     :raises botocore.exceptions.ClientError: if S3 refuses the request.
-    :raises TruncatedListError: if there are more objects, and S3 does not say how to list them.
+    :raises S3ProtocolError: if the response is no list, or there are more objects and it does not say how to read on.
     """
     _read_lists_fast(client)
     start = {"StartAfter": after} if after else {}
@@ -133,7 +141,10 @@ def list_objects(
             if item["Key"] > after:  # some stores list from the beginning nevertheless
                 yield item
         if page.get("IsTruncated") and not page.get("NextContinuationToken"):
-            raise TruncatedListError
+            raise S3ProtocolError(
+                reason="the server cuts its list of objects off, and does not say how to read on: it has to implement "
+                "ListObjectsV2"
+            )
 
 
 def _read_lists_fast(client: Any) -> None:
@@ -144,7 +155,12 @@ def _read_lists_fast(client: Any) -> None:
 
 
 def _parse_contents(response_dict: dict[str, Any], customized_response_dict: dict[str, Any], **_: Any) -> None:
-    """Move the objects of a page from its XML into its result. What is odd is left to botocore's parser."""
+    """Move the objects of a page from its XML into its result. What is odd is left to botocore's parser.
+
+    :raises S3ProtocolError: if there is no XML, which botocore takes for a list without objects.
+    """
+    if response_dict.get("status_code", 200) < 300 and not response_dict["body"].strip():
+        raise S3ProtocolError(reason=f"an empty response is no list of objects: {ENDPOINT_REMEDY}")
     try:
         root = ElementTree.fromstring(response_dict["body"])
         if root.tag.rpartition("}")[2] != "ListBucketResult":
@@ -186,4 +202,4 @@ def get_etag(response: dict[str, Any]) -> str:
 
     :param response: response to a GET, HEAD or PUT.
     """
-    return str(response["ETag"]).strip('"')
+    return read_field(response, "ETag").strip('"')

@@ -19,14 +19,17 @@ from airflow_provider_wan.media.fetch import ResultHosts
 from airflow_provider_wan.media.image_fit import Fit, FitOptions
 from airflow_provider_wan.media.ingest import Delivery, MediaIngester, MediaKind
 from airflow_provider_wan.media.source import MediaSource
+from airflow_provider_wan.s3.errors import S3ProtocolError
 from airflow_provider_wan.s3.multipart import PART_BYTES, ObjectWriter
 from airflow_provider_wan.s3.objects import _parse_contents, list_objects
 from dev.seaweed import SeaweedFS
+from dev.testkit import scripted_server as wire
 from dev.testkit.ledger import a_claim
 from dev.testkit.media_files import picture
 from dev.testkit.result_host import ResultHost, body
 from dev.testkit.s3_folder import BUCKET, Folder
 from dev.testkit.s3_proxy import S3Proxy
+from dev.testkit.scripted_server import WireServer
 from tests.integration.test_archive import CLIP, LONG, finished
 
 Connect = Callable[..., None]
@@ -285,6 +288,16 @@ def test_a_store_whose_address_is_in_the_environment_gets_no_checksums_either(
         create("aws_default").put_object(Bucket=BUCKET, Key="plain", Body=b"a")
         assert len(proxy.writes) == 1
         assert proxy.refused == []
+
+
+@pytest.mark.parametrize("create", [create_s3_client, create_signing_client])
+def test_a_store_that_redirects_to_https_is_named_with_the_remedy(
+    connect: Connect, create: Callable[[str], Any]
+) -> None:
+    with WireServer([wire.answers(301, {}, "Location: https://store.example.com/")]) as server:
+        connect(server.url.removesuffix("/api"))
+        with pytest.raises(S3ProtocolError, match=r"redirect to https://store\.example\.com/.*endpoint_url"):
+            create("aws_default").get_object(Bucket=BUCKET, Key="any")
 
 
 @pytest.mark.parametrize("options", [{"Acl": "private"}, ["private"], "private"])

@@ -25,7 +25,7 @@ from airflow_provider_wan.ledger.stores.base import (
     validate_fingerprint,
 )
 from airflow_provider_wan.s3.conditional import find_condition_fault, read_version, write_if
-from airflow_provider_wan.s3.errors import S3_ERRORS, TruncatedListError, get_error_code, get_http_status
+from airflow_provider_wan.s3.errors import S3_ERRORS, S3ProtocolError, get_error_code, get_http_status
 from airflow_provider_wan.s3.objects import list_first_page, list_objects
 from airflow_provider_wan.s3.uri import build_s3_uri
 
@@ -176,5 +176,5 @@ class S3Store:
             hint = " The credentials need s3:GetObject, s3:PutObject and s3:ListBucket there."
         elif code == "NoSuchBucket":
             hint = " The bucket does not exist."
-        name = str(error) if isinstance(error, TruncatedListError) else f"{type(error).__name__} {code}".strip()
+        name = str(error) if isinstance(error, S3ProtocolError) else f"{type(error).__name__} {code}".strip()
         return LedgerUnavailableError(f"The ledger at {self.uri} can't be {verb}: {name}.{hint}")

@@ -12,7 +12,7 @@ from botocore.awsrequest import AWSResponse
 
 from airflow_provider_wan.ledger import open_store
 from airflow_provider_wan.ledger.errors import LedgerUnavailableError
-from airflow_provider_wan.s3.errors import S3_ERRORS, TruncatedListError, describe_s3_error
+from airflow_provider_wan.s3.errors import S3_ERRORS, S3ProtocolError, describe_s3_error
 from airflow_provider_wan.s3.objects import list_first_page, list_objects
 
 KEYS = [f"ledger/{number:04x}.json" for number in range(0, 65536, 13000)]
@@ -66,7 +66,7 @@ def test_a_list_that_is_cut_off_without_a_next_page_is_an_error_and_not_the_whol
     assert list_first_page(client, "b", "ledger/")[1]
     with pytest.raises(S3_ERRORS) as raised:
         list(list_objects(client, "b", "ledger/"))
-    assert isinstance(raised.value, TruncatedListError)
+    assert isinstance(raised.value, S3ProtocolError)
     assert "ListObjectsV2" in describe_s3_error(raised.value, "s3://b/ledger/")
     store = open_store("s3://b/ledger", s3_client=lambda: client)
     with pytest.raises(LedgerUnavailableError, match=r"can't be listed: .*ListObjectsV2"):
