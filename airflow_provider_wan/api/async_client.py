@@ -7,6 +7,7 @@ It sends each request once and does not retry: the caller polls again anyway.
 from __future__ import annotations
 
 import asyncio
+import ssl
 from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 from urllib.parse import urlencode
@@ -58,6 +59,7 @@ class AiohttpTransport:
     def __init__(self, config: WanConfig) -> None:
         self._config = config
         self._session: aiohttp.ClientSession | None = None
+        self._context: ssl.SSLContext | None = None
         self._closed = False
 
     async def send(self, request: HttpRequest) -> HttpResponse:
@@ -68,7 +70,7 @@ class AiohttpTransport:
         # Quoting it anew would break the signature of an upload URL.
         url = URL(f"{request.url}?{urlencode(request.params)}" if request.params else request.url, encoded=True)
         proxy = self._config.network.find_proxy(request.url)
-        session = await self._open_session()
+        session, context = await self._open_session()
         headers = {"Content-Type": request.content_type} if request.content_type else {}
         if request.authorized:
             headers["Authorization"] = f"Bearer {self._config.api_key}"
@@ -82,6 +84,7 @@ class AiohttpTransport:
                 data=request.body,
                 headers=headers,
                 proxy=proxy,
+                ssl=context,
                 timeout=aiohttp.ClientTimeout(total=request.timeout, sock_connect=CONNECT_TIMEOUT),
                 allow_redirects=False,
             ) as response:
@@ -94,6 +97,8 @@ class AiohttpTransport:
                 names = {name.lower(): value for name, value in response.headers.items()}
                 return HttpResponse(response.status, names, bytes(body))
         except (TimeoutError, aiohttp.ClientError, OSError, ValueError) as error:
+            # A certificate may have been replaced: the next request reads a changed file again.
+            self._context = None
             unsent = isinstance(error, aiohttp.ClientConnectorError | aiohttp.InvalidURL)
             reason = describe_connection_error(error)
             if isinstance(error, TimeoutError) and not unsent:
@@ -103,19 +108,18 @@ class AiohttpTransport:
         # Not in the except clause: the chained error may hold the URL or headers.
         raise TransportError(reason, sent=not unsent)
 
-    async def _open_session(self) -> aiohttp.ClientSession:
+    async def _open_session(self) -> tuple[aiohttp.ClientSession, ssl.SSLContext]:
         import aiohttp
 
-        if self._session is None:
+        if (context := self._context) is None:
             # It reads files, which would block the loop.
-            context = await asyncio.to_thread(self._config.network.ssl_context)
-            if self._session is None and not self._closed:
-                # No trust_env: aiohttp would read ~/.netrc for each request, and reject our header if that has an
-                # entry.
-                self._session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=context))
+            context = self._context = await asyncio.to_thread(self._config.network.ssl_context)
+        if self._session is None and not self._closed:
+            # No trust_env: aiohttp would read ~/.netrc for each request, and reject our header if that has an entry.
+            self._session = aiohttp.ClientSession()
         if self._session is None or self._closed:
             raise TransportError("the session is closed", sent=False)
-        return self._session
+        return self._session, context
 
     async def close(self) -> None:
         """Close the session; later requests fail without being sent."""

@@ -270,6 +270,37 @@ def test_the_context_is_made_once_and_again_when_its_file_changes(ca: PrivateCA,
     assert settings.ssl_context() is not first
 
 
+@pytest.mark.parametrize("changed", ["ca", "client certificate"])
+def test_a_session_that_is_open_follows_a_file_that_is_replaced(tmp_path: Path, changed: str) -> None:
+    old, new = PrivateCA(tmp_path / "old"), PrivateCA(tmp_path / "new")
+    bundle, certificate = tmp_path / "bundle.pem", tmp_path / "client.pem"
+    network = NetworkSettings(ca_bundle=str(bundle), client_cert=str(certificate))
+
+    def install(server_ca: PrivateCA, client_ca: PrivateCA, time: int) -> ssl.SSLContext:
+        for path, content in ((bundle, server_ca.bundle), (certificate, client_ca.issue("client"))):
+            path.write_bytes(content.read_bytes())
+            os.utime(path, (time, time))
+        return server_ca.server_context("127.0.0.1", client_ca=client_ca.bundle)
+
+    async def poll() -> tuple[str, list[str]]:
+        client = AsyncWanClient(WanConfig(KEY, server.url, network=network))
+        try:
+            first = (await client.get_request("r1")).request_id
+            server.tls = install(new if changed == "ca" else old, new, 2)
+            results = []
+            for _ in range(2):
+                try:
+                    results.append((await client.get_request("r1")).request_id)
+                except errors.WanLookupError as error:
+                    results.append(type(error).__name__)
+            return first, results
+        finally:
+            await client.close()
+
+    with WireServer([wire.ACCEPTED], tls=install(old, old, 1)) as server:
+        assert asyncio.run(poll()) == ("r1", ["WanLookupError", "r1"])
+
+
 def test_without_settings_the_usual_certificates_are_trusted() -> None:
     context = NetworkSettings().ssl_context()
     assert context.verify_mode is ssl.CERT_REQUIRED
