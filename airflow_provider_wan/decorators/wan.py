@@ -16,10 +16,9 @@ from airflow.providers.common.compat.sdk import (
 
 from airflow_provider_wan.api.errors import WanError, WanLookupError, WanValidationError
 from airflow_provider_wan.api.redaction import strip_query
-from airflow_provider_wan.operators.base import mask_query
+from airflow_provider_wan.operators.base import is_web_url, mask_rendered_queries
 from airflow_provider_wan.operators.image_to_video import WanImageToVideoOperator
 from airflow_provider_wan.operators.task_result import fail_task
-from airflow_provider_wan.operators.wan import find_texts
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -99,8 +98,8 @@ class _WanI2VDecoratedOperator(DecoratedOperator, WanImageToVideoOperator):
 
     def _mask_secrets(self) -> None:
         super()._mask_secrets()
-        for text in find_texts([self.op_args, self.op_kwargs]):
-            mask_query(text)
+        mask_rendered_queries(self.op_args)
+        mask_rendered_queries(self.op_kwargs)
 
     def _apply(self, arguments: Mapping[str, Any]) -> None:
         for name, value in arguments.items():
@@ -134,7 +133,10 @@ def parse_returned(returned: Any) -> dict[str, Any]:
 
 
 def _strip_signature(value: Any) -> Any:
-    return strip_query(value) if isinstance(value, str) and value.startswith(("http://", "https://")) else value
+    """Return a value without the query strings of its URL, or of that of an ingested file."""
+    if isinstance(value, Mapping):
+        return {name: _strip_signature(each) for name, each in value.items()}
+    return strip_query(value) if is_web_url(value) else value
 
 
 def wan_i2v_task(

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import fields
 from datetime import timedelta
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeGuard
 
 from airflow.providers.common.compat.sdk import BaseOperator, conf, mask_secret
 
@@ -37,13 +37,49 @@ OPTIONAL_FIELDS = (
 )
 
 
+def is_web_url(value: object) -> TypeGuard[str]:
+    """Return whether a value is the text of an http(s) URL.
+
+    :param value: any value.
+    """
+    return isinstance(value, str) and value.strip().lower().startswith(("http://", "https://"))
+
+
 def mask_query(url: object) -> None:
     """Mask the query string of a URL in logs and rendered fields, since it may be a signature.
 
     :param url: any value; only a text that is an http(s) URL with a query string is masked.
     """
-    if isinstance(url, str) and url.startswith(("http://", "https://")) and (query := url_query(url)):
+    if is_web_url(url) and (query := url_query(url.strip())):
         mask_secret(query)
+
+
+def mask_rendered_queries(value: object) -> None:
+    """Mask the query strings of the URLs in a value, as far as Airflow shows it as a rendered field.
+
+    Airflow cuts a long field off. To mask all URLs of a long list would take minutes: the time that it takes to add one
+    secret grows with the number of secrets.
+
+    :param value: plain values.
+    """
+    left = conf.getint("core", "max_templated_field_length", fallback=4096)
+    for text in find_texts(value):
+        if left <= 0:
+            return
+        mask_query(text)
+        left -= len(text)
+
+
+def find_texts(value: Any) -> Iterator[str]:
+    """Yield the texts in a value and in what it contains.
+
+    :param value: plain values.
+    """
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping | list | tuple):
+        for each in value.values() if isinstance(value, Mapping) else value:
+            yield from find_texts(each)
 
 
 def _get_default(operator: type[Any], name: str, required: Any) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import timedelta
 from functools import cached_property
@@ -33,7 +33,7 @@ from airflow_provider_wan.links.wan import WanClipsLink
 from airflow_provider_wan.operators import ledger_context
 from airflow_provider_wan.operators.arguments import parse_clip_field, parse_seconds, parse_usd
 from airflow_provider_wan.operators.assets import emit_asset_events
-from airflow_provider_wan.operators.base import CLIP_FIELDS, WanClipBaseOperator
+from airflow_provider_wan.operators.base import CLIP_FIELDS, WanClipBaseOperator, find_texts, mask_query
 from airflow_provider_wan.operators.media_ref import MediaRef
 from airflow_provider_wan.operators.task_result import (
     build_clip_extra,
@@ -560,21 +560,28 @@ class WanRequestOperator(WanI2VOperator):
         :param jinja_env: Jinja's environment.
         :param seen_oids: ids of objects that are rendered.
         """
-        is_payload = content is getattr(self, "payload", None)
-        if not is_payload or not isinstance(content, dict):
+        # What a mapped task gets from another task is in seen_oids: it is not a template.
+        if content is not getattr(self, "payload", None) or id(content) in (seen_oids or ()):
             return super().render_template(content, context, jinja_env, seen_oids)
+        return self._render_payload(content, context, jinja_env, seen_oids)
+
+    def _render_payload(self, value: Any, context: Context, jinja_env: Any, seen_oids: set[int] | None) -> Any:
+        if isinstance(value, list):
+            return [self._render_payload(each, context, jinja_env, seen_oids) for each in value]
+        if not isinstance(value, dict):
+            return super().render_template(value, context, jinja_env, seen_oids)
         rendered = {}
-        for name, value in content.items():
-            if name in PROMPT_PARAMETERS and isinstance(value, str):
+        for name, each in value.items():
+            if name in PROMPT_PARAMETERS and isinstance(each, str):
                 with self._rendering_text(jinja_env) as text_env:
-                    rendered[name] = super().render_template(value, context, text_env, seen_oids)
+                    rendered[name] = super().render_template(each, context, text_env, seen_oids)
             else:
-                rendered[name] = super().render_template(value, context, jinja_env, seen_oids)
+                rendered[name] = self._render_payload(each, context, jinja_env, seen_oids)
         return rendered
 
     def _mask_secrets(self) -> None:
-        for query in filter(None, map(url_query, find_texts(self.payload))):
-            mask_secret(query)
+        for text in find_texts(self.payload):
+            mask_query(text)
 
     def _register_prompts(self) -> None:
         for prompt in find_prompts(self.payload):
@@ -588,18 +595,6 @@ class WanRequestOperator(WanI2VOperator):
     def _estimate_cost(self, resolution: str, seconds: float, model: str) -> float | None:
         cost = parse_usd(self.request_cost, "request_cost")
         return cost if cost is not None else super()._estimate_cost(resolution, seconds, model)
-
-
-def find_texts(value: Any) -> Iterator[str]:
-    """Yield the texts in a value and in what it contains.
-
-    :param value: plain values.
-    """
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, Mapping | list | tuple):
-        for each in value.values() if isinstance(value, Mapping) else value:
-            yield from find_texts(each)
 
 
 def check_max_cost(claim: LedgerEntry, max_cost: float | None) -> None:

@@ -22,7 +22,7 @@ from airflow_provider_wan.operators.arguments import (
     parse_seconds,
 )
 from airflow_provider_wan.operators.assets import add_default_outlet, build_asset, emit_asset_events
-from airflow_provider_wan.operators.base import WanClipBaseOperator
+from airflow_provider_wan.operators.base import WanClipBaseOperator, mask_rendered_queries
 from airflow_provider_wan.traces import record_span
 from airflow_provider_wan.triggers.cancellation import ON_KILL_SECONDS, CancelPolicy
 from airflow_provider_wan.triggers.deferral import MIN_DEFERRAL_SECONDS, compute_end_time, deferral_timeout
@@ -164,6 +164,10 @@ class WanI2VBatchOperator(WanClipBaseOperator):
         from airflow_provider_wan.operators.batch_setup import MAX_S3_CONNECTIONS
 
         return create_signing_client(self.aws_conn_id, self.s3_options, max_connections=MAX_S3_CONNECTIONS)
+
+    def _mask_secrets(self) -> None:
+        mask_rendered_queries(self.manifest)
+        mask_rendered_queries(self.audio_url)
 
     def upload(self, data: bytes, file_type: str) -> str:
         """Upload an image to the API, on a connection of the calling thread.

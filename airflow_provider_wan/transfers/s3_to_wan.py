@@ -13,6 +13,8 @@ from airflow_provider_wan.operators.assets import emit_asset_events
 from airflow_provider_wan.operators.base import WanBaseOperator, mask_query
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from airflow.providers.common.compat.sdk import Context
 
     from airflow_provider_wan.media.ingest import IngestedMedia
@@ -100,13 +102,11 @@ class S3ToWanOperator(WanBaseOperator):
         self.clip_duration = clip_duration
         self._result: dict[str, Any] | None = None
 
-    def render_template_fields(self, context: Context, jinja_env: Any = None) -> None:
-        """Render, and mask the secret in the URL before Airflow stores the rendered fields.
-
-        :param context: Airflow's context.
-        :param jinja_env: Jinja's environment.
-        """
-        super().render_template_fields(context, jinja_env)
+    def _do_render_template_fields(
+        self, parent: Any, template_fields: Iterable[str], context: Context, jinja_env: Any, seen_oids: set[int]
+    ) -> None:
+        """Render the fields, of mapped tasks too, and mask the secret in the URL before Airflow stores them."""
+        super()._do_render_template_fields(parent, template_fields, context, jinja_env, seen_oids)
         mask_query(self.source)
 
     def execute(self, context: Context) -> dict[str, Any]:

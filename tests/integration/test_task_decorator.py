@@ -191,6 +191,17 @@ def test_signatures_in_arguments_of_the_function_are_masked_before_its_fields_ar
     assert masked == ["X-Amz-Signature=c0ffee", "X-Amz-Signature=decaf"]
 
 
+@pytest.mark.parametrize("url", [SIGNED, SIGNED.replace("https", "HTTPS")])
+def test_what_a_resumed_task_needs_is_stored_without_signatures(decorated: DecoratedTask, url: str) -> None:
+    returned = {"source": url, "target": "s3://b/", "audio_url": {"url": url, "sha256": "0" * 64}}
+    with pytest.raises(AirflowFailException, match="target"):
+        decorated.run(returned)
+
+    plain = url.partition("?")[0]
+    stored = decorated.xcoms[ARGUMENTS_XCOM_KEY]
+    assert stored == {"source": plain, "target": "s3://b/", "audio_url": {"url": plain, "sha256": "0" * 64}}
+
+
 def test_a_mapped_function_has_a_task_for_each_image() -> None:
     with DAG("dag", schedule=None) as dag:
 

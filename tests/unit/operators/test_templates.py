@@ -18,6 +18,7 @@ from airflow_provider_wan.operators.image_to_video import WanImageToVideoOperato
 from airflow_provider_wan.operators.wan import WanI2VOperator, WanRequestOperator
 from airflow_provider_wan.operators.wan_batch import WanI2VBatchOperator
 from airflow_provider_wan.task_groups.wan import image_to_video
+from airflow_provider_wan.transfers.s3_to_wan import S3ToWanOperator
 from tests.unit.operators.conftest import IMAGE
 
 
@@ -156,6 +157,71 @@ def test_a_template_without_a_value_does_not_choose_an_account_a_ledger_or_rows(
 def test_rows_without_a_value_are_refused() -> None:
     with pytest.raises(WanValidationError, match="rows=None"):
         parse_row_range("None")
+
+
+def render_mapped(operator_class: Any, **values: Any) -> Any:
+    """Render a mapped task as Airflow does, with values that another task has returned."""
+    with DAG("dag", schedule=None, render_template_as_native_obj=True):
+        partial = {"model": "other"} if operator_class is WanRequestOperator else {}
+        mapped = operator_class.partial(task_id="task", **partial).expand(**{each: [values[each]] for each in values})
+    task = mapped.unmap(values)
+    task._do_render_template_fields(
+        parent=task,
+        template_fields=mapped.template_fields,
+        context={},
+        jinja_env=mapped.get_template_env(),
+        seen_oids=set(map(id, values.values())),
+    )
+    return task
+
+
+def test_a_payload_that_another_task_has_returned_is_no_template() -> None:
+    payload = {"prompt": "A sign says {{ 7 * 7 }} {%", "frames": ["{{ 1 }}"]}
+    assert render_mapped(WanRequestOperator, payload=payload).payload == payload
+
+
+def test_prompts_anywhere_in_a_raw_payload_stay_text_where_templates_are_native() -> None:
+    payload = {"input": {"prompt": "{{ text }}", "frames": "{{ 3 }}"}, "shots": [{"prompt": "{{ text }}"}]}
+    with DAG("dag", schedule=None, render_template_as_native_obj=True):
+        operator = WanRequestOperator(task_id="clip", model="other", payload=payload)
+
+    operator.render_template_fields({"text": "[1, 2]"})  # type: ignore[typeddict-unknown-key]
+
+    assert operator.payload == {"input": {"prompt": "[1, 2]", "frames": 3}, "shots": [{"prompt": "[1, 2]"}]}
+
+
+SIGNED = "HTTPS://images.example.com/cat.png?X-Amz-Signature=c0ffee"
+
+
+@pytest.mark.parametrize(
+    ("operator_class", "values"),
+    [
+        (S3ToWanOperator, {"source": SIGNED}),
+        (WanImageToVideoOperator, {"source": f" {SIGNED}", "target": "s3://b/a.mp4"}),
+        (WanI2VBatchOperator, {"manifest": [{"image": SIGNED}], "output_prefix": "s3://b/out/"}),
+        (WanRequestOperator, {"payload": {"input": {"image": SIGNED, "prompt": "Who is it? A cat"}}}),
+    ],
+)
+def test_signatures_are_masked_before_the_fields_of_a_mapped_task_are_stored(
+    operator_class: Any, values: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    masked: list[str] = []
+    for module in ("base", "wan"):
+        monkeypatch.setattr(f"airflow_provider_wan.operators.{module}.mask_secret", masked.append)
+
+    render_mapped(operator_class, **values)
+
+    assert masked == ["X-Amz-Signature=c0ffee"]
+
+
+def test_of_a_long_list_only_what_airflow_shows_is_masked(monkeypatch: pytest.MonkeyPatch) -> None:
+    masked: list[str] = []
+    monkeypatch.setattr("airflow_provider_wan.operators.base.mask_secret", masked.append)
+    images = [f"https://images.example.com/{number}.png?X-Amz-Signature={'0' * 400}{number}" for number in range(1000)]
+
+    render_mapped(WanI2VBatchOperator, manifest=images, output_prefix="s3://b/out/")
+
+    assert str(images)[:4096].count("Signature") <= len(masked) <= 12
 
 
 @pytest.mark.parametrize("text", ["2026", "[1, 2]"])
