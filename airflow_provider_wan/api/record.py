@@ -20,6 +20,7 @@ log = logging.getLogger(__name__)
 _MAX_REASON = 500
 _MAX_ID = 512
 _MAX_WORD = 80
+_MAX_COUNT = 1_000_000_000
 
 
 class RequestStatus(StrEnum):
@@ -199,11 +200,11 @@ class RequestPage:
                 records.append(RequestRecord.parse(row))
             except WanProtocolError as error:
                 log.warning("An element of the API's list is skipped: %s", error)
-        total, has_more = response.get("total"), response.get("has_more")
+        has_more = response.get("has_more")
         return cls(
             records=tuple(records),
             size=len(rows),
-            total=total if isinstance(total, int) and not isinstance(total, bool) else None,
+            total=_parse_count(response.get("total")),
             has_more=has_more if isinstance(has_more, bool) else None,
         )
 
@@ -379,6 +380,13 @@ def _parse_time_text(text: str) -> float | None:
         return moment.timestamp() if moment.tzinfo else None
     except (ValueError, OverflowError):
         return None
+
+
+def _parse_count(value: object) -> int | None:
+    # Some services write -1, or the greatest number there is, for an unknown one.
+    if isinstance(value, bool) or not isinstance(value, int):
+        return None
+    return value if 0 <= value < _MAX_COUNT else None
 
 
 def _parse_text(value: object) -> str | None:

@@ -128,6 +128,11 @@ def test_a_page_leaves_out_what_it_can_not_read_and_still_counts_it() -> None:
     assert (page.size, page.total, page.has_more) == (2, 2, False)
 
 
+@pytest.mark.parametrize("total", [-1, 10**400, 2**63 - 1, True, 2.0, "2"])
+def test_a_total_that_can_not_be_one_says_nothing(total: object) -> None:
+    assert RequestPage.parse({"requests": [answer()], "total": total}).total is None
+
+
 def test_a_page_without_totals_says_so() -> None:
     page = RequestPage.parse({"requests": []})
     assert (page.total, page.has_more) == (None, None)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import random
 import time
 from collections.abc import AsyncIterator, Callable
@@ -213,6 +214,20 @@ async def test_garbage_of_every_kind_is_tolerated(api: Any, requests: Any) -> No
     api.bend = lambda request: roll.choice(kinds)(request) if roll.random() < 0.4 else None
     await wait_all(api, requests)
     holds(api)
+
+
+async def test_totals_that_make_no_sense_hurt_nobody(api: Any) -> None:
+    requests = api.add(30)
+    totals = itertools.cycle([30, 2**63 - 1, -1, 10**400])
+
+    def add_total(request: Any) -> web.Response | None:
+        if not is_list(request):
+            return None
+        other = {"request_id": "other", "status": "queued"}
+        return web.json_response({"requests": [other], "total": next(totals), "has_more": True})
+
+    api.bend = add_total
+    await wait_all(api, requests)
 
 
 async def test_times_that_make_no_sense_hurt_nobody(api: Any) -> None:
