@@ -6,6 +6,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -16,7 +17,7 @@ from urllib.parse import unquote, urlsplit
 from airflow_provider_wan.api.errors import WanValidationError
 from airflow_provider_wan.api.network import FROM_ENVIRONMENT, NetworkSettings
 from airflow_provider_wan.api.redaction import public_url
-from airflow_provider_wan.media.fetch import CHUNK_BYTES, CONNECT_TIMEOUT, READ_TIMEOUT
+from airflow_provider_wan.media.fetch import CHUNK_BYTES, CONNECT_TIMEOUT, READ_TIMEOUT, break_off
 from airflow_provider_wan.media.object_storage import ObjectStorage, is_object_uri, require_storage
 from airflow_provider_wan.media.spool import SpooledContent
 from airflow_provider_wan.s3.uri import is_s3_uri, parse_s3_uri, split_s3_uri
@@ -24,6 +25,8 @@ from airflow_provider_wan.s3.uri import is_s3_uri, parse_s3_uri, split_s3_uri
 _SCHEMES = "must be s3://bucket/key, gs:// or abfs:// likewise, a local path, file:///path, or an http(s) URL"
 _REMEDY = "Check the address and the permission to read it"
 _LATER = "Retry or clear this task; if that does not help, check the connection to it"
+#: Seconds for a whole file on the web, however slowly its host sends.
+MAX_READ_SECONDS = 300.0
 #: HTTP statuses after which a later request may succeed.
 _TRANSIENT = (408, 425, 429, 500, 502, 503, 504)
 
@@ -193,8 +196,12 @@ class MediaSource:
 
         from airflow_provider_wan.media.web import WebError, is_web_page, open_url, suggest_direct_url
 
+        until = time.time() + MAX_READ_SECONDS
         try:
-            with open_url(self.text, network, timeout=(CONNECT_TIMEOUT, READ_TIMEOUT)) as response:
+            with (
+                open_url(self.text, network, timeout=(CONNECT_TIMEOUT, READ_TIMEOUT)) as response,
+                break_off(response, until),
+            ):
                 if response.status_code in _TRANSIENT:
                     reason = f"HTTP {response.status_code}"
                     raise SourceUnavailableError(f"{self.public_uri} can't be read now: {reason}. {_LATER}")
@@ -203,6 +210,8 @@ class MediaSource:
                 length = response.headers.get("Content-Length", "")
                 check(int(length) if length.isdigit() else 0)
                 data = _read_chunks(response.iter_content(CHUNK_BYTES), check)
+                if time.time() >= until:
+                    raise requests.Timeout
                 if is_web_page(data, response.headers.get("Content-Type", "")):
                     rule, remedy = "is a web page, and not a file", suggest_direct_url(response.url)
                     raise WanValidationError("source", self.public_uri, rule, remedy)
@@ -211,7 +220,10 @@ class MediaSource:
             raise SourceMissingError(str(error)) from None
         except requests.RequestException as error:
             # Its own text contains the URL with the query string.
-            raise SourceUnavailableError(f"{self.public_uri} broke off: {type(error).__name__}. {_LATER}") from None
+            fault = f"broke off: {type(error).__name__}"
+            if time.time() >= until:
+                fault = f"takes longer than {MAX_READ_SECONDS:.0f} s"
+            raise SourceUnavailableError(f"{self.public_uri} {fault}. {_LATER}") from None
 
 
 def _check_characters(text: str) -> None:

@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
+import time
 from urllib.parse import quote
 
 import pytest
@@ -10,10 +13,11 @@ import pytest
 from airflow_provider_wan.api.errors import WanUrlProbeError, WanValidationError
 from airflow_provider_wan.api.network import FROM_ENVIRONMENT
 from airflow_provider_wan.media.fetch import ResultHosts, open_result
-from airflow_provider_wan.media.source import MediaSource, SourceMissingError
+from airflow_provider_wan.media.source import MediaSource, SourceMissingError, SourceUnavailableError
 from airflow_provider_wan.media.url_probe import UrlKind, UrlProbe
 from airflow_provider_wan.s3.presign import PresignError, probe_url
 from dev.testkit.media_files import picture
+from dev.testkit.scripted_server import WireServer
 from dev.testkit.web_server import WebServer
 
 
@@ -31,6 +35,24 @@ def test_a_redirect_whose_location_is_raw_utf_8_is_followed(web_server: WebServe
     assert read_source(url) == picture()
     with open_result(url, ResultHosts(api_base_url="http://127.0.0.1:1")) as result:
         assert b"".join(result.pieces) == picture()
+
+
+@pytest.mark.parametrize("length", ["Content-Length: 1000000\r\n", ""], ids=["length", "no length"])
+def test_a_source_that_drips_is_given_up(monkeypatch: pytest.MonkeyPatch, length: str) -> None:
+    monkeypatch.setattr("airflow_provider_wan.media.source.MAX_READ_SECONDS", 1.0)
+
+    def drip(connection: socket.socket) -> None:
+        connection.sendall(f"HTTP/1.1 200 OK\r\n{length}\r\n".encode() + picture())
+        with contextlib.suppress(OSError):
+            for _ in range(60):
+                time.sleep(0.1)
+                connection.sendall(b"x")
+
+    with WireServer([drip]) as server:
+        started = time.monotonic()
+        with pytest.raises(SourceUnavailableError, match="takes longer than 1 s"):
+            read_source(server.url)
+    assert time.monotonic() - started < 3.0
 
 
 @pytest.mark.parametrize("location", ["http://127.0.0.1:99999/a.jpg", "http://[bad/a.jpg", "http://a..b/", "/\xff.jpg"])
