@@ -123,13 +123,20 @@ class WanBaseOperator(BaseOperator):
     def _do_render_template_fields(
         self, parent: Any, template_fields: Iterable[str], context: Context, jinja_env: Any, seen_oids: set[int]
     ) -> None:
-        """Render the fields. Those of ``OPTIONAL_FIELDS`` have their default if their template has no value."""
+        """Render the fields. Those of ``OPTIONAL_FIELDS`` have their default if their template has no value.
+
+        An image without a value is refused later: a model that can do without it would make another clip.
+        """
         templates = {name: getattr(parent, name, None) for name in template_fields}
         super()._do_render_template_fields(parent, templates, context, jinja_env, seen_oids)
         for name, template in templates.items():
             value = getattr(parent, name, None)
-            if name in OPTIONAL_FIELDS and isinstance(template, str) and (value is None or value == "None"):
+            if value is not None and not (isinstance(value, str) and value == "None"):
+                continue
+            if name in OPTIONAL_FIELDS and isinstance(template, str):
                 setattr(parent, name, _get_default(type(parent), name, value))
+            elif name == "img_url" and template is not None:
+                setattr(parent, name, "")
 
     @cached_property
     def s3(self) -> Any:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException, TaskDeferred
+from airflow.sdk import DAG
 
 from airflow_provider_wan.api import redaction
 from airflow_provider_wan.operators import wan as operator_module
@@ -104,6 +105,24 @@ def test_what_a_model_does_not_have_is_refused_and_not_paid_for(run: Any, api: A
     with pytest.raises(AirflowFailException, match=field):
         run.try_(**arguments)
     assert api.accepted() == []
+
+
+@pytest.mark.parametrize("native", [True, False])
+def test_a_template_without_an_image_is_refused_by_a_model_that_can_do_without_one(
+    run: Any, api: Any, native: bool
+) -> None:
+    with DAG("dag", schedule=None, render_template_as_native_obj=native):
+        operator = run.operator(model="wan2.7-i2v", img_url="{{ value }}", last_frame=FRAME, deferrable=False)
+    operator.render_template_fields({"value": None})
+    with pytest.raises(AirflowFailException, match="first_frame"):
+        operator.execute(run.context())
+    assert api.accepted() == []
+
+
+def test_a_model_that_can_do_without_an_image_needs_none(run: Any, api: Any) -> None:
+    run.try_(model="wan2.7-i2v", img_url=None, last_frame=FRAME)
+    _, payload = sent_payload(api)
+    assert (payload["last_frame"], payload.get("first_frame")) == (FRAME, None)
 
 
 def test_a_price_of_one_model_is_not_taken_for_that_of_another(run: Any, api: Any) -> None:
