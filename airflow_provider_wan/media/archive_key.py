@@ -215,7 +215,10 @@ class ArchiveKey:
             return
         with contextlib.suppress(Exception):
             if before is None:
-                delete_object(self._client, self._bucket, self._record_key)
+                # There may be the record of another task by now, which took the claim over.
+                stored = read_version(self._client, self._bucket, self._record_key)
+                if stored is not None and stored[0] == self._record[0]:
+                    delete_object(self._client, self._bucket, self._record_key)
             else:
                 write_if(self._client, self._bucket, self._record_key, before[0], version=self._record[1])
 

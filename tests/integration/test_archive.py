@@ -506,6 +506,24 @@ def test_a_claim_of_a_task_that_died_is_taken_over_after_a_while_and_at_once_by_
     assert archive(folder).store(finished(url, "req-3"), BUCKET, folder.key("b.mp4")).request_id == "req-3"
 
 
+def test_a_task_whose_claim_was_taken_over_leaves_the_record_of_the_other(
+    folder: Folder, seaweed: SeaweedFS, host: ResultHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("airflow_provider_wan.media.archive_key.MAX_CLAIM_AGE", 0.0)
+    key, slow = folder.key("a.mp4"), seaweed.client()
+    other = finished(host.play(body(LONG), path="/other.mp4"), "req-2")
+
+    def stand_still(params: dict[str, Any], **_: Any) -> None:
+        if params["url_path"].endswith("a.mp4") and folder.names() == ["a.json"]:
+            archive(folder).store(other, BUCKET, key)
+
+    slow.meta.events.register("before-call.s3.PutObject", stand_still)
+    with pytest.raises(WanValidationError, match="holds the clip of request req-2"):
+        ClipArchive(slow, LOCAL).store(finished(host.play(body(CLIP)), "req-1"), BUCKET, key)
+    assert json.loads(folder.get("a.json"))["request_id"] == "req-2"
+    assert folder.get("a.mp4") == LONG
+
+
 def test_behind_a_proxy_that_rewrites_etags_a_clip_is_archived_with_a_warning(
     folder: Folder, host: ResultHost, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
