@@ -244,8 +244,12 @@ class WanImageToVideoOperator(WanI2VOperator):
 
     def _parse_target(self) -> tuple[str, str]:
         from airflow_provider_wan.operators.archiving import validate_clip_key
-        from airflow_provider_wan.s3.uri import parse_s3_uri
+        from airflow_provider_wan.s3.uri import is_s3_uri, parse_s3_uri, split_s3_uri
 
         bucket, key = parse_s3_uri(self.target, "target")
         validate_clip_key("target", self.target, key)
+        source = str(self.source).strip()
+        if is_s3_uri(source) and split_s3_uri(source) == (bucket, key):
+            rule = "is the source: without its image, no retry could find the clip again"
+            raise WanValidationError("target", self.target, rule, "Choose another key")
         return bucket, key

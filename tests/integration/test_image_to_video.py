@@ -122,6 +122,16 @@ def test_what_can_not_succeed_is_refused_before_the_payment(
     assert sandbox.accepted() == []
 
 
+def test_the_image_is_not_overwritten_by_its_clip(task: ClipTask, folder: Folder, sandbox: SandboxServer) -> None:
+    image = folder.head("in.png")["ETag"]
+    for target in (folder.uri("in.png"), folder.uri("in.png").replace("s3://", "s3a://")):
+        with pytest.raises(AirflowFailException, match=r"target=.*is the source"):
+            task.run(target=target, replace=True)
+
+    assert sandbox.accepted() == []
+    assert folder.head("in.png")["ETag"] == image
+
+
 def test_an_image_that_is_cropped_elsewhere_is_another_clip(
     task: ClipTask, folder: Folder, sandbox: SandboxServer
 ) -> None:
