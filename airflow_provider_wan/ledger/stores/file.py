@@ -148,7 +148,9 @@ class FileStore:
             try:
                 os.link(part, path)
             except FileExistsError:
-                return False
+                # NFS says so as well if it repeats a request whose response was lost: then the link is there.
+                if part.stat().st_nlink == 1:
+                    return False
             self._sync_folder(path.parent)
         return True
 

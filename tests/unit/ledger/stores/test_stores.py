@@ -51,6 +51,22 @@ def test_a_second_create_is_refused(store: Any) -> None:
     assert store.read(FINGERPRINT).entry == a_claim(ME)
 
 
+def test_a_link_that_nfs_makes_and_then_finds_there_is_a_created_entry(
+    store: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    link = os.link
+
+    def link_twice(source: Path, target: Path) -> None:
+        link(source, target)
+        link(source, target)
+
+    monkeypatch.setattr(os, "link", link_twice)
+    version = store.create(a_claim(ME))
+    assert store.read(FINGERPRINT).version == version
+    with pytest.raises(AlreadyExistsError):
+        store.create(a_claim(OTHER))
+
+
 def test_an_entry_that_has_changed_is_not_replaced(store: Any) -> None:
     old = store.create(a_claim())
     store.replace(record_intent(a_claim(), NOW), old)
