@@ -21,7 +21,7 @@ from airflow_provider_wan.api.redaction import clean_text, public_url, redact
 from airflow_provider_wan.api.request import MODELS, I2VRequest
 from airflow_provider_wan.api.wire import HttpRequest, HttpResponse, TransportError
 from airflow_provider_wan.cli.arguments import open_hook
-from airflow_provider_wan.cli.output import print_json
+from airflow_provider_wan.cli.output import format_line, print_json
 from airflow_provider_wan.s3.errors import S3_ERRORS, get_error_code, get_http_status
 
 if TYPE_CHECKING:
@@ -196,7 +196,7 @@ def _run(name: str, check: Callable[[], str | tuple[CheckStatus, str]]) -> Check
     except Exception as error:
         found = CheckStatus.FAILED, f"{type(error).__name__}: {error}"
     status, detail = (CheckStatus.OK, found) if isinstance(found, str) else found
-    return Check(name, status, " ".join(clean_text(redact(detail)).split()))
+    return Check(name, status, format_line(clean_text(redact(detail))))
 
 
 def _check_ledger(args: argparse.Namespace) -> str:

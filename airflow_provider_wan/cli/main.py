@@ -21,7 +21,13 @@ from airflow_provider_wan.cli.arguments import open_hook, open_ledger_store
 from airflow_provider_wan.cli.doctor import check_up
 from airflow_provider_wan.cli.harvest import harvest
 from airflow_provider_wan.cli.ledger import describe_entry, list_entries, list_unarchived
-from airflow_provider_wan.cli.output import keep_logs_out_of_the_output, print_error, print_json, show_skipped_entries
+from airflow_provider_wan.cli.output import (
+    format_line,
+    keep_logs_out_of_the_output,
+    print_error,
+    print_json,
+    show_skipped_entries,
+)
 from airflow_provider_wan.cli.spend import show_spending
 from airflow_provider_wan.ledger.entry import EntryState
 
@@ -252,4 +258,5 @@ def _format_line(entry: LedgerEntry) -> str:
     cost = "-" if entry.cost is None else f"${entry.cost:.2f}"
     request = entry.request_id or "-"
     detail = entry.archive_uri or (entry.outcome.error if entry.outcome and entry.outcome.error else "-")
-    return f"{entry.fingerprint}  {entry.state:<9}  {when}  {cost:>7}  {request}  {entry.owner.split('#')[0]}  {detail}"
+    owner = entry.owner.split("#")[0]
+    return f"{entry.fingerprint}  {entry.state:<9}  {when}  {cost:>7}  {request}  {owner}  {format_line(detail)}"

@@ -7,6 +7,7 @@ import contextlib
 import json
 import logging
 import os
+import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
@@ -14,6 +15,8 @@ from typing import Any
 
 from airflow_provider_wan.api.redaction import clean_text, redact
 from airflow_provider_wan.ledger.stores.base import read_entries
+
+_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 def format_time(seconds: float | None) -> str | None:
@@ -30,6 +33,14 @@ def format_usd(amount: float | None) -> str:
     :param amount: US dollars; None: unknown.
     """
     return "-" if amount is None else f"${amount:.2f}"
+
+
+def format_line(value: object) -> str:
+    """Return a value as one line of text: what the API says may have line breaks, and codes that control a terminal.
+
+    :param value: the value.
+    """
+    return " ".join(_CONTROLS.sub(" ", str(value)).split())
 
 
 def print_json(value: object) -> None:
@@ -61,7 +72,7 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> Non
     :param columns: headings.
     :param rows: rows of values.
     """
-    texts = [list(columns), *([str(cell) for cell in row] for row in rows)]
+    texts = [list(columns), *([format_line(cell) for cell in row] for row in rows)]
     widths = [max(len(row[index]) for row in texts) for index in range(len(columns))]
     right = [
         all(text[index].lstrip("$").replace(".", "").isdigit() for text in texts[1:]) for index in range(len(columns))
@@ -79,7 +90,7 @@ def print_error(error: BaseException) -> None:
 
     :param error: the error.
     """
-    text = " ".join(clean_text(redact(str(error))).split()) or "no reason given"
+    text = format_line(clean_text(redact(str(error)))) or "no reason given"
     print(f"wan-provider: {type(error).__name__}: {text}", file=sys.stderr)
 
 

@@ -74,6 +74,19 @@ def test_the_ledger_is_listed_with_one_line_per_entry(
     assert "1 entry" in captured.err
 
 
+def test_what_the_api_says_takes_one_line_and_controls_no_terminal(
+    ledger: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    outcome = entries.Outcome("refused:\nsee\r\n\x1b]0;title\x07\x1b[2J\u2028below \x9b31m", False, NOW)
+    open_store(ledger).create(replace(a_post(), state=EntryState.FAILED, outcome=outcome))
+    assert main(["ledger", "--ledger", ledger]) == 0
+    heading, line = capsys.readouterr().out.splitlines()
+    assert (heading.startswith("fingerprint"), line.isprintable()) == (True, True)
+    assert line.endswith("refused: see ]0;title [2J below 31m")
+    assert main(["reconcile", FINGERPRINT, "--ledger", ledger, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["messages"] == ["The entry is not in doubt; nothing to reconcile."]
+
+
 def test_the_list_can_be_filtered_by_state(
     store_in_doubt: Any, ledger: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
