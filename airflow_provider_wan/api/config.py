@@ -87,12 +87,13 @@ class WanConfig:
                 "organization_id", organization, "must be ASCII without line breaks", "Copy it again"
             )
         register_secret(self.api_key)
-        parts = urlsplit(self.base_url)
-        if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.username:
+        if not _is_base_url(self.base_url):
+            # What precedes the @ may be a password.
+            _, at, display = self.base_url.rpartition("@")
             raise WanValidationError(
                 "base_url",
-                f"{parts.scheme}://{parts.hostname or ''}{parts.path}",
-                "must be an http or https URL without user, password and query",
+                f"{'***@' if at else ''}{display}".partition("?")[0],
+                "must be an http or https URL without user, password, query and fragment",
                 f"The service's own is {DEFAULT_BASE_URL}",
             )
         object.__setattr__(self, "base_url", self.base_url.rstrip("/"))
@@ -156,6 +157,17 @@ class WanConfig:
     def cost(self, resolution: str, seconds: float, model: str = DEFAULT_MODEL) -> float | None:
         """Return the price of a clip in US dollars; see :func:`~airflow_provider_wan.api.pricing.compute_cost`."""
         return compute_cost(resolution, seconds, self.prices, model)
+
+
+def _is_base_url(text: str) -> bool:
+    """Return whether a text is an http or https URL to which a path can be added."""
+    try:
+        parts = urlsplit(text)
+        is_host = bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
+    has_more = any((parts.query, parts.fragment, parts.username, parts.password)) or " " in text
+    return parts.scheme in ("http", "https") and is_host and not has_more
 
 
 def validate_limits_uri(name: str, uri: str) -> None:

@@ -336,7 +336,9 @@ def _build_base_url(connection: Any) -> str:
     if "://" in host:
         return str(host)
     # The parts of a connection URI: wan://:key@host:port/path?__extra__=…
-    scheme = "http" if host.split(":")[0] in ("localhost", "127.0.0.1") else "https"
+    if host.count(":") > 1 and not host.startswith("["):
+        host = f"[{host}]"  # an address of IPv6, which Airflow takes out of its brackets
+    scheme = "http" if host.split(":")[0] in ("localhost", "127.0.0.1") or host.startswith("[::1]") else "https"
     port = f":{connection.port}" if connection.port else ""
     path = f"/{connection.schema.strip('/')}" if connection.schema else ""
     return f"{scheme}://{host}{port}{path}"

@@ -296,6 +296,12 @@ def test_the_key_is_in_no_representation() -> None:
         ("base_url", "console.gmicloud.ai"),
         ("base_url", "ftp://console.gmicloud.ai"),
         ("base_url", "https://me:pw@console.gmicloud.ai"),
+        ("base_url", "https://console.gmicloud.ai/api?key=1"),
+        ("base_url", "https://console.gmicloud.ai/api#part"),
+        ("base_url", "https://console.gmicloud.ai:99999/api"),
+        ("base_url", "https://console.gmicloud.ai:https/api"),
+        ("base_url", "https://[console.gmicloud.ai/api"),
+        ("base_url", "https://console.gmicloud.ai/a path"),
         ("status_requests_per_second", 0),
         ("status_requests_per_second", float("nan")),
         ("result_hosts", ("https://storage.example.com",)),
@@ -303,8 +309,9 @@ def test_the_key_is_in_no_representation() -> None:
     ],
 )
 def test_a_bad_connection_is_refused_by_the_name_of_its_field(field: str, value: Any) -> None:
-    with pytest.raises(errors.WanValidationError, match=f"^{field}"):
+    with pytest.raises(errors.WanValidationError, match=f"^{field}") as raised:
         WanConfig(**{"api_key": KEY, field: value})
+    assert not any(secret in str(raised.value) for secret in ("pw", "key=1"))
 
 
 def test_a_price_is_per_second_and_by_resolution() -> None:

@@ -87,6 +87,21 @@ def test_a_connection_given_as_a_uri_works_too(monkeypatch: pytest.MonkeyPatch) 
     assert config.model == "other"
 
 
+@pytest.mark.parametrize(
+    ("host", "base_url"),
+    [
+        ("[fd00::8]:8443/queue", "https://[fd00::8]:8443/queue"),
+        ("[fd00::8]/queue", "https://[fd00::8]/queue"),
+        ("[::1]:8080/queue", "http://[::1]:8080/queue"),
+    ],
+)
+def test_a_connection_given_as_a_uri_may_have_an_address_of_ipv6(
+    monkeypatch: pytest.MonkeyPatch, host: str, base_url: str
+) -> None:
+    monkeypatch.setenv("AIRFLOW_CONN_WAN_DEFAULT", f"wan://:{KEY}@{host}")
+    assert WanHook().config.base_url == base_url
+
+
 def test_a_test_of_the_connection_asks_for_the_models_and_submits_nothing(connection: Any) -> None:
     with WireServer([wire.answers(200, {"model_ids": ["wan2.6-i2v"]})]) as server:
         connection(server.url)
