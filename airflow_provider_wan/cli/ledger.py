@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_wan.cli.arguments import open_ledger_store, parse_day, parse_moment
-from airflow_provider_wan.cli.output import format_time, format_usd, print_json_list, print_table
+from airflow_provider_wan.cli.output import format_line, format_time, format_usd, print_json_list, print_table
 from airflow_provider_wan.ledger.entry import EntryState
 
 if TYPE_CHECKING:
@@ -144,9 +144,21 @@ def _print_entries(args: argparse.Namespace, selects: Callable[[LedgerEntry], bo
 
 
 def _build_file_check(args: argparse.Namespace) -> Callable[[str], bool]:
+    """Return whether a file is there, or may be: what can't be read is named, and taken to be there."""
     from airflow_provider_wan.hooks.s3_client import create_s3_client
+    from airflow_provider_wan.s3.errors import S3_ERRORS, describe_s3_error
     from airflow_provider_wan.s3.objects import find_object
     from airflow_provider_wan.s3.uri import is_s3_uri, split_s3_uri
 
     client = create_s3_client(args.aws_conn_id)
-    return lambda uri: is_s3_uri(uri) and find_object(client, *split_s3_uri(uri)) is not None
+
+    def exists(uri: str) -> bool:
+        if not is_s3_uri(uri):
+            return False
+        try:
+            return find_object(client, *split_s3_uri(uri)) is not None
+        except S3_ERRORS as error:
+            print(f"wan-provider: {format_line(describe_s3_error(error, uri))}", file=sys.stderr)
+            return True
+
+    return exists

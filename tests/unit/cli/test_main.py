@@ -17,6 +17,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 
 from airflow_provider_wan.api.single_use import SingleUseConnection
 from airflow_provider_wan.batch.rows import Item, RawRow, parse_row
@@ -503,6 +504,29 @@ def test_a_folder_and_a_copy_among_the_entries_count_for_nothing(clips: Any, led
     (folder / "old.json").mkdir()
     assert main(["spend", "--ledger", ledger, "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == before
+
+
+def test_a_file_that_cannot_be_checked_does_not_keep_the_others_from_the_list(
+    ledger: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Client:
+        def head_object(self, *, Bucket: str, Key: str) -> Any:
+            status = {"forbidden": 403, "clips": 404}[Bucket]
+            answer: Any = {"Error": {"Code": str(status)}, "ResponseMetadata": {"HTTPStatusCode": status}}
+            raise ClientError(answer, "HeadObject")
+
+    store = open_store(ledger)
+    for number, bucket in enumerate(("forbidden", "clips")):
+        entry = replace(a_claim(), fingerprint=f"{number}" * 64, state=EntryState.ARCHIVED, request_id=f"r{number}")
+        store.create(replace(entry, archive_uri=f"s3://{bucket}/a.mp4"))
+    store.create(replace(a_claim(), fingerprint="2" * 64, state=EntryState.SUBMITTED, request_id="r2"))
+    monkeypatch.setattr("airflow_provider_wan.hooks.s3_client.create_s3_client", lambda *_: Client())
+
+    assert main(["unarchived", "--check-files", "--ledger", ledger, "--json"]) == 0
+
+    captured = capsys.readouterr()
+    assert sorted(each["request_id"] for each in json.loads(captured.out)) == ["r1", "r2"]
+    assert "s3://forbidden/a.mp4" in captured.err
 
 
 @pytest.mark.parametrize(
