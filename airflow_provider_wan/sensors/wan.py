@@ -79,6 +79,8 @@ class WanRequestSensor(BaseSensorOperator):
 
     def execute(self, context: Context) -> Any:
         """Poll once, then defer; or poke, if not deferrable."""
+        if str(self.request_id).strip() == "None":  # what a template without a value renders to
+            self.request_id = ""
         end_time = compute_end_time(self.timeout, self.execution_timeout)
         if not self.deferrable or not may_defer(end_time):
             if not self.reschedule:

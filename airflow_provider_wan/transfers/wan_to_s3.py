@@ -271,7 +271,8 @@ class WanToS3Operator(WanBaseOperator):
 
     def _parse_request_id(self) -> str:
         value = self.request_id.get("request_id") if isinstance(self.request_id, Mapping) else self.request_id
-        if not isinstance(value, str) or not value.strip():
+        # A template without a value renders to "None".
+        if not isinstance(value, str) or value.strip() in ("", "None"):
             value = sorted(map(str, self.request_id)) if isinstance(self.request_id, Mapping) else self.request_id
             raise WanValidationError("request_id", value, "must be a request id, or the result of WanI2VOperator")
         return value

@@ -79,6 +79,17 @@ def test_a_request_that_gave_no_clip_fails_the_task_for_good(connection: Any, st
             sensor().execute(context())
 
 
+@pytest.mark.parametrize("request_id", [None, "None", ""])
+@pytest.mark.parametrize("deferrable", [False, True])
+def test_a_template_without_a_request_is_refused_and_not_waited_for(
+    connection: Any, request_id: Any, deferrable: bool
+) -> None:
+    connection()
+    waiting = WanRequestSensor(task_id="wait", request_id=request_id, deferrable=deferrable, timeout=3600)
+    with pytest.raises(AirflowFailException, match="request_id"):
+        waiting.execute(context())
+
+
 @pytest.mark.parametrize("option", ["soft_fail", "never_fail"])
 @pytest.mark.parametrize("deferrable", [False, True])
 def test_a_request_without_a_clip_skips_a_sensor_that_must_not_fail(

@@ -30,3 +30,9 @@ def test_a_key_that_is_too_long_with_that_of_its_record_is_refused(bucket: str |
     )
     with pytest.raises(AirflowFailException, match=r"s3_key=.*1024 bytes.*Shorten it"):
         operator.execute({})
+
+
+@pytest.mark.parametrize("request_id", [None, "None", "", {"request_id": None}])
+def test_a_template_without_a_request_is_refused_before_anything_is_asked(request_id: Any) -> None:
+    with pytest.raises(AirflowFailException, match=r"request_id=.*must be a request id"):
+        WanToS3Operator(task_id="archive", request_id=request_id, s3_key="s3://b/a.mp4", outlets=[]).execute({})
