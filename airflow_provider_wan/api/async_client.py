@@ -67,8 +67,9 @@ class AiohttpTransport:
         import aiohttp
         from yarl import URL
 
+        text = f"{request.url}?{urlencode(request.params)}" if request.params else request.url
         # Quoting it anew would break the signature of an upload URL.
-        url = URL(f"{request.url}?{urlencode(request.params)}" if request.params else request.url, encoded=True)
+        url = URL(text, encoded=text.isascii())
         proxy = self._config.network.find_proxy(request.url)
         session, context = await self._open_session()
         headers = {"Content-Type": request.content_type} if request.content_type else {}

@@ -314,6 +314,22 @@ def test_a_bad_connection_is_refused_by_the_name_of_its_field(field: str, value:
     assert not any(secret in str(raised.value) for secret in ("pw", "key=1"))
 
 
+@pytest.mark.parametrize("host", ["münchen.example", "MÜNCHEN.example", "xn--mnchen-3ya.example"])
+def test_a_base_url_that_is_not_ascii_is_one_for_submissions_and_lookups(
+    monkeypatch: pytest.MonkeyPatch, host: str
+) -> None:
+    real = socket.getaddrinfo
+    monkeypatch.setattr(socket, "getaddrinfo", lambda _, *more, **named: real("127.0.0.1", *more, **named))
+    with WireServer([wire.ACCEPTED]) as server:
+        client = build_client(server.url.replace("127.0.0.1", host).replace("/api", "/größe"))
+        client.submit(REQUEST)
+        client.get_request("r1")
+        client.close()
+    paths = [seen.head.split(" ")[1] for seen in server.seen]
+    assert paths == ["/gr%C3%B6%C3%9Fe/requests", "/gr%C3%B6%C3%9Fe/requests/r1"]
+    assert {seen.headers["host"].partition(":")[0] for seen in server.seen} == {"xn--mnchen-3ya.example"}
+
+
 def test_a_price_is_per_second_and_by_resolution() -> None:
     config = WanConfig(api_key=KEY, prices={"720P": 0.1})
     assert config.cost("720P", 5) == 0.5
