@@ -27,6 +27,18 @@ class S3ProtocolError(BotoCoreError):
     fmt = "{reason}"
 
 
+_SESSION_ENDED = (
+    "The session of the credentials has ended: renew them, or give the AWS connection a role, which boto3 renews"
+)
+_CREDENTIAL_REMEDIES = {
+    "RequestTimeTooSkewed": "Correct the clock of this machine",
+    "SignatureDoesNotMatch": "Correct the secret key of the AWS connection, or the proxy that changes requests",
+    "InvalidAccessKeyId": "Correct the access key of the AWS connection, and its endpoint_url",
+    "ExpiredToken": _SESSION_ENDED,
+    "ExpiredTokenException": _SESSION_ENDED,
+    "InvalidToken": _SESSION_ENDED,
+    "TokenRefreshRequired": _SESSION_ENDED,
+}
 _NOT_FOUND = ("404", "NoSuchKey", "NotFound")  # the first is that of a HEAD, whose response has no body
 
 
@@ -76,6 +88,14 @@ def may_be_absent(error: Exception) -> bool:
     return is_not_found(error) or get_error_code(error) in ("403", "AccessDenied")
 
 
+def find_credential_remedy(error: Exception) -> str:
+    """Return what to do if the credentials themselves are not accepted; empty if that is not the cause.
+
+    :param error: what a call raised.
+    """
+    return _CREDENTIAL_REMEDIES.get(get_error_code(error), "")
+
+
 def describe_s3_error(error: Exception, uri: str) -> str:
     """Return what happened at a location in S3, and what to do about it.
 
@@ -87,6 +107,8 @@ def describe_s3_error(error: Exception, uri: str) -> str:
     code = get_error_code(error)
     operation = f"{error.operation_name} " if isinstance(error, ClientError) else ""
     text = f"S3 refuses {operation}at {uri}: {code}" if code else f"S3 at {uri}: {type(error).__name__}"
+    if remedy := find_credential_remedy(error):
+        return f"{text}. {remedy}"
     if get_http_status(error) == 403:
         reads = isinstance(error, ClientError) and error.operation_name in ("HeadObject", "GetObject")
         hint = (

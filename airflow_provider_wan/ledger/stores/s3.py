@@ -25,7 +25,13 @@ from airflow_provider_wan.ledger.stores.base import (
     validate_fingerprint,
 )
 from airflow_provider_wan.s3.conditional import find_condition_fault, read_version, write_if
-from airflow_provider_wan.s3.errors import S3_ERRORS, S3ProtocolError, get_error_code, get_http_status
+from airflow_provider_wan.s3.errors import (
+    S3_ERRORS,
+    S3ProtocolError,
+    find_credential_remedy,
+    get_error_code,
+    get_http_status,
+)
 from airflow_provider_wan.s3.objects import list_first_page, list_objects
 from airflow_provider_wan.s3.uri import build_s3_uri
 
@@ -172,7 +178,9 @@ class S3Store:
 
     def _unavailable(self, verb: str, error: Exception) -> LedgerUnavailableError:
         hint, code = "", get_error_code(error)
-        if get_http_status(error) == 403:
+        if remedy := find_credential_remedy(error):
+            hint = f" {remedy}."
+        elif get_http_status(error) == 403:
             hint = " The credentials need s3:GetObject, s3:PutObject and s3:ListBucket there."
         elif code == "NoSuchBucket":
             hint = " The bucket does not exist."

@@ -1,11 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+from unittest.mock import Mock
+
 import pytest
 from botocore.exceptions import ClientError, ConnectTimeoutError
 
+from airflow_provider_wan.ledger import open_store
+from airflow_provider_wan.ledger.errors import LedgerUnavailableError
 from airflow_provider_wan.s3.errors import (
     S3_ERRORS,
+    describe_s3_error,
     get_error_code,
     get_http_status,
     is_no_such_key,
@@ -44,6 +49,30 @@ def test_a_response_is_read_by_its_code_and_status(
     assert is_not_found(response) is not_found
     assert is_no_such_key(response) is no_such_key
     assert is_precondition_failure(response) is precondition
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "remedy"),
+    [
+        ("RequestTimeTooSkewed", 403, "clock"),
+        ("SignatureDoesNotMatch", 403, "secret key"),
+        ("InvalidAccessKeyId", 403, "access key"),
+        ("ExpiredToken", 400, "session"),
+        ("ExpiredToken", 403, "session"),
+    ],
+)
+def test_credentials_that_are_not_accepted_are_not_reported_to_lack_a_permission(
+    code: str, status: int, remedy: str
+) -> None:
+    client = Mock()
+    client.get_object.side_effect = error(code, status)
+    store = open_store("s3://bucket/ledger", s3_client=lambda: client)
+    with pytest.raises(LedgerUnavailableError) as raised:
+        store.read("abc")
+    for message in (describe_s3_error(error(code, status), "s3://bucket/key"), str(raised.value)):
+        assert code in message
+        assert remedy in message
+        assert "s3:" not in message.replace("s3://", "")
 
 
 def test_without_a_response_nothing_is_known() -> None:
