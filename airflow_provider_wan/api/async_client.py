@@ -19,6 +19,7 @@ from airflow_provider_wan.api.record import RequestPage, RequestRecord
 from airflow_provider_wan.api.wire import (
     CONNECT_TIMEOUT,
     MAX_BODY,
+    MAX_HEAD,
     HttpRequest,
     HttpResponse,
     TransportError,
@@ -117,7 +118,7 @@ class AiohttpTransport:
             context = self._context = await asyncio.to_thread(self._config.network.ssl_context)
         if self._session is None and not self._closed:
             # No trust_env: aiohttp would read ~/.netrc for each request, and reject our header if that has an entry.
-            self._session = aiohttp.ClientSession()
+            self._session = aiohttp.ClientSession(max_line_size=MAX_HEAD, max_field_size=MAX_HEAD)
         if self._session is None or self._closed:
             raise TransportError("the session is closed", sent=False)
         return self._session, context

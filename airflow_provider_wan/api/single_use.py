@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 import h11
 
 from airflow_provider_wan.api.network import call_within, describe_connection_error
-from airflow_provider_wan.api.wire import MAX_BODY, HttpRequest, HttpResponse, TransportError
+from airflow_provider_wan.api.wire import MAX_BODY, MAX_HEAD, HttpRequest, HttpResponse, TransportError
 
 if TYPE_CHECKING:
     import requests
@@ -126,7 +126,7 @@ class SingleUseConnection:
             self._connection.close()
 
     def _receive(self, deadline: float) -> HttpResponse:
-        parser = h11.Connection(our_role=h11.CLIENT)
+        parser = h11.Connection(our_role=h11.CLIENT, max_incomplete_event_size=MAX_HEAD)
         # The parser has to know that a request is out; its bytes are those of `_serialize`.
         parser.send(h11.Request(method="POST", target="/", headers=[("Host", "x")]))
         parser.send(h11.EndOfMessage())

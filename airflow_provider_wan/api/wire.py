@@ -36,6 +36,8 @@ from airflow_provider_wan.api.request import WanRequest
 CONNECT_TIMEOUT: Final = 10.0
 SUBMIT_TIMEOUT: Final = 60.0
 LOOKUP_TIMEOUT: Final = 30.0
+#: The bytes of a response's head up to which it is read; gateways add policies and cookies.
+MAX_HEAD: Final = 64 * 1024
 MAX_BODY: Final = 32 * 1024 * 1024
 #: The bytes of an error up to which its reason is read.
 MAX_ERROR_BODY: Final = 64 * 1024

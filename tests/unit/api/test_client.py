@@ -314,6 +314,19 @@ def test_a_bad_connection_is_refused_by_the_name_of_its_field(field: str, value:
     assert not any(secret in str(raised.value) for secret in ("pw", "key=1"))
 
 
+def test_a_gateway_that_adds_a_long_header_hides_no_response() -> None:
+    def respond(connection: socket.socket) -> None:
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Security-Policy: " + b"default-src 'self'; " * 1000)
+        time.sleep(0.1)
+        connection.sendall(b'\r\nConnection: close\r\n\r\n{"request_id": "r1", "status": "queued"}')
+
+    with WireServer([respond]) as server:
+        client = build_client(server.url)
+        assert client.submit(REQUEST).request_id == "r1"
+        assert client.get_request("r1").request_id == "r1"
+        client.close()
+
+
 @pytest.mark.parametrize("host", ["münchen.example", "MÜNCHEN.example", "xn--mnchen-3ya.example"])
 def test_a_base_url_that_is_not_ascii_is_one_for_submissions_and_lookups(
     monkeypatch: pytest.MonkeyPatch, host: str
