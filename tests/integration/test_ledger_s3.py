@@ -113,7 +113,7 @@ def test_a_bucket_that_is_missing_is_an_error_and_not_an_empty_ledger(client: An
             call()
 
 
-def test_a_refused_key_is_an_error_with_the_rights_that_are_needed(seaweed: Any) -> None:
+def test_an_unknown_access_key_is_an_error_with_the_remedy(seaweed: Any) -> None:
     import boto3
 
     stranger = boto3.client(
@@ -123,7 +123,7 @@ def test_a_refused_key_is_an_error_with_the_rights_that_are_needed(seaweed: Any)
         aws_secret_access_key="wrong",
         region_name="us-east-1",
     )
-    with pytest.raises(LedgerUnavailableError, match="s3:ListBucket"):
+    with pytest.raises(LedgerUnavailableError, match=r"InvalidAccessKeyId\. Correct the access key"):
         open_store(f"s3://{BUCKET}/x", s3_client=lambda: stranger).read(FINGERPRINT)
 
 
