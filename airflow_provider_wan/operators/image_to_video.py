@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from airflow_provider_wan.ledger import LedgerEntry
     from airflow_provider_wan.media.archive import ClipArchive
     from airflow_provider_wan.media.clip_record import ArchivedClip
+
+#: After the deadline, a clip that was made just before it gets this long to be archived.
+LAST_ARCHIVE_SECONDS = 2.0
 
 
 class WanImageToVideoOperator(WanI2VOperator):
@@ -232,6 +236,8 @@ class WanImageToVideoOperator(WanI2VOperator):
                 cost=lambda record: result.get("cost_at_payment"),
             )
 
+        # Also if the clip was made in the last moment, but not for as long as a slow host may take.
+        self.archive.deadline = max(self.hook.client.deadline or 0.0, time.time() + LAST_ARCHIVE_SECONDS)
         try:
             ledger = self._open_submitter().ledger
             clip = archive_and_record(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -201,6 +202,41 @@ def test_the_download_of_a_result_keeps_the_timeout(play: Any, service: SandboxS
         return operator.execute(context())
 
     check(play(archive, "result", SILENCE), "result")
+
+
+@pytest.mark.timeout(90)
+def test_the_download_of_the_operator_that_does_all_in_one_task_keeps_its_timeout(
+    play: Any, service: SandboxServer, tmp_path: Path, folder: Folder
+) -> None:
+    (image,) = upload(folder, 1)
+
+    ended = threading.Event()
+    finished = {each["request_id"] for each in service.accepted()}
+
+    def finish_all() -> None:
+        while not ended.wait(0.5):
+            for request_id in {each["request_id"] for each in service.accepted()} - finished:
+                service.finish(request_id)
+                finished.add(request_id)
+
+    def make(conn_id: str, name: str) -> Any:
+        operator = WanImageToVideoOperator(
+            task_id="t",
+            source=image,
+            target=folder.uri(f"{conn_id}.mp4"),
+            wan_conn_id=conn_id,
+            ledger_uri=f"file://{tmp_path}/{conn_id}",
+            timeout=BATCH_TIMEOUT,
+            poll_interval=0.2,
+            deferrable=False,
+        )
+        return operator.execute(context())
+
+    threading.Thread(target=finish_all, daemon=True).start()
+    try:
+        check(play(make, "result", SILENCE), "result", BATCH_TIMEOUT)
+    finally:
+        ended.set()
 
 
 @pytest.mark.timeout(90)
