@@ -187,6 +187,7 @@ class ColumnMapping:
         from jinja2.sandbox import ImmutableSandboxedEnvironment
 
         environment = ImmutableSandboxedEnvironment(undefined=StrictUndefined, autoescape=False)
+        _remove_random(environment)
         compiled = {}
         for name, text in self.templates.items():
             try:
@@ -204,6 +205,7 @@ class ColumnMapping:
         from jinja2 import Environment, meta, nodes
 
         environment = Environment(autoescape=False)
+        _remove_random(environment)
         found: set[str] = set()
         for text in self.templates.values():
             tree = environment.parse(text)
@@ -257,6 +259,11 @@ class ColumnCollector(ColumnMapping):
 
 #: Every column is the field of its own name.
 BY_NAME = ColumnMapping()
+
+
+def _remove_random(environment: Any) -> None:
+    """Remove what gives another text each time: each attempt reads a row again, and another text is another clip."""
+    del environment.filters["random"], environment.globals["lipsum"]
 
 
 def _parse_mapping(name: str, value: Any, rule: str) -> dict[str, Any]:

@@ -561,6 +561,8 @@ def test_a_row_is_data_and_no_template() -> None:
         ({"image": "LINK"}, None, "is not a column; there are URL, TEXT"),
         ({"image": "URL"}, {"prompt": "{{ TITLE }}"}, "is not a column"),
         ({"image": "URL"}, {"prompt": "{{ TEXT"}, "is not a Jinja template"),
+        ({"image": "URL"}, {"prompt": "{{ ['slow', 'fast'] | random }} zoom"}, "No filter named 'random'"),
+        ({"image": "URL"}, {"prompt": "{{ lipsum(1) }}"}, "lipsum"),
         ({"image": "URL", "prompt": "TEXT"}, {"prompt": "{{ TEXT }}"}, "already given"),
         ({"image": "URL", "img_url": "URL"}, None, "give only one of them"),
         ("[1]", None, "must map fields"),
