@@ -503,7 +503,8 @@ class BatchEngine:
         :param fingerprint: the clip that it asks for now; None: not known yet.
         """
         awaited = self._run.get_awaited(item.row)
-        if awaited is None or fingerprint not in (None, awaited.fingerprint):
+        is_known = awaited is not None and awaited.digest in (None, item.digest)
+        if awaited is None or not is_known or fingerprint not in (None, awaited.fingerprint):
             self._run.skip(item.row)
             return
         self._finish(
