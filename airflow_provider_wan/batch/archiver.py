@@ -69,7 +69,8 @@ class Archiver:
         maker = self._archive.find_request_id(self._bucket, self.build_key(item))
         if maker is not None and maker not in claim.request_ids:
             uri = build_s3_uri(self._bucket, self.build_key(item))
-            rule = f"holds {'another object' if not maker else f'the clip of request {maker}'}"
+            holder = f"the clip of request {maker}" if maker else "another object, there or at the key of the record"
+            rule = f"holds {holder}"
             raise WanValidationError("name", uri, rule, "Give the row another name, or choose another output")
 
     def archive(self, item: PreparedItem, record: RequestRecord) -> ItemResult:

@@ -42,6 +42,7 @@ from airflow_provider_wan.media.clip_record import (
     ArchivedClip,
     build_copy_record,
     build_record,
+    is_foreign,
     parse_record,
     record_key,
 )
@@ -161,9 +162,15 @@ class ClipArchive:
         return None
 
     def find_request_id(self, bucket: str, key: str) -> str | None:
-        """Return the request whose clip lies at the key; empty for an object of another origin, None for none."""
+        """Return the request whose clip lies at the key; None for none.
+
+        It is empty for an object of another origin, at the key or at that of the record.
+        """
         head = find_object(self._client, bucket, key, forbidden_is_absent=True)
-        return None if head is None else get_request_id(head) or ""
+        if head is not None:
+            return get_request_id(head) or ""
+        record = read_object(self._client, bucket, record_key(key), MAX_RECORD_BYTES, forbidden_is_absent=True)
+        return "" if record is not None and is_foreign(record) else None
 
     def check(self, uri: str | None, request_id: str, sha256: str | None) -> PresenceCheck:
         """Look for a clip where the ledger says that it is archived.

@@ -17,7 +17,7 @@ from typing import Any
 from uuid import uuid4
 
 from airflow_provider_wan.api.errors import WanValidationError
-from airflow_provider_wan.media.clip_record import RECORD_TYPE, parse_record, record_key
+from airflow_provider_wan.media.clip_record import RECORD_TYPE, is_foreign, parse_record, record_key
 from airflow_provider_wan.s3.conditional import overwrites_existing, read_version, write_if
 from airflow_provider_wan.s3.errors import (
     S3_ERRORS,
@@ -117,12 +117,16 @@ class ArchiveKey:
         """Inspect the object at the key.
 
         :returns: headers of this request's video, if it is there.
-        :raises KeyOccupiedError: if another request's clip lies there or is just being written, or a foreign object.
+        :raises KeyOccupiedError: if another request's clip lies there or is just being written, or a foreign object; or
+            if a foreign object has the record's key.
         """
         # In this order: whoever writes between the two has replaced the record that was seen.
         self._record = read_version(self._client, self._bucket, self._record_key, forbidden_is_absent=True)
         self._head = find_object(self._client, self._bucket, self._key, forbidden_is_absent=True)
         writing = self._find_claimant()
+        if self._record is not None and not self._replace and is_foreign(self._record[0]):
+            record_uri = build_s3_uri(self._bucket, self._record_key)
+            raise self._build_error(f"needs {record_uri} for its record, which holds an object of another origin")
         maker = get_request_id(self._head)
         if maker == self._request_id:
             return self._head

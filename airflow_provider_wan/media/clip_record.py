@@ -16,7 +16,8 @@ from airflow_provider_wan.api.redaction import clean_text, public_url, redact_va
 from airflow_provider_wan.media.video import VideoInfo
 from airflow_provider_wan.s3.uri import build_s3_uri
 
-SCHEMA = "airflow-provider-wan/clip/1"
+_OWN_SCHEMAS = "airflow-provider-wan/"
+SCHEMA = f"{_OWN_SCHEMAS}clip/1"
 MAX_RECORD_BYTES = 1_000_000
 VIDEO_TYPE = "video/mp4"
 RECORD_TYPE = "application/json"
@@ -128,6 +129,18 @@ def build_copy_record(body: bytes, clip: ArchivedClip, source_uri: str) -> bytes
         "archived_at": _iso(datetime.now(UTC).timestamp()),
     }
     return _encode(document)
+
+
+def is_foreign(body: bytes) -> bool:
+    """Return whether an object at a record's key is neither a record nor the claim of a task that archives there.
+
+    :param body: the object's bytes.
+    """
+    try:
+        document = json.loads(body)
+    except (ValueError, RecursionError):
+        return True
+    return not isinstance(document, dict) or not str(document.get("schema")).startswith(_OWN_SCHEMAS)
 
 
 def parse_record(body: bytes, bucket: str, key: str) -> ArchivedClip | None:

@@ -178,7 +178,8 @@ class WanImageToVideoOperator(WanI2VOperator):
         super()._check_claim(claim)
         maker = None if self.replace else self._find_request_at_target()
         if maker is not None and maker not in claim.request_ids:
-            rule = f"holds {'another object' if not maker else f'the clip of request {maker}'}. Nothing was paid"
+            holder = f"the clip of request {maker}" if maker else "another object, there or at the key of the record"
+            rule = f"holds {holder}. Nothing was paid"
             raise WanValidationError("target", self.target, rule, "Choose another target, or set replace=True")
 
     def _find_request_at_target(self) -> str | None:

@@ -342,6 +342,35 @@ def race(folder: Folder, host: ResultHost, writers: list[tuple[ClipArchive, byte
     return results
 
 
+@pytest.mark.parametrize("foreign", [b'{"caption": "A cat"}', b"[1]", b"no JSON"], ids=["object", "array", "text"])
+def test_a_foreign_object_at_the_key_of_the_record_is_not_overwritten_by_default(
+    folder: Folder, host: ResultHost, foreign: bytes
+) -> None:
+    folder.put("a.json", foreign)
+    record = finished(host.play(body(CLIP)))
+    store = archive(folder)
+
+    assert store.find_request_id(BUCKET, folder.key("a.mp4")) == ""
+    with pytest.raises(WanValidationError, match=r"a\.json for its record, which holds an object of another origin"):
+        store.store(record, BUCKET, folder.key("a.mp4"))
+    clip = store.archive(BUCKET, folder.key("a.mp4"), "req-1", lambda: record)
+
+    assert folder.get("a.json") == foreign
+    assert clip.uri == folder.uri("a-req-1.mp4")
+    assert folder.get("a-req-1.mp4") == CLIP
+    assert clip.displaced is not None
+
+
+def test_a_foreign_object_at_the_key_of_the_record_is_overwritten_if_that_is_wanted(
+    folder: Folder, host: ResultHost
+) -> None:
+    folder.put("a.json", b"{}")
+
+    archive(folder, replace=True).store(finished(host.play(body(CLIP))), BUCKET, folder.key("a.mp4"))
+
+    assert json.loads(folder.get("a.json"))["request_id"] == "req-1"
+
+
 @pytest.mark.parametrize("size", [1, 20], ids=["one part", "three parts"])
 @pytest.mark.parametrize(("may_replace", "occupied"), [(False, False), (True, False), (True, True)])
 def test_of_tasks_that_archive_to_one_key_at_once_exactly_one_wins(

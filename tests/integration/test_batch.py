@@ -275,7 +275,7 @@ def test_a_key_where_another_clip_lies_is_refused_before_it_is_paid_for(folder: 
         job.try_()
 
     assert sandbox.accepted() == []
-    assert "holds another object" in job.rows()[0]["error"]
+    assert "another object" in job.rows()[0]["error"]
 
 
 def test_a_dry_run_sends_nothing_and_reports_what_the_ledger_has(folder: Folder, sandbox: SandboxServer) -> None:
