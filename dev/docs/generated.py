@@ -39,7 +39,12 @@ def connection_fields() -> str:
     names = form["ui-field-behaviour"]["relabeling"]
     rows = [
         (names["password"], "`password`", "required", "Stored encrypted by Airflow."),
-        (names["host"], "`host`", f"`{DEFAULT_BASE_URL}`", "http or https, without user, password, query string and fragment."),
+        (
+            names["host"],
+            "`host`",
+            f"`{DEFAULT_BASE_URL}`",
+            "http or https, without user, password, query string and fragment.",
+        ),
     ]
     prices = "{" + ", ".join(f'"{name}": {price:.2f}' for name, price in DEFAULT_PRICES.items()) + "}"
     for name, field in form["conn-fields"].items():
