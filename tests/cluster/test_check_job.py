@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""deploy/check_job.py without a database; with one, the cluster and the container tests wait for it."""
+"""deploy/check_job.py without a database. With one, the cluster and the container tests wait for it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-CHECK = Path(__file__).parents[3] / "deploy" / "check_job.py"
+CHECK = Path(__file__).parents[2] / "deploy" / "check_job.py"
 
 
 def test_a_database_that_cannot_be_reached_is_unhealthy_and_its_password_stays_hidden() -> None:
