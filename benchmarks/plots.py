@@ -81,7 +81,9 @@ def bars(name: str, rows: list[dict[str, Any]], labels: list[str], values_by_pan
     colours = ["C0" if row.get("contestant", row.get("way", "")).startswith("ours") else "0.65" for row in rows]
     for panel, (title, values) in zip(panels, values_by_panel.items(), strict=True):
         drawn = panel.barh(labels, values, color=colours)
-        panel.bar_label(drawn, fmt="%.3g", fontsize=8, padding=2)
+        panel.bar_label(
+            drawn, [f"{value:,.0f}" if value >= 100 else f"{value:.3g}" for value in values], fontsize=8, padding=2
+        )
         panel.set_title(title, fontsize=10)
         panel.margins(x=0.2)
     panels[0].invert_yaxis()
@@ -135,7 +137,7 @@ def job() -> None:
         bars(
             "job",
             rows,
-            [f"{each['way']}, {each['images']}" for each in rows],
+            [f"{each['images']} images, {each['way']}" for each in rows],
             {
                 "seconds to the last clip": [each["seconds_to_last_clip"] for each in rows],
                 "worker-seconds": [each["worker_seconds"] for each in rows],

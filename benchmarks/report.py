@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import shlex
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -62,7 +63,7 @@ def versions() -> dict[str, str]:
 def command() -> str:
     """Return the command that started this process."""
     module = sys.modules["__main__"].__spec__
-    return f"python -m {module.name if module else 'benchmarks'} {' '.join(sys.argv[1:])}".strip()
+    return f"python -m {module.name if module else 'benchmarks'} {shlex.join(sys.argv[1:])}".strip()
 
 
 def save(name: str, results: Sequence[dict[str, Any]], *, key: Sequence[str], quick: bool = False) -> Path:
