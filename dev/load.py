@@ -453,8 +453,10 @@ def main() -> int:
 
     if options.vary:
         settings = vary(options.mapped, options.batches, options.rows, options.vary, say)
+        if not all(each["good"] for each in settings["lines"]):
+            return 1
         settings_file.write_text(json.dumps(settings), encoding="utf-8")
-        return 0 if all(each["good"] for each in settings["lines"]) else 1
+        return 0
     if not options.draw:
         found = run(options.mapped, options.batches, options.rows, say)
         file.write_text(json.dumps(found), encoding="utf-8")

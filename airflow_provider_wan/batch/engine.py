@@ -503,8 +503,11 @@ class BatchEngine:
         :param fingerprint: the clip that it asks for now; None: not known yet.
         """
         awaited = self._run.get_awaited(item.row)
-        is_known = awaited is not None and awaited.digest in (None, item.digest)
-        if awaited is None or not is_known or fingerprint not in (None, awaited.fingerprint):
+        if (
+            awaited is None
+            or awaited.digest not in (None, item.digest)
+            or fingerprint not in (None, awaited.fingerprint)
+        ):
             self._run.skip(item.row)
             return
         self._finish(
