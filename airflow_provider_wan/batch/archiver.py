@@ -19,15 +19,12 @@ from airflow_provider_wan.ledger.recovery import (
     report_lost_clip,
 )
 from airflow_provider_wan.media.archive import ClipArchive, MismatchedClipError
-from airflow_provider_wan.media.clip_record import ArchivedClip
+from airflow_provider_wan.media.clip_record import MAX_KEY_BYTES, ArchivedClip
 from airflow_provider_wan.media.delivery import AskedClip
 from airflow_provider_wan.s3.errors import S3_ERRORS
 from airflow_provider_wan.s3.uri import build_s3_uri, split_s3_uri
 
 log = logging.getLogger(__name__)
-
-#: Bytes of the longest key of a clip. S3 allows 1024; its record, and a clip of a request id in its key, need some.
-MAX_KEY_BYTES = 1024 - 64
 
 
 class Archiver:

@@ -61,18 +61,23 @@ def _create(
         set_write_options,
     )
 
-    connection = S3Hook(aws_conn_id).conn_config
+    hook = S3Hook(aws_conn_id)
+    connection = hook.conn_config
     options = merge_write_options(
         parse_write_options((connection.extra_config or {}).get("s3_options"), "s3_options in the AWS connection"),
         parse_write_options(_read_deployment_options(), "[wan] s3_options"),
         parse_write_options(s3_options, "s3_options"),
     )
+    session = hook.get_session(region_name=hook.region_name)
 
     def create(endpoint_url: str | None) -> Any:
         config = build_checksum_config(connection.botocore_config, endpoint_url)
         if max_connections is not None:
             config = build_signing_config(config, max_connections=max_connections, timeout=timeout)
-        return S3Hook(aws_conn_id, config=config).get_conn()
+        # Not S3Hook.get_conn(): for the user agent it reads the source file of each frame of the stack.
+        return session.client(
+            "s3", endpoint_url=connection.get_service_endpoint_url("s3"), config=config, verify=hook.verify
+        )
 
     endpoint_url = connection.get_service_endpoint_url("s3")
     client = create(endpoint_url)

@@ -19,6 +19,8 @@ from airflow_provider_wan.s3.uri import build_s3_uri
 _OWN_SCHEMAS = "airflow-provider-wan/"
 SCHEMA = f"{_OWN_SCHEMAS}clip/1"
 MAX_RECORD_BYTES = 1_000_000
+#: Bytes of the longest key of a clip. S3 allows 1024; its record, and a clip of a request id in its key, need some.
+MAX_KEY_BYTES = 1024 - 64
 VIDEO_TYPE = "video/mp4"
 RECORD_TYPE = "application/json"
 _MAX_DEPTH = 20

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_wan.api.errors import WanResultMismatchError, WanValidationError
 from airflow_provider_wan.api.record import RequestStatus
 from airflow_provider_wan.media.archive import MismatchedClipError, Presence
-from airflow_provider_wan.media.clip_record import VIDEO_TYPE
+from airflow_provider_wan.media.clip_record import MAX_KEY_BYTES, VIDEO_TYPE
 from airflow_provider_wan.traces import record_span
 
 if TYPE_CHECKING:
@@ -29,8 +29,6 @@ def validate_clip_key(name: str, value: str, key: str) -> None:
     :param key: the key in it.
     :raises WanValidationError: if it is a folder's or a record's, or too long for S3.
     """
-    from airflow_provider_wan.batch.archiver import MAX_KEY_BYTES
-
     if key.endswith(("/", ".json")):
         raise WanValidationError(name, value, "must name a file, and not one in .json: the record's")
     if (size := len(key.encode("utf-8", "surrogatepass"))) > MAX_KEY_BYTES:

@@ -17,6 +17,8 @@ MAX_SAMPLES = 1000
 _SAMPLES_PER_DISTRIBUTION = 100
 # Size of the distribution's table.
 _STEPS = 128
+# The table ends at this many medians at the latest: one request that took very long would make its steps too coarse.
+_MAX_MEDIANS = 16
 # Lower bound of the smoothing width, as a share of the run time.
 _MIN_WIDTH = 0.05
 
@@ -34,7 +36,9 @@ class RuntimeDistribution:
         mean = sum(logs) / len(logs)
         deviation = math.sqrt(sum((each - mean) ** 2 for each in logs) / len(logs))
         width = max(_MIN_WIDTH, deviation * float(len(logs)) ** -0.2) * math.sqrt(2.0)
-        self._step = step = math.exp(logs[-1] + 2 * width) / (_STEPS - 1)
+        #: Median run time in seconds.
+        self.median = math.exp(logs[len(logs) // 2])
+        self._step = step = min(math.exp(logs[-1] + 2 * width), _MAX_MEDIANS * self.median) / (_STEPS - 1)
         grid = [math.log(step * index) for index in range(1, _STEPS)]
         cdf = [0.0]
         cdf += [0.5 + 0.5 * sum(math.erf((x - each) / width) for each in logs) / len(logs) for x in grid]
@@ -45,8 +49,6 @@ class RuntimeDistribution:
         self._cdf_second_integral = [0.0, *accumulate((a + b) / 2 * step for a, b in pairwise(integral))]
         #: Seconds below which hardly any request of the kind ends.
         self.earliest = step * max(1, next((i for i, c in enumerate(cdf) if c > 0.01), 1) - 1)
-        #: Median run time in seconds.
-        self.median = math.exp(logs[len(logs) // 2])
 
     def probability(self, seconds: float) -> float:
         """Return the probability that a request runs at most this long."""
