@@ -196,13 +196,15 @@ def archive(rows: Sequence[Row]) -> list[Bound]:
     for size, at_a_time in sorted({(each["megabytes"], each["at_a_time"]) for each in rows}):
         ours, theirs = (found[size, at_a_time, name] for name in ("ours", "HttpToS3Operator"))
         rclone = found[size, at_a_time, "rclone copyurl"]
+        least = found.get((size, at_a_time, "requests, put_object"))
+        bare = f" Bare `requests` and `put_object`, which do none of that: {least['of_rclone']:g}." if least else ""
         bounds.append(
             Bound(
                 f"{at_a_time} of {size:,} MB: at least {OF_RCLONE:g} of rclone's throughput",
                 f"{ours['of_rclone']:g} (HttpToS3Operator {theirs['of_rclone']:g})",
                 ours["of_rclone"] >= OF_RCLONE,
                 f"The SHA-256, the checks and the record: {ours['cpu_seconds']:g} s of CPU, rclone's"
-                f" {rclone['cpu_seconds']:g} s, on a machine whose cores SeaweedFS and the server share."
+                f" {rclone['cpu_seconds']:g} s, on a machine whose cores SeaweedFS and the server share.{bare}"
                 if ours["of_rclone"] < OF_RCLONE
                 else "",
             )

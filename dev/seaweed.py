@@ -70,6 +70,7 @@ class SeaweedFS:
         self.port = 0
         self.metrics_port = metrics_port or 0
         self.data_dir = Path()
+        self.filer_port = 0
         self._grpc: dict[str, int] = {}
 
     @property
@@ -152,7 +153,7 @@ class SeaweedFS:
         self._grpc = grpc = dict(zip(_SERVICES, ports[4:], strict=True))
         if self._given_port:
             http["s3"] = self._given_port
-        self.port = http["s3"]
+        self.port, self.filer_port = http["s3"], http["filer"]
         # The config file is read by the gateway only: identities, not settings.
         config = self.data_dir / "s3-identities.json"
         config.touch(mode=0o600)

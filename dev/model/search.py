@@ -87,7 +87,7 @@ def run_search(search: Search, folder: Path) -> SearchResult:
     _run(["spin", "-a", *defines, MODEL.name], folder)
     mode = [] if liveness else ["-DSAFETY"]
     compiler = find_compiler() or "cc"
-    _run([compiler, "-w", "-O1", *mode, "-DCOLLAPSE", f"-DMEMLIM={MEMORY_MB}", "-o", "pan", "pan.c"], folder)
+    _run([compiler, "-w", "-O0", *mode, "-DCOLLAPSE", f"-DMEMLIM={MEMORY_MB}", "-o", "pan", "pan.c"], folder)
     output = _run([str(folder / "pan"), *(["-a"] if liveness else []), f"-m{MAX_DEPTH}"], folder)
     states = re.search(r"^\s*([\d.e+]+) states, stored", output, re.MULTILINE)
     if states is None or "max search depth too small" in output:

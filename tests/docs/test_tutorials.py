@@ -6,6 +6,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from airflow_provider_wan.sandbox import SandboxServer
 from dev.airflow_home import clean_environment, make_home
 from dev.docs.pages import ROOT, blocks
@@ -25,6 +27,7 @@ def test_the_first_dag_of_the_tutorial_is_the_one_of_the_readme() -> None:
     assert extract_dag("docs/tutorials/first-clip.md") == extract_dag("README.md")
 
 
+@pytest.mark.nightly
 def test_the_first_batch_is_estimated_and_then_made(tmp_path: Path) -> None:
     dags = tmp_path / "dags"
     dags.mkdir()
