@@ -283,7 +283,9 @@ def job(rows: Sequence[Row]) -> list[Bound]:
         by_way = {each["way"]: each for each in ours if not each["killed"]}
         loop_way, deferred = by_way.get("ours, batch in its worker"), by_way.get("ours, batch that defers")
         if loop_way and deferred:
-            slower = deferred["seconds_to_last_clip"] / loop_way["seconds_to_last_clip"] - 1.0
+            # As if the slowest clip of both had taken the same time at the service.
+            own = deferred["beyond_service"] - loop_way["beyond_service"]
+            slower = own / loop_way["seconds_to_last_clip"]
             share = deferred["worker_seconds"] / max(loop_way["worker_seconds"], 0.1)
             is_met = slower <= 0.02 and share <= 0.25
             reason = "" if is_met else "A deferral cycle starts a worker, which takes seconds of a job this short."
