@@ -58,7 +58,6 @@ def _create(
         merge_write_options,
         parse_write_options,
         refuse_redirects,
-        set_timestamp_parser,
         set_write_options,
     )
 
@@ -70,7 +69,6 @@ def _create(
         parse_write_options(s3_options, "s3_options"),
     )
     session = hook.get_session(region_name=hook.region_name)
-    set_timestamp_parser(session)
 
     def create(endpoint_url: str | None) -> Any:
         config = build_checksum_config(connection.botocore_config, endpoint_url)

@@ -4,12 +4,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
-from typing import Any, cast
+from typing import Any
 from urllib.parse import urlencode, urlsplit
 
 from botocore.config import Config
-from botocore.utils import parse_timestamp
 
 from airflow_provider_wan.api.errors import WanValidationError
 from airflow_provider_wan.api.redaction import public_url
@@ -121,33 +119,6 @@ def refuse_redirects(client: Any) -> None:
 
     # That is how it asks.
     client.meta.events.register("before-parse.s3.HeadBucket", check)
-
-
-def set_timestamp_parser(session: Any) -> None:
-    """Make the clients of a session parse the times of objects faster: they are most of what it costs to read a list.
-
-    :param session: a boto3 session, before it creates a client.
-    """
-    # boto3 has no public way to botocore's session. Without it, lists are read as they always were.
-    if (core := getattr(session, "_session", None)) is not None:
-        core.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=parse_time)
-
-
-def parse_time(value: Any) -> datetime:
-    """Parse a timestamp as botocore does, and ISO 8601 with an offset, which lists have, by Python's own parser.
-
-    :param value: ISO 8601, RFC 822, or Unix seconds.
-    :raises ValueError: if it is none of them.
-    """
-    if isinstance(value, str) and "T" in value:
-        try:
-            parsed = datetime.fromisoformat(value)
-        except ValueError:
-            pass
-        else:
-            if parsed.tzinfo is not None:
-                return parsed
-    return cast("datetime", parse_timestamp(value))
 
 
 def set_write_options(client: Any, options: Mapping[str, Any]) -> None:

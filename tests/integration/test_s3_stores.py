@@ -6,7 +6,6 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Callable
-from datetime import timezone
 from typing import Any
 
 import pytest
@@ -48,13 +47,6 @@ def connect(folder: Folder, seaweed: SeaweedFS, monkeypatch: pytest.MonkeyPatch)
         monkeypatch.setenv("AIRFLOW_CONN_AWS_DEFAULT", json.dumps(value))
 
     return set_up
-
-
-@pytest.mark.parametrize("create", [create_s3_client, create_signing_client])
-def test_the_times_in_lists_are_parsed_by_python_itself(folder: Folder, create: Callable[[str], Any]) -> None:
-    folder.put("a.txt", b"a")
-    (item,) = create("aws_default").list_objects_v2(Bucket=BUCKET, Prefix=folder.prefix)["Contents"]
-    assert type(item["LastModified"].tzinfo) is timezone
 
 
 @pytest.mark.parametrize("create", [create_s3_client, create_signing_client])
