@@ -151,7 +151,8 @@ def _read_lists_fast(client: Any) -> None:
     """Read the objects of lists without botocore's parser, which needs five times the CPU."""
     events = getattr(getattr(client, "meta", None), "events", None)
     if events is not None:
-        events.register("before-parse.s3.ListObjectsV2", _parse_contents, unique_id="wan-list-objects")
+        # Before botocore's look for errors in the body, which parses it too.
+        events.register_first("before-parse.s3.ListObjectsV2", _parse_contents, unique_id="wan-list-objects")
 
 
 def _parse_contents(response_dict: dict[str, Any], customized_response_dict: dict[str, Any], **_: Any) -> None:
