@@ -16,6 +16,7 @@ from airflow_provider_wan import metrics
 from airflow_provider_wan.api.errors import WanLookupError
 from airflow_provider_wan.api.network import describe_connection_error
 from airflow_provider_wan.api.record import RequestPage, RequestRecord
+from airflow_provider_wan.api.stepwise import run_cooperatively
 from airflow_provider_wan.api.wire import (
     CONNECT_TIMEOUT,
     MAX_BODY,
@@ -158,9 +159,9 @@ class AsyncWanClient:
         """Get one page of the list, with one attempt. Errors are those of :meth:`WanClient.list_requests`."""
         request = build_list_request(self.config.base_url, model_id or self.config.model, limit, offset)
         what = "The list of requests"
-        return RequestPage.parse(
-            parse_lookup_response(await self._send(request, what), what, include_reason=self._include_reasons)
-        )
+        response = await self._send(request, what)
+        page = parse_lookup_response(response, what, include_reason=self._include_reasons)
+        return await run_cooperatively(RequestPage.parse_stepwise(page))
 
     async def cancel(self, request_id: str) -> bool:
         """Ask for a cancellation, once.

@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -14,6 +14,7 @@ from typing import Any
 
 from airflow_provider_wan.api.errors import WanProtocolError
 from airflow_provider_wan.api.redaction import clean_text, find_prompts, holds_key, redact
+from airflow_provider_wan.api.stepwise import run_to_end
 
 log = logging.getLogger(__name__)
 
@@ -21,6 +22,8 @@ _MAX_REASON = 500
 _MAX_ID = 512
 _MAX_WORD = 80
 _MAX_COUNT = 1_000_000_000
+# Some milliseconds.
+_RECORDS_PER_STEP = 50
 
 
 class RequestStatus(StrEnum):
@@ -189,13 +192,24 @@ class RequestPage:
         :param response: the decoded JSON.
         :raises WanProtocolError: if the response is not a page.
         """
+        return run_to_end(cls.parse_stepwise(response))
+
+    @classmethod
+    def parse_stepwise(cls, response: object) -> Generator[None, None, RequestPage]:
+        """Do :meth:`parse` in small steps: a page may have 1,000 elements.
+
+        :param response: the decoded JSON.
+        :raises WanProtocolError: if the response is not a page.
+        """
         rows = response.get("requests", ...) if isinstance(response, Mapping) else ...
         if rows is None:
             rows = []
         if not isinstance(response, Mapping) or not isinstance(rows, list):
             raise WanProtocolError("The API's list has no 'requests'")
         records = []
-        for row in rows:
+        for number, row in enumerate(rows, 1):
+            if number % _RECORDS_PER_STEP == 0:
+                yield
             try:
                 records.append(RequestRecord.parse(row))
             except WanProtocolError as error:

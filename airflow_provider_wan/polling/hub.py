@@ -10,7 +10,7 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Awaitable, Callable, Generator, Hashable
+from collections.abc import Awaitable, Callable, Hashable
 from contextlib import AbstractAsyncContextManager, suppress
 from contextvars import Context
 from dataclasses import replace
@@ -19,6 +19,7 @@ from weakref import WeakKeyDictionary
 
 from airflow_provider_wan.api.errors import WanAuthError, WanError, WanNotFoundError, WanValidationError
 from airflow_provider_wan.api.record import RequestRecord
+from airflow_provider_wan.api.stepwise import run_cooperatively
 from airflow_provider_wan.polling.decision import Poll, PollTarget, WaitDecision, WaitStatus, evaluate_poll
 from airflow_provider_wan.polling.runtime_stats import RuntimeStats
 from airflow_provider_wan.polling.scheduler import PollScheduler
@@ -359,20 +360,6 @@ class Hub:
                 delay = self._rate_limiter.acquire(time.monotonic(), rate)
         # The previous client may have been rejected and closed meanwhile.
         return await self._current_client()
-
-
-async def run_cooperatively(steps: Generator[None, None, T]) -> T:
-    """Run a stepwise computation with one step per iteration of the event loop.
-
-    :returns: its result.
-    """
-    while True:
-        try:
-            next(steps)
-        except StopIteration as end:
-            result: T = end.value
-            return result
-        await asyncio.sleep(0)
 
 
 _hubs: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Hashable, Hub]] = WeakKeyDictionary()

@@ -10,8 +10,9 @@ from __future__ import annotations
 import math
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
+from airflow_provider_wan.api.stepwise import run_to_end
 from airflow_provider_wan.polling.decision import PAGE_SIZE, Poll, prefer_page
 from airflow_provider_wan.polling.list_index import ListIndex
 from airflow_provider_wan.polling.runtime_stats import RuntimeStats
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from airflow_provider_wan.api.record import RequestPage, RequestRecord
     from airflow_provider_wan.polling.decision import PollTarget
 
-T = TypeVar("T")
 
 # Page size to try where several pages are needed.
 MAX_PAGE_SIZE = 1000
@@ -430,16 +430,3 @@ class PollScheduler:
         updated = (plausible_time(record.updated_at, polled_at) for record in records)
         ahead = max((each - polled_at for each in updated if each is not None), default=0.0)
         self._clock_skew = max(self._clock_skew, ahead - 2.0)
-
-
-def run_to_end(steps: Generator[None, None, T]) -> T:
-    """Run a stepwise computation without interruption.
-
-    :returns: its result.
-    """
-    while True:
-        try:
-            next(steps)
-        except StopIteration as end:
-            result: T = end.value
-            return result

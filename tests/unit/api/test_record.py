@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 
@@ -16,6 +17,7 @@ from airflow_provider_wan.api.record import (
     parse_time,
 )
 from airflow_provider_wan.api.redaction import register_secret
+from airflow_provider_wan.api.stepwise import run_cooperatively
 
 VIDEO = "https://storage.example.com/r1.mp4"
 
@@ -265,3 +267,14 @@ def test_a_reason_hides_the_prompts_that_lie_deeper_in_the_echo() -> None:
     words = "a lighthouse keeper climbs the stairs"
     row = answer(status="failed", outcome={"error": f"refused: {words}"}, payload={"input": {"prompt": words}})
     assert words not in str(RequestRecord.parse(row).error)
+
+
+async def test_while_a_page_is_parsed_in_small_steps_the_loop_does_other_things() -> None:
+    response = {"requests": [answer(request_id=f"r{number}") for number in range(1000)], "total": 1000}
+    parsing = asyncio.create_task(run_cooperatively(RequestPage.parse_stepwise(response)))
+    iterations = 0
+    while not parsing.done():
+        await asyncio.sleep(0)
+        iterations += 1
+    assert parsing.result() == RequestPage.parse(response)
+    assert iterations >= 10
