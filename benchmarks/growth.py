@@ -46,7 +46,7 @@ def write(s3: SeaweedFS, first: int, count: int, at: float) -> None:
     """
     Write entries as they are, where the ledger itself writes each of them several times.
 
-    They go to SeaweedFS's filer, below its S3: a million would take an hour through it.
+    They go to SeaweedFS's filer, which is faster than the S3 above it.
     """
     share = -(-count // WRITERS)
     parts = [(s3.filer_port, each, min(share, first + count - each), at) for each in range(first, first + count, share)]
