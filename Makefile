@@ -95,23 +95,16 @@ TIMED := tests/integration/test_deadlines.py tests/integration/test_batch_deadli
 
 # System tests come after the others, with those that watch the clock. Two processes share them, each with one Airflow:
 # most of their time is waiting.
-# $(1): environment, $(2): folder for temporary files, $(3): what to run
-side_by_side = $(1)/bin/python -m pytest --basetemp=.run/$(2) -m 'not nightly' $(SIDE_BY_SIDE) $(3)
-in_two = $(1)/bin/python -m pytest --basetemp=.run/$(2)-system -m 'not nightly' -n 2 --dist loadfile --durations 15 \
-	tests/system $(3)
+# $(1): environment, $(2): folder for temporary files, $(3): what to run side by side, $(4): what after it
+define run_tests
+	@$(if $(ARGS),$(1)/bin/python -m pytest --basetemp=.run/$(2) $(ARGS),\
+		$(1)/bin/python -m pytest --basetemp=.run/$(2) -m 'not nightly' $(SIDE_BY_SIDE) $(3) && \
+		$(1)/bin/python -m pytest --basetemp=.run/$(2) -m 'not nightly' -n 2 --dist loadfile --durations 15 tests/system $(4))
+endef
 
 .PHONY: test
 test: $(READY) ## Run the tests: unit, sandbox, integration and system (ARGS="-k name" for some)
-	@$(if $(ARGS),$(VENV)/bin/python -m pytest --basetemp=.run/pytest $(ARGS),\
-		$(MAKE) --no-print-directory test-units && $(MAKE) --no-print-directory test-system)
-
-.PHONY: test-units
-test-units: $(READY) ## Run the first half of make test: all but system tests and those that watch the clock
-	@$(call side_by_side,$(VENV),pytest,--ignore tests/system $(addprefix --ignore ,$(TIMED)))
-
-.PHONY: test-system
-test-system: $(READY) ## Run the second half of make test
-	@$(call in_two,$(VENV),pytest,$(TIMED))
+	$(call run_tests,$(VENV),pytest,--ignore tests/system $(addprefix --ignore ,$(TIMED)),$(TIMED))
 
 .PHONY: test-nightly
 test-nightly: $(CLUSTER_READY) ## Run the slow tests (minutes each)
@@ -125,9 +118,7 @@ NOT_ON_FLOOR := $(foreach each,backfill batches company_network component galler
 
 .PHONY: test-floor
 test-floor: $(FLOOR_READY) ## Run the tests that depend on Airflow on the oldest supported version
-	@$(if $(ARGS),$(FLOOR_VENV)/bin/python -m pytest --basetemp=.run/pytest-floor $(ARGS),\
-		$(call side_by_side,$(FLOOR_VENV),pytest-floor,$(ON_FLOOR)) && \
-		$(call in_two,$(FLOOR_VENV),pytest-floor,$(NOT_ON_FLOOR)))
+	$(call run_tests,$(FLOOR_VENV),pytest-floor,$(ON_FLOOR),$(NOT_ON_FLOOR))
 
 .PHONY: test-pythons
 test-pythons: ## Run the tests without system tests on other Pythons (default: 3.12, 3.13, 3.14); reports those that are missing
