@@ -70,18 +70,17 @@ def _create(
     )
     session = hook.get_session(region_name=hook.region_name)
 
+    configured_url = connection.get_service_endpoint_url("s3")
+
     def create(endpoint_url: str | None) -> Any:
         config = build_checksum_config(connection.botocore_config, endpoint_url)
         if max_connections is not None:
             config = build_signing_config(config, max_connections=max_connections, timeout=timeout)
         # Not S3Hook.get_conn(): for the user agent it reads the source file of each frame of the stack.
-        return session.client(
-            "s3", endpoint_url=connection.get_service_endpoint_url("s3"), config=config, verify=hook.verify
-        )
+        return session.client("s3", endpoint_url=configured_url, config=config, verify=hook.verify)
 
-    endpoint_url = connection.get_service_endpoint_url("s3")
-    client = create(endpoint_url)
-    if endpoint_url is None and not is_aws_endpoint(client.meta.endpoint_url):
+    client = create(configured_url)
+    if configured_url is None and not is_aws_endpoint(client.meta.endpoint_url):
         # It is from boto3's own settings, such as AWS_ENDPOINT_URL.
         client = create(client.meta.endpoint_url)
     refuse_redirects(client)
