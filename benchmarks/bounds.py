@@ -307,15 +307,15 @@ def job(rows: Sequence[Row]) -> list[Bound]:
 def _compare_with_others(rows: Sequence[Row], images: int) -> list[Bound]:
     """Ours beside what it replaces, without the time of the slowest clip at the service."""
     by_way = {each["way"]: each for each in rows if each["images"] == images and not each["killed"]}
-    reason = (
+    of_script = (
         "The script neither checks an image or a clip nor records a payment, and submits all at once. The batch submits"
         " 10 a second, and takes CPU and requests to S3 for each clip: see *Batches of more clips*."
     )
     bounds = []
-    for name, other_name in (
-        ("ours, three tasks", "HttpOperator, HttpSensor, HttpToS3Operator"),
-        ("ours, one task", "a task with requests"),
-        ("ours, batch in its worker", "a script with asyncio"),
+    for name, other_name, reason in (
+        ("ours, three tasks", "HttpOperator, HttpSensor, HttpToS3Operator", ""),
+        ("ours, one task", "a task with requests", ""),
+        ("ours, batch in its worker", "a script with asyncio", of_script),
     ):
         if name in by_way and other_name in by_way:
             own, other = (by_way[each]["beyond_service"] for each in (name, other_name))
@@ -339,7 +339,8 @@ def growth(rows: Sequence[Row]) -> list[Bound]:
             f"{max(each['lists'] for each in rows)} requests at {max(each['entries'] for each in rows):,} entries",
             False,
             "S3 lists names only in their order. 1,000,000 names are 1,000 requests, made side by side. An index by day"
-            " would cost a further write for each clip, before the payment: as much as a thousand such listings.",
+            " would cost a further write for each clip, before the payment: as many requests as a thousand such"
+            " listings.",
         ),
     ]
 

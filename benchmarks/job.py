@@ -27,7 +27,7 @@ from typing import Any
 import psutil
 
 from airflow_provider_wan.media.video import Mp4Checker
-from benchmarks.job_dag import CLIP, POLL_SECONDS
+from benchmarks.job_common import CLIP, POLL_SECONDS
 from benchmarks.report import ROOT, save
 from dev.component import wait_for
 from dev.installation import REGION

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the Dags of the job have in common. Each is a file of its own, which imports what its way needs alone."""
+"""What the Dags of the job have in common. Each has a file of its own, which imports only what its way needs."""
 
 from __future__ import annotations
 

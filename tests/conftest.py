@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Keeps Airflow's files out of the home folder, whichever test imports it first, and tests apart in one process."""
+"""Keeps Airflow's files out of the home folder, whichever test imports it first, and lets no test delay another."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 from airflow.sdk import dag
 
 from airflow_provider_wan.operators.wan_batch import WanI2VBatchOperator
-from benchmarks.job_dag import CLIP, OPTIONS, POLL_SECONDS, RETRIES
+from benchmarks.job_common import CLIP, OPTIONS, POLL_SECONDS, RETRIES
 
 
 def _add_batch(deferrable: bool) -> None:

@@ -6,7 +6,7 @@ from __future__ import annotations
 from airflow.sdk import dag, task
 
 from airflow_provider_wan.operators.image_to_video import WanImageToVideoOperator
-from benchmarks.job_dag import CLIP, OPTIONS, POLL_SECONDS, RETRIES, list_clips
+from benchmarks.job_common import CLIP, OPTIONS, POLL_SECONDS, RETRIES, list_clips
 
 
 @dag(schedule=None, **OPTIONS)

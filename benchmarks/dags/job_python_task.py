@@ -8,7 +8,7 @@ import time
 from airflow.providers.amazon.aws.hooks.s3 import S3Hook
 from airflow.sdk import dag, task
 
-from benchmarks.job_dag import OPTIONS, POLL_SECONDS, RETRIES, build_body, list_clips
+from benchmarks.job_common import OPTIONS, POLL_SECONDS, RETRIES, build_body, list_clips
 
 
 @dag(schedule=None, **OPTIONS)

@@ -13,7 +13,7 @@ from airflow.providers.http.operators.http import HttpOperator
 from airflow.providers.http.sensors.http import HttpSensor
 from airflow.sdk import dag, task, task_group
 
-from benchmarks.job_dag import OPTIONS, POLL_SECONDS, RETRIES, build_body, list_clips
+from benchmarks.job_common import OPTIONS, POLL_SECONDS, RETRIES, build_body, list_clips
 
 
 @dag(schedule=None, **OPTIONS)

@@ -10,7 +10,7 @@ from airflow.sdk import dag, task, task_group
 from airflow_provider_wan.operators.wan import WanI2VOperator
 from airflow_provider_wan.transfers.s3_to_wan import S3ToWanOperator
 from airflow_provider_wan.transfers.wan_to_s3 import WanToS3Operator
-from benchmarks.job_dag import CLIP, OPTIONS, POLL_SECONDS, RETRIES, list_clips
+from benchmarks.job_common import CLIP, OPTIONS, POLL_SECONDS, RETRIES, list_clips
 
 
 @dag(schedule=None, **OPTIONS)
